@@ -1,0 +1,36 @@
+"""Fast convolution algorithms: exact matrices, their floating-point error, and layers that run them.
+
+"Convolution" is correlation, as in deep learning: ``y_i = sum_k w_k x_{i+k}``. Names are loaded when they are
+first used, so that ``import fastconv`` costs next to nothing.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import Any
+
+__version__ = "0.1.0"
+
+_HOME = {
+    "INF": "exact",
+    "BilinearAlgorithm": "algebra",
+    "VerificationError": "algebra",
+    "algorithm": "algebra",
+    "best_points": "algebra",
+    "published_points": "algebra",
+    "toom_cook": "algebra",
+}
+
+__all__ = sorted(_HOME)
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module 'fastconv' has no attribute {name!r}")
+    value = getattr(importlib.import_module(f"fastconv.{_HOME[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_HOME})
