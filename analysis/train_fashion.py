@@ -108,14 +108,22 @@ def export(model: nn.Sequential) -> onnx.ModelProto:
             name = f"conv{stage}_{layer}"
             weight, bias = next(pairs)
             weights += [numpy_helper.from_array(weight, f"{name}.weight"), numpy_helper.from_array(bias, f"{name}.bias")]
-            nodes.append(helper.make_node("Conv", [value, f"{name}.weight", f"{name}.bias"], [name], name=name, kernel_shape=[3, 3], pads=[1] * 4))
+            nodes.append(
+                helper.make_node("Conv", [value, f"{name}.weight", f"{name}.bias"], [name], name=name, kernel_shape=[3, 3], pads=[1] * 4)
+            )
             nodes.append(helper.make_node("Relu", [name], [f"relu{stage}_{layer}"], name=f"relu{stage}_{layer}"))
             value = f"relu{stage}_{layer}"
         nodes.append(helper.make_node("MaxPool", [value], [f"pool{stage}"], name=f"pool{stage}", kernel_shape=[2, 2], strides=[2, 2]))
         value = f"pool{stage}"
     linear = model[-1]
-    weights += [numpy_helper.from_array(linear.weight.detach().numpy(), "fc.weight"), numpy_helper.from_array(linear.bias.detach().numpy(), "fc.bias")]
-    nodes += [helper.make_node("Flatten", [value], ["flat"], name="flatten"), helper.make_node("Gemm", ["flat", "fc.weight", "fc.bias"], ["logits"], name="fc", transB=1)]
+    weights += [
+        numpy_helper.from_array(linear.weight.detach().numpy(), "fc.weight"),
+        numpy_helper.from_array(linear.bias.detach().numpy(), "fc.bias"),
+    ]
+    nodes += [
+        helper.make_node("Flatten", [value], ["flat"], name="flatten"),
+        helper.make_node("Gemm", ["flat", "fc.weight", "fc.bias"], ["logits"], name="fc", transB=1),
+    ]
     graph = helper.make_graph(
         nodes,
         "fashion",
@@ -123,7 +131,9 @@ def export(model: nn.Sequential) -> onnx.ModelProto:
         [helper.make_tensor_value_info("logits", TensorProto.FLOAT, ["N", 10])],
         weights,
     )
-    made = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9, producer_name="fastconv analysis/train_fashion.py")
+    made = helper.make_model(
+        graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9, producer_name="fastconv analysis/train_fashion.py"
+    )
     onnx.checker.check_model(made)
     return made
 
@@ -152,7 +162,9 @@ def main() -> None:
     args = parser.parse_args()
 
     torch.manual_seed(args.seed)
-    files = {k: read_idx(args.data / f"{k}-ubyte.gz") for k in ("train-images-idx3", "train-labels-idx1", "t10k-images-idx3", "t10k-labels-idx1")}
+    files = {
+        k: read_idx(args.data / f"{k}-ubyte.gz") for k in ("train-images-idx3", "train-labels-idx1", "t10k-images-idx3", "t10k-labels-idx1")
+    }
     as_images = lambda a: torch.from_numpy(a.astype(np.float32) / np.float32(255))[:, None]
     as_labels = lambda a: torch.from_numpy(a.astype(np.int64))
     model = build().to(memory_format=torch.channels_last)
@@ -168,7 +180,14 @@ def main() -> None:
         np.savez_compressed(file, images=images, labels=labels)
         file.seek(0)
         replace(args.out / "fashion-test.npz", file.read())
-    record = {"top1_on_10000": top1, "epochs": args.epochs, "batch": args.batch, "seed": args.seed, "torch": torch.__version__, "channels": CHANNELS}
+    record = {
+        "top1_on_10000": top1,
+        "epochs": args.epochs,
+        "batch": args.batch,
+        "seed": args.seed,
+        "torch": torch.__version__,
+        "channels": CHANNELS,
+    }
     replace(args.out / "fashion-training.json", (json.dumps(record, indent=1) + "\n").encode())
 
 

@@ -1,0 +1,22 @@
+"""Exact numbers, number formats, and the one rounding between them."""
+
+from fastconv.exact.formats import FORMATS, Format, format_named, format_of_dtype, round_rational, rounded
+from fastconv.exact.numbers import INF, Field, Infinity, Number, exact_number, exact_point, simplified, to_sympy, to_text
+
+__all__ = [
+    "FORMATS",
+    "INF",
+    "Field",
+    "Format",
+    "Infinity",
+    "Number",
+    "exact_number",
+    "exact_point",
+    "format_named",
+    "format_of_dtype",
+    "round_rational",
+    "rounded",
+    "simplified",
+    "to_sympy",
+    "to_text",
+]

@@ -1,0 +1,294 @@
+"""The bilinear algorithm ``y = AT [(G w) * (BT x)]``: exact, frozen, hashable, and proved on demand."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from fractions import Fraction
+from itertools import product
+from typing import Any, NamedTuple, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+from fastconv.exact import INF, Field, Number, exact_number, exact_point, format_of_dtype, rounded, simplified, to_sympy, to_text
+
+Matrix: TypeAlias = tuple[tuple[Number, ...], ...]
+
+_JSON_FORMAT = "fastconv-bilinear-1"
+
+
+class VerificationError(ValueError):
+    """The matrices do not compute a convolution; the message names the first coefficient that is wrong."""
+
+
+class Matrices(NamedTuple):
+    """``AT (m, n)``, ``G (n, r)`` and ``BT (n, n)`` as numpy arrays."""
+
+    AT: npt.NDArray[Any]
+    G: npt.NDArray[Any]
+    BT: npt.NDArray[Any]
+
+
+@dataclass(frozen=True)
+class BilinearAlgorithm:
+    """An algorithm F(m, r) for ``y_i = sum_k w_k x_{i+k}``, i = 0..m-1, with n = m + r - 1 multiplications.
+
+    In two dimensions the same matrices serve F(m x m, r x r): ``Y = AT [(G W G^T) * (BT X BT^T)] A``.
+
+    Attributes
+    ----------
+    m, r : int
+        Outputs and taps.
+    points : tuple
+        The interpolation points, `Fraction`, sympy expressions or `INF`; empty for foreign matrices.
+    AT, G, BT : tuple of tuples
+        The matrices, (m, n), (n, r) and (n, n), of exact numbers.
+
+    Examples
+    --------
+    >>> from fastconv import toom_cook
+    >>> alg = toom_cook(2, 3, [0, 1, -1, "inf"])
+    >>> alg
+    F(2,3) at 0, 1, -1, inf
+    >>> alg.verify()
+    >>> alg.G[1]
+    (Fraction(1, 2), Fraction(1, 2), Fraction(1, 2))
+    """
+
+    m: int
+    r: int
+    points: tuple[Number, ...]
+    AT: Matrix = field(repr=False)
+    G: Matrix = field(repr=False)
+    BT: Matrix = field(repr=False)
+
+    def __post_init__(self) -> None:
+        for name, value in (("m", self.m), ("r", self.r)):
+            if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+                raise ValueError(f"{name} is {value!r}: outputs and taps are integers of at least 1")
+        for name, matrix, shape in (("AT", self.AT, (self.m, self.n)), ("G", self.G, (self.n, self.r)), ("BT", self.BT, (self.n, self.n))):
+            if len(matrix) != shape[0] or any(len(row) != shape[1] for row in matrix):
+                raise ValueError(f"{name} is not {shape[0]} rows of {shape[1]}: F({self.m},{self.r}) has n = m + r - 1 = {self.n}")
+
+    def __hash__(self) -> int:
+        return hash((self.m, self.r, self.points, self.AT, self.G, self.BT))
+
+    def __repr__(self) -> str:
+        at = " at " + ", ".join(map(to_text, self.points)) if self.points else " of given matrices"
+        return f"F({self.m},{self.r}){at}"
+
+    @property
+    def n(self) -> int:
+        """Tile size and number of products, m + r - 1."""
+        return self.m + self.r - 1
+
+    @property
+    def is_rational(self) -> bool:
+        """Whether every entry is a rational number."""
+        return all(isinstance(e, Fraction) for matrix in (self.AT, self.G, self.BT) for row in matrix for e in row)
+
+    @property
+    def is_modified(self) -> bool:
+        """Whether infinity is among the points: the modified Toom-Cook algorithm."""
+        return INF in self.points
+
+    @classmethod
+    def from_matrices(cls, AT: Sequence[Sequence[Any]], G: Sequence[Sequence[Any]], BT: Sequence[Sequence[Any]]) -> BilinearAlgorithm:
+        """Take in matrices from elsewhere, and prove them.
+
+        Parameters
+        ----------
+        AT, G, BT : sequences of rows of exact numbers
+            As `toom_cook` takes its points: int, `Fraction`, text or sympy expressions, no floats.
+
+        Raises
+        ------
+        VerificationError
+            If they do not compute a convolution.
+
+        Examples
+        --------
+        >>> AT, G = [[1, 1, 0], [0, 1, 1]], [[1, 0], ["1/2", "1/2"], [0, 1]]
+        >>> BilinearAlgorithm.from_matrices(AT, G, [[1, -1, 0], [0, 2, 0], [0, -1, 1]])
+        F(2,2) of given matrices
+        """
+        exact = [tuple(tuple(exact_number(e) for e in row) for row in matrix) for matrix in (AT, G, BT)]
+        if not all(exact) or not exact[1][0]:
+            raise ValueError("a matrix is empty: AT (m, n), G (n, r) and BT (n, n) need rows and columns")
+        alg = cls(len(exact[0]), len(exact[1][0]), (), *exact)
+        alg.verify()
+        return alg
+
+    def verify(self) -> None:
+        """Prove the algorithm, in exact arithmetic and for every w and x, symbols included.
+
+        Checks ``sum_j AT[i,j] G[j,k] BT[j,l] = [l == i + k]`` for all i, k, l.
+
+        Raises
+        ------
+        VerificationError
+            Names the first coefficient that is wrong.
+        """
+        K = Field(e for matrix in (self.AT, self.G, self.BT) for row in matrix for e in row)
+        AT, G, BT = ([[K(e) for e in row] for row in matrix] for matrix in (self.AT, self.G, self.BT))
+        zero, one = K(Fraction(0)), K(Fraction(1))
+        for i, k in product(range(self.m), range(self.r)):
+            weights = [(j, AT[i][j] * G[j][k]) for j in range(self.n) if AT[i][j] and G[j][k]]
+            for l in range(self.n):  # noqa: E741 - i, k, l index y, w, x
+                total = sum((weight * BT[j][l] for j, weight in weights if BT[j][l]), zero)
+                if total != (one if l == i + k else zero):
+                    expected = 1 if l == i + k else 0
+                    found = K.number(total)
+                    raise VerificationError(f"{self!r} is wrong: the coefficient of w_{k} x_{l} in y_{i} is {found} instead of {expected}")
+
+    def matrices(self, dtype: npt.DTypeLike = np.float64) -> Matrices:
+        """Return AT, G and BT as arrays, each entry rounded once from its exact value.
+
+        Parameters
+        ----------
+        dtype : dtype
+            float64, float32, float16, or bfloat16 and the float8 formats of ml_dtypes.
+
+        Raises
+        ------
+        ValueError
+            If entries hold symbols, or an entry overflows the format.
+        """
+        fmt = format_of_dtype(dtype)
+
+        def array(name: str, matrix: Matrix) -> npt.NDArray[Any]:
+            values = np.array([[rounded(e, fmt) for e in row] for row in matrix])
+            if not np.isfinite(values).all():
+                i, j = np.argwhere(~np.isfinite(values))[0]
+                entry, largest = f"{name}[{i}][{j}] = {to_text(matrix[i][j])}", float(fmt.largest)
+                raise ValueError(f"{entry} is beyond the largest number of {fmt.name}, {largest:g}")
+            return values.astype(dtype)
+
+        return Matrices(array("AT", self.AT), array("G", self.G), array("BT", self.BT))
+
+    def subs(self, symbol: Any, value: Any) -> BilinearAlgorithm:
+        """Return the algorithm with a symbol replaced by an exact number.
+
+        Parameters
+        ----------
+        symbol : sympy.Symbol or str
+            The symbol.
+        value : int, Fraction, str or sympy expression
+            What to put in its place.
+
+        Raises
+        ------
+        ValueError
+            If no entry holds the symbol, or the value makes two points coincide.
+        """
+        expressions = [e for e in self._entries() if not isinstance(e, Fraction) and e is not INF]
+        known = {s for e in expressions for s in e.free_symbols}
+        target = next((s for s in known if s == symbol or str(s) == str(symbol)), None)
+        if target is None:
+            raise ValueError(f"{self!r} holds no symbol {symbol}: it holds {', '.join(sorted(map(str, known))) or 'none'}")
+        number = to_sympy(exact_number(value))
+
+        def replaced(e: Number) -> Number:
+            return e if e is INF or isinstance(e, Fraction) else exact_number(e.subs(target, number))
+
+        try:
+            points = tuple(map(replaced, self.points))
+            finite = [p for p in simplified([p for p in points if p is not INF])]
+            if len(set(finite)) < len(finite):
+                raise ValueError("two points coincide")
+            new = [tuple(simplified([replaced(e) for e in row]) for row in matrix) for matrix in (self.AT, self.G, self.BT)]
+        except (ValueError, ZeroDivisionError) as e:
+            raise ValueError(f"{symbol} = {value} does not fit {self!r}: {e}") from None
+        return BilinearAlgorithm(self.m, self.r, points, *new)
+
+    def scaled(
+        self, dA: Sequence[Any] | None = None, dG: Sequence[Any] | None = None, dB: Sequence[Any] | None = None
+    ) -> BilinearAlgorithm:
+        """Return the same algorithm with product j scaled by ``dA[j] dG[j] dB[j] = 1``.
+
+        Any two of the diagonals determine the third; one alone is balanced by its inverse in `dG`
+        (or in `dB`, where it is `dG` that is given).
+
+        Parameters
+        ----------
+        dA, dG, dB : sequences of n exact numbers
+            Factors of the columns of AT, the rows of G and the rows of BT.
+
+        Examples
+        --------
+        >>> from fastconv import toom_cook
+        >>> toom_cook(2, 3, [0, 1, -1, "inf"]).scaled(dB=[1, "1/2", "1/2", 1]).BT[1]
+        (Fraction(0, 1), Fraction(1, 2), Fraction(1, 2), Fraction(0, 1))
+        """
+        given = {k: [exact_number(e) for e in d] for k, d in (("dA", dA), ("dG", dG), ("dB", dB)) if d is not None}
+        for name, d in given.items():
+            if len(d) != self.n or any(e == 0 for e in d):
+                raise ValueError(f"{name} is not {self.n} numbers other than zero: one factor a product")
+        one = [Fraction(1)] * self.n
+        factors = {k: given.get(k, one) for k in ("dA", "dG", "dB")}
+        if len(given) < 3:
+            free = next(k for k in ("dG", "dB", "dA") if k not in given)
+            factors[free] = [1 / (a * b) for a, b in zip(*(factors[k] for k in factors if k != free), strict=True)]
+        if any(simplified([a * b * c])[0] != 1 for a, b, c in zip(*factors.values(), strict=True)):
+            raise ValueError("dA, dG and dB do not multiply to one: leave one of them out and it follows")
+        AT = tuple(simplified([e * f for e, f in zip(row, factors["dA"], strict=True)]) for row in self.AT)
+        G = tuple(simplified([e * f for e in row]) for row, f in zip(self.G, factors["dG"], strict=True))
+        BT = tuple(simplified([e * f for e in row]) for row, f in zip(self.BT, factors["dB"], strict=True))
+        return BilinearAlgorithm(self.m, self.r, self.points, AT, G, BT)
+
+    def to_sympy(self) -> Matrices:
+        """Return AT, G and BT as sympy matrices (named ``AT``, ``G``, ``BT``)."""
+        import sympy
+
+        return Matrices(*(sympy.Matrix([[to_sympy(e) for e in row] for row in matrix]) for matrix in (self.AT, self.G, self.BT)))
+
+    def to_json(self) -> str:
+        """Write the algorithm as JSON text: numbers are strings ``"p/q"`` or expressions."""
+        data: dict[str, Any] = {"format": _JSON_FORMAT, "m": self.m, "r": self.r, "points": [to_text(p) for p in self.points]}
+        data |= {name: [[to_text(e) for e in row] for row in matrix] for name, matrix in (("AT", self.AT), ("G", self.G), ("BT", self.BT))}
+        symbols = {s for e in self._entries() if not isinstance(e, Fraction) and e is not INF for s in e.free_symbols}
+        if symbols:  # sympy's symbols are equal only with the same assumptions
+            data["symbols"] = {s.name: dict(s.assumptions0) for s in sorted(symbols, key=str)}
+        return json.dumps(data)
+
+    @classmethod
+    def from_json(cls, text: str | bytes) -> BilinearAlgorithm:
+        """Read what `to_json` wrote, and prove it: a file that was damaged or made up is refused.
+
+        Raises
+        ------
+        ValueError
+            If the text is not such JSON.
+        VerificationError
+            If the matrices in it do not compute a convolution.
+        """
+        try:
+            data = json.loads(text)
+        except (ValueError, RecursionError) as e:
+            raise ValueError(f"not JSON: {e}") from None
+        if not isinstance(data, dict) or data.get("format") != _JSON_FORMAT:
+            raise ValueError(f"not an algorithm: expected a JSON object whose 'format' is {_JSON_FORMAT!r}")
+        try:
+            given = _assumed(data.get("symbols", {}))
+            points = tuple(given(exact_point(p)) for p in data["points"])
+            matrices = [tuple(tuple(given(exact_number(e)) for e in row) for row in data[name]) for name in ("AT", "G", "BT")]
+            alg = cls(data["m"], data["r"], points, *matrices)
+        except (KeyError, TypeError, AttributeError) as e:
+            raise ValueError(f"not an algorithm: {type(e).__name__} {e}") from None
+        alg.verify()
+        return alg
+
+    def _entries(self) -> list[Number]:
+        return [*self.points, *(e for matrix in (self.AT, self.G, self.BT) for row in matrix for e in row)]
+
+
+def _assumed(symbols: Mapping[str, Mapping[str, bool]]) -> Any:
+    """Return a function that gives plain symbols their stated assumptions."""
+    if not symbols:
+        return lambda e: e
+    import sympy
+
+    table = {sympy.Symbol(name): sympy.Symbol(name, **assumptions) for name, assumptions in symbols.items()}
+    return lambda e: e if e is INF or isinstance(e, Fraction) else e.xreplace(table)

@@ -1,0 +1,165 @@
+"""The catalogue of published point sets, each with its source, and the names of algorithms."""
+
+from __future__ import annotations
+
+import json
+import re
+from functools import lru_cache
+from importlib.resources import files
+from typing import Any
+
+from fastconv.algebra.bilinear import BilinearAlgorithm
+from fastconv.algebra.construct import toom_cook
+from fastconv.exact import INF, Number, exact_point
+
+_FULL = re.compile(r"f\((\d+)(?:x(\d+))?,(\d+)(?:x(\d+))?\)")
+_SHORT = re.compile(r"(?:winograd(?P<a>\d)(?P<b>\d)|f(?P<c>\d+)x(?P<d>\d+)|b(?P<e>\d+)f(?P<f>\d+))")
+
+
+@lru_cache(maxsize=1)
+def _catalogue() -> dict[str, Any]:
+    data: dict[str, Any] = json.loads(files("fastconv.algebra").joinpath("points.json").read_text(encoding="utf-8"))
+    return data
+
+
+def published_sources() -> dict[str, str]:
+    """Return the sources of the catalogue: name and citation."""
+    return dict(_catalogue()["sources"])
+
+
+def published_points(source: str, n: int, dims: int = 2) -> tuple[Number, ...]:
+    """Return a published point set.
+
+    Parameters
+    ----------
+    source : str
+        ``"barabasz2020"``, ``"alam2022"``, ``"lavin2016"``, ``"nova2025"`` and others: `published_sources` lists
+        them all with their citations.
+    n : int
+        Tile size m + r - 1.
+    dims : {1, 2}
+        The dimension the set was chosen for.
+
+    Returns
+    -------
+    tuple
+        n points, infinity last.
+
+    Raises
+    ------
+    ValueError
+        For an unknown source, or a size that the source has no set for.
+
+    Examples
+    --------
+    >>> published_points("lavin2016", 4)
+    (Fraction(0, 1), Fraction(1, 1), Fraction(-1, 1), inf)
+    """
+    _check_dims(dims)
+    if source not in _catalogue()["sources"]:
+        raise ValueError(f"unknown source {source!r}: the sources are {', '.join(_catalogue()['sources'])}")
+    sizes = {len(text.split()) + 1: text for name, for_dims, text in _catalogue()["sets"] if name == source and dims in for_dims}
+    if n not in sizes:
+        raise ValueError(f"{source} has no set for n = {n} in {dims}-D: it has n = {', '.join(map(str, sorted(sizes)))}")
+    return (*(exact_point(p) for p in sizes[n].split()), INF)
+
+
+def best_points(m: int, r: int, dims: int = 2, policy: str = "fp32") -> tuple[Number, ...]:
+    """Return the point set of the smallest known error.
+
+    Parameters
+    ----------
+    m, r : int
+        Outputs and taps.
+    dims : {1, 2}
+        Dimension.
+    policy : str
+        Precision policy. The sets known today were all chosen in fp32, so every policy gets the same.
+
+    Returns
+    -------
+    tuple
+        n = m + r - 1 points, infinity last.
+
+    Raises
+    ------
+    ValueError
+        Where no set of that size is known.
+
+    Examples
+    --------
+    >>> best_points(4, 3)
+    (Fraction(0, 1), Fraction(1, 2), Fraction(-1, 2), Fraction(3, 2), Fraction(-3, 2), inf)
+    """
+    return published_points(best_source(m, r, dims, policy), m + r - 1, dims)
+
+
+def best_source(m: int, r: int, dims: int = 2, policy: str = "fp32") -> str:
+    """Return the source of `best_points`."""
+    _check_dims(dims)
+    for name, value in (("m", m), ("r", r)):
+        if not isinstance(value, int) or value < 1:
+            raise ValueError(f"{name} is {value!r}: outputs and taps are integers of at least 1")
+    if not isinstance(policy, str):
+        raise TypeError(f"policy is {policy!r}: pass the name of a policy, such as 'fp32'")
+    n = m + r - 1
+    source: str = _catalogue()["best"][str(dims)].get(str(n), _catalogue()["best_otherwise"])
+    if n > 18:
+        raise ValueError(f"no point set is known for F({m},{r}), n = {n}: sets are known to n = 18; give points of your own to toom_cook")
+    return source
+
+
+def parse_name(name: str) -> tuple[int, int, int]:
+    """Read an algorithm's name.
+
+    Parameters
+    ----------
+    name : str
+        ``"F(4x4,3x3)"``, ``"F(4,3)"``, or an alias: ``"winograd43"`` (ncnn), ``"f4x3"`` (MIOpen), ``"b4f3"`` (ppl.nn).
+
+    Returns
+    -------
+    m, r, dims : int
+        Outputs, taps, and the dimension of the name (2 for the aliases, which come from image layers).
+
+    Examples
+    --------
+    >>> parse_name("F(4x4, 3x3)")
+    (4, 3, 2)
+    """
+    if not isinstance(name, str):
+        raise TypeError(f"algorithm is {name!r}: pass a name, such as 'F(4x4,3x3)'")
+    text = name.replace(" ", "").lower()
+    if match := _FULL.fullmatch(text):
+        m, m2, r, r2 = match.groups()
+        if (m2 is None) == (r2 is None) and m2 in (None, m) and r2 in (None, r) and int(m) and int(r):
+            return int(m), int(r), 1 if m2 is None else 2
+    elif match := _SHORT.fullmatch(text):
+        m, r = (g for g in match.groups() if g is not None)
+        if int(m) and int(r):
+            return int(m), int(r), 2
+    raise ValueError(f"unknown algorithm {name!r}: write 'F(4x4,3x3)' for two dimensions, 'F(4,3)' for one, or 'winograd43'")
+
+
+def algorithm(name: str, points: str = "best") -> BilinearAlgorithm:
+    """Return an algorithm by its name, at the best-known points for fp32 or at those of a source.
+
+    Parameters
+    ----------
+    name : str
+        See `parse_name`.
+    points : str
+        ``"best"`` or a source of `published_points`.
+
+    Examples
+    --------
+    >>> algorithm("winograd43").n
+    6
+    """
+    m, r, dims = parse_name(name)
+    return toom_cook(m, r, best_points(m, r, dims) if points == "best" else published_points(points, m + r - 1, dims))
+
+
+def _check_dims(dims: int) -> None:
+    if dims not in (1, 2):
+        raise ValueError(f"dims is {dims!r}: algorithms are one- or two-dimensional, pass 1 or 2")

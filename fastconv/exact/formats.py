@@ -1,0 +1,163 @@
+"""Number formats, and the one rounding that takes an exact number into them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import Any
+
+import numpy as np
+
+from fastconv.exact.numbers import Number, to_sympy
+
+
+@dataclass(frozen=True, slots=True)
+class Format:
+    """A binary floating-point format with gradual underflow.
+
+    Attributes
+    ----------
+    name : str
+        The name it is known by.
+    p : int
+        Bits of the significand, the hidden one included; the unit roundoff is ``2**-p``.
+    emin, emax : int
+        Exponents of the smallest normal number ``2**emin`` and of the largest binade.
+    top : int
+        Largest significand of the top binade, in units of its last place; ``2**p - 1`` in IEEE formats,
+        less where a format spends its last codes on NaN.
+    overflow : float
+        What a result beyond the largest number becomes: inf, or NaN in formats without an infinity.
+    """
+
+    name: str
+    p: int
+    emin: int
+    emax: int
+    top: int
+    overflow: float = float("inf")
+
+    @property
+    def u(self) -> Fraction:
+        """Unit roundoff."""
+        return Fraction(1, 2**self.p)
+
+    @property
+    def largest(self) -> Fraction:
+        """The largest finite number."""
+        return Fraction(self.top) * Fraction(2) ** (self.emax - self.p + 1)
+
+    @property
+    def tiny(self) -> Fraction:
+        """The smallest positive number, a subnormal: also the spacing of all subnormals."""
+        return Fraction(2) ** (self.emin - self.p + 1)
+
+
+def _ieee(name: str, bits: int, exponent: int) -> Format:
+    emax = 2 ** (exponent - 1) - 1
+    p = bits - exponent
+    return Format(name, p, 1 - emax, emax, 2**p - 1)
+
+
+FORMATS = {
+    f.name: f
+    for f in (
+        _ieee("fp64", 64, 11),
+        _ieee("fp32", 32, 8),
+        _ieee("tf32", 19, 8),
+        _ieee("bf16", 16, 8),
+        _ieee("fp16", 16, 5),
+        _ieee("fp8_e5m2", 8, 5),
+        Format("fp8_e4m3", 4, -6, 8, 14, float("nan")),
+    )
+}
+"""Formats by name. ``fp8_e4m3`` is the OCP format without infinity, whose largest number is 448."""
+
+_OF_DTYPE = {
+    "float64": "fp64",
+    "float32": "fp32",
+    "bfloat16": "bf16",
+    "float16": "fp16",
+    "float8_e5m2": "fp8_e5m2",
+    "float8_e4m3fn": "fp8_e4m3",
+}
+
+
+def format_named(name: str | Format) -> Format:
+    """Return the format of that name.
+
+    Raises
+    ------
+    ValueError
+        Lists the known formats.
+
+    Examples
+    --------
+    >>> format_named("bf16").p
+    8
+    """
+    if isinstance(name, Format):
+        return name
+    aliases = {"e5m2": "fp8_e5m2", "e4m3": "fp8_e4m3", "fp8-e5m2": "fp8_e5m2", "fp8-e4m3": "fp8_e4m3"}
+    found = FORMATS.get(aliases.get(name, name)) if isinstance(name, str) else None
+    if found is None:
+        raise ValueError(f"unknown format {name!r}: the formats are {', '.join(FORMATS)}")
+    return found
+
+
+def format_of_dtype(dtype: Any) -> Format:
+    """Return the format of a numpy dtype (float64, float32, float16, or one of ml_dtypes)."""
+    name = np.dtype(dtype).name
+    if name not in _OF_DTYPE:
+        raise TypeError(f"dtype {name} is not a floating-point format: use one of {', '.join(_OF_DTYPE)}")
+    return FORMATS[_OF_DTYPE[name]]
+
+
+def round_rational(x: Fraction, fmt: Format) -> Fraction | None:
+    """Round a rational to the nearest number of a format, ties to even; None where it overflows.
+
+    Examples
+    --------
+    >>> round_rational(Fraction(1) + Fraction(1, 256) + Fraction(1, 2**40), FORMATS["bf16"])
+    Fraction(129, 128)
+    """
+    if x == 0:
+        return x
+    a = abs(x)
+    e = a.numerator.bit_length() - a.denominator.bit_length()
+    if a < Fraction(2) ** e:
+        e -= 1
+    spacing = Fraction(2) ** (max(e, fmt.emin) - fmt.p + 1)
+    rounded = round(x / spacing) * spacing  # Python rounds a Fraction to the nearest integer, ties to even
+    return None if abs(rounded) > fmt.largest else rounded
+
+
+def rounded(x: Number, fmt: Format) -> float:
+    """Round an exact number to a format once; the result, of any format here, is exact as a Python float.
+
+    Raises
+    ------
+    ValueError
+        If `x` holds symbols.
+    """
+    if isinstance(x, Fraction):
+        r = round_rational(x, fmt)
+        return float(r) if r is not None else (fmt.overflow if x > 0 else -fmt.overflow)
+    if x.free_symbols:
+        names = ", ".join(sorted(map(str, x.free_symbols)))
+        raise ValueError(f"{x} holds the symbol {names}: replace it by a number first, with alg.subs({names}, value)")
+    digits = 30
+    while True:  # An irrational number is never a tie, so some precision decides.
+        approx, slack = _enclosure(x, digits)
+        low, high = round_rational(approx - slack, fmt), round_rational(approx + slack, fmt)
+        if low == high:
+            return rounded(approx, fmt)
+        digits *= 2
+
+
+def _enclosure(x: Any, digits: int) -> tuple[Fraction, Fraction]:
+    """Return a rational and a bound on its distance from the real algebraic number `x`."""
+    value = to_sympy(x).evalf(digits, maxn=10000)
+    sign, mantissa, exponent, _ = value._mpf_
+    approx = Fraction(-mantissa if sign else mantissa) * Fraction(2) ** exponent
+    return approx, (abs(approx) + Fraction(1, 10**digits)) * Fraction(1, 10 ** (digits - 2))
