@@ -1,0 +1,150 @@
+"""A network as a frozen graph: nodes in topological order, constants, typed inputs and outputs.
+
+Whatever rewrites a network is a pure function ``Graph -> Graph`` that ends in `Graph.build`, which orders and checks.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, deque
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+Array = NDArray[Any]
+Attribute = int | float | str | Array | tuple[Any, ...]
+Dimension = int | str | None
+"""A length, the name of a length that the input decides (equal names are equal lengths), or None for any length."""
+
+
+@dataclass(frozen=True)
+class Value:
+    """A tensor that enters or leaves a network: its name, element type and shape, None where it is unknown.
+
+    Examples
+    --------
+    >>> str(Value("image", np.dtype(np.float32), ("N", 1, 28, 28)))
+    'image: float32 (N, 1, 28, 28)'
+    """
+
+    name: str
+    dtype: np.dtype[Any] | None
+    shape: tuple[Dimension, ...] | None
+
+    def __str__(self) -> str:
+        kind = "any type" if self.dtype is None else str(self.dtype)
+        shape = "of any shape" if self.shape is None else f"({', '.join('?' if d is None else str(d) for d in self.shape)})"
+        return f"{self.name}: {kind} {shape}"
+
+
+@dataclass(frozen=True, eq=False)
+class Node:
+    """One operator: ``outputs = operator(inputs)``; an input that is left out is an empty name.
+
+    `opset` is the version of the operator set by which the operator and its `attributes` are read.
+    """
+
+    name: str
+    operator: str
+    inputs: tuple[str, ...]
+    outputs: tuple[str, ...]
+    attributes: Mapping[str, Attribute]
+    opset: int
+
+    def __str__(self) -> str:
+        return f"node {self.name!r} ({self.operator})"
+
+
+@dataclass(frozen=True, eq=False)
+class Graph:
+    """A network: what enters, what is constant, the nodes in the order in which they can run, what leaves.
+
+    Use `Graph.build`, which orders the nodes and checks them; the constructor takes what it is given.
+    """
+
+    name: str
+    inputs: tuple[Value, ...]
+    outputs: tuple[Value, ...]
+    constants: Mapping[str, Array]
+    nodes: tuple[Node, ...]
+
+    @staticmethod
+    def build(
+        name: str, inputs: Iterable[Value], outputs: Iterable[Value], constants: Mapping[str, Array], nodes: Iterable[Node]
+    ) -> Graph:
+        """Order the nodes, freeze the constants and check that every name has exactly one source.
+
+        Raises
+        ------
+        ValueError
+            If two sources give the same name, an input or output comes from nowhere, or nodes wait for each other.
+
+        Examples
+        --------
+        >>> relu = Node("a", "Relu", ("x",), ("y",), {}, 17)
+        >>> graph = Graph.build("tiny", [Value("x", None, None)], [Value("y", None, None)], {}, [relu])
+        >>> [str(node) for node in graph.nodes]
+        ["node 'a' (Relu)"]
+        >>> Graph.build("tiny", [], [Value("y", None, None)], {}, [relu])
+        Traceback (most recent call last):
+        ValueError: node 'a' (Relu) reads 'x', which nothing in the model produces
+        """
+        inputs, outputs, nodes = tuple(inputs), tuple(outputs), tuple(nodes)
+        frozen = {}
+        for key, array in constants.items():
+            frozen[key] = array.view()
+            frozen[key].flags.writeable = False
+        _check_sources(inputs, outputs, frozen, nodes)
+        ordered = _topological(nodes, {value.name for value in inputs} | set(frozen))
+        return Graph(name, inputs, outputs, MappingProxyType(frozen), ordered)
+
+    def consumers(self, name: str) -> tuple[Node, ...]:
+        """Return the nodes that read the tensor `name`."""
+        return tuple(node for node in self.nodes if name in node.inputs)
+
+    @property
+    def convolutions(self) -> tuple[Node, ...]:
+        """The Conv nodes, in the order in which they run."""
+        return tuple(node for node in self.nodes if node.operator == "Conv")
+
+
+def _check_sources(inputs: tuple[Value, ...], outputs: tuple[Value, ...], constants: Mapping[str, Array], nodes: tuple[Node, ...]) -> None:
+    sources = Counter(value.name for value in inputs)
+    sources.update(constants.keys())
+    sources.update(name for node in nodes for name in node.outputs if name)
+    for name, count in sources.items():
+        if count > 1:
+            raise ValueError(f"{name!r} has {count} sources in the model; each tensor must have exactly one")
+    for node in nodes:
+        for name in node.inputs:
+            if name and name not in sources:
+                raise ValueError(f"{node} reads {name!r}, which nothing in the model produces")
+    for value in outputs:
+        if value.name not in sources:
+            raise ValueError(f"the output {value.name!r} is produced by nothing in the model")
+
+
+def _topological(nodes: tuple[Node, ...], known: set[str]) -> tuple[Node, ...]:
+    """Kahn's algorithm; the given order is kept wherever it already is topological."""
+    waits = [len({name for name in node.inputs if name and name not in known}) for node in nodes]
+    readers: dict[str, list[int]] = {}
+    for index, node in enumerate(nodes):
+        for name in {name for name in node.inputs if name and name not in known}:
+            readers.setdefault(name, []).append(index)
+    ready = deque(index for index, count in enumerate(waits) if count == 0)
+    ordered = []
+    while ready:
+        index = ready.popleft()
+        ordered.append(nodes[index])
+        for name in nodes[index].outputs:
+            for reader in readers.get(name, ()):
+                waits[reader] -= 1
+                if waits[reader] == 0:
+                    ready.append(reader)
+    if len(ordered) < len(nodes):
+        stuck = next(node for node, count in zip(nodes, waits, strict=True) if count)
+        raise ValueError(f"the model has a cycle: {stuck} waits for its own result")
+    return tuple(ordered)

@@ -1,0 +1,149 @@
+"""Activation functions. Slopes and bounds are attributes; the element type of the input is kept."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+
+from fastconv.network.graph import Array
+from fastconv.network.operators.call import Call, Operator, axis_of
+from fastconv.network.operators.elementwise import unary
+
+
+def sigmoid(x: Array) -> Array:
+    """1 / (1 + exp(-x)), without overflow."""
+    from scipy.special import expit
+
+    return np.asarray(expit(x))
+
+
+def leaky_relu(call: Call, x: Array) -> Array:
+    """X where positive, alpha x elsewhere."""
+    return np.where(x < 0, call["alpha"] * x, x).astype(x.dtype, copy=False)
+
+
+def prelu(call: Call, x: Array, slope: Array) -> Array:
+    """X where positive, slope x elsewhere; the slope broadcasts to x, never x to it."""
+    if np.broadcast_shapes(x.shape, slope.shape) != x.shape:
+        raise ValueError(f"a slope of shape {slope.shape} does not broadcast to the input's {x.shape}")
+    return np.where(x < 0, slope * x, x).astype(x.dtype, copy=False)
+
+
+def elu(call: Call, x: Array) -> Array:
+    """X where positive, alpha (exp(x) - 1) elsewhere."""
+    return np.asarray(np.where(x < 0, call["alpha"] * np.expm1(np.minimum(x, 0)), x), x.dtype)
+
+
+def celu(call: Call, x: Array) -> Array:
+    """Elu with a continuous derivative."""
+    alpha = call["alpha"]
+    return np.asarray(np.maximum(x, 0) + np.minimum(0, alpha * np.expm1(np.minimum(x, 0) / alpha))).astype(x.dtype, copy=False)
+
+
+def selu(call: Call, x: Array) -> Array:
+    """Elu, scaled."""
+    alpha, gamma = call["alpha"], call["gamma"]
+    return np.asarray(np.where(x > 0, gamma * x, gamma * alpha * np.expm1(np.minimum(x, 0))), x.dtype)
+
+
+def gelu(call: Call, x: Array) -> Array:
+    """X times the normal distribution function, or its tanh approximation."""
+    from scipy.special import erf
+
+    if call["approximate"] == "tanh":
+        gate = np.tanh(float(np.sqrt(2 / np.pi)) * (x + 0.044715 * x * x * x))
+    elif call["approximate"] == "none":
+        gate = erf(x / float(np.sqrt(2)))
+    else:
+        raise ValueError(f"approximate must be 'none' or 'tanh', not {call['approximate']!r}")
+    return np.asarray(0.5 * x * (1 + gate)).astype(x.dtype, copy=False)
+
+
+def hard_sigmoid(call: Call, x: Array) -> Array:
+    """Bound a straight line to [0, 1]."""
+    return np.asarray(np.clip(call["alpha"] * x + call["beta"], 0, 1), x.dtype)
+
+
+def swish(call: Call, x: Array) -> Array:
+    """X sigmoid(alpha x)."""
+    return np.asarray(x * sigmoid(call["alpha"] * x)).astype(x.dtype, copy=False)
+
+
+def shrink(call: Call, x: Array) -> Array:
+    """Zero near the origin, shifted towards it elsewhere."""
+    bias, low = call["bias"], call["lambd"]
+    return np.where(x < -low, x + bias, np.where(x > low, x - bias, 0)).astype(x.dtype, copy=False)
+
+
+def thresholded_relu(call: Call, x: Array) -> Array:
+    """X above alpha, zero elsewhere."""
+    return np.where(x > call["alpha"], x, 0).astype(x.dtype, copy=False)
+
+
+def along_axis(function: Callable[[Array, int], Array]) -> Operator:
+    """Make a normalisation along one axis; before opset 13 the tensor was flattened to two axes first."""
+
+    def operator(call: Call, x: Array) -> Array:
+        axis = int(call["axis"])
+        if call.opset >= 13:
+            return function(x, axis_of(axis, x.ndim)).astype(x.dtype, copy=False)
+        # Before opset 13 the axis may equal the rank: everything is then one row of length one.
+        split = axis if axis == x.ndim else axis_of(axis, x.ndim)
+        rows = x.reshape((int(np.prod(x.shape[:split], dtype=np.int64)), int(np.prod(x.shape[split:], dtype=np.int64))))
+        return function(rows, 1).reshape(x.shape).astype(x.dtype, copy=False)
+
+    return operator
+
+
+def softmax(x: Array, axis: int) -> Array:
+    """exp(x) / sum exp(x), shifted by the maximum."""
+    if x.size == 0:
+        return x
+    y = np.exp(x - x.max(axis=axis, keepdims=True))
+    return np.asarray(y / y.sum(axis=axis, keepdims=True))
+
+
+def log_softmax(x: Array, axis: int) -> Array:
+    """Logarithm of softmax, shifted by the maximum."""
+    if x.size == 0:
+        return x
+    y = x - x.max(axis=axis, keepdims=True)
+    return np.asarray(y - np.log(np.exp(y).sum(axis=axis, keepdims=True)))
+
+
+def hardmax(x: Array, axis: int) -> Array:
+    """One at the first maximum, zero elsewhere."""
+    y = np.zeros_like(x)
+    if x.size:
+        np.put_along_axis(y, np.expand_dims(x.argmax(axis=axis), axis), np.asarray(1, x.dtype), axis)
+    return y
+
+
+def _hard_swish(x: Array) -> Any:
+    return x * np.clip(x / 6 + 0.5, 0, 1)
+
+
+OPERATORS: Mapping[str, Operator] = {
+    "Celu": celu,
+    "Elu": elu,
+    "Gelu": gelu,
+    "HardSigmoid": hard_sigmoid,
+    "HardSwish": unary(_hard_swish),
+    "Hardmax": along_axis(hardmax),
+    "LeakyRelu": leaky_relu,
+    "LogSoftmax": along_axis(log_softmax),
+    "Mish": unary(lambda x: x * np.tanh(np.logaddexp(x, np.zeros((), x.dtype)))),
+    "PRelu": prelu,
+    "Relu": unary(lambda x: np.maximum(x, 0)),
+    "Selu": selu,
+    "Shrink": shrink,
+    "Sigmoid": unary(sigmoid),
+    "Softmax": along_axis(softmax),
+    "Softplus": unary(lambda x: np.logaddexp(x, np.zeros((), x.dtype))),
+    "Softsign": unary(lambda x: x / (1 + np.abs(x))),
+    "Swish": swish,
+    "Tanh": unary(np.tanh),
+    "ThresholdedRelu": thresholded_relu,
+}

@@ -1,0 +1,95 @@
+"""What an operator is told besides its inputs, and the limit on what it may allocate."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from fastconv.network.graph import Array
+
+MEMORY_LIMIT = 2**31
+"""Bytes that one tensor of a network may take unless the caller says otherwise: a damaged model asks for far more."""
+
+
+@dataclass(frozen=True)
+class Call:
+    """One use of an operator: attributes (the standard's defaults filled in), opset, number of outputs asked for.
+
+    Examples
+    --------
+    >>> call = Call({"axis": 1}, 17, 1)
+    >>> call["axis"]
+    1
+    >>> call.reserve((2**40,), np.float32)
+    Traceback (most recent call last):
+    ValueError: a tensor of shape (1099511627776,) would take 4096.0 GiB; the limit is 2.0 GiB
+    """
+
+    attributes: Mapping[str, Any]
+    opset: int
+    outputs: int = 1
+    limit: int = MEMORY_LIMIT
+
+    def __getitem__(self, name: str) -> Any:
+        """Return an attribute that has a value, be it the default of the standard."""
+        if name not in self.attributes:
+            raise ValueError(f"the attribute {name!r} is missing")
+        return self.attributes[name]
+
+    def get(self, name: str, default: Any = None) -> Any:
+        """Return an attribute, or `default` where the model leaves it out and the standard has no value for it."""
+        return self.attributes.get(name, default)
+
+    def reserve(self, shape: Sequence[int], dtype: Any = np.float64) -> tuple[int, ...]:
+        """Return `shape` if a tensor of it may be allocated; ValueError otherwise."""
+        shape = tuple(int(length) for length in shape)
+        if any(length < 0 for length in shape):
+            raise ValueError(f"the result would have the shape {shape}; lengths must not be negative")
+        size = math.prod(shape) * np.dtype(dtype).itemsize
+        if size > self.limit:
+            raise ValueError(f"a tensor of shape {shape} would take {size / 2**30:.1f} GiB; the limit is {self.limit / 2**30:.1f} GiB")
+        return shape
+
+
+Operator = Callable[..., Any]
+"""``operator(call, *inputs)`` returns an array or a tuple of arrays; an input that is left out is None."""
+
+
+def axis_of(axis: int, rank: int) -> int:
+    """Count a negative axis from the end; ValueError when there is no such axis.
+
+    Examples
+    --------
+    >>> axis_of(-1, 4)
+    3
+    """
+    axis = int(axis)
+    if not -rank <= axis < rank:
+        raise ValueError(f"axis {axis} does not exist in a tensor of rank {rank}")
+    return axis % rank
+
+
+def axes_of(axes: Any, rank: int) -> tuple[int, ...]:
+    """Count negative axes from the end; ValueError for an axis that does not exist or comes twice.
+
+    Examples
+    --------
+    >>> axes_of([-1, 0], 3)
+    (2, 0)
+    """
+    result = tuple(axis_of(axis, rank) for axis in np.asarray(axes).reshape(-1))
+    if len(set(result)) < len(result):
+        raise ValueError(f"axes {[int(a) for a in np.asarray(axes).reshape(-1)]} name one axis twice")
+    return result
+
+
+def integers(value: Array, what: str) -> tuple[int, ...]:
+    """Return a one-dimensional tensor of integers as Python integers; ValueError for anything else."""
+    array = np.asarray(value)
+    if array.ndim > 1 or array.dtype.kind not in "iu":
+        raise ValueError(f"{what} must be a one-dimensional tensor of integers, not {array.dtype} of shape {array.shape}")
+    return tuple(int(v) for v in array.reshape(-1))

@@ -1,0 +1,103 @@
+"""Convolutions of any rank in plain numpy.
+
+The network runs its two-dimensional convolutions with constant weights on the layer kernels instead; these serve the rest.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from fastconv.network.graph import Array
+from fastconv.network.operators.call import Call, Operator
+from fastconv.network.operators.window import Window, padded, window
+
+
+def check_convolution(call: Call, x: Array, weight: Array, bias: Array | None) -> None:
+    """Check ranks, channels, groups, bias and the kernel_shape attribute of a convolution; ValueError for a mismatch."""
+    groups = int(call["group"])
+    if x.ndim < 3 or weight.ndim != x.ndim:
+        raise ValueError(f"input and weight must have one rank of at least 3, not shapes {x.shape} and {weight.shape}")
+    if x.dtype != weight.dtype or x.dtype.kind != "f" and x.dtype.name != "bfloat16":
+        raise ValueError(f"input and weight must have one floating-point type, not {x.dtype} and {weight.dtype}")
+    if groups < 1 or x.shape[1] != weight.shape[1] * groups or weight.shape[0] % groups:
+        raise ValueError(f"{x.shape[1]} channels do not fit a weight of shape {weight.shape} in {groups} groups")
+    if bias is not None and bias.shape != weight.shape[:1]:
+        raise ValueError(f"the bias must have the shape {weight.shape[:1]}, not {bias.shape}")
+    if call.get("kernel_shape") is not None and tuple(call["kernel_shape"]) != weight.shape[2:]:
+        raise ValueError(f"kernel_shape {list(call['kernel_shape'])} contradicts the weight's shape {weight.shape}")
+
+
+def convolution(call: Call, x: Array, weight: Array, bias: Array | None = None) -> Array:
+    """Correlate: one matrix product a tap, summed over the taps."""
+    check_convolution(call, x, weight, bias)
+    groups, view = int(call["group"]), window(call, x.shape[2:], weight.shape[2:])
+    call.reserve((x.shape[0], weight.shape[0], *view.out), x.dtype)
+    x = padded(call, x, view, 0)
+    batch, size = x.shape[0], int(np.prod(view.out, dtype=np.int64))
+    y = np.zeros((batch, groups, weight.shape[0] // groups, size), x.dtype)
+    taps = weight.reshape(groups, -1, *weight.shape[1:])
+    for tap, slices in view.taps():
+        y += taps[tap] @ np.ascontiguousarray(x[slices]).reshape(batch, groups, -1, size)
+    y = y.reshape(batch, weight.shape[0], *view.out)
+    return y if bias is None else y + bias.reshape(-1, *(1,) * len(view.out))
+
+
+def transposed_geometry(call: Call, spatial: tuple[int, ...], kernel: tuple[int, ...]) -> Window:
+    """Return the window of the convolution whose transpose this is: `out` is the small side, the pads crop the large."""
+    rank = len(spatial)
+    # The window of a single position checks the attributes; its size is replaced below.
+    reach = tuple((k - 1) * int(d) + 1 for k, d in zip(kernel, call.get("dilations") or (1,) * rank, strict=True))
+    base = window(Call({**call.attributes, "auto_pad": "NOTSET"}, call.opset), reach, kernel)
+    extra = tuple(int(v) for v in call.get("output_padding") or (0,) * rank)
+    if len(extra) != rank or min(extra, default=0) < 0:
+        raise ValueError(f"output_padding must be {rank} non-negative integers, not {list(extra)}")
+    auto, shape = call.get("auto_pad", "NOTSET"), call.get("output_shape")
+    full = tuple((n - 1) * s + e + r for n, s, e, r in zip(spatial, base.strides, extra, reach, strict=True))
+    if shape is not None:
+        shape = tuple(int(v) for v in shape)[-rank:]
+        if len(shape) != rank:
+            raise ValueError(f"output_shape must have {rank} entries, not {len(shape)}")
+    elif auto in ("SAME_UPPER", "SAME_LOWER"):
+        shape = tuple(n * s for n, s in zip(spatial, base.strides, strict=True))
+    if shape is None:
+        begin, end = ((0,) * rank, (0,) * rank) if auto == "VALID" else (base.begin, base.end)
+    else:
+        total = tuple(max(0, f - o) for f, o in zip(full, shape, strict=True))
+        small, large = tuple(t // 2 for t in total), tuple(t - t // 2 for t in total)
+        begin, end = (small, large) if auto == "SAME_UPPER" else (large, small)
+        end = tuple(f - o - b for f, o, b in zip(full, shape, begin, strict=True))
+    return replace(base, begin=begin, end=tuple(e - p for e, p in zip(end, extra, strict=True)), out=spatial)
+
+
+def transposed_convolution(call: Call, x: Array, weight: Array, bias: Array | None = None) -> Array:
+    """Spread each input value over the outputs that the forward convolution would have read it from."""
+    groups = int(call["group"])
+    if x.ndim < 3 or weight.ndim != x.ndim or x.dtype != weight.dtype:
+        raise ValueError(f"input and weight must agree in rank and type, not {x.dtype} {x.shape} and {weight.dtype} {weight.shape}")
+    if groups < 1 or x.shape[1] != weight.shape[0] or x.shape[1] % groups:
+        raise ValueError(f"{x.shape[1]} channels do not fit a weight of shape {weight.shape} in {groups} groups")
+    channels = weight.shape[1] * groups
+    if bias is not None and bias.shape != (channels,):
+        raise ValueError(f"the bias must have the shape {(channels,)}, not {bias.shape}")
+    view = transposed_geometry(call, x.shape[2:], weight.shape[2:])
+    covered = tuple((n - 1) * s + (k - 1) * d + 1 for n, s, k, d in zip(view.out, view.strides, view.kernel, view.dilations, strict=True))
+    final = tuple(c - b - e for c, b, e in zip(covered, view.begin, view.end, strict=True))
+    call.reserve((x.shape[0], channels, *final), x.dtype)
+    # A negative end crop is output_padding: room behind everything that is covered.
+    room = tuple(max(c, b + f) for c, b, f in zip(covered, view.begin, final, strict=True))
+    y = np.zeros(call.reserve((x.shape[0], groups, channels // groups, *room), x.dtype), x.dtype)
+    batch, size = x.shape[0], int(np.prod(view.out, dtype=np.int64))
+    rows = np.ascontiguousarray(x).reshape(batch, groups, -1, size)
+    taps = weight.reshape(groups, -1, *weight.shape[1:])
+    for tap, slices in view.taps():
+        y[slices] += (np.swapaxes(taps[tap], 1, 2) @ rows).reshape(*y.shape[:3], *view.out)
+    crop: tuple[Any, ...] = (..., *(slice(b, b + f) for b, f in zip(view.begin, final, strict=True)))
+    y = y[crop].reshape(batch, channels, *final)
+    return y if bias is None else np.asarray(y + bias.reshape(-1, *(1,) * len(final)))
+
+
+OPERATORS: Mapping[str, Operator] = {"Conv": convolution, "ConvTranspose": transposed_convolution}

@@ -1,0 +1,66 @@
+"""Matrix products."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+
+from fastconv.network.graph import Array
+from fastconv.network.operators.call import Call, Operator
+
+
+def gemm(call: Call, a: Array, b: Array, c: Array | None = None) -> Array:
+    """Alpha A B + beta C, each matrix transposed where the attribute says so."""
+    if a.ndim != 2 or b.ndim != 2:
+        raise ValueError(f"A and B must be matrices, not of shapes {a.shape} and {b.shape}")
+    a, b = (a.T if call["transA"] else a), (b.T if call["transB"] else b)
+    if a.shape[1] != b.shape[0]:
+        raise ValueError(f"shapes {a.shape} and {b.shape} cannot be multiplied")
+    shape = call.reserve((a.shape[0], b.shape[1]), a.dtype)
+    y = a @ b
+    if call["alpha"] != 1:
+        y = y * np.asarray(call["alpha"], a.dtype)
+    if c is not None and call["beta"] != 0:
+        if np.broadcast_shapes(c.shape, shape) != shape:
+            raise ValueError(f"C of shape {c.shape} does not broadcast to the result's {shape}")
+        y = y + (c if call["beta"] == 1 else c * np.asarray(call["beta"], a.dtype))
+    return y.astype(a.dtype, copy=False)
+
+
+def matmul(call: Call, a: Array, b: Array) -> Array:
+    """Matrix product over the last two axes, as numpy's."""
+    if a.ndim == 0 or b.ndim == 0:
+        raise ValueError("a scalar cannot be multiplied as a matrix")
+    batch = np.broadcast_shapes(a.shape[:-2], b.shape[:-2])
+    call.reserve((*batch, a.shape[-2] if a.ndim > 1 else 1, b.shape[-1] if b.ndim > 1 else 1), a.dtype)
+    return np.asarray(a @ b).astype(a.dtype, copy=False)
+
+
+def einsum(call: Call, *arrays: Array) -> Array:
+    """Einstein's summation, as numpy's."""
+    equation = call["equation"].replace(" ", "")
+    left, arrow, right = equation.partition("->")
+    terms = left.split(",")
+    if len(terms) != len(arrays):
+        raise ValueError(f"the equation {equation!r} names {len(terms)} tensors, {len(arrays)} were given")
+    lengths: dict[str, int] = {}
+    for term, array in zip(terms, arrays, strict=True):
+        head, _, tail = term.partition("...")
+        for letters, shape in ((head, array.shape), (tail[::-1], array.shape[::-1])):
+            for letter, length in zip(letters, shape, strict=False):
+                lengths[letter] = max(lengths.get(letter, 1), length)
+    if arrow:
+        call.reserve([lengths.get(letter, 1) for letter in right.replace("...", "")], arrays[0].dtype)
+    # Only pairwise contraction keeps the work polynomial in the sizes, hence optimize=True for three and more.
+    # numpy's einsum does not know the types of ml_dtypes, so these are summed in float32.
+    wide = [array if array.dtype.kind in "biuf" else array.astype(np.float32) for array in arrays]
+    return np.asarray(np.einsum(equation, *wide, optimize=len(wide) > 2)).astype(arrays[0].dtype, copy=False)
+
+
+def determinant(call: Call, x: Array) -> Array:
+    """Return the determinant of the last two axes."""
+    return np.asarray(np.linalg.det(x), x.dtype)
+
+
+OPERATORS: Mapping[str, Operator] = {"Det": determinant, "Einsum": einsum, "Gemm": gemm, "MatMul": matmul}
