@@ -19,6 +19,17 @@ _HOME = {
     "best_points": "algebra",
     "published_points": "algebra",
     "toom_cook": "algebra",
+    "Policy": "arithmetic",
+    "evaluate": "error",
+    "measure_error": "error",
+    "reference": "error",
+    "Comparison": "network",
+    "KnownNetwork": "network",
+    "Network": "network",
+    "compare": "network",
+    "known_network": "network",
+    "known_networks": "network",
+    "load_onnx": "network",
 }
 
 __all__ = sorted(_HOME)

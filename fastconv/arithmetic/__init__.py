@@ -1,0 +1,21 @@
+"""Number formats on arrays: rounding, precision policies, channel sums."""
+
+from fastconv.arithmetic.arrays import apply, array_reading
+from fastconv.arithmetic.policy import POLICIES, Policy, policy_named
+from fastconv.arithmetic.rounding import carrier, fused, round_to, two_product, two_sum
+from fastconv.arithmetic.sums import CHANNEL_SUMS, channel_sum_named
+
+__all__ = [
+    "CHANNEL_SUMS",
+    "POLICIES",
+    "Policy",
+    "apply",
+    "array_reading",
+    "carrier",
+    "channel_sum_named",
+    "fused",
+    "policy_named",
+    "round_to",
+    "two_product",
+    "two_sum",
+]

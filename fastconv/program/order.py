@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import lru_cache
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from fastconv.exact import Number, to_text
 from fastconv.program.ir import Kind, Op, Program
@@ -43,19 +43,29 @@ def _pairwise(terms: Sequence[Term], combine: Combine) -> Term:
 
 
 def _huffman(terms: Sequence[Term], combine: Combine) -> Term:
-    """Merge the two smallest first (paper A, section 4.2).
+    """Merge the two lightest first (paper A, section 4.2).
 
-    A leaf weighs the magnitude of its coefficient, a sum the sum of its parts. Of equal weights the one
-    made first goes first: leaves in the order of their columns, then sums in the order of their making.
+    A leaf weighs the magnitude of its coefficient, a sum the sum of its parts. Equal weights are common, and how
+    they are taken moves the error by up to 10 %: the rule is a binary heap that compares weights alone, built bottom-up
+    from the leaves in the order of their columns (`heapq.heapify`, C++'s ``make_heap``), sums pushed as they come.
     """
-    heap = [(_magnitude(t.factor), k, t) for k, t in enumerate(terms)]
+    heap = [_Weighed(_magnitude(t.factor), t) for t in terms]
     heapq.heapify(heap)
-    made = len(heap)
     while len(heap) > 1:
-        (wa, _, a), (wb, _, b) = heapq.heappop(heap), heapq.heappop(heap)
-        heapq.heappush(heap, (wa + wb, made, combine(a, b)))
-        made += 1
-    return heap[0][2]
+        a, b = heapq.heappop(heap), heapq.heappop(heap)
+        heapq.heappush(heap, _Weighed(a.weight + b.weight, combine(a.term, b.term)))
+    return heap[0].term
+
+
+@dataclass(frozen=True, slots=True)
+class _Weighed:
+    """A term in the heap; of two with the same weight neither is less."""
+
+    weight: Fraction
+    term: Term
+
+    def __lt__(self, other: _Weighed) -> bool:
+        return self.weight < other.weight
 
 
 ORDERS: dict[str, Callable[[Sequence[Term], Combine], Term]] = {"huffman": _huffman, "sequential": _sequential, "pairwise": _pairwise}
@@ -226,7 +236,7 @@ def abs_equal(a: Number, b: Number) -> bool:
     return bool(a == b or a == -b)
 
 
-def _magnitude(factor: Number) -> Any:
+def _magnitude(factor: Number) -> Fraction:
     """Return a positive number as one that can be compared exactly with others of its kind."""
     if isinstance(factor, Fraction):
         return factor
