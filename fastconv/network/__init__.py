@@ -1,7 +1,27 @@
 """Networks: a graph read from ONNX, run with any convolution algorithm, compared with the same network in float64."""
 
+from fastconv.network.compare import Comparison, Contender, Row, compare, published_contenders
+from fastconv.network.fetch import FetchError
 from fastconv.network.graph import Graph, Node, Value
 from fastconv.network.onnx_import import read_onnx
+from fastconv.network.pretrained import KnownNetwork, known_network, known_networks
 from fastconv.network.run import Network, Runner, load_onnx
 
-__all__ = ["Graph", "Network", "Node", "Runner", "Value", "load_onnx", "read_onnx"]
+__all__ = [
+    "Comparison",
+    "Contender",
+    "FetchError",
+    "Graph",
+    "KnownNetwork",
+    "Network",
+    "Node",
+    "Row",
+    "Runner",
+    "Value",
+    "compare",
+    "known_network",
+    "known_networks",
+    "load_onnx",
+    "published_contenders",
+    "read_onnx",
+]

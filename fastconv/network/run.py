@@ -63,7 +63,7 @@ def is_eligible(graph: Graph, node: Node, r: int | None = None) -> bool:
     return node.operator == "Conv" and kernel is not None and len(kernel) == 2 and plain and (r is None or kernel == (r, r))
 
 
-def _resolved(choice: Any) -> Choice:
+def resolved(choice: Any) -> Choice:
     """Turn the name of an algorithm into the algorithm; the general methods stay names."""
     if isinstance(choice, BilinearAlgorithm) or isinstance(choice, str) and choice in _GENERAL:
         return choice
@@ -91,12 +91,12 @@ def assigned(graph: Graph, algorithm: Choice | Mapping[str, Choice]) -> dict[str
         for name, wanted in algorithm.items():
             if name not in layers:
                 raise ValueError(f"the network has no convolution {name!r}; it has {', '.join(layers) or 'none'}")
-            choice = _resolved(wanted)
+            choice = resolved(wanted)
             if isinstance(choice, BilinearAlgorithm) and not is_eligible(graph, layers[name], choice.r):
                 raise ValueError(f"{layers[name]} is no dense {choice.r}x{choice.r} convolution of stride 1 and cannot run {wanted!r}")
             result[name] = choice
         return result
-    choice = _resolved(algorithm)
+    choice = resolved(algorithm)
     if isinstance(choice, str):
         plain = choice in ("auto", "direct")
         return {name: choice if plain or is_eligible(graph, node) else "direct" for name, node in layers.items()}

@@ -1,0 +1,37 @@
+"""The network that fastconv ships: a VGG-like classifier trained on Fashion-MNIST, with 1,000 of the test images."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Mapping
+from importlib.resources import files
+
+import numpy as np
+
+from fastconv.network.graph import Array
+from fastconv.network.run import Network, load_onnx
+
+
+def load() -> Network:
+    """Load the network."""
+    return load_onnx(_data("fashion.onnx"))
+
+
+def _data(name: str) -> bytes:
+    return files("fastconv").joinpath("data", name).read_bytes()
+
+
+def _test() -> tuple[Array, Array]:
+    with np.load(io.BytesIO(_data("fashion-test.npz")), allow_pickle=False) as stored:
+        return stored["images"], stored["labels"]
+
+
+def inputs() -> dict[str, Array]:
+    """Return the 1,000 test images, 100 of each class, as float32 between 0 and 1."""
+    return {"image": _test()[0][:, None].astype(np.float32) / np.float32(255)}
+
+
+def metric(outputs: Mapping[str, Array], reference: Mapping[str, Array], direct: Mapping[str, Array]) -> dict[str, float]:
+    """Share of images that are classified rightly, and as direct convolution classifies them."""
+    best = outputs["logits"].argmax(axis=1)
+    return {"top1": float((best == _test()[1]).mean()), "agreement": float((best == direct["logits"].argmax(axis=1)).mean())}
