@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
@@ -12,7 +13,21 @@ from typing import Any, NamedTuple, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from fastconv.exact import INF, Field, Number, exact_number, exact_point, format_of_dtype, rounded, simplified, to_sympy, to_text
+from fastconv.exact import (
+    FORMATS,
+    INF,
+    Field,
+    Format,
+    Number,
+    exact_number,
+    exact_point,
+    format_named,
+    format_of_dtype,
+    rounded,
+    simplified,
+    to_sympy,
+    to_text,
+)
 
 Matrix: TypeAlias = tuple[tuple[Number, ...], ...]
 
@@ -237,6 +252,46 @@ class BilinearAlgorithm:
         G = tuple(simplified([e * f for e in row]) for row, f in zip(self.G, factors["dG"], strict=True))
         BT = tuple(simplified([e * f for e in row]) for row, f in zip(self.BT, factors["dB"], strict=True))
         return BilinearAlgorithm(self.m, self.r, self.points, AT, G, BT)
+
+    def balanced(self, format: str | Format = "fp16") -> BilinearAlgorithm:
+        """Return the same algorithm with rows balanced by powers of two, to stay inside a narrow format's range.
+
+        The rows of BT and G get Euclidean norms between 1/sqrt(2) and sqrt(2), so that transformed tensors have the
+        scale of the data; the columns of AT take the inverse. Powers of two round nothing: in a format of wide range
+        the error stays what it was.
+
+        Parameters
+        ----------
+        format : str or Format
+            The format that the balanced matrices must fit.
+
+        Raises
+        ------
+        ValueError
+            Names the entry that does not fit the format, and by how much.
+
+        Examples
+        --------
+        >>> from fastconv import toom_cook
+        >>> alg = toom_cook(4, 3, [0, 1, -1, 8, -8, "inf"]).balanced("fp16")
+        >>> max(abs(e) for row in alg.BT for e in row)
+        Fraction(65, 64)
+        """
+        fmt = format_named(format)
+        wide = FORMATS["fp64"]
+        shifts = {}
+        for name, rows in (("dG", self.G), ("dB", self.BT)):
+            norms = [math.hypot(*(rounded(e, wide) for e in row)) for row in rows]
+            shifts[name] = [Fraction(2) ** -round(math.log2(norm)) for norm in norms]
+        scaled = self.scaled(**shifts)
+        for name, matrix in (("AT", scaled.AT), ("G", scaled.G), ("BT", scaled.BT)):
+            for i, row in enumerate(matrix):
+                for j, e in enumerate(row):
+                    magnitude = abs(rounded(e, wide))
+                    if magnitude > float(fmt.largest):
+                        excess = f"{magnitude / float(fmt.largest):.3g} times the largest number of {fmt.name}"
+                        raise ValueError(f"{name}[{i}][{j}] = {to_text(e)} is {excess}: no balance of rows fits that format")
+        return scaled
 
     def to_sympy(self) -> Matrices:
         """Return AT, G and BT as sympy matrices (named ``AT``, ``G``, ``BT``)."""

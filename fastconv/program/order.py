@@ -141,20 +141,26 @@ def _program_of(matrix: tuple[tuple[Number, ...], ...], order: Order) -> Program
         for e in row:
             if not isinstance(e, Fraction) and e.free_symbols:
                 raise ValueError(f"{to_text(e)} holds symbols: replace them by numbers first, with alg.subs(symbol, value)")
-    return _Builder(len(matrix[0]), order).build(matrix)
+    if not order.shared:
+        return _Builder(len(matrix[0]), order).build(matrix, False, False)
+    ways = [(True, True), (False, True), (True, False), (False, False)]
+    programs = [_Builder(len(matrix[0]), order).build(matrix, *way) for way in ways]
+    return min(programs, key=lambda p: (p.counts.adds + p.counts.fmas, p.counts.muls + p.counts.shifts))
 
 
 class _Builder:
-    """Collects operations, each distinct one once."""
+    """Collects operations, each distinct one once; pairs of columns, of rows, both or none are shared."""
 
     def __init__(self, inputs: int, order: Order) -> None:
         self.inputs = inputs
         self.order = order
         self.index: dict[Op, int] = {}
 
-    def build(self, matrix: tuple[tuple[Number, ...], ...]) -> Program:
-        rows = self.share_columns(matrix) if self.order.shared else [[_term(e, j) for j, e in enumerate(row) if e] for row in matrix]
-        partner = _row_pairs(rows) if self.order.shared else {}
+    def build(self, matrix: tuple[tuple[Number, ...], ...], columns: bool, pairs: bool) -> Program:
+        rows = [[_term(e, j) for j, e in enumerate(row) if e] for row in matrix]
+        if columns:
+            rows = self.share_columns(matrix)
+        partner = _row_pairs(rows) if pairs else {}
         outputs: dict[int, int] = {}
         for i, row in enumerate(rows):
             if i in outputs:
