@@ -1,0 +1,6 @@
+"""Convolution layers, compiled by numba: direct, im2col, Fourier, and every fast algorithm that is exact."""
+
+from fastconv.kernels.functional import conv1d, conv2d, plan_conv1d, plan_conv2d
+from fastconv.kernels.plan import Plan
+
+__all__ = ["Plan", "conv1d", "conv2d", "plan_conv1d", "plan_conv2d"]

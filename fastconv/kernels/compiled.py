@@ -1,0 +1,135 @@
+"""Compile the small functions that a plan is made of, and keep them on disk for the next process.
+
+numba keeps one cache index per function *name*, which processes that compile at once may overwrite for each
+other. So every compiled function gets a name of its own, from all that it depends on: its parameters, the sources
+of this package and the CPU.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numba
+from numba import cfunc, njit
+from numba.core.registry import cpu_target
+
+from fastconv.kernels.simd import has_fma, join_lanes, multiply_panel, run_program, split_lanes, vector_bytes
+
+SIZE = {"f4": 4, "f8": 8}
+
+
+@cache
+def _stamp() -> bytes:
+    sources = sorted(Path(__file__).parent.glob("*.py"))
+    target = "\n".join([numba.__version__, *map(str, cpu_target.target_context.codegen().magic_tuple())])
+    return b"".join(path.read_bytes() for path in sources) + target.encode()
+
+
+def named(function: Callable[..., Any], *parameters: object) -> Callable[..., Any]:
+    """Give a function a name that nothing else compiled from other sources or parameters has."""
+    digest = hashlib.sha256(_stamp() + repr(parameters).encode()).hexdigest()[:16]
+    function.__qualname__ = f"{function.__name__}_{digest}"
+    return function
+
+
+def jit(function: Callable[..., Any], *, parallel: bool = False) -> Any:
+    """Compile a function of the layer engine: no fast-math, no checks, without the interpreter's lock."""
+    return njit(cache=True, nogil=True, error_model="numpy", parallel=parallel)(named(function, parallel))
+
+
+def _address(function: Callable[..., Any], *parameters: object) -> Any:
+    signature = f"void({', '.join(['intp'] * function.__code__.co_argcount)})"
+    return cfunc(signature, cache=True, error_model="numpy")(named(function, *parameters))
+
+
+def lanes_of(kind: str) -> int:
+    """Return how many numbers of a kind (``"f4"``, ``"f8"``) a vector holds."""
+    return vector_bytes() // SIZE[kind]
+
+
+@cache
+def transform(kind: str, text: str) -> Any:
+    """Compile a program that runs over two nested loops of vectors; strides and steps are in bytes."""
+    lanes = lanes_of(kind)
+
+    def transform(  # type: ignore[no-untyped-def]
+        src, src_stride, src_outer, src_inner, dst, dst_stride, dst_outer, dst_inner, outer, inner, constants
+    ):
+        for i in range(outer):
+            for k in range(inner):
+                at, to = src + i * src_outer + k * src_inner, dst + i * dst_outer + k * dst_inner
+                run_program(kind, lanes, text, at, src_stride, to, dst_stride, constants)
+
+    return _address(transform, kind, lanes, text)
+
+
+@cache
+def split(kind: str, step: int, offsets: tuple[int, ...]) -> Any:
+    """Compile the step that turns rows of an image into lanes: one lane a tile."""
+    lanes, size, text = lanes_of(kind), SIZE[kind], ",".join(map(str, offsets))
+    advance = lanes * step * size
+
+    def split(src, src_row, dst, dst_row, dst_stride, rows, vectors):  # type: ignore[no-untyped-def]
+        for i in range(rows):
+            for k in range(vectors):
+                split_lanes(kind, lanes, step, text, src + i * src_row + k * advance, dst + i * dst_row + k * lanes * size, dst_stride)
+
+    return _address(split, kind, lanes, step, offsets)
+
+
+@cache
+def join(kind: str, step: int) -> Any:
+    """Compile the step that turns lanes into rows of an image and adds the bias."""
+    lanes, size = lanes_of(kind), SIZE[kind]
+    advance = lanes * step * size
+
+    def join(src, src_row, src_stride, dst, dst_row, rows, vectors, bias):  # type: ignore[no-untyped-def]
+        for i in range(rows):
+            for k in range(vectors):
+                join_lanes(kind, lanes, step, src + i * src_row + k * lanes * size, src_stride, dst + i * dst_row + k * advance, bias)
+
+    return _address(join, kind, lanes, step)
+
+
+@cache
+def product(kind: str, mr: int, nv: int, tail: int) -> Any:
+    """Compile the batched product of a block: for each xi, ``M = U V``, channels summed in blocks.
+
+    A panel holds `mr` output channels, the last one `tail`; `nv` vectors of tiles go at once.
+    """
+    lanes, size, fused = lanes_of(kind), SIZE[kind], has_fma()
+    wide, last = nv * lanes, tail or mr
+    one = 1
+
+    def product(xis, panels, tails, tiles, depth, block, u, u_xi, v, v_xi, ldv, m, m_xi, ldm):  # type: ignore[no-untyped-def]
+        for xi in range(xis):
+            for c in range(0, depth, block):
+                count = min(block, depth - c)
+                a = u + xi * u_xi + c * mr * size
+                b = v + xi * v_xi + c * ldv
+                to = m + xi * m_xi
+                for _ in range(panels):
+                    t = 0
+                    while t + wide <= tiles:
+                        multiply_panel(kind, lanes, mr, nv, fused, count, a, b + t * size, ldv, to + t * size, ldm, c)
+                        t += wide
+                    while t < tiles:
+                        multiply_panel(kind, lanes, mr, one, fused, count, a, b + t * size, ldv, to + t * size, ldm, c)
+                        t += lanes
+                    a += depth * mr * size
+                    to += mr * ldm
+                if tails:
+                    a += c * (last - mr) * size
+                    t = 0
+                    while t + wide <= tiles:
+                        multiply_panel(kind, lanes, last, nv, fused, count, a, b + t * size, ldv, to + t * size, ldm, c)
+                        t += wide
+                    while t < tiles:
+                        multiply_panel(kind, lanes, last, one, fused, count, a, b + t * size, ldv, to + t * size, ldm, c)
+                        t += lanes
+
+    return _address(product, kind, lanes, mr, nv, tail, fused)

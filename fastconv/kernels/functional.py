@@ -1,0 +1,222 @@
+"""The public functions: convolution layers in torch's names, order and defaults."""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Sequence
+from typing import Any
+
+import numpy.typing as npt
+
+from fastconv.kernels.layer import Array, Ints, array_of, layer_of
+from fastconv.kernels.method import Method, method_of
+from fastconv.kernels.plan import BlockRunner, Plan, Runner
+
+ORDER = "huffman"
+
+
+def plan_conv2d(
+    weight: npt.ArrayLike,
+    bias: npt.ArrayLike | None = None,
+    stride: Ints = 1,
+    padding: Ints | str = 0,
+    dilation: Ints = 1,
+    groups: int = 1,
+    *,
+    input_shape: Sequence[int],
+    algorithm: Any = "auto",
+    threads: int | None = None,
+    order: str = ORDER,
+) -> Plan:
+    """Make a two-dimensional convolution layer ready to be applied to many inputs of one shape.
+
+    Parameters
+    ----------
+    weight : array (filters, channels / groups, height, width)
+        float32 or float64; the layer computes in this format. It is copied.
+    bias : array (filters,), optional
+        Added to the output.
+    stride, dilation : int or (int, int)
+        As in torch; fast algorithms take 1.
+    padding : int, (int, int), "valid" or "same"
+        Zeros around the input; "same" takes stride 1.
+    groups : int
+        Groups of channels that do not see each other.
+    input_shape : (batch, channels, height, width)
+        The shape of the inputs to come.
+    algorithm : str, BilinearAlgorithm or a pair of them
+        ``"auto"``, ``"direct"``, ``"im2col"``, ``"fft"``, a name such as ``"F(4x4,3x3)"`` (also rectangular,
+        ``"F(2x4,5x3)"``), an algorithm for both axes, or one for the height and one for the width.
+    threads : int, optional
+        Threads a call uses; numba's default if not given. The result is the same bit for bit.
+    order : str
+        Order of summation of the transforms, as in `measure_error`.
+
+    Returns
+    -------
+    Plan
+        Call it with an input. ``plan.algorithm``, ``plan.workspace_bytes``, ``plan.weight_bytes`` and
+        ``plan.explain()`` tell about it.
+
+    Raises
+    ------
+    TypeError
+        For integer, complex or mixed dtypes.
+    ValueError
+        For shapes that do not fit together, or an algorithm that does not fit the layer.
+
+    Notes
+    -----
+    A fast algorithm computes ``Y = AT [sum_c (G W_c G^T) * (BT X_c BT^T)] A`` on tiles: height first, then width.
+    The kernel transform runs once, in float64, rounded once to the format; everything else runs in the format.
+    Products are summed over blocks of 32 channels, each a chain of fused multiply-adds where the CPU has them,
+    and the sums of the blocks are added up in order, before the output transform. A direct convolution sums
+    chains of 128 products the same way, over channels, then rows, then columns of the kernel. The bias is added last.
+
+    NaN and infinity in the input reach at most the outputs of the tiles that read them: within a tile a fast
+    algorithm spreads them further than a direct convolution would.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> weight = np.ones((2, 3, 3, 3), np.float32)
+    >>> plan = plan_conv2d(weight, padding=1, input_shape=(1, 3, 8, 8), algorithm="F(2x2,3x3)")
+    >>> plan(np.ones((1, 3, 8, 8), np.float32))[0, 0, 0, :3]
+    array([12., 18., 18.], dtype=float32)
+    """
+    return _plan(2, weight, bias, stride, padding, dilation, groups, input_shape, algorithm, threads, order)
+
+
+def plan_conv1d(
+    weight: npt.ArrayLike,
+    bias: npt.ArrayLike | None = None,
+    stride: Ints = 1,
+    padding: Ints | str = 0,
+    dilation: Ints = 1,
+    groups: int = 1,
+    *,
+    input_shape: Sequence[int],
+    algorithm: Any = "auto",
+    threads: int | None = None,
+    order: str = ORDER,
+) -> Plan:
+    """Make a one-dimensional convolution layer ready: as `plan_conv2d`, one dimension less.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> plan = plan_conv1d(np.ones((1, 1, 3)), input_shape=(1, 1, 6), algorithm="F(2,3)")
+    >>> plan(np.arange(6.0)[None, None])
+    array([[[ 3.,  6.,  9., 12.]]])
+    """
+    return _plan(1, weight, bias, stride, padding, dilation, groups, input_shape, algorithm, threads, order)
+
+
+def conv2d(
+    input: npt.ArrayLike,
+    weight: npt.ArrayLike,
+    bias: npt.ArrayLike | None = None,
+    stride: Ints = 1,
+    padding: Ints | str = 0,
+    dilation: Ints = 1,
+    groups: int = 1,
+    *,
+    algorithm: Any = "auto",
+    threads: int | None = None,
+    order: str = ORDER,
+) -> Array:
+    """Convolve (correlate, as in deep learning) a batch of images with a bank of filters.
+
+    Parameters are those of `plan_conv2d`, and `input`, an array (batch, channels, height, width) of the weights'
+    dtype. To apply one layer many times, make a plan: this function makes one at each call.
+
+    Returns
+    -------
+    array (batch, filters, height, width)
+        Of the same dtype.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> conv2d(np.ones((1, 1, 3, 3)), np.ones((1, 1, 2, 2)))
+    array([[[[4., 4.],
+             [4., 4.]]]])
+    """
+    return _convolve(2, input, weight, bias, stride, padding, dilation, groups, algorithm, threads, order)
+
+
+def conv1d(
+    input: npt.ArrayLike,
+    weight: npt.ArrayLike,
+    bias: npt.ArrayLike | None = None,
+    stride: Ints = 1,
+    padding: Ints | str = 0,
+    dilation: Ints = 1,
+    groups: int = 1,
+    *,
+    algorithm: Any = "auto",
+    threads: int | None = None,
+    order: str = ORDER,
+) -> Array:
+    """Convolve a batch of signals (batch, channels, length) with a bank of filters: `conv2d`, one dimension less.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> conv1d(np.arange(5.0)[None, None], np.array([[[1.0, 0.0, -1.0]]]))
+    array([[[-2., -2., -2.]]])
+    """
+    return _convolve(1, input, weight, bias, stride, padding, dilation, groups, algorithm, threads, order)
+
+
+def _convolve(dims: int, given: npt.ArrayLike, weight: npt.ArrayLike, bias: npt.ArrayLike | None, *arguments: Any) -> Array:
+    x = array_of("input", given, dims + 2)
+    stride, padding, dilation, groups, algorithm, threads, order = arguments
+    return _plan(dims, weight, bias, stride, padding, dilation, groups, x.shape, algorithm, threads, order)(x)
+
+
+def _plan(
+    dims: int,
+    weight: npt.ArrayLike,
+    bias: npt.ArrayLike | None,
+    stride: Ints,
+    padding: Ints | str,
+    dilation: Ints,
+    groups: int,
+    input_shape: Sequence[int],
+    algorithm: Any,
+    threads: int | None,
+    order: str,
+) -> Plan:
+    from fastconv.program import parse_order
+
+    w = array_of("weight", weight, dims + 2)
+    b = None if bias is None else array_of("bias", bias)
+    layer = layer_of(w, b, stride, padding, dilation, groups, input_shape, dims)
+    method = method_of(algorithm, layer)
+    order = str(parse_order(order))
+    count = _threads(threads)
+    w = w.reshape(layer.filters, layer.channels // layer.groups, *layer.kernel)
+    return Plan(layer, method, order, count, dims, _runner(layer, method, w, b, order, count))
+
+
+def _runner(layer: Any, method: Method, weight: Array, bias: Array | None, order: str, threads: int) -> Runner:
+    if method.name == "fft":
+        from fastconv.kernels.fourier import FourierRunner
+
+        return FourierRunner(layer, weight, bias, threads)
+    return BlockRunner(layer, method, weight, bias, order, threads)
+
+
+def _threads(threads: int | None) -> int:
+    if threads is None:
+        import numba
+
+        return int(numba.get_num_threads())
+    try:
+        count = operator.index(threads)
+    except TypeError:
+        raise TypeError(f"threads is {threads!r}: pass an integer, or None for numba's default") from None
+    if count < 1:
+        raise ValueError(f"threads is {count}: at least one thread runs")
+    return count

@@ -1,0 +1,161 @@
+"""What a convolution layer is: its arguments checked once, at the public edge, and the shapes that follow."""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+Array = npt.NDArray[Any]
+Ints = int | Sequence[int]
+
+
+@dataclass(frozen=True)
+class Layer:
+    """A two-dimensional convolution layer; in one dimension every height is one.
+
+    Attributes
+    ----------
+    dtype : numpy dtype
+        float32 or float64.
+    batch, channels, height, width : int
+        The input.
+    filters : int
+        Output channels.
+    kernel, stride, dilation : (int, int)
+        Along height and width.
+    padding : ((int, int), (int, int))
+        Zeros above and below, left and right.
+    groups : int
+        Groups of channels that do not see each other.
+    """
+
+    dtype: np.dtype[Any]
+    batch: int
+    channels: int
+    height: int
+    width: int
+    filters: int
+    kernel: tuple[int, int]
+    stride: tuple[int, int]
+    padding: tuple[tuple[int, int], tuple[int, int]]
+    dilation: tuple[int, int]
+    groups: int
+
+    @property
+    def output(self) -> tuple[int, int]:
+        """Height and width of the output."""
+        sizes = []
+        for size, r, s, (before, after), d in zip(
+            (self.height, self.width), self.kernel, self.stride, self.padding, self.dilation, strict=True
+        ):
+            sizes.append((size + before + after - d * (r - 1) - 1) // s + 1)
+        return sizes[0], sizes[1]
+
+    @property
+    def multiplications(self) -> int:
+        """Products of the direct convolution."""
+        h, w = self.output
+        return self.batch * self.filters * h * w * (self.channels // self.groups) * self.kernel[0] * self.kernel[1]
+
+
+def array_of(name: str, value: Any, rank: int | None = None) -> Array:
+    """Return a float array in memory order, aligned; copies only what is not so already."""
+    array = np.asarray(value)
+    if array.dtype.type not in (np.float32, np.float64):
+        reason = (
+            "products of integers would overflow or lose their exactness unseen"
+            if array.dtype.kind in "iub"
+            else "the kernels know no complex numbers"
+            if array.dtype.kind == "c"
+            else "the kernels compute in these two formats only"
+        )
+        raise TypeError(f"{name} is of dtype {array.dtype}: {reason}; pass float32 or float64, as with {name}.astype('float32')")
+    if rank is not None and array.ndim != rank:
+        expected = {3: "(batch, channels, length)", 4: "(batch, channels, height, width)"}
+        shapes = (
+            expected if name == "input" else {k: v.replace("batch, channels", "filters, channels / groups") for k, v in expected.items()}
+        )
+        raise ValueError(f"{name} has {array.ndim} dimensions, {_shape(array.shape)}: it takes {rank}, {shapes[rank]}")
+    return np.require(array, dtype=array.dtype.newbyteorder("="), requirements=["C", "A"])
+
+
+def layer_of(
+    weight: Array, bias: Array | None, stride: Ints, padding: Ints | str, dilation: Ints, groups: int, input_shape: Sequence[int], dims: int
+) -> Layer:
+    """Check a layer's arguments; `weight` and `bias` come from `array_of`."""
+    shape = _integers("input_shape", input_shape, None)
+    if len(shape) != dims + 2:
+        raise ValueError(f"input_shape {_shape(shape)} has {len(shape)} numbers: a {dims}-D layer takes {dims + 2}, as in input.shape")
+    strides, dilations = _axes("stride", stride, dims, 1), _axes("dilation", dilation, dims, 1)
+    groups = _integers("groups", [groups], 1)[0]
+    filters, taken = weight.shape[0], weight.shape[1]
+    kernel = weight.shape[2:]
+    if 0 in weight.shape:
+        raise ValueError(f"weight {_shape(weight.shape)} is empty: a layer has at least one filter, one channel and one tap")
+    if shape[0] < 0 or any(s < 1 for s in shape[1:]):
+        raise ValueError(f"input {_shape(shape)} is empty: only the batch may be 0; channels and sizes are at least 1")
+    if shape[1] % groups or filters % groups:
+        raise ValueError(f"{shape[1]} channels and {filters} filters do not divide into {groups} groups: both are multiples of groups")
+    if shape[1] // groups != taken:
+        given = f"input has {shape[1]} channels, weight {_shape(weight.shape)} takes {taken * groups}"
+        raise ValueError(f"{given}: weight.shape[1] times groups is the number of channels")
+    if bias is not None and bias.shape != (filters,):
+        raise ValueError(f"bias has shape {_shape(bias.shape)}: it holds one number a filter, ({filters},)")
+    if bias is not None and bias.dtype != weight.dtype:
+        raise TypeError(f"bias is {bias.dtype}, weight {weight.dtype}: they have the same dtype")
+    pads = _paddings(padding, kernel, strides, dilations, dims)
+    for axis in range(dims):
+        padded, reach = shape[2 + axis] + sum(pads[axis]), dilations[axis] * (kernel[axis] - 1) + 1
+        if reach > padded:
+            raise ValueError(f"the kernel reaches over {reach} along axis {2 + axis}, more than the padded input, {padded}: pad more")
+    # In one dimension the height is one, and so is everything about it.
+    (batch, channels, *sizes), none = shape, 2 - dims
+    height, width = [1] * none + sizes
+    (kh, kw), (sh, sw), (dh, dw) = ((*(1,) * none, *numbers) for numbers in (kernel, strides, dilations))
+    ph, pw = [(0, 0)] * none + [*pads]
+    return Layer(weight.dtype, batch, channels, height, width, filters, (kh, kw), (sh, sw), (ph, pw), (dh, dw), groups)
+
+
+def _paddings(
+    padding: Ints | str, kernel: Sequence[int], stride: Sequence[int], dilation: Sequence[int], dims: int
+) -> tuple[tuple[int, int], ...]:
+    if padding == "valid":
+        return ((0, 0),) * dims
+    if padding == "same":
+        if any(s != 1 for s in stride):
+            raise ValueError(
+                f"padding is 'same' and stride {tuple(stride)}: 'same' is defined for stride 1 only; give the padding in numbers"
+            )
+        totals = [d * (r - 1) for r, d in zip(kernel, dilation, strict=True)]
+        return tuple((total // 2, total - total // 2) for total in totals)
+    if isinstance(padding, str):
+        raise ValueError(f"padding is {padding!r}: pass an integer, one an axis, 'valid' or 'same'")
+    return tuple((p, p) for p in _axes("padding", padding, dims, 0))
+
+
+def _axes(name: str, value: Any, dims: int, least: int) -> tuple[int, ...]:
+    numbers = _integers(name, value if isinstance(value, (tuple, list)) else [value], least)
+    if len(numbers) not in (1, dims):
+        raise ValueError(f"{name} is {value}: pass one integer or {dims}, one an axis")
+    return numbers * dims if len(numbers) == 1 else numbers
+
+
+def _integers(name: str, values: Sequence[Any], least: int | None) -> tuple[int, ...]:
+    try:
+        if any(isinstance(v, bool) for v in values):
+            raise TypeError
+        numbers = tuple(operator.index(v) for v in values)
+    except TypeError:
+        raise TypeError(f"{name} is {values!r}: it takes integers") from None
+    if least is not None and any(n < least for n in numbers):
+        raise ValueError(f"{name} is {numbers if len(numbers) > 1 else numbers[0]}: it is at least {least}")
+    return numbers
+
+
+def _shape(shape: Sequence[int]) -> str:
+    return "(" + ", ".join(map(str, shape)) + ")"

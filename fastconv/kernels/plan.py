@@ -1,0 +1,203 @@
+"""Plans: everything that does not depend on the input is done once, and applied often."""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from fastconv.kernels.layer import Array, Layer, array_of
+from fastconv.kernels.method import Method
+
+_ONE_AT_A_TIME = threading.Lock()
+
+
+class Runner(Protocol):
+    """What computes a layer: made once from the weights, then called with inputs that were checked."""
+
+    workspace_bytes: int
+    weight_bytes: int
+
+    def __call__(self, x: Array, y: Array) -> None:
+        """Compute the layer of `x` into `y`."""
+
+    def details(self) -> list[str]:
+        """Say how, in lines for `Plan.explain`."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A layer made ready: weights transformed and packed, block sizes chosen, code compiled.
+
+    Made by `plan_conv2d` and `plan_conv1d`; called with the input it gives the output. Two threads may call one
+    plan at once: each call takes a workspace of its own. A call allocates nothing but the output, unless the
+    input is not in C order or two calls run at once for the first time.
+    """
+
+    layer: Layer
+    method: Method
+    order: str
+    threads: int
+    dims: int
+    _runner: Runner = field(repr=False)
+
+    def __call__(self, x: npt.ArrayLike) -> Array:
+        """Apply the layer.
+
+        Parameters
+        ----------
+        x : array
+            Of the shape and dtype that the plan was made for.
+
+        Returns
+        -------
+        array
+            A new array of the same dtype.
+
+        Raises
+        ------
+        TypeError, ValueError
+            For another dtype or shape.
+        """
+        array = array_of("input", x, self.dims + 2)
+        expected = self.input_shape
+        if array.shape != expected:
+            raise ValueError(f"input has shape {array.shape}, the plan was made for {expected}: make a plan for each shape")
+        if array.dtype != self.layer.dtype:
+            raise TypeError(f"input is {array.dtype}, the weights are {self.layer.dtype}: they have the same dtype")
+        y = np.empty(self.output_shape, self.layer.dtype)
+        if y.size:
+            self._runner(array, y)
+        return y
+
+    @property
+    def algorithm(self) -> str:
+        """The name of the algorithm that runs."""
+        return self.method.name
+
+    @property
+    def input_shape(self) -> tuple[int, ...]:
+        """The shape that a call takes."""
+        return self._shape(self.layer.channels, (self.layer.height, self.layer.width))
+
+    @property
+    def output_shape(self) -> tuple[int, ...]:
+        """The shape that a call gives."""
+        return self._shape(self.layer.filters, self.layer.output)
+
+    @property
+    def workspace_bytes(self) -> int:
+        """Bytes that a call works in, packed weights not counted; they are kept for the next call."""
+        return self._runner.workspace_bytes
+
+    @property
+    def weight_bytes(self) -> int:
+        """Bytes of the transformed and packed weights."""
+        return self._runner.weight_bytes
+
+    def explain(self) -> str:
+        """Say in a few lines what runs and why."""
+        axes = self.method.axes
+        lines = [f"{self.algorithm}, {self.method.why}: {self.input_shape} -> {self.output_shape}, {self.layer.dtype}"]
+        if axes is not None:
+            per_output = axes[0].n * axes[1].n / (axes[0].m * axes[1].m)
+            direct = self.layer.kernel[0] * self.layer.kernel[1]
+            lines.append(f"multiplications per output and channel: {per_output:g}, direct {direct}: {direct / per_output:.3g} times fewer")
+            lines += [f"{name}: {alg!r}" for name, alg in zip(("height", "width"), axes, strict=True) if alg.n > 1]
+            lines.append(f"transforms summed in the order {self.order}")
+        lines += self._runner.details()
+        lines.append(f"workspace {self.workspace_bytes} bytes, packed weights {self.weight_bytes} bytes, {self.threads} threads")
+        return "\n".join(lines)
+
+    def _shape(self, channels: int, sizes: Sequence[int]) -> tuple[int, ...]:
+        return (self.layer.batch, channels, *sizes[2 - self.dims :])
+
+
+class Pool:
+    """Workspaces that calls borrow: one is made at once, more when calls overlap."""
+
+    def __init__(self, size: int) -> None:
+        self.size = size
+        self.free: deque[Array] = deque([self.make()])
+
+    def make(self) -> Array:
+        """Allocate one, aligned to a cache line."""
+        whole = np.zeros(self.size + 64, np.uint8)
+        start = -whole.ctypes.data % 64
+        return whole[start : start + self.size]
+
+    def take(self) -> Array:
+        """Borrow one."""
+        try:
+            return self.free.pop()
+        except IndexError:
+            return self.make()
+
+    def give(self, workspace: Array) -> None:
+        """Bring one back."""
+        self.free.append(workspace)
+
+
+class BlockRunner:
+    """Runs a layer with the block engine: a fast algorithm, or im2col."""
+
+    def __init__(self, layer: Layer, method: Method, weight: Array, bias: Array | None, order: str, threads: int) -> None:
+        from fastconv.kernels.blocked import blocked
+
+        self.parts = blocked(layer, method, weight, order, threads)
+        self.bias = np.zeros(layer.filters, layer.dtype) if bias is None else bias.copy()
+        self.chunks = min(threads, self.parts.items)
+        self.pool = Pool(self.parts.workspace * self.chunks)
+        self.workspace_bytes = self.parts.workspace * self.chunks
+        self.weight_bytes = self.parts.weights.nbytes
+
+    def __call__(self, x: Array, y: Array) -> None:
+        """Run all work items, in as many chunks as the plan has threads."""
+        from fastconv.kernels import engine
+
+        workspace = self.pool.take()
+        d, items = self.parts.description, self.parts.items
+        addresses = (x.ctypes.data, self.parts.weights.ctypes.data, self.bias.ctypes.data, y.ctypes.data, workspace.ctypes.data)
+        try:
+            if self.chunks == 1:
+                engine.run_items(d, 0, items, *addresses)
+            else:
+                in_parallel(self.chunks, lambda: engine.run_parallel(d, self.chunks, items, *addresses))
+        finally:
+            self.pool.give(workspace)
+
+    def details(self) -> list[str]:
+        """Say how the layer is cut."""
+        from fastconv.kernels.engine import Field
+        from fastconv.kernels.simd import has_fma
+
+        d = {field: int(value) for field, value in zip(Field, self.parts.description, strict=True)}
+        fused = "fused multiply-add" if has_fma() else "multiplications and additions"
+        return [
+            f"{d[Field.TILES]} tiles in {d[Field.BLOCKS]} blocks of {d[Field.BLOCK]}",
+            f"filters in {d[Field.SHARES]} shares, {d[Field.KBLOCK]} transformed back at once",
+            f"products summed in chains of {d[Field.CHANNEL_BLOCK]} with {fused}, vectors of {d[Field.LANES]}",
+        ]
+
+
+def in_parallel(chunks: int, run: Any) -> None:
+    """Call `run` with that many of numba's threads, or all there are, and put its setting back."""
+    import numba
+
+    before = numba.get_num_threads()
+    # Of numba's threading layers only the workqueue cannot serve two callers at once: it would end the process.
+    alone = numba.threading_layer() == "workqueue"
+    if alone:
+        _ONE_AT_A_TIME.acquire()
+    try:
+        numba.set_num_threads(max(1, min(chunks, numba.config.NUMBA_NUM_THREADS)))
+        run()
+    finally:
+        numba.set_num_threads(before)
+        if alone:
+            _ONE_AT_A_TIME.release()

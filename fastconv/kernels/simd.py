@@ -1,0 +1,248 @@
+"""Vector instructions for compiled kernels: intrinsics that work on memory, and the host's vector width.
+
+Everything here takes addresses as integers. A program of `fastconv.program` becomes machine code by being *read*
+with a `Reading` whose operations emit vector instructions, so no transform is written twice.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from fractions import Fraction
+from typing import Any
+
+from llvmlite import ir
+from numba.core import types
+from numba.core.registry import cpu_target
+from numba.extending import intrinsic
+
+from fastconv.kernels.shape import program_of_text
+from fastconv.program import Reading
+
+_I64 = ir.IntType(64)
+_I32 = ir.IntType(32)
+_ELEMENT = {"f4": ir.FloatType(), "f8": ir.DoubleType()}
+_SIZE = {"f4": 4, "f8": 8}
+
+
+def host_features() -> frozenset[str]:
+    """Return the CPU features that numba compiles for, its own CPU settings honoured."""
+    features = cpu_target.target_context.codegen().magic_tuple()[2]
+    return frozenset(f[1:] for f in features.split(",") if f.startswith("+"))
+
+
+def vector_bytes() -> int:
+    """Return the width of a vector register in bytes: 64 with AVX-512, 32 with AVX2, otherwise 16."""
+    features = host_features()
+    return 64 if "avx512f" in features else 32 if "avx2" in features else 16
+
+
+def has_fma() -> bool:
+    """Whether the CPU multiplies and adds in one instruction."""
+    return "fma" in host_features() or "avx512f" in host_features()
+
+
+def _vector(kind: str, lanes: int) -> ir.Type:
+    return ir.VectorType(_ELEMENT[kind], lanes)
+
+
+def _pointer(builder: Any, address: Any, to: ir.Type) -> Any:
+    return builder.inttoptr(address, to.as_pointer())
+
+
+def _load(builder: Any, address: Any, to: ir.Type) -> Any:
+    return builder.load(_pointer(builder, address, to), align=4)
+
+
+def _store(builder: Any, value: Any, address: Any) -> None:
+    builder.store(value, _pointer(builder, address, value.type), align=4)
+
+
+def _offset(builder: Any, address: Any, stride: Any, k: int) -> Any:
+    return address if k == 0 else builder.add(address, builder.mul(stride, _I64(k)))
+
+
+def _shuffle(builder: Any, a: Any, b: Any, lanes: list[int]) -> Any:
+    return builder.shuffle_vector(a, b, ir.Constant(ir.VectorType(_I32, len(lanes)), lanes))
+
+
+def _splat(builder: Any, scalar: Any, vector: ir.Type) -> Any:
+    one = builder.insert_element(ir.Constant(vector, ir.Undefined), scalar, _I32(0))
+    return _shuffle(builder, one, ir.Constant(vector, ir.Undefined), [0] * vector.count)
+
+
+def _fma(builder: Any, a: Any, b: Any, c: Any) -> Any:
+    name = f"llvm.fma.v{a.type.count}{'f32' if a.type.element == _ELEMENT['f4'] else 'f64'}"
+    function = builder.module.globals.get(name) or ir.Function(builder.module, ir.FunctionType(a.type, [a.type] * 3), name)
+    return builder.call(function, [a, b, c])
+
+
+@intrinsic(prefer_literal=True)
+def move(typingctx: Any, size: Any, dst: Any, src: Any) -> Any:
+    """Copy `size` bytes (4, or those of a vector) from `src` to `dst`."""
+
+    def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        kind = ir.VectorType(_I32, size.literal_value // 4)
+        _store(builder, _load(builder, args[2], kind), args[1])
+        return context.get_dummy_value()
+
+    return types.void(size, dst, src), codegen
+
+
+@intrinsic(prefer_literal=True)
+def clear(typingctx: Any, size: Any, dst: Any) -> Any:
+    """Write `size` zero bytes at `dst`."""
+
+    def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        _store(builder, ir.Constant(ir.VectorType(_I32, size.literal_value // 4), [0] * (size.literal_value // 4)), args[1])
+        return context.get_dummy_value()
+
+    return types.void(size, dst), codegen
+
+
+@intrinsic(prefer_literal=True)
+def call(typingctx: Any, address: Any, args: Any) -> Any:
+    """Call the compiled function at `address` with a tuple of integers."""
+
+    def codegen(context: Any, builder: Any, sig: Any, given: Any) -> Any:
+        count = len(sig.args[1])
+        function = ir.FunctionType(ir.VoidType(), [_I64] * count)
+        values = [builder.extract_value(given[1], i) for i in range(count)]
+        builder.call(builder.inttoptr(given[0], function.as_pointer()), values)
+        return context.get_dummy_value()
+
+    return types.void(address, args), codegen
+
+
+@intrinsic(prefer_literal=True)
+def run_program(
+    typingctx: Any, kind: Any, lanes: Any, text: Any, src: Any, src_stride: Any, dst: Any, dst_stride: Any, constants: Any
+) -> Any:
+    """Run a program on vectors: input i at ``src + i src_stride``, output o at ``dst + o dst_stride``, strides in bytes."""
+    program = program_of_text(text.literal_value)
+
+    def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        _, _, _, src, src_stride, dst, dst_stride, constants = args
+        vector = _vector(kind.literal_value, lanes.literal_value)
+        invariant = builder.module.add_metadata([])
+
+        def constant(slot: Fraction) -> Any:
+            scalar = _load(builder, builder.add(constants, _I64(int(slot) * _SIZE[kind.literal_value])), vector.element)
+            scalar.set_metadata("invariant.load", invariant)
+            return _splat(builder, scalar, vector)
+
+        vectors: Reading[Any, Any] = Reading(
+            constant=constant,
+            mul=lambda c, a: builder.fmul(c, a),
+            add=lambda a, b: builder.fadd(a, b),
+            sub=lambda a, b: builder.fsub(a, b),
+            neg=lambda a: builder.fneg(a),
+            fma=lambda c, a, b: _fma(builder, c, a, b),
+        )
+        inputs = [_load(builder, _offset(builder, src, src_stride, i), vector) for i in range(program.inputs)]
+        for o, value in enumerate(program.read(inputs, vectors)):
+            _store(builder, value, _offset(builder, dst, dst_stride, o))
+        return context.get_dummy_value()
+
+    return types.void(kind, lanes, text, src, src_stride, dst, dst_stride, constants), codegen
+
+
+@intrinsic(prefer_literal=True)
+def split_lanes(typingctx: Any, kind: Any, lanes: Any, step: Any, offsets: Any, src: Any, dst: Any, dst_stride: Any) -> Any:
+    """Take apart a row: lane l of vector j, at ``dst + j dst_stride``, is element ``l step + offsets[j]`` of `src`."""
+    shifts = [int(t) for t in offsets.literal_value.split(",")]
+
+    def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        _, _, _, _, src, dst, dst_stride = args
+        m, width = step.literal_value, lanes.literal_value
+        wide = _vector(kind.literal_value, m * width)
+        rows: dict[int, Any] = {}
+        for j, shift in enumerate(shifts):
+            q, b = divmod(shift, m)
+            if q not in rows:
+                rows[q] = _load(builder, builder.add(src, _I64(q * m * _SIZE[kind.literal_value])), wide)
+            part = rows[q] if m == 1 else _shuffle(builder, rows[q], rows[q], [m * lane + b for lane in range(width)])
+            _store(builder, part, _offset(builder, dst, dst_stride, j))
+        return context.get_dummy_value()
+
+    return types.void(kind, lanes, step, offsets, src, dst, dst_stride), codegen
+
+
+@intrinsic(prefer_literal=True)
+def join_lanes(typingctx: Any, kind: Any, lanes: Any, step: Any, src: Any, src_stride: Any, dst: Any, bias: Any) -> Any:
+    """Put a row together: element ``l step + b`` of `dst` is lane l of vector b plus the number at `bias`."""
+
+    def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        _, _, _, src, src_stride, dst, bias = args
+        m, width = step.literal_value, lanes.literal_value
+        vector = _vector(kind.literal_value, width)
+        shift = _splat(builder, _load(builder, bias, vector.element), vector)
+        parts = [builder.fadd(_load(builder, _offset(builder, src, src_stride, b), vector), shift) for b in range(m)]
+        row, size = parts[0], width
+        # Concatenate first and permute once: the code generator then picks the host's own unpack instructions.
+        for part in parts[1:]:
+            widened = _shuffle(builder, part, part, [min(i, width - 1) for i in range(size)]) if size > width else part
+            row = _shuffle(builder, row, widened, [*range(size), *range(size, size + width)])
+            size += width
+        if m > 1:
+            row = _shuffle(builder, row, row, [b * width + lane for lane in range(width) for b in range(m)])
+        _store(builder, row, dst)
+        return context.get_dummy_value()
+
+    return types.void(kind, lanes, step, src, src_stride, dst, bias), codegen
+
+
+@intrinsic(prefer_literal=True)
+def multiply_panel(
+    typingctx: Any, kind: Any, lanes: Any, mr: Any, nv: Any, fused: Any, depth: Any, u: Any, v: Any, ldv: Any, out: Any, ldo: Any, add: Any
+) -> Any:
+    """Compute ``out (mr x nv vectors) = [out +] u v``: the inner product of the layer, accumulators in registers.
+
+    `u` is packed, `mr` numbers a channel; a channel of `v` starts every `ldv` bytes, a row of `out` every `ldo`.
+    Each output is one chain of multiply-adds over the channels, starting from zero; `add` then adds it to `out`.
+    """
+
+    def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        _, _, _, _, _, depth, u, v, ldv, out, ldo, add = args
+        rows, columns, size = mr.literal_value, nv.literal_value, _SIZE[kind.literal_value]
+        vector = _vector(kind.literal_value, lanes.literal_value)
+        zero = ir.Constant(vector, [0.0] * vector.count)
+        before = builder.block
+        body, done = builder.append_basic_block("channel"), builder.append_basic_block("channels_done")
+        builder.branch(body)
+        builder.position_at_end(body)
+        left, at_u, at_v = (builder.phi(_I64) for _ in range(3))
+        sums = [builder.phi(vector) for _ in range(rows * columns)]
+        for phi, start in zip((left, at_u, at_v, *sums), (depth, u, v, *[zero] * len(sums)), strict=True):
+            phi.add_incoming(start, before)
+        vectors = [_load(builder, builder.add(at_v, _I64(k * vector.count * size)), vector) for k in range(columns)]
+        after: list[Any] = []
+        for i in range(rows):
+            factor = _splat(builder, _load(builder, builder.add(at_u, _I64(i * size)), vector.element), vector)
+            for k in range(columns):
+                total = sums[i * columns + k]
+                if fused.literal_value:
+                    after.append(_fma(builder, factor, vectors[k], total))
+                else:
+                    after.append(builder.fadd(total, builder.fmul(factor, vectors[k])))
+        next_left = builder.sub(left, _I64(1))
+        following = (next_left, builder.add(at_u, _I64(rows * size)), builder.add(at_v, ldv), *after)
+        for phi, value in zip((left, at_u, at_v, *sums), following, strict=True):
+            phi.add_incoming(value, body)
+        builder.cbranch(builder.icmp_signed(">", next_left, _I64(0)), body, done)
+        builder.position_at_end(done)
+
+        def each(write: Callable[[Any, Any], Any]) -> None:
+            for i in range(rows):
+                row = _offset(builder, out, ldo, i)
+                for k in range(columns):
+                    at = builder.add(row, _I64(k * vector.count * size))
+                    _store(builder, write(at, after[i * columns + k]), at)
+
+        with builder.if_else(builder.icmp_signed("!=", add, _I64(0))) as (adding, setting):
+            with adding:
+                each(lambda at, value: builder.fadd(_load(builder, at, vector), value))
+            with setting:
+                each(lambda at, value: value)
+        return context.get_dummy_value()
+
+    return types.void(kind, lanes, mr, nv, fused, depth, u, v, ldv, out, ldo, add), codegen
