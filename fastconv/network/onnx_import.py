@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from fastconv.network.graph import Array, Attribute, Dimension, Graph, Node, Value
-from fastconv.network.operators import MEMORY_LIMIT, OPERATORS
+from fastconv.network.operators import OPERATORS
 from fastconv.network.operators.shape import dtype_of
 
 OLDEST_OPSET = 11
@@ -243,8 +243,8 @@ def _tensor(tensor: Any, what: str) -> Array:
         dtype = dtype_of(tensor.data_type)
     except ValueError as error:
         raise ValueError(f"{what}: {error}") from None
-    if math.prod(tensor.dims) * dtype.itemsize > MEMORY_LIMIT:
-        raise ValueError(f"{what} has the shape {list(tensor.dims)}, more than {MEMORY_LIMIT / 2**30:.0f} GiB")
+    if math.prod(tensor.dims) * dtype.itemsize >= 2**31:
+        raise ValueError(f"{what} has the shape {list(tensor.dims)}; no tensor in an ONNX file can have 2 GiB or more")
     try:
         array = np.array(onnx.numpy_helper.to_array(tensor), dtype)
     except Exception as error:  # numpy and onnx raise many kinds here; all mean that data, type and shape disagree

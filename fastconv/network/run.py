@@ -117,10 +117,14 @@ class Runner:
         Algorithm of each convolution, by layer name (`assigned`).
     threads : int, optional
         Threads of each convolution; None leaves it to the kernels.
+    memory_limit : int
+        Bytes that the tensors inside may take together.
     """
 
-    def __init__(self, graph: Graph, algorithms: Mapping[str, Choice], threads: int | None = None) -> None:
-        self.graph, self.algorithms, self.threads = graph, dict(algorithms), threads
+    def __init__(
+        self, graph: Graph, algorithms: Mapping[str, Choice], threads: int | None = None, memory_limit: int = MEMORY_LIMIT
+    ) -> None:
+        self.graph, self.algorithms, self.threads, self.memory_limit = graph, dict(algorithms), threads, memory_limit
         self._plans = {node.name: _Kept(_PLANS) for node in graph.convolutions}
         last = {name: index for index, node in enumerate(graph.nodes) for name in node.inputs}
         outputs = {value.name for value in graph.outputs}
@@ -153,22 +157,27 @@ class Runner:
         wanted = list(dict.fromkeys([value.name for value in self.graph.outputs] + list(keep)))
         values: dict[str, Array] = dict(checked_feeds(self.graph, feeds))
         constants = self.graph.constants
+        used = sum(array.nbytes for array in values.values())
         for node, dead in zip(self.graph.nodes, self._dead, strict=True):
             inputs = [(values[name] if name in values else constants[name]) if name else None for name in node.inputs]
-            values.update(zip(node.outputs, self._apply(node, inputs), strict=False))
+            results = self._apply(node, inputs, self.memory_limit - used)
+            used += sum(array.nbytes for array in results[: len(node.outputs)])
+            if used > self.memory_limit:
+                raise ValueError(f"{node}: {_too_large(self.memory_limit)}")
+            values.update(zip(node.outputs, results, strict=False))
             for name in dead:
-                if name not in wanted:
-                    values.pop(name, None)
+                if name not in wanted and name in values:
+                    used -= values.pop(name).nbytes
         unknown = [name for name in wanted if name not in values and name not in constants]
         if unknown:
             raise ValueError(f"the network has no tensor {unknown[0]!r}")
         given = set(map(id, feeds.values())) | set(map(id, constants.values()))
-        results = {name: values[name] if name in values else constants[name] for name in wanted}
+        found = {name: values[name] if name in values else constants[name] for name in wanted}
         # Never hand out a view of the model's weights or of the caller's own arrays.
-        return {name: array.copy() if array.base is not None or id(array) in given else array for name, array in results.items()}
+        return {name: array.copy() if array.base is not None or id(array) in given else array for name, array in found.items()}
 
-    def _apply(self, node: Node, inputs: list[Array | None]) -> tuple[Array, ...]:
-        call = Call(node.attributes, node.opset, len(node.outputs), MEMORY_LIMIT)
+    def _apply(self, node: Node, inputs: list[Array | None], left: int) -> tuple[Array, ...]:
+        call = Call(node.attributes, node.opset, len(node.outputs), left)
         try:
             with np.errstate(all="ignore"):
                 result = self._convolve(node, call, inputs) if node.operator == "Conv" else None
@@ -225,6 +234,10 @@ class Runner:
         return self._plans[node.name].get(shape, make)
 
 
+def _too_large(limit: int) -> str:
+    return f"the network needs more than {limit / 2**30:.2g} GiB for these inputs; give it smaller ones, or load it with a higher memory_limit"
+
+
 def checked_feeds(graph: Graph, feeds: Mapping[str, Array]) -> Mapping[str, Array]:
     """Return the feeds in the types of the inputs, or say what does not fit.
 
@@ -277,6 +290,8 @@ class Network:
     ----------
     graph : Graph
         What it computes.
+    memory_limit : int
+        Bytes that the tensors of one run may take together, beside the weights.
 
     Attributes
     ----------
@@ -287,8 +302,8 @@ class Network:
         Names of the convolutions, in the order in which they run.
     """
 
-    def __init__(self, graph: Graph) -> None:
-        self.graph, self.name = graph, graph.name
+    def __init__(self, graph: Graph, memory_limit: int = MEMORY_LIMIT) -> None:
+        self.graph, self.name, self.memory_limit = graph, graph.name, memory_limit
         self.inputs, self.outputs = graph.inputs, graph.outputs
         self.layers = tuple(node.name for node in graph.convolutions)
         self._graphs, self._runners = _Kept(len(POLICIES)), _Kept(_RUNNERS)
@@ -328,7 +343,7 @@ class Network:
             choice = dict.fromkeys(choice, "direct")
         graph = self._graphs.get(policy, lambda: POLICIES[policy](self.graph))
         key = (policy, threads, tuple(choice.items()))
-        runner: Runner = self._runners.get(key, lambda: Runner(graph, choice, threads))
+        runner: Runner = self._runners.get(key, lambda: Runner(graph, choice, threads, self.memory_limit))
         return runner
 
     def run(
@@ -359,13 +374,16 @@ class Network:
         return self.prepare(algorithm, policy, threads=threads)(feeds)
 
 
-def load_onnx(source: str | os.PathLike[str] | bytes | Any) -> Network:
+def load_onnx(source: str | os.PathLike[str] | bytes | Any, *, memory_limit: int = MEMORY_LIMIT) -> Network:
     """Load an ONNX model (opset 11 or newer) from a file, from bytes or from an `onnx.ModelProto`.
 
     Parameters
     ----------
     source : path, bytes or onnx.ModelProto
         The model, with its weights inside.
+    memory_limit : int
+        Bytes that the tensors of one run may take together, beside the weights: 1 GiB unless given. A model that needs more
+        for its inputs is refused before it allocates, since a damaged one asks for any amount.
 
     Returns
     -------
@@ -390,4 +408,4 @@ def load_onnx(source: str | os.PathLike[str] | bytes | Any) -> Network:
     >>> net.run({"x": np.array([-1, 2], np.float32)})["y"].tolist()
     [0.0, 2.0]
     """
-    return Network(read_onnx(source))
+    return Network(read_onnx(source), memory_limit)

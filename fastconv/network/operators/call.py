@@ -11,8 +11,8 @@ import numpy as np
 
 from fastconv.network.graph import Array
 
-MEMORY_LIMIT = 2**31
-"""Bytes that one tensor of a network may take unless the caller says otherwise: a damaged model asks for far more."""
+MEMORY_LIMIT = 2**30
+"""Bytes that the tensors of a running network may take together unless the caller says otherwise."""
 
 
 @dataclass(frozen=True)
@@ -26,13 +26,14 @@ class Call:
     1
     >>> call.reserve((2**40,), np.float32)
     Traceback (most recent call last):
-    ValueError: a tensor of shape (1099511627776,) would take 4096.0 GiB; the limit is 2.0 GiB
+    ValueError: a tensor of shape (1099511627776,) would take 4096.0 GiB; 1.0 GiB is left
     """
 
     attributes: Mapping[str, Any]
     opset: int
     outputs: int = 1
     limit: int = MEMORY_LIMIT
+    """Bytes that the result may take: what the limit of the network leaves."""
 
     def __getitem__(self, name: str) -> Any:
         """Return an attribute that has a value, be it the default of the standard."""
@@ -51,7 +52,8 @@ class Call:
             raise ValueError(f"the result would have the shape {shape}; lengths must not be negative")
         size = math.prod(shape) * np.dtype(dtype).itemsize
         if size > self.limit:
-            raise ValueError(f"a tensor of shape {shape} would take {size / 2**30:.1f} GiB; the limit is {self.limit / 2**30:.1f} GiB")
+            left = max(self.limit, 0)
+            raise ValueError(f"a tensor of shape {shape} would take {size / 2**30:.1f} GiB; {left / 2**30:.1f} GiB is left")
         return shape
 
 

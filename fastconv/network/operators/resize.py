@@ -139,8 +139,8 @@ def _one_axis(call: Call, x: Array, axis: int, where: Array, scale: float) -> Ar
         index = nearest(where, call.get("nearest_mode", "floor"))
         return np.asarray(x.take(np.clip(index, 0, x.shape[axis] - 1), axis=axis))
     antialias, outside = bool(call.get("antialias", 0)), bool(call.get("exclude_outside", 0))
-    if antialias and 2 / scale > 2**20:
-        raise ValueError(f"a scale of {scale} would average more than a million elements")
+    if antialias and 2 / scale > 2**12:
+        raise ValueError(f"a scale of {scale} would average thousands of elements for one")
     if mode == "linear":
         return interpolate(x, axis, where, scale, 1, triangle, antialias, outside)
     if mode == "cubic":

@@ -143,11 +143,11 @@ def slice_(
         if s == 0:
             raise ValueError("steps must not be zero")
         n = x.shape[axis]
-        # Python reads a negative bound from the end once; below -n the standard clamps to before the first element.
-        stop = None if s < 0 and e < -n else e
-        cut[axis] = slice(max(b, -n) if s > 0 else b if b >= -n else -n, stop, s)
-        if s < 0 and b < -n:
-            cut[axis] = slice(0, 0)
+        b, e = (b + n if b < 0 else b), (e + n if e < 0 else e)
+        # Going down, a start before the first element is the first element: here the standard differs from Python.
+        low, high = (0, n) if s > 0 else (-1, n - 1)
+        b, e = min(max(b, 0), high), min(max(e, low), high)
+        cut[axis] = slice(b, None if e < 0 else e, s) if n else slice(0, 0)
     return x[tuple(cut)]
 
 
@@ -188,7 +188,21 @@ def pad(call: Call, x: Array, pads: Array | None = None, value: Array | None = N
         raise ValueError(f"mode must be constant, edge, reflect or wrap, not {mode!r}")
     if any(n == 0 and (b or a) for n, (b, a) in zip(x.shape, width, strict=True)):
         raise ValueError(f"an empty axis of a tensor of shape {x.shape} has nothing to {mode}")
-    return np.pad(x, width, mode=mode)
+    for axis, (b, a) in enumerate(width):
+        if b or a:
+            x = x.take(_beyond(mode, np.arange(-b, x.shape[axis] + a), x.shape[axis]), axis=axis)
+    return x
+
+
+def _beyond(mode: str, index: Array, length: int) -> Array:
+    """Map positions beyond the ends of an axis into it."""
+    if mode == "edge" or length == 1:
+        return np.clip(index, 0, length - 1)
+    if mode == "wrap":
+        return np.asarray(index % length)
+    # A reflection repeats with the period 2 (n - 1) and is even about 0.
+    index = index % (2 * length - 2)
+    return np.minimum(index, 2 * length - 2 - index)
 
 
 def constant(call: Call) -> Array:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import product
@@ -11,6 +12,9 @@ import numpy as np
 
 from fastconv.network.graph import Array
 from fastconv.network.operators.call import Call
+
+_MOST_TAPS = 2**16
+"""A kernel is looped over; a global pool over 256 x 256 pixels still passes, a damaged model's billion does not."""
 
 
 @dataclass(frozen=True)
@@ -56,6 +60,8 @@ def window(call: Call, spatial: Sequence[int], kernel: Sequence[int], ceil_mode:
     if len(kernel) != rank or min(kernel, default=1) < 1:
         raise ValueError(f"the kernel must have {rank} positive lengths, not {list(kernel)}")
     strides, dilations = _positive(call, "strides", rank), _positive(call, "dilations", rank)
+    if math.prod(kernel) > _MOST_TAPS:
+        raise ValueError(f"a kernel of {list(kernel)} has more than {_MOST_TAPS} taps")
     reach = tuple(d * (k - 1) + 1 for d, k in zip(dilations, kernel, strict=True))
     auto = call.get("auto_pad", "NOTSET") or "NOTSET"
     if auto in ("SAME_UPPER", "SAME_LOWER"):
