@@ -166,11 +166,13 @@ def test_transposed_convolution_is_the_transpose_of_the_convolution(case, with_b
     conv = model([helper.make_node("Conv", ["x", "w"], ["y"], **attributes)], {"x": x, "w": weight}, {"y": 1})
     y = load_onnx(conv).run({"x": x, "w": weight})["y"]
     u = np.random.default_rng(0).standard_normal(y.shape).astype(np.float32)
-    back = helper.make_node("ConvTranspose", ["u", "w"], ["z"], output_shape=list(x.shape[2:]), **attributes)
-    pads = attributes.get("pads", [0] * 2 * (x.ndim - 2))
-    reach = [(o - 1) * s + (k - 1) * d + 1 for o, s, k, d in zip(y.shape[2:], attributes["strides"], weight.shape[2:], attributes["dilations"])]
-    # The transpose gives the input's shape only where the windows cover all of the padded input.
-    extra = [n + pads[i] + pads[x.ndim - 2 + i] - r for i, (n, r) in enumerate(zip(x.shape[2:], reach))]
+    rank = x.ndim - 2
+    pads = attributes.get("pads", [0] * 2 * rank)
+    # What the last windows leave uncovered of the padded input is output_padding on the way back.
+    extra = []
+    for i in range(rank):
+        reach = (y.shape[2 + i] - 1) * attributes["strides"][i] + (weight.shape[2 + i] - 1) * attributes["dilations"][i] + 1
+        extra.append(x.shape[2 + i] + pads[i] + pads[rank + i] - reach)
     attributes = {**attributes, "output_padding": extra}
     back = helper.make_node("ConvTranspose", ["u", "w"], ["z"], **attributes)
     z = load_onnx(model([back], {"u": u, "w": weight}, {"z": 1})).run({"u": u, "w": weight})["z"]
