@@ -65,7 +65,7 @@ def published_points(source: str, n: int, dims: int = 2) -> tuple[Number, ...]:
 
 
 def best_points(m: int, r: int, dims: int = 2, policy: str = "fp32") -> tuple[Number, ...]:
-    """Return the point set of the smallest known error.
+    """Return the set of rational points of the smallest known error.
 
     Parameters
     ----------

@@ -1,0 +1,137 @@
+"""`fastconv compare`: the main job."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from fastconv.cli.options import print_json, print_table
+
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the verb's arguments."""
+    parser.add_argument("model", nargs="?", help="an ONNX file; or leave it out and name a network")
+    parser.add_argument("--network", default=None, help="a network that `fastconv networks` lists (fashion if nothing is given)")
+    parser.add_argument("--input", type=Path, help="input of the model: .npy for one array, .npz for arrays by name")
+    parser.add_argument("--algorithms", help="names apart by semicolons, as in 'F(2x2,3x3);F(4x4,3x3)'")
+    parser.add_argument("--images", type=int, help="use only the first so many images")
+    parser.add_argument("--threads", type=int, help="threads (all cores by default)")
+    parser.add_argument("--repeats", type=int, default=5, help="timed runs of each algorithm, at least")
+    parser.add_argument("--output", type=Path, default=Path("."), help="folder for the figure (the current one by default)")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Compare, print the table and draw the figure."""
+    from fastconv.network import compare, published_contenders
+
+    title, net, feeds, options, baseline = _job(args)
+    if args.images is not None:
+        if args.images < 1:
+            raise ValueError(f"--images is {args.images}: pass a positive number")
+        feeds = {name: array[: args.images] for name, array in feeds.items()}
+    name = "".join(c if c.isalnum() or c in "-_" else "-" for c in title)
+    target = args.output / f"fastconv-compare-{name}.png"
+    _check_writable(args.output)
+    algorithms: Any = published_contenders() if args.algorithms is None else [a for a in args.algorithms.split(";") if a.strip()]
+    with _progress(f"compare {title}") as progress:
+        report = compare(net, feeds, algorithms, threads=args.threads, repeats=args.repeats, progress=progress, name=title, **options)
+    _draw(report.to_dict(), target)
+    if args.json:
+        print_json(report.to_dict())
+        return 0
+    caption = f"{report.images} images; errors against the same network in {report.reference}; figure in {target}"
+    if baseline:
+        reached = ", ".join(f"{key} {value:.2f}" for key, value in baseline[1].items())
+        caption = f"{baseline[0]} for comparison: {reached}\n{caption}"
+    print_table(report.header(), report.cells(), left=2, caption=caption)
+    return 0
+
+
+def _job(args: argparse.Namespace) -> tuple[str, Any, Mapping[str, Any], dict[str, Any], tuple[str, Mapping[str, float]] | None]:
+    """Return title, network, inputs, options of `compare` and the baseline to show beside."""
+    from fastconv.network import known_network, known_networks, load_onnx
+
+    if args.model is not None and args.network is not None:
+        raise ValueError(f"both the model {args.model} and --network {args.network} are given: choose one")
+    if args.model is not None and args.model not in known_networks():
+        net = load_onnx(args.model)
+        return Path(args.model).stem, net, _feeds(net, args.input), {}, None
+    if args.input is not None:
+        raise ValueError("--input goes with a model file: the known networks bring their own images")
+    known = known_network(args.network or args.model or "fashion")
+    options: dict[str, Any] = {"batch": known.batch}
+    feeds = known.inputs()
+    if args.images is None:  # the metric knows the truth for all images
+        options["metric"] = known.metric
+    baseline = (known.baseline_name, known.baseline()) if known.baseline_name and args.images is None else None
+    return known.name, known.load(), feeds, options, baseline
+
+
+def _feeds(net: Any, path: Path | None) -> dict[str, Any]:
+    """Read the model's inputs from a file of numpy's."""
+    import zipfile
+
+    import numpy as np
+
+    names = [value.name for value in net.inputs]
+    if path is None:
+        raise ValueError(f"the model takes {', '.join(names)}: give --input x.npy, or x.npz with arrays of these names")
+    try:
+        loaded = np.load(path, allow_pickle=False)
+    except FileNotFoundError:
+        raise ValueError(f"{path} does not exist: give the input as .npy or .npz") from None
+    except (ValueError, EOFError, OSError, zipfile.BadZipFile) as e:
+        raise ValueError(f"{path} is no array of numpy's ({' '.join(str(e).split())[:80]}): give the input as .npy or .npz") from None
+    if isinstance(loaded, np.ndarray):
+        if len(names) != 1:
+            raise ValueError(f"the model takes {', '.join(names)}: give an .npz with arrays of these names")
+        return {names[0]: loaded}
+    with loaded:
+        return {name: loaded[name] for name in loaded.files}
+
+
+def _check_writable(folder: Path) -> None:
+    """Fail before the work, not after it."""
+    import tempfile
+
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.NamedTemporaryFile(dir=folder):
+            pass
+    except OSError as e:
+        raise ValueError(f"cannot write into {folder} ({e.strerror}): give another folder with --output") from None
+
+
+def _draw(data: Mapping[str, Any], target: Path) -> None:
+    """Write the figure to a temporary name, then rename."""
+    from fastconv.plot import comparison_figure
+
+    temporary = target.with_name(f".{target.name}.{os.getpid()}")
+    try:
+        comparison_figure(data).savefig(temporary, format="png", dpi=150)
+        os.replace(temporary, target)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def _progress(what: str) -> Iterator[Any]:
+    """Show a bar on standard error; yield the callback ``(done, total, label)``."""
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TextColumn("{task.percentage:.0f} %"),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=Console(file=sys.stderr), transient=True) as bar:
+        task = bar.add_task(what, total=None)
+        yield lambda done, total, label: bar.update(task, completed=done, total=total, description=f"{what}: {label}")

@@ -1,0 +1,75 @@
+"""Read the arguments, run one verb, and say in one line what is wrong."""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import os
+import sys
+from collections.abc import Sequence
+from typing import NoReturn
+
+VERBS = {
+    "matrices": "print AT, G and BT of an algorithm, proved",
+    "points": "list the known point sets of a size with their measured error",
+    "error": "measure the error of an algorithm",
+    "compare": "run a network by several algorithms and show what each costs and loses",
+    "networks": "list the networks that come with fastconv",
+    "bench": "time the algorithms on one convolution layer",
+}
+"""Verbs in the order of the help; each is a module of `fastconv.cli` with ``arguments(parser)`` and ``run(args)``."""
+
+
+class _Parser(argparse.ArgumentParser):
+    """A parser whose complaint is one line."""
+
+    def error(self, message: str) -> NoReturn:
+        print(f"{self.prog}: {message}", file=sys.stderr)
+        sys.exit(2)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line.
+
+    Parameters
+    ----------
+    argv : sequence of str, optional
+        Arguments; those of the process by default.
+
+    Returns
+    -------
+    int
+        0 if what was asked for was done and verified, 2 for unusable arguments, 130 if interrupted.
+    """
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    parser = _Parser(prog="fastconv", description="Fast convolution: exact algorithms, their error, and networks that run on them.")
+    parser.add_argument("--version", action="store_true", help="print the version and exit")
+    verbs = parser.add_subparsers(metavar="VERB", dest="verb", parser_class=_Parser)
+    for verb, about in VERBS.items():
+        sub = verbs.add_parser(verb, help=about, description=about[0].upper() + about[1:] + ".")
+        if arguments[:1] == [verb]:  # only the verb that is asked for is imported
+            module = importlib.import_module(f"fastconv.cli.{verb}")
+            module.arguments(sub)
+            sub.add_argument("--json", action="store_true", help="print JSON for programs")
+    args = parser.parse_args(arguments)
+    if args.version:
+        from fastconv import __version__
+
+        print(f"fastconv {__version__}")
+        return 0
+    if args.verb is None:
+        parser.print_help()
+        return 0
+    try:
+        status: int = module.run(args)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except KeyboardInterrupt:
+        print(f"fastconv {args.verb}: interrupted", file=sys.stderr)
+        return 130
+    except (ValueError, TypeError, OSError, RuntimeError, MemoryError) as e:
+        text = str(e) or type(e).__name__
+        print(f"fastconv {args.verb}: {' '.join(text.split())}", file=sys.stderr)
+        return 2
+    return status

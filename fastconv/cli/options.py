@@ -1,0 +1,78 @@
+"""Arguments that several verbs share, and how results are printed."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from fastconv.algebra import BilinearAlgorithm, best_points, parse_name, published_points, toom_cook
+
+
+def add_size(parser: argparse.ArgumentParser) -> None:
+    """Add the algorithm's size: ``4 3`` or ``F(4x4,3x3)``."""
+    parser.add_argument("size", nargs="+", metavar="SIZE", help="outputs and taps, as in '4 3', or a name, as in 'F(4x4,3x3)'")
+    parser.add_argument("--points", help="points 'p,q,...,inf', or a source such as barabasz2020; the best known by default")
+
+
+def size_of(args: argparse.Namespace) -> tuple[int, int, int | None]:
+    """Return m, r and, where a name tells it, the dimension."""
+    if len(args.size) == 1 and not args.size[0].isdigit():
+        return parse_name(args.size[0])
+    if len(args.size) != 2 or not all(text.isdigit() for text in args.size):
+        raise ValueError(f"size is {' '.join(args.size)!r}: write outputs and taps, as in '4 3', or a name, as in 'F(4x4,3x3)'")
+    return int(args.size[0]), int(args.size[1]), None
+
+
+def algorithm_of(args: argparse.Namespace, dims: int) -> BilinearAlgorithm:
+    """Make the algorithm that size and points ask for."""
+    m, r, _ = size_of(args)
+    if args.points is None:
+        return toom_cook(m, r, best_points(m, r, dims))
+    if "," in args.points or args.points.strip().lstrip("-").isdigit():
+        return toom_cook(m, r, [p.strip() for p in args.points.split(",")])
+    return toom_cook(m, r, published_points(args.points, m + r - 1, dims))
+
+
+def add_measurement(parser: argparse.ArgumentParser) -> None:
+    """Add what decides an error measurement."""
+    parser.add_argument("--dims", type=int, choices=(1, 2), help="dimension; 2 unless the name says 1")
+    parser.add_argument("--policy", default="fp32", help="formats of the stages: fp64, fp32, mixed, tf32, bf16, fp16, ...")
+    parser.add_argument("--order", default="huffman", help="order of summation: huffman, sequential, pairwise, with +shared, +fma")
+    parser.add_argument("--channels", type=int, default=1, help="channels that are summed over")
+    parser.add_argument("--channel-sum", default="linear", help="linear, pairwise or blocked")
+    parser.add_argument("--inputs", default="uniform-libstdcxx", help="generator: uniform-libstdcxx, uniform, uniform-grid, normal")
+    parser.add_argument("--trials", type=int, default=5000, help="tiles to measure on")
+    parser.add_argument("--seed", type=int, default=0, help="seed of the generator (PCG64)")
+
+
+def measurement_of(args: argparse.Namespace, dims: int) -> dict[str, Any]:
+    """Return the options of `measure_error` that were given."""
+    names = ("policy", "order", "channels", "channel_sum", "inputs", "trials", "seed")
+    return {"dims": dims} | {name: getattr(args, name) for name in names}
+
+
+def print_json(data: Any) -> None:
+    """Print data as JSON."""
+    print(json.dumps(data, indent=1))
+
+
+def print_table(header: Sequence[str], rows: Iterable[Sequence[str]], left: int = 1, caption: str = "") -> None:
+    """Print a table; the first `left` columns are text, the others numbers."""
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(box=None, header_style="bold", pad_edge=False, padding=(0, 2, 0, 0))
+    for k, name in enumerate(header):
+        table.add_column(name, justify="left" if k < left else "right", no_wrap=k >= left)
+    for row in rows:
+        table.add_row(*(Text(cell) for cell in row))
+    terminal = Console()
+    Console(width=None if terminal.is_terminal else 1000).print(table)
+    if caption:
+        print(f"\n{caption}")
+
+
+__all__ = ["add_measurement", "add_size", "algorithm_of", "measurement_of", "print_json", "print_table", "size_of"]

@@ -1,0 +1,56 @@
+"""`fastconv points`: the known point sets of a size, measured."""
+
+from __future__ import annotations
+
+import argparse
+
+from fastconv.cli.options import add_measurement, measurement_of, print_json, print_table, size_of
+
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the verb's arguments."""
+    parser.add_argument("size", nargs="+", metavar="SIZE", help="outputs and taps, as in '4 3', or a name, as in 'F(4x4,3x3)'")
+    add_measurement(parser)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Measure each known set and print them, the most accurate first."""
+    from fastconv.algebra import best_points, published_points, published_sources, toom_cook
+    from fastconv.error import measure_error
+    from fastconv.exact import to_text
+
+    m, r, named = size_of(args)
+    dims = args.dims or named or 2
+    best = best_points(m, r, dims)
+    sets: dict[tuple[str, ...], list[str]] = {}
+    for source in published_sources():
+        try:
+            points = published_points(source, m + r - 1, dims)
+        except ValueError:
+            continue  # this source has no set of this size
+        sets.setdefault(tuple(map(to_text, points)), []).append(source)
+    rows = []
+    for points_text, sources in sets.items():
+        alg = toom_cook(m, r, points_text)
+        alg.verify()
+        report = measure_error(alg, **measurement_of(args, dims))
+        rows.append((report, points_text, sources, alg.points == best))
+    rows.sort(key=lambda row: row[0].mean_abs)
+    if args.json:
+        print_json([{"points": p, "sources": s, "best": b, "error": e.to_dict()} for e, p, s, b in rows])
+        return 0
+    cells = [
+        [
+            " ".join(p),
+            ", ".join(s),
+            "*" if b else "",
+            f"{e.mean_abs:.3e}",
+            f"{e.mean_abs_stderr:.0e}",
+            f"{e.mean_abs / e.direct.mean_abs:.2f}",
+        ]
+        for e, p, s, b in rows
+        if e.direct
+    ]
+    what = f"F({m},{r}) in {dims}-D, {args.policy}, {args.inputs}, {args.trials} trials, seed {args.seed}; * is what best_points gives"
+    print_table(["points", "source", "best", "mean |error|", "+-", "of direct"], cells, left=3, caption=what)
+    return 0
