@@ -103,7 +103,7 @@ def test_reference_agrees_with_mpmath(seed, dims, channels):
     terms = 3**dims * (3 if channels else 1)
     error = np.array([[abs(float(e - mpmath.mpf(float(g)))) for e, g in zip(exact.ravel(), got.ravel(), strict=True)]])
     fine = np.array(
-        [abs(float(e - mpmath.mpf(float(h)) - mpmath.mpf(float(l)))) for e, h, l in zip(*map(np.ravel, (exact, high, low)), strict=True)]
+        [abs(float(e - mpmath.mpf(float(h)) - mpmath.mpf(float(t)))) for e, h, t in zip(*map(np.ravel, (exact, high, low)), strict=True)]
     )
     assert (error <= terms * 2.0**-53 * size.ravel()).all()  # Higham, gamma_K
     assert (fine <= 2 * terms**2 * 2.0**-106 * size.ravel()).all()  # Ogita, Rump, Oishi 2005, Dot2

@@ -62,7 +62,7 @@ def test_huffman_merges_the_lightest_first():
 
 
 def test_sharing_takes_the_even_and_odd_parts_once():
-    """F(6,3) at 0, +-1, +-2, +-1/2: each of three pairs of rows of BT costs 4 + 2 additions instead of 10, or 9 where the orders happen to share one."""
+    """F(6,3) at 0, +-1, +-2, +-1/2: each of three pairs of rows of BT costs 4 + 2 additions instead of 10 (once 9)."""
     alg = fc.toom_cook(6, 3, fc.published_points("wincnn", 8))
     plain, shared = (programs_of(alg, order).input.counts.adds for order in ("huffman", "huffman+shared"))
     assert (plain, shared) == (35, 24)

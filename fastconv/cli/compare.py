@@ -121,17 +121,13 @@ def _draw(data: Mapping[str, Any], target: Path) -> None:
 
 @contextmanager
 def _progress(what: str) -> Iterator[Any]:
-    """Show a bar on standard error; yield the callback ``(done, total, label)``."""
+    """Show a bar on standard error where that is a terminal; yield the callback ``(done, total, label)``."""
     from rich.console import Console
     from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        TextColumn("{task.percentage:.0f} %"),
-        TimeElapsedColumn(),
-        TimeRemainingColumn(),
-    )
-    with Progress(*columns, console=Console(file=sys.stderr), transient=True) as bar:
+    text, share = TextColumn("{task.description}"), TextColumn("{task.percentage:.0f} %")
+    console = Console(file=sys.stderr)
+    columns = (text, BarColumn(), share, TimeElapsedColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
         task = bar.add_task(what, total=None)
         yield lambda done, total, label: bar.update(task, completed=done, total=total, description=f"{what}: {label}")

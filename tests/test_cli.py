@@ -1,0 +1,201 @@
+"""The command line: what it prints, its status, and one line for every complaint."""
+
+import json
+import os
+import subprocess
+import sys
+
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto, helper, numpy_helper
+
+from fastconv.cli import main
+
+
+@pytest.fixture
+def run(capsys):
+    """Run a command line; return status, standard output and standard error."""
+
+    def call(*argv):
+        try:
+            status = main(argv)
+        except SystemExit as stop:
+            status = stop.code
+        captured = capsys.readouterr()
+        return status, captured.out, captured.err
+
+    return call
+
+
+@pytest.fixture
+def model(tmp_path):
+    """A model of two convolutions and its input, as files."""
+    rng = np.random.default_rng(0)
+    weights = [
+        numpy_helper.from_array((rng.standard_normal(shape) / 6).astype("f4"), name)
+        for name, shape in (("a", (8, 3, 3, 3)), ("b", (4, 8, 3, 3)))
+    ]
+    nodes = [
+        helper.make_node("Conv", ["x", "a"], ["h"], name="first", pads=[1] * 4),
+        helper.make_node("Relu", ["h"], ["g"]),
+        helper.make_node("Conv", ["g", "b"], ["y"], name="second", pads=[1] * 4),
+    ]
+    value = lambda name, c: helper.make_tensor_value_info(name, TensorProto.FLOAT, ["N", c, 12, 12])
+    graph = helper.make_graph(nodes, "two", [value("x", 3)], [value("y", 4)], weights)
+    path = tmp_path / "two.onnx"
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9), path)
+    np.save(tmp_path / "x.npy", rng.standard_normal((2, 3, 12, 12)).astype("f4"))
+    return path
+
+
+def test_matrices(run):
+    status, out, _ = run("matrices", "2", "3", "--points", "0,1,-1,inf")
+    assert status == 0
+    assert "verified in exact arithmetic" in out
+    assert "1/2   1/2  1/2" in out
+    status, out, _ = run("matrices", "F(4x4,3x3)", "--json", "--program", "huffman")
+    data = json.loads(out)
+    assert status == 0
+    assert data["verified"] is True
+    assert (data["m"], data["r"], len(data["BT"])) == (4, 3, 6)
+    assert data["programs"]["AT"].startswith("t")
+
+
+def test_points_are_listed_with_their_error(run):
+    status, out, _ = run("points", "4", "3", "--trials", "200", "--json")
+    rows = json.loads(out)
+    assert status == 0
+    assert sum(row["best"] for row in rows) == 1
+    errors = [row["error"]["mean_abs"] for row in rows]
+    assert errors == sorted(errors)
+    assert {"lavin2016", "barabasz2020"} <= {source for row in rows for source in row["sources"]}
+    assert "lavin2016, wincnn" in run("points", "4", "3", "--trials", "50")[1]
+
+
+def test_error(run):
+    status, out, _ = run("error", "F(2,3)", "--trials", "2000", "--seed", "1", "--json")
+    data = json.loads(out)
+    assert status == 0
+    assert data["dims"] == 1
+    assert 2.2e-8 < data["mean_abs"] < 2.7e-8
+    assert data["direct"]["mean_abs"] < data["mean_abs"]
+    assert "largest in ulp" in run("error", "2", "3", "--points", "lavin2016", "--trials", "50")[1]
+
+
+def test_networks(run):
+    assert "fashion" in run("networks")[1]
+    known = {row["name"]: row for row in json.loads(run("networks", "--json")[1])}
+    assert known["fashion"]["bytes"] < 3e6
+
+
+def test_bench(run):
+    status, out, _ = run("bench", "--channels", "8", "--size", "12", "--turns", "2", "--json")
+    rows = json.loads(out)
+    assert status == 0
+    assert [row["algorithm"] for row in rows] == ["direct", "im2col", "F(2x2,3x3)", "F(4x4,3x3)", "F(6x6,3x3)"]
+    assert all(row["seconds"] > 0 and row["relative_l2"] < 1e-5 for row in rows)
+
+
+def test_compare_a_model_of_ones_own(run, model, tmp_path):
+    status, out, _ = run("compare", str(model), "--input", str(tmp_path / "x.npy"), "--output", str(tmp_path / "figures"), "--json")
+    data = json.loads(out)
+    assert status == 0
+    assert list(data) == ["network", "images", "reference", "layers", "rows"]
+    assert (data["network"], data["images"], data["layers"]) == ("two", 2, ["first", "second"])
+    names = ["algorithm", "points", "multiplications_per_output", "relative_l2", "max_abs", "metric", "seconds", "speed_vs_direct"]
+    for row in data["rows"]:
+        assert list(row) == [*names, "layer_relative_l2"]
+        assert len(row["layer_relative_l2"]) == 2
+        assert 0 < row["relative_l2"] < 1e-5
+    multiplications = {row["algorithm"]: row["multiplications_per_output"] for row in data["rows"]}
+    assert multiplications == {"direct": 9.0, "F(2x2,3x3)": 4.0, "F(4x4,3x3)": 2.25, "F(6x6,3x3)": 64 / 36}
+    picture = (tmp_path / "figures" / "fastconv-compare-two.png").read_bytes()
+    assert picture.startswith(b"\x89PNG")
+    assert [p.name for p in (tmp_path / "figures").iterdir()] == ["fastconv-compare-two.png"]
+
+
+def test_compare_the_shipped_network(run, tmp_path):
+    status, out, err = run("compare", "--images", "20", "--algorithms", "F(4x4,3x3)", "--repeats", "1", "--output", str(tmp_path))
+    assert status == 0
+    assert "F(4x4,3x3)" in out
+    assert "agreement" in out
+    assert "Traceback" not in err
+
+
+def damaged(tmp_path, name, data):
+    path = tmp_path / name
+    path.write_bytes(data)
+    return str(path)
+
+
+BAD = [
+    ["nothing"],
+    ["matrices"],
+    ["matrices", "4", "3", "--points", "0,1,1,2,-2,inf"],
+    ["matrices", "4", "3", "--points", "0,1,-1"],
+    ["matrices", "4", "3", "--points", "0,1,-1,2,-2,nan"],
+    ["matrices", "4", "3", "--points", "nowhere"],
+    ["matrices", "4"],
+    ["matrices", "F(x)"],
+    ["matrices", "400", "3"],
+    ["matrices", "2", "3", "--program", "bubble"],
+    ["points", "40", "3"],
+    ["error", "4", "3", "--policy", "fp31"],
+    ["error", "4", "3", "--trials", "0"],
+    ["error", "4", "3", "--dims", "3"],
+    ["bench", "--size", "0"],
+    ["compare", "--network", "nowhere"],
+    ["compare", "--images", "0"],
+    ["compare", "nowhere.onnx"],
+    ["compare", "--input", "x.npy"],
+    ["compare", "a.onnx", "--network", "fashion"],
+    ["compare", "--repeats", "0"],
+]
+
+
+@pytest.mark.parametrize("argv", BAD, ids=" ".join)
+def test_complaints_are_one_line(run, argv):
+    status, out, err = run(*argv)
+    assert status == 2
+    assert out == ""
+    assert err.count("\n") == 1
+    assert err.startswith("fastconv")
+    assert "Traceback" not in err
+
+
+def test_bad_files_are_one_line_and_leave_nothing(run, model, tmp_path):
+    whole = model.read_bytes()
+    folder = tmp_path / "out"
+    cases = [
+        [damaged(tmp_path, "cut.onnx", whole[: len(whole) // 2])],
+        [damaged(tmp_path, "text.onnx", b"this is no model")],
+        [damaged(tmp_path, "empty.onnx", b"")],
+        [str(model)],
+        [str(model), "--input", str(tmp_path / "missing.npy")],
+        [str(model), "--input", damaged(tmp_path, "bad.npy", b"nothing")],
+        [str(model), "--input", str(model)],
+    ]
+    wrong = tmp_path / "wrong.npy"
+    np.save(wrong, np.zeros((2, 5, 12, 12), "f4"))
+    cases.append([str(model), "--input", str(wrong)])
+    for case in cases:
+        status, out, err = run("compare", *case, "--output", str(folder))
+        assert (status, out, err.count("\n")) == (2, "", 1), (case, err)
+    assert not folder.exists() or not list(folder.iterdir())
+
+
+def test_unwritable_folders_are_refused_before_the_work(run, model, tmp_path):
+    blocked = tmp_path / "file"
+    blocked.write_text("in the way")
+    status, out, err = run("compare", str(model), "--input", str(tmp_path / "x.npy"), "--output", str(blocked / "deeper"))
+    assert (status, out, err.count("\n")) == (2, "", 1)
+    assert "cannot write into" in err
+
+
+def test_the_module_runs_as_a_program(tmp_path):
+    environment = {**os.environ, "COLUMNS": "80"}
+    done = subprocess.run([sys.executable, "-m", "fastconv", "--version"], capture_output=True, text=True, cwd=tmp_path, env=environment)
+    assert (done.returncode, done.stdout.split()[0], done.stderr) == (0, "fastconv", "")
+    bad = subprocess.run([sys.executable, "-m", "fastconv", "matrices", "2", "3", "--points", "0,0,1,inf"], capture_output=True, text=True)
+    assert (bad.returncode, bad.stderr.count("\n"), bad.stdout) == (2, 1, "")
