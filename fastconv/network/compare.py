@@ -292,11 +292,14 @@ def compare(
         step(f"{rival.label}: first run")
     tallies = [_Tally(keep) for _ in rivals]
     truths: list[Mapping[str, Array]] = []
+    sizes = dict.fromkeys(keep, 0.0)
     for turn in range(rounds):
         part, first = parts[turn % len(parts)], turn < len(parts)
         if first:
             truth = exact(part, keep)
             truths.append({value.name: truth[value.name] for value in net.outputs})
+            for tensor in keep:
+                sizes[tensor] += _square(truth[tensor])
             step("float64")
         for i in range(len(rivals)):
             who = (i + turn) % len(rivals)
@@ -324,34 +327,35 @@ def compare(
                 {key: float(value) for key, value in measure(output, whole, outputs[0]).items()},
                 seconds * _length(feeds) if parts else 0.0,
                 direct_seconds / seconds,
-                tuple(tally.relative(tensor) for tensor in watched.values()),
+                tuple(_ratio(tally.error[tensor], sizes[tensor]) for tensor in watched.values()),
             )
         )
     return Comparison(name or net.name, images, reference, tuple(watched), tuple(rows))
 
 
 class _Tally:
-    """Sums over the batches of one contender: squared error and squared reference of each layer."""
+    """What one contender gathers over the batches: the squared error of each layer, its outputs, its times."""
 
     def __init__(self, keep: Iterable[str]) -> None:
         self.error = dict.fromkeys(keep, 0.0)
-        self.size = dict.fromkeys(keep, 0.0)
         self.outputs: list[Mapping[str, Array]] = []
         self.seconds: list[float] = []
 
     def add(self, got: Mapping[str, Array], truth: Mapping[str, Array], outputs: Iterable[str]) -> None:
         for name in self.error:
-            self.error[name] += _square(got[name] - truth[name])
-            self.size[name] += _square(truth[name])
+            self.error[name] += _square(got[name], truth[name])
         self.outputs.append({name: got[name] for name in outputs})
 
-    def relative(self, name: str) -> float:
-        return _ratio(self.error[name], self.size[name])
-
-
-def _square(x: Array) -> float:
-    flat = np.ascontiguousarray(x, np.float64).reshape(-1)
-    return float(flat @ flat)
+def _square(x: Array, minus: Array | None = None) -> float:
+    """Sum of squares of an array, or of a difference, in float64; in pieces that stay in the cache."""
+    x, total, piece = x.reshape(-1), 0.0, 2**15
+    other = None if minus is None else minus.reshape(-1)
+    for start in range(0, x.size, piece):
+        part = x[start : start + piece].astype(np.float64)
+        if other is not None:
+            part -= other[start : start + piece]
+        total += float(part @ part)
+    return total
 
 
 def _ratio(error: float, size: float) -> float:
@@ -362,7 +366,7 @@ def _final_error(got: Mapping[str, Array], truth: Mapping[str, Array]) -> tuple[
     """Relative L2 and maximal error over all floating-point outputs together (over all outputs, if none is)."""
     names = [name for name in truth if truth[name].dtype.kind == "f"] or list(truth)
     differences = {name: np.asarray(got[name], np.float64) - truth[name] for name in names}
-    relative = _ratio(sum(map(_square, differences.values())), sum(_square(truth[name]) for name in names))
+    relative = _ratio(sum(_square(d) for d in differences.values()), sum(_square(truth[name]) for name in names))
     return relative, max((float(np.abs(d).max(initial=0)) for d in differences.values()), default=0.0)
 
 

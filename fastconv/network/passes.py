@@ -47,6 +47,8 @@ def widened(graph: Graph) -> Graph:
                 attributes["value"] = np.asarray(attribute, np.float64)
             else:
                 attributes[name] = attribute
+        if n.operator == "ConstantOfShape":
+            attributes.setdefault("value", np.zeros(1))  # the standard's default is a float32 zero
         return replace(n, attributes=attributes)
 
     return Graph.build(

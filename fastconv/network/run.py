@@ -235,7 +235,8 @@ class Runner:
 
 
 def _too_large(limit: int) -> str:
-    return f"the network needs more than {limit / 2**30:.2g} GiB for these inputs; give it smaller ones, or load it with a higher memory_limit"
+    needs = f"the network needs more than {limit / 2**30:.2g} GiB for these inputs"
+    return f"{needs}; give it smaller ones, or load it with a higher memory_limit"
 
 
 def checked_feeds(graph: Graph, feeds: Mapping[str, Array]) -> Mapping[str, Array]:

@@ -39,9 +39,9 @@ def convolution(call: Call, x: Array, weight: Array, bias: Array | None = None) 
     x = padded(call, x, view, 0)
     batch, size = x.shape[0], int(np.prod(view.out, dtype=np.int64))
     y = np.zeros((batch, groups, weight.shape[0] // groups, size), x.dtype)
-    taps = weight.reshape(groups, -1, *weight.shape[1:])
+    taps = weight.reshape(groups, weight.shape[0] // groups, *weight.shape[1:])
     for tap, slices in view.taps():
-        y += taps[tap] @ np.ascontiguousarray(x[slices]).reshape(batch, groups, -1, size)
+        y += taps[tap] @ np.ascontiguousarray(x[slices]).reshape(batch, groups, weight.shape[1], size)
     y = y.reshape(batch, weight.shape[0], *view.out)
     return y if bias is None else y + bias.reshape(-1, *(1,) * len(view.out))
 
@@ -91,8 +91,8 @@ def transposed_convolution(call: Call, x: Array, weight: Array, bias: Array | No
     room = tuple(max(c, b + f) for c, b, f in zip(covered, view.begin, final, strict=True))
     y = np.zeros(call.reserve((x.shape[0], groups, channels // groups, *room), x.dtype), x.dtype)
     batch, size = x.shape[0], int(np.prod(view.out, dtype=np.int64))
-    rows = np.ascontiguousarray(x).reshape(batch, groups, -1, size)
-    taps = weight.reshape(groups, -1, *weight.shape[1:])
+    rows = np.ascontiguousarray(x).reshape(batch, groups, x.shape[1] // groups, size)
+    taps = weight.reshape(groups, weight.shape[0] // groups, *weight.shape[1:])
     for tap, slices in view.taps():
         y[slices] += (np.swapaxes(taps[tap], 1, 2) @ rows).reshape(*y.shape[:3], *view.out)
     crop: tuple[Any, ...] = (..., *(slice(b, b + f) for b, f in zip(view.begin, final, strict=True)))

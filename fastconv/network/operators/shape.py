@@ -202,7 +202,7 @@ def _beyond(mode: str, index: Array, length: int) -> Array:
         return np.asarray(index % length)
     # A reflection repeats with the period 2 (n - 1) and is even about 0.
     index = index % (2 * length - 2)
-    return np.minimum(index, 2 * length - 2 - index)
+    return np.asarray(np.minimum(index, 2 * length - 2 - index))
 
 
 def constant(call: Call) -> Array:

@@ -1,0 +1,233 @@
+"""Running networks: feeds, policies, choice of algorithms, plans that are kept, threads."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import pytest
+from onnx import TensorProto, helper, numpy_helper
+
+import fastconv as fc
+from fastconv import kernels
+from fastconv.network.passes import widened
+from fastconv.network.run import assigned, is_eligible
+
+
+def chain(rng=None):
+    """Six convolutions, of which the first and the last are dense, 3x3 and of stride 1; then a mean."""
+    rng = rng or np.random.default_rng(1)
+    layers = {
+        "dense": ((4, 3, 3, 3), {"pads": [1, 1, 1, 1]}),
+        "strided": ((4, 4, 3, 3), {"strides": [2, 2], "pads": [1, 0, 0, 1]}),
+        "dilated": ((4, 4, 3, 3), {"dilations": [2, 2], "pads": [2, 2, 2, 2]}),
+        "grouped": ((4, 2, 3, 3), {"group": 2}),
+        "pointwise": ((5, 4, 1, 1), {}),
+        "lopsided": ((2, 5, 3, 3), {"pads": [2, 0, 1, 3]}),
+    }
+    nodes, weights, x = [], [], "x"
+    for name, (shape, attributes) in layers.items():
+        weights.append(numpy_helper.from_array((rng.standard_normal(shape) / 5).astype(np.float32), f"{name}.w"))
+        weights.append(numpy_helper.from_array(rng.standard_normal(shape[0]).astype(np.float32), f"{name}.b"))
+        nodes.append(helper.make_node("Conv", [x, f"{name}.w", f"{name}.b"], [f"{name}.out"], name=name, **attributes))
+        nodes.append(helper.make_node("Relu", [f"{name}.out"], [f"{name}.relu"]))
+        x = f"{name}.relu" if name != "lopsided" else f"{name}.out"
+    nodes.append(helper.make_node("ReduceMean", [x], ["y"], axes=[2, 3], keepdims=0))
+    graph = helper.make_graph(
+        nodes,
+        "chain",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["N", 3, "H", "W"])],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, ["N", 2])],
+        weights,
+    )
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)])
+
+
+@pytest.fixture(scope="module")
+def net():
+    return fc.load_onnx(chain())
+
+
+@pytest.fixture
+def x():
+    return np.random.default_rng(2).standard_normal((2, 3, 18, 21)).astype(np.float32)
+
+
+def test_every_algorithm_agrees_with_onnx(net, x):
+    from onnx.reference import ReferenceEvaluator
+
+    wanted = ReferenceEvaluator(chain()).run(None, {"x": x})[0]
+    for algorithm in ("auto", "direct", "im2col", "fft", "F(2x2,3x3)", "F(4x4,3x3)"):
+        got = net.run({"x": x}, algorithm)["y"]
+        assert got.dtype == np.float32
+        # Six layers of at most 45 products each, magnified below 100 times by F(4x4): 6 * 45 * 100 * 2^-24 < 2e-3 at worst.
+        np.testing.assert_allclose(got, wanted, rtol=2e-3, atol=2e-3 * np.abs(wanted).max())
+
+
+def test_fp64_is_the_network_in_float64(net, x):
+    from onnx.reference import ReferenceEvaluator
+
+    model = chain()
+    for weight in model.graph.initializer:
+        weight.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(weight).astype(np.float64), weight.name))
+    for info in (*model.graph.input, *model.graph.output):
+        info.type.tensor_type.elem_type = TensorProto.DOUBLE
+    wanted = ReferenceEvaluator(model).run(None, {"x": x.astype(np.float64)})[0]
+    got = net.run({"x": x}, policy="fp64")["y"]
+    assert got.dtype == np.float64
+    # Both sum the same products in float64, in another order: some 10^3 roundings.
+    np.testing.assert_allclose(got, wanted, rtol=1e-12)
+    np.testing.assert_array_equal(net.run({"x": x}, "F(4x4,3x3)", "fp64")["y"], got)
+
+
+def test_widening_reaches_constants_casts_and_made_constants():
+    nodes = [
+        helper.make_node("Cast", ["n"], ["f"], to=TensorProto.FLOAT),
+        helper.make_node("Constant", [], ["c"], value_float=0.1),
+        helper.make_node("ConstantOfShape", ["s"], ["o"]),
+        helper.make_node("Mul", ["f", "c"], ["m"]),
+        helper.make_node("Add", ["m", "o"], ["y"]),
+    ]
+    graph = helper.make_graph(
+        nodes,
+        "g",
+        [helper.make_tensor_value_info("n", TensorProto.INT64, [1])],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, [1])],
+        [numpy_helper.from_array(np.array([1]), "s")],
+    )
+    net = fc.load_onnx(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)]))
+    got = net.run({"n": np.array([3])}, policy="fp64")["y"]
+    assert got.dtype == np.float64
+    assert got[0] == 3 * float(np.float32(0.1))
+    assert net.run({"n": np.array([3])})["y"].dtype == np.float32
+    assert widened(net.graph).outputs[0].dtype == np.float64
+
+
+def test_algorithms_go_to_the_layers_that_can_run_them(net):
+    graph = net.graph
+    assert [node.name for node in graph.convolutions if is_eligible(graph, node, 3)] == ["dense", "lopsided"]
+    assert [node.name for node in graph.convolutions if is_eligible(graph, node)] == ["dense", "pointwise", "lopsided"]
+    fast = fc.algorithm("F(2x2,3x3)")
+    given = assigned(graph, fast)
+    assert {name for name, choice in given.items() if choice == fast} == {"dense", "lopsided"}
+    assert {choice for name, choice in given.items() if name not in ("dense", "lopsided")} == {"direct"}
+    pinned = assigned(graph, {"dense": "F(4x4,3x3)"})
+    assert pinned["dense"] == fc.algorithm("F(4x4,3x3)")
+    assert pinned["lopsided"] == "auto"
+
+
+@pytest.mark.parametrize(
+    ("algorithm", "kind", "message"),
+    [
+        ("winograd", ValueError, "winograd"),
+        ({"nowhere": "direct"}, ValueError, "no convolution 'nowhere'"),
+        ({"strided": "F(2x2,3x3)"}, ValueError, r"'strided' \(Conv\) is no dense 3x3"),
+        (3, TypeError, "an algorithm is a name"),
+        ({"dense": 3}, TypeError, "an algorithm is a name"),
+    ],
+)
+def test_unusable_algorithms(net, x, algorithm, kind, message):
+    with pytest.raises(kind, match=message):
+        net.run({"x": x}, algorithm)
+
+
+def test_unknown_policy(net, x):
+    with pytest.raises(ValueError, match="unknown policy 'fp12'; the known ones are fp32, fp64"):
+        net.run({"x": x}, policy="fp12")
+
+
+@pytest.mark.parametrize(
+    ("feeds", "kind", "message"),
+    [
+        ({}, ValueError, r"the input 'x' is missing; the network needs x: float32 \(N, 3, H, W\)"),
+        ({"z": 1}, ValueError, "no input 'z'; its inputs are 'x'"),
+        ({"x": [[1.0]]}, TypeError, "must be a numpy array, not list"),
+        ([1], TypeError, "a mapping from names to arrays"),
+        ({"x": np.zeros((1, 3, 9, 9))}, TypeError, "must have the type float32, not float64; convert it"),
+        ({"x": np.zeros((3, 9, 9), np.float32)}, ValueError, r"shape \(3, 9, 9\); the network needs x: float32 \(N, 3, H, W\)"),
+        ({"x": np.zeros((1, 4, 9, 9), np.float32)}, ValueError, r"shape \(1, 4, 9, 9\); the network needs"),
+        ({"x": np.zeros((1, 3, 1, 9), np.float32)}, ValueError, r"node 'strided' \(Conv\): a kernel that reaches over 3"),
+    ],
+)
+def test_unusable_feeds(net, feeds, kind, message):
+    with pytest.raises(kind, match=message):
+        net.run(feeds)
+
+
+def test_lengths_of_one_name_must_agree():
+    infos = [helper.make_tensor_value_info(name, TensorProto.FLOAT, ["N"]) for name in "ab"]
+    graph = helper.make_graph([helper.make_node("Add", ["a", "b"], ["y"])], "g", infos, [helper.make_tensor_value_info("y", 1, ["N"])])
+    net = fc.load_onnx(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)]))
+    with pytest.raises(ValueError, match="the length N is 1 in the input 'a' and 3 in 'b'"):
+        net.run({"a": np.zeros(1, np.float32), "b": np.zeros(3, np.float32)})
+
+
+def test_empty_batches_give_empty_results(net):
+    assert net.run({"x": np.zeros((0, 3, 18, 21), np.float32)})["y"].shape == (0, 2)
+
+
+def test_weights_are_planned_once_per_layer_shape_and_algorithm(monkeypatch, x):
+    made = []
+    plan = kernels.plan_conv2d
+
+    def counted(*args, **kwargs):
+        made.append((kwargs["input_shape"], kwargs["algorithm"]))
+        return plan(*args, **kwargs)
+
+    monkeypatch.setattr(kernels, "plan_conv2d", counted)
+    net = fc.load_onnx(chain())
+    for _ in range(3):
+        net.run({"x": x}, "direct")
+    assert len(made) == 6
+    net.run({"x": x[:1]}, "direct")
+    assert len(made) == 12
+    net.run({"x": x}, "F(2x2,3x3)")
+    assert len(made) == 18
+    assert net.prepare("direct") is net.prepare("direct")
+
+
+def test_outputs_are_the_callers_own(net, x):
+    info = helper.make_tensor_value_info("x", TensorProto.FLOAT, [2])
+    weight = numpy_helper.from_array(np.ones(2, np.float32), "w")
+    outs = [helper.make_tensor_value_info(name, TensorProto.FLOAT, [2]) for name in ("same", "w")]
+    graph = helper.make_graph([helper.make_node("Identity", ["x"], ["same"])], "g", [info], outs, [weight])
+    twin = fc.load_onnx(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)]))
+    mine = np.zeros(2, np.float32)
+    out = twin.run({"x": mine})
+    out["same"][:] = out["w"][:] = 7
+    assert mine.tolist() == [0, 0]
+    assert twin.run({"x": mine})["w"].tolist() == [1, 1]
+
+
+def test_tensors_inside_can_be_kept(net, x):
+    got = net.prepare("direct")({"x": x}, ["dense.out", "dense.relu"])
+    np.testing.assert_array_equal(got["dense.relu"], np.maximum(got["dense.out"], 0))
+    with pytest.raises(ValueError, match="no tensor 'nothing'"):
+        net.prepare("direct")({"x": x}, ["nothing"])
+
+
+def test_threads_may_share_a_network(x):
+    net = fc.load_onnx(chain())
+    inputs = [x[:, :, : 10 + i] for i in range(8)]
+    wanted = [fc.load_onnx(chain()).run({"x": part}, "F(2x2,3x3)")["y"] for part in inputs]
+    with ThreadPoolExecutor(4) as pool:
+        got = list(pool.map(lambda part: net.run({"x": part}, "F(2x2,3x3)")["y"], inputs * 3))
+    for i, result in enumerate(got):
+        np.testing.assert_array_equal(result, wanted[i % 8])
+
+
+def test_one_dimensional_convolutions_and_weights_that_are_computed():
+    rng = np.random.default_rng(3)
+    x, w = rng.standard_normal((2, 3, 20)).astype(np.float32), rng.standard_normal((4, 3, 5)).astype(np.float32)
+    infos = [helper.make_tensor_value_info(name, TensorProto.FLOAT, None) for name in ("x", "v")]
+    nodes = [
+        helper.make_node("Conv", ["x", "w"], ["fixed"], pads=[1, 2], strides=[2]),
+        helper.make_node("Conv", ["x", "v"], ["fed"], pads=[1, 2], strides=[2]),
+    ]
+    outs = [helper.make_tensor_value_info(name, TensorProto.FLOAT, None) for name in ("fixed", "fed")]
+    graph = helper.make_graph(nodes, "g", infos, outs, [numpy_helper.from_array(w, "w")])
+    out = fc.load_onnx(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)])).run({"x": x, "v": w})
+    padded = np.pad(x, [(0, 0), (0, 0), (1, 2)]).astype(np.float64)
+    wanted = np.stack([np.tensordot(padded[:, :, i : i + 5], w, ([1, 2], [1, 2])) for i in range(0, 19, 2)], -1)
+    for result in out.values():
+        np.testing.assert_allclose(result, wanted, atol=15 * 2.0**-23 * 15)

