@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from fastconv.kernels.compiled import SIZE, join, lanes_of, product, split, transform
 from fastconv.kernels.engine import Field
-from fastconv.kernels.layer import Layer
+from fastconv.kernels.layer import Layer, check_bytes
 from fastconv.kernels.method import Method
 from fastconv.kernels.pack import packed, transformed_weights
 from fastconv.kernels.shape import Shape, shape_of
@@ -30,9 +30,6 @@ INPUT_BYTES = 256 * 1024
 
 OUTPUT_BYTES = 96 * 1024
 """What M of a block may take."""
-
-LARGEST_WORKSPACE = 2**33
-"""More bytes than this are refused: no layer that fits a computer's memory needs them."""
 
 
 @dataclass(frozen=True)
@@ -77,12 +74,12 @@ def blocked(layer: Layer, method: Method, weight: Array, order: str, threads: in
     out_h, out_w = layer.output
     if method.axes is None:
         m, step, rows, offsets, xis = (1, 1), layer.stride, rh, tuple(k * dw for k in range(rw)), 1
-        depth, chain, u = taken * rh * rw, DIRECT_BLOCK, weight.reshape(layer.groups, 1, made, -1)
+        depth, chain = taken * rh * rw, DIRECT_BLOCK
     else:
         alg_h, alg_w = method.axes
         m = step = (alg_h.m, alg_w.m)
         rows, offsets, xis = alg_h.n, tuple(range(alg_w.n)), alg_h.n * alg_w.n
-        depth, chain, u = taken, CHANNEL_BLOCK, transformed_weights(method.axes, weight, order)[None]
+        depth, chain = taken, CHANNEL_BLOCK
     tiles_h, tiles_w = -(-out_h // m[0]), -(-out_w // m[1])
     tiles, taps, span = layer.batch * tiles_h * tiles_w, len(offsets), offsets[-1] + 1
 
@@ -134,6 +131,9 @@ def blocked(layer: Layer, method: Method, weight: Array, order: str, threads: in
             F.LINES: m[0] * m[1] * lane_pitch + vector * m[1],
         }
     )
+    check_bytes("a workspace", d[F.WORKSPACE] * threads)
+    check_bytes("packed weights", layer.groups * d[F.U_GROUP])
+
     d |= {F.SPLITTER: split(kind, step[1], offsets).address, F.JOINER: join(kind, m[1]).address}
     d |= {F.PRODUCT: product(kind, mr, nv, made % mr).address}
     tables: list[Array] = []
@@ -151,10 +151,10 @@ def blocked(layer: Layer, method: Method, weight: Array, order: str, threads: in
             compiled(shape_of(programs.input), into, into_c)
             compiled(shape_of(programs.output), back, back_c)
 
-    _check_workspace(d[F.WORKSPACE] * threads)
     description = np.zeros(len(Field), np.int64)
     for field, value in d.items():
         description[field] = value
+    u = weight.reshape(layer.groups, 1, made, -1) if method.axes is None else transformed_weights(method.axes, weight, order)[None]
     return Blocked(description, packed(u, mr, kblock), tuple(tables), layer.groups * blocks * shares)
 
 
@@ -186,10 +186,3 @@ def _places(sizes: dict[Field, int]) -> dict[Field, int]:
         places[field] = at
         at = _rounded(at + size, 64)
     return places | {Field.WORKSPACE: at}
-
-
-def _check_workspace(size: int) -> None:
-    if size > LARGEST_WORKSPACE:
-        raise ValueError(
-            f"the layer needs a workspace of {size} bytes: at most {LARGEST_WORKSPACE} are allocated; take a smaller tile or 'direct'"
-        )

@@ -36,12 +36,18 @@ def named(function: Callable[..., Any], *parameters: object) -> Callable[..., An
     return function
 
 
-def jit(function: Callable[..., Any], *, parallel: bool = False) -> Any:
-    """Compile a function of the layer engine: no fast-math, no checks, without the interpreter's lock."""
-    return njit(cache=True, nogil=True, error_model="numpy", parallel=parallel)(named(function, parallel))
+def part(function: Callable[..., Any]) -> Any:
+    """Compile a function as a part of others, which keep it with them: no fast-math, no checks."""
+    return njit(nogil=True, error_model="numpy")(function)
 
 
-def _address(function: Callable[..., Any], *parameters: object) -> Any:
+def parallel(function: Callable[..., Any]) -> Any:
+    """Compile a function whose `prange` runs on numba's threads."""
+    return njit(cache=True, nogil=True, parallel=True)(named(function))
+
+
+def compiled(function: Callable[..., Any], *parameters: object) -> Any:
+    """Compile a function of integers, to be called by its ``address``."""
     signature = f"void({', '.join(['intp'] * function.__code__.co_argcount)})"
     return cfunc(signature, cache=True, error_model="numpy")(named(function, *parameters))
 
@@ -64,7 +70,7 @@ def transform(kind: str, text: str) -> Any:
                 at, to = src + i * src_outer + k * src_inner, dst + i * dst_outer + k * dst_inner
                 run_program(kind, lanes, text, at, src_stride, to, dst_stride, constants)
 
-    return _address(transform, kind, lanes, text)
+    return compiled(transform, kind, lanes, text)
 
 
 @cache
@@ -78,7 +84,7 @@ def split(kind: str, step: int, offsets: tuple[int, ...]) -> Any:
             for k in range(vectors):
                 split_lanes(kind, lanes, step, text, src + i * src_row + k * advance, dst + i * dst_row + k * lanes * size, dst_stride)
 
-    return _address(split, kind, lanes, step, offsets)
+    return compiled(split, kind, lanes, step, offsets)
 
 
 @cache
@@ -92,7 +98,7 @@ def join(kind: str, step: int) -> Any:
             for k in range(vectors):
                 join_lanes(kind, lanes, step, src + i * src_row + k * lanes * size, src_stride, dst + i * dst_row + k * advance, bias)
 
-    return _address(join, kind, lanes, step)
+    return compiled(join, kind, lanes, step)
 
 
 @cache
@@ -132,4 +138,4 @@ def product(kind: str, mr: int, nv: int, tail: int) -> Any:
                         multiply_panel(kind, lanes, last, one, fused, count, a, b + t * size, ldv, to + t * size, ldm, c)
                         t += lanes
 
-    return _address(product, kind, lanes, mr, nv, tail, fused)
+    return compiled(product, kind, lanes, mr, nv, tail, fused)

@@ -9,10 +9,11 @@ from __future__ import annotations
 
 from enum import IntEnum, auto
 
-from numba import prange
+import numpy as np
+from numba import carray, prange
 
-from fastconv.kernels.compiled import jit
-from fastconv.kernels.simd import call, clear, move, vector_bytes
+from fastconv.kernels.compiled import compiled, parallel, part
+from fastconv.kernels.simd import call, clear, integers, move, vector_bytes
 
 V = vector_bytes()
 
@@ -88,9 +89,10 @@ class Field(IntEnum):
 
 
 F = Field
+FIELDS = len(Field)
 
 
-@jit
+@part
 def copy(dst, src, size):  # type: ignore[no-untyped-def]
     """Copy exactly `size` bytes, a multiple of four."""
     if size >= V:
@@ -105,14 +107,14 @@ def copy(dst, src, size):  # type: ignore[no-untyped-def]
             move(4, dst + k, src + k)
 
 
-@jit
+@part
 def zero(dst, size):  # type: ignore[no-untyped-def]
     """Clear at least `size` bytes, in whole vectors."""
     for k in range(0, size, V):
         clear(V, dst + k)
 
 
-@jit
+@part
 def read_band(d, band, image, top, left, width):  # type: ignore[no-untyped-def]
     """Copy the rows that a run of tiles reads, zeros in the place of the padding."""
     size, columns = d[F.SIZE], d[F.WIDTH]
@@ -128,7 +130,7 @@ def read_band(d, band, image, top, left, width):  # type: ignore[no-untyped-def]
             zero(to + (before + inside) * size, (width - before - inside) * size)
 
 
-@jit
+@part
 def gather(d, group, first, count, x, at):  # type: ignore[no-untyped-def]
     """Transform the input of a block of tiles: V (xi, channel, tile)."""
     size, lanes = d[F.SIZE], d[F.LANES]
@@ -162,7 +164,7 @@ def gather(d, group, first, count, x, at):  # type: ignore[no-untyped-def]
             call(d[F.INPUT_W], (src, pitch, taps * pitch, step, to, xi, taps * xi, step, d[F.ROWS], vectors, d[F.INPUT_W_CONSTANTS]))
 
 
-@jit
+@part
 def scatter(d, group, first, count, k, m, bias, y, at):  # type: ignore[no-untyped-def]
     """Transform one output channel of a block of tiles back, add the bias, and write its rows."""
     size, lanes = d[F.SIZE], d[F.LANES]
@@ -194,7 +196,7 @@ def scatter(d, group, first, count, k, m, bias, y, at):  # type: ignore[no-untyp
         lane += run
 
 
-@jit
+@part
 def run_item(d, item, x, u, bias, y, at):  # type: ignore[no-untyped-def]
     """Compute one work item in the workspace at `at`."""
     lanes = d[F.LANES]
@@ -217,17 +219,19 @@ def run_item(d, item, x, u, bias, y, at):  # type: ignore[no-untyped-def]
             scatter(d, group, first, count, k0 + k, out + k * pitch, bias, y, at)
 
 
-@jit
-def run_items(d, start, stop, x, u, bias, y, workspace):  # type: ignore[no-untyped-def]
-    """Compute work items one after the other."""
+def _run_items(description, start, stop, x, u, bias, y, workspace):  # type: ignore[no-untyped-def]
+    d = carray(integers(description), (FIELDS,), np.int64)
     for item in range(start, stop):
         run_item(d, item, x, u, bias, y, workspace)
 
 
-def _run_parallel(d, chunks, items, x, u, bias, y, workspace):  # type: ignore[no-untyped-def]
-    """Compute all work items, cut into chunks that run at once."""
-    for chunk in prange(chunks):
-        run_items(d, chunk * items // chunks, (chunk + 1) * items // chunks, x, u, bias, y, workspace + chunk * d[F.WORKSPACE])
+def _run_chunks(run, description, chunks, items, x, u, bias, y, workspace, size):  # type: ignore[no-untyped-def]
+    for k in prange(chunks):
+        call(run, (description, k * items // chunks, (k + 1) * items // chunks, x, u, bias, y, workspace + k * size))
 
 
-run_parallel = jit(_run_parallel, parallel=True)
+run_items = compiled(_run_items)
+"""Computes the work items from `start` to `stop`, one after the other."""
+
+run_chunks = parallel(_run_chunks)
+"""Calls `run` for all work items, cut into chunks that run at once, each in a workspace of `size` bytes."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from fastconv.kernels.layer import Array, Layer
+from fastconv.kernels.layer import Array, Layer, check_bytes
 
 
 class FourierRunner:
@@ -17,18 +17,21 @@ class FourierRunner:
         (top, bottom), (left, right) = layer.padding
         padded = (layer.height + top + bottom, layer.width + left + right)
         self.shape = tuple(scipy.fft.next_fast_len(size, real=True) for size in padded)
+        frequencies = self.shape[0] * (self.shape[1] // 2 + 1)
+        per_frequency = 2 * weight.itemsize * layer.batch * 2 * (layer.channels + layer.filters)
+        self.workspace_bytes = frequencies * per_frequency
+        check_bytes("a workspace", self.workspace_bytes)
+        check_bytes("transformed weights", frequencies * 2 * weight.nbytes // (weight.shape[2] * weight.shape[3]))
         spread = np.zeros((*weight.shape[:2], *(d * (r - 1) + 1 for d, r in zip(layer.dilation, layer.kernel, strict=True))), weight.dtype)
         spread[:, :, :: layer.dilation[0], :: layer.dilation[1]] = weight
         # Correlation is convolution with the conjugate transform.
-        frequencies = np.conj(scipy.fft.rfft2(spread, self.shape, workers=threads))
+        spectrum = np.conj(scipy.fft.rfft2(spread, self.shape, workers=threads))
         g, taken = layer.groups, layer.channels // layer.groups
         self.weights = np.ascontiguousarray(
-            frequencies.reshape(g, layer.filters // g, taken, -1).transpose(3, 0, 1, 2)
+            spectrum.reshape(g, layer.filters // g, taken, -1).transpose(3, 0, 1, 2)
         )  # (frequency, group, filter, channel)
         self.bias = np.zeros(layer.filters, layer.dtype) if bias is None else bias.copy()
         self.weight_bytes = self.weights.nbytes
-        per_frequency = layer.batch * (2 * layer.channels + 2 * layer.filters) * self.weights.itemsize
-        self.workspace_bytes = self.weights.shape[0] * per_frequency
 
     def __call__(self, x: Array, y: Array) -> None:
         """Transform, multiply, transform back, and keep every stride-th output."""

@@ -14,6 +14,10 @@ Array = npt.NDArray[Any]
 Ints = int | Sequence[int]
 
 
+LARGEST_ALLOCATION = 2**32
+"""More bytes than this are refused before they are allocated: it takes a mistake to need them."""
+
+
 @dataclass(frozen=True)
 class Layer:
     """A two-dimensional convolution layer; in one dimension every height is one.
@@ -82,6 +86,12 @@ def array_of(name: str, value: Any, rank: int | None = None) -> Array:
         )
         raise ValueError(f"{name} has {array.ndim} dimensions, {_shape(array.shape)}: it takes {rank}, {shapes[rank]}")
     return np.require(array, dtype=array.dtype.newbyteorder("="), requirements=["C", "A"])
+
+
+def check_bytes(what: str, size: int) -> None:
+    """Refuse an allocation of an impossible size."""
+    if size > LARGEST_ALLOCATION:
+        raise ValueError(f"the layer needs {what} of {size} bytes, more than {LARGEST_ALLOCATION}: split the batch or the channels")
 
 
 def layer_of(

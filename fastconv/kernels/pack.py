@@ -2,44 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
-import numpy.typing as npt
 
 from fastconv.algebra import BilinearAlgorithm
-from fastconv.exact import format_of_dtype, rounded
-from fastconv.program import Program, Reading, programs_of
-
-Array = npt.NDArray[Any]
-
-
-def arrays(dtype: npt.DTypeLike) -> Reading[Array, Any]:
-    """Return the reading of a program on numpy arrays, one rounding an operation; programs with fma are refused."""
-    fmt, kind = format_of_dtype(dtype), np.dtype(dtype)
-
-    def fused(c: Any, a: Array, b: Array) -> Array:
-        raise ValueError("numpy has no fused multiply-add: take the order without +fma")
-
-    return Reading(
-        constant=lambda c: np.array(rounded(c, fmt), kind),
-        mul=lambda c, a: c * a,
-        add=lambda a, b: a + b,
-        sub=lambda a, b: a - b,
-        neg=lambda a: -a,
-        fma=fused,
-    )
-
-
-def along(program: Program, values: Array, axis: int, reading: Reading[Array, Any]) -> Array:
-    """Run a program along an axis of an array."""
-    lines: list[Array] = [*np.moveaxis(values, axis, 0)]
-    return np.stack(program.read(lines, reading), axis=axis)
-
-
-def unfused(order: str) -> str:
-    """Return the order without its fused multiply-adds."""
-    return order.replace("+fma", "")
+from fastconv.arithmetic import apply, array_reading
+from fastconv.exact import format_named
+from fastconv.kernels.layer import Array
+from fastconv.program import programs_of
 
 
 def transformed_weights(axes: tuple[BilinearAlgorithm, BilinearAlgorithm], weight: Array, order: str) -> Array:
@@ -47,10 +16,11 @@ def transformed_weights(axes: tuple[BilinearAlgorithm, BilinearAlgorithm], weigh
 
     A plan pays this once, and float64 keeps the error of the kernel transform out of the layer's.
     """
-    u = weight.astype(np.float64)
-    for axis, alg in zip((2, 3), axes, strict=True):
-        u = along(programs_of(alg, unfused(order)).kernel, u, axis, arrays(np.float64))
-    return u.transpose(2, 3, 0, 1).reshape(-1, *weight.shape[:2]).astype(weight.dtype)
+    reading = array_reading(format_named("fp64"))
+    u = np.ascontiguousarray(weight.transpose(2, 3, 0, 1), dtype=np.float64)
+    for axis, alg in enumerate(axes):
+        u = apply(programs_of(alg, order).kernel, u, reading, axis)
+    return u.reshape(-1, *weight.shape[:2]).astype(weight.dtype)
 
 
 def packed(u: Array, mr: int, kblock: int) -> Array:

@@ -72,7 +72,9 @@ class Plan:
             raise TypeError(f"input is {array.dtype}, the weights are {self.layer.dtype}: they have the same dtype")
         y = np.empty(self.output_shape, self.layer.dtype)
         if y.size:
-            self._runner(array, y)
+            layer = self.layer
+            image = array.reshape(layer.batch, layer.channels, layer.height, layer.width)
+            self._runner(image, y.reshape(layer.batch, layer.filters, *layer.output))
         return y
 
     @property
@@ -161,13 +163,14 @@ class BlockRunner:
         from fastconv.kernels import engine
 
         workspace = self.pool.take()
-        d, items = self.parts.description, self.parts.items
+        d, items, size = self.parts.description.ctypes.data, self.parts.items, self.parts.workspace
         addresses = (x.ctypes.data, self.parts.weights.ctypes.data, self.bias.ctypes.data, y.ctypes.data, workspace.ctypes.data)
+        run = engine.run_items
         try:
             if self.chunks == 1:
-                engine.run_items(d, 0, items, *addresses)
+                run.ctypes(d, 0, items, *addresses)
             else:
-                in_parallel(self.chunks, lambda: engine.run_parallel(d, self.chunks, items, *addresses))
+                in_parallel(self.chunks, lambda: engine.run_chunks(run.address, d, self.chunks, items, *addresses, size))
         finally:
             self.pool.give(workspace)
 

@@ -99,6 +99,16 @@ def clear(typingctx: Any, size: Any, dst: Any) -> Any:
     return types.void(size, dst), codegen
 
 
+@intrinsic
+def integers(typingctx: Any, address: Any) -> Any:
+    """Return the address as a pointer to 64-bit integers."""
+
+    def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        return builder.inttoptr(args[0], context.get_value_type(sig.return_type))
+
+    return types.CPointer(types.int64)(address), codegen  # type: ignore[attr-defined]
+
+
 @intrinsic(prefer_literal=True)
 def call(typingctx: Any, address: Any, args: Any) -> Any:
     """Call the compiled function at `address` with a tuple of integers."""

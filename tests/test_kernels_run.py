@@ -1,0 +1,93 @@
+"""Threads, overlapping calls, caching on disk, other CPUs."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+
+import numba
+import numpy as np
+import pytest
+
+from fastconv import plan_conv2d
+
+SCRIPT = """
+import sys
+import numpy as np
+if sys.argv[1] == "again":
+    from numba.core import compiler
+    def refuse(*args, **kwargs):
+        raise SystemExit("compiled again")
+    compiler.compile_extra = compiler.Compiler.compile_extra = refuse
+from fastconv import plan_conv2d
+from fastconv.kernels import simd
+rng = np.random.default_rng(0)
+x, w = rng.standard_normal((1, 40, 22, 18)).astype("f4"), rng.standard_normal((9, 40, 3, 3)).astype("f4")
+results = [plan_conv2d(w, padding=1, input_shape=x.shape, algorithm=a, threads=2)(x) for a in ("F(4x4,3x3)", "direct")]
+print(simd.vector_bytes(), simd.has_fma())
+np.save(sys.argv[2], results)
+"""
+
+
+def run(how, path, **settings):
+    done = subprocess.run(
+        [sys.executable, "-c", SCRIPT, how, str(path)], env=os.environ | settings, capture_output=True, text=True, timeout=120
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout.split(), np.load(path)
+
+
+def layer(seed=0):
+    rng = np.random.default_rng(seed)
+    return rng.standard_normal((2, 20, 37, 29)).astype("f4"), rng.standard_normal((30, 20, 3, 3)).astype("f4")
+
+
+@pytest.mark.parametrize("name", ["F(4x4,3x3)", "im2col", "fft"])
+def test_any_number_of_threads_gives_the_same_bits(name):
+    x, w = layer()
+    before = numba.get_num_threads()
+    results = [plan_conv2d(w, padding=1, input_shape=x.shape, algorithm=name, threads=t)(x) for t in (1, 2, 3, 7, None)]
+    for y in results[1:]:
+        np.testing.assert_array_equal(y, results[0])
+    assert numba.get_num_threads() == before
+
+
+def test_few_tiles_and_many_filters_are_shared_by_filter():
+    rng = np.random.default_rng(3)
+    x, w = rng.standard_normal((1, 48, 7, 7)).astype("f4"), rng.standard_normal((50, 48, 3, 3)).astype("f4")
+    plans = [plan_conv2d(w, padding=1, input_shape=x.shape, algorithm="F(4x4,3x3)", threads=t) for t in (1, 2, 3)]
+    assert "filters in 3 shares" in plans[2].explain()
+    for plan in plans[1:]:
+        np.testing.assert_array_equal(plan(x), plans[0](x))
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_python_threads_may_share_a_plan(threads):
+    (x, w), inputs = layer(), [layer(seed)[0] for seed in range(6)]
+    plan = plan_conv2d(w, padding=1, input_shape=x.shape, algorithm="F(4x4,3x3)", threads=threads)
+    expected = [plan(one) for one in inputs]
+    with ThreadPoolExecutor(4) as pool:
+        results = list(pool.map(plan, inputs * 5))
+    for k, y in enumerate(results):
+        np.testing.assert_array_equal(y, expected[k % 6])
+
+
+def test_the_next_process_compiles_nothing(tmp_path):
+    """And so does one on the same machine whose numba keeps its cache elsewhere, from the second time on."""
+    cache = {"NUMBA_CACHE_DIR": str(tmp_path / "cache")}
+    first = run("first", tmp_path / "a.npy", **cache)
+    again = run("again", tmp_path / "b.npy", **cache)
+    np.testing.assert_array_equal(first[1], again[1])
+
+
+def test_a_cpu_without_wide_vectors_runs_correctly(tmp_path):
+    """Narrow vectors and no fused multiply-add: other bits, the same result to the accuracy of a sum of 360 products."""
+    words, narrow = run("first", tmp_path / "a.npy", NUMBA_CPU_NAME="generic", NUMBA_CPU_FEATURES="")
+    assert words == ["16", "False"]
+    _, host = run("first", tmp_path / "b.npy")
+    scale = np.abs(host[1]).max()
+    # Both are within a few u sqrt(360) of the truth, F(4x4,3x3) ten times that.
+    np.testing.assert_allclose(narrow[1], host[1], atol=4 * 6e-8 * 19 * scale, rtol=0)
+    np.testing.assert_allclose(narrow[0], host[0], atol=40 * 6e-8 * 19 * scale, rtol=0)
