@@ -140,5 +140,28 @@ def test_bad_feeds(net, x):
         fc.compare(net, {"z": x}, ["direct"])
 
 
+def test_overflow_is_reported_as_none_not_hidden(net, x):
+    wild = x.copy()
+    wild[0, 0, 3, 3] = np.inf
+    rep = fc.compare(net, {"x": wild}, ["F(2x2,3x3)"], batch=2)
+    assert all(row["layer_relative_l2"][0] is None and row["relative_l2"] is None for row in rep.to_dict()["rows"])
+
+
+def test_batch_follows_the_memory_limit(x):
+    net = fc.load_onnx(chain(), memory_limit=100_000)
+    seen = []
+    fc.compare(net, {"x": x}, ["F(2x2,3x3)"], repeats=1, progress=lambda done, total, label: seen.append(label))
+    # One image of 3 x 16 x 16 with its layers in float64 takes 13 to 25 kB, four times which must fit.
+    assert seen.count("float64") == 5
+
+
+def test_pictures_are_compared_by_psnr():
+    from fastconv.network.compare import agreement
+
+    truth = {"y": np.linspace(0, 1, 48).reshape(1, 3, 4, 4)}
+    assert agreement({"y": truth["y"] + 0.01}, truth, truth)["psnr_fp64"] == pytest.approx(40)
+    assert agreement(truth, truth, truth)["psnr_fp64"] == np.inf
+
+
 def test_direct_is_first_and_once():
     assert [c.label for c in contenders(["im2col", "direct", fc.algorithm("F(2x2,3x3)")])] == ["direct", "im2col", "F(2x2,3x3)"]

@@ -14,7 +14,7 @@ import numpy as np
 from fastconv.algebra import BilinearAlgorithm, published_points, toom_cook
 from fastconv.algebra.catalogue import best_source
 from fastconv.network.graph import Array, Graph, Node
-from fastconv.network.run import Choice, Network, is_eligible
+from fastconv.network.run import Choice, Network, Runner, is_eligible, resolved
 
 Metric = Callable[[Mapping[str, Array], Mapping[str, Array], Mapping[str, Array]], Mapping[str, float]]
 """``metric(outputs, reference, direct)`` of whole output dictionaries gives named numbers."""
@@ -181,8 +181,6 @@ def _name(algorithm: BilinearAlgorithm) -> str:
 
 
 def _named(name: str) -> Contender:
-    from fastconv.network.run import resolved
-
     algorithm = resolved(name)
     if isinstance(algorithm, str):
         return Contender(name, "", algorithm)
@@ -219,7 +217,7 @@ def compare(
     metric: Metric | None = None,
     threads: int | None = None,
     repeats: int = 5,
-    batch: int = 100,
+    batch: int | None = None,
     progress: Progress | None = None,
     name: str | None = None,
 ) -> Comparison:
@@ -249,8 +247,8 @@ def compare(
         Threads of each convolution.
     repeats : int
         Runs to time, at least; every batch is one.
-    batch : int
-        Images that go through at once, at most.
+    batch : int, optional
+        Images that go through at once, at most; None takes as many as leave room in the network's memory limit, at most 100.
     progress : callable, optional
         ``progress(done, total, label)``.
     name : str, optional
@@ -269,7 +267,7 @@ def compare(
     """
     if reference != "fp64":
         raise ValueError(f"unknown reference {reference!r}; the known one is fp64")
-    for what, value in (("repeats", repeats), ("batch", batch)):
+    for what, value in (("repeats", repeats), ("batch", 1 if batch is None else batch)):
         if not isinstance(value, int) or isinstance(value, bool) or value < 1:
             raise ValueError(f"{what} must be a positive integer, not {value!r}")
     rivals = contenders(algorithms)
@@ -277,7 +275,7 @@ def compare(
     exact = net.prepare("direct", reference, threads=threads)
     watched = {node.name: after(net.graph, node) for node in net.graph.convolutions}
     keep = tuple(dict.fromkeys(watched.values()))
-    images, parts = _batches(net, feeds, batch)
+    images, parts = _batches(net, feeds, batch or _fitting(net, feeds, exact, keep))
     rounds = max(repeats, len(parts))
     done, total = 0, rounds * len(rivals) + len(parts) + len(rivals)
 
@@ -288,7 +286,7 @@ def compare(
             progress(done, total, label)
 
     for rival, runner in zip(rivals, runners, strict=True):
-        runner(parts[0])
+        runner(parts[0], keep)
         step(f"{rival.label}: first run")
     tallies = [_Tally(keep) for _ in rivals]
     truths: list[Mapping[str, Array]] = []
@@ -312,19 +310,21 @@ def compare(
         truth = {}
     outputs = [_joined(tally.outputs) for tally in tallies]
     whole = _joined(truths)
-    measure = metric or _agreement
+    measure = metric or agreement
     kernel = _usual_kernel(net.graph, rivals)
     direct_seconds = float(np.median(tallies[0].seconds))
     rows = []
     for rival, tally, output in zip(rivals, tallies, outputs, strict=True):
         seconds = float(np.median(tally.seconds))
+        with np.errstate(all="ignore"):
+            final, numbers = _final_error(output, whole), measure(output, whole, outputs[0])
         rows.append(
             Row(
                 rival.label,
                 rival.points,
                 _multiplications(rival.algorithm, kernel),
-                *_final_error(output, whole),
-                {key: float(value) for key, value in measure(output, whole, outputs[0]).items()},
+                *final,
+                {key: float(value) for key, value in numbers.items()},
                 seconds * _length(feeds) if parts else 0.0,
                 direct_seconds / seconds,
                 tuple(_ratio(tally.error[tensor], sizes[tensor]) for tensor in watched.values()),
@@ -350,11 +350,12 @@ def _square(x: Array, minus: Array | None = None) -> float:
     """Sum of squares of an array, or of a difference, in float64; in pieces that stay in the cache."""
     x, total, piece = x.reshape(-1), 0.0, 2**15
     other = None if minus is None else minus.reshape(-1)
-    for start in range(0, x.size, piece):
-        part = x[start : start + piece].astype(np.float64)
-        if other is not None:
-            part -= other[start : start + piece]
-        total += float(part @ part)
+    with np.errstate(all="ignore"):  # what overflowed before is reported as such
+        for start in range(0, x.size, piece):
+            part = x[start : start + piece].astype(np.float64)
+            if other is not None:
+                part -= other[start : start + piece]
+            total += float(part @ part)
     return total
 
 
@@ -399,6 +400,13 @@ def _batches(net: Network, feeds: Mapping[str, Array], batch: int) -> tuple[int,
     return max(count, 1), [feeds]
 
 
+def _fitting(net: Network, feeds: Mapping[str, Array], exact: Runner, keep: Iterable[str]) -> int:
+    """Batch for which float64's layers take a quarter of the memory limit; the rest is for the run itself and the rivals."""
+    one = _batches(net, feeds, 1)[1][0]
+    bytes_each = sum(array.nbytes for array in exact(one, keep).values())
+    return max(1, min(100, net.memory_limit // max(1, 4 * bytes_each)))
+
+
 def _cut(feeds: Mapping[str, Array], start: int, size: int) -> Iterator[tuple[str, Array]]:
     for name, array in feeds.items():
         yield name, np.ascontiguousarray(array[start : start + size])
@@ -425,7 +433,7 @@ def _multiplications(algorithm: Choice, kernel: int | None) -> float | None:
     return float(kernel) if kernel is not None and algorithm in ("direct", "im2col") else None
 
 
-def _agreement(outputs: Mapping[str, Array], reference: Mapping[str, Array], direct: Mapping[str, Array]) -> dict[str, float]:
+def agreement(outputs: Mapping[str, Array], reference: Mapping[str, Array], direct: Mapping[str, Array]) -> dict[str, float]:
     """Agreement of the strongest class for outputs of the shape (images, classes); otherwise the PSNR against float64."""
     name = next(iter(reference))
     truth = reference[name]
@@ -439,4 +447,6 @@ def _agreement(outputs: Mapping[str, Array], reference: Mapping[str, Array], dir
         return {}
     error = float(np.mean((outputs[name] - truth) ** 2))
     peak = float(truth.max() - truth.min())
-    return {"psnr_fp64": 10 * math.log10(peak**2 / error) if error > 0 and peak > 0 else math.inf}
+    if not (math.isfinite(error) and peak > 0):
+        return {"psnr_fp64": math.nan}
+    return {"psnr_fp64": 10 * math.log10(peak**2 / error) if error else math.inf}

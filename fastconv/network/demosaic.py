@@ -147,7 +147,7 @@ def psnr(picture: Array, truth: Array) -> float:
     20.0...
     """
     error = float(np.mean((picture.astype(np.float64) - truth) ** 2))
-    return -10 * math.log10(error) if error > 0 else math.inf
+    return -10 * math.log10(error) if error else math.inf
 
 
 def pictures() -> Array:
