@@ -1,0 +1,63 @@
+"""What the scripts share: where figures go, CSV written whole or not at all, a progress bar."""
+
+from __future__ import annotations
+
+import csv
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from matplotlib.figure import Figure
+
+FIGURES = Path(__file__).parent.parent / "figures"
+COLOURS = ("#222222", "#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
+MARKERS = ("o", "s", "^", "D", "v", "P", "X")
+DASHES = ("-", "--", ":", "-.", (0, (5, 1, 1, 1, 1, 1)), (0, (1, 2)), (0, (8, 2)))
+
+
+def style(k: int) -> dict[str, Any]:
+    """Return a line style of its own for the k-th line, told apart in grey too."""
+    return {"color": COLOURS[k % 7], "marker": MARKERS[k % 7], "ls": DASHES[k % 7], "mfc": "white", "ms": 5, "lw": 1.5}
+
+
+def progress(items: Iterable[Any], what: str) -> Iterator[Any]:
+    from rich.progress import track
+
+    yield from track(list(items), what)
+
+
+def write_csv(name: str, header: Sequence[str], rows: Iterable[Sequence[Any]]) -> Path:
+    """Write a CSV file into figures/: to a temporary name, then renamed."""
+    path = FIGURES / name
+    path.parent.mkdir(exist_ok=True)
+    temporary = path.with_name(f".{name}.{os.getpid()}")
+    with temporary.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(header)
+        writer.writerows([f"{v:.5g}" if isinstance(v, float) else v for v in row] for row in rows)
+    os.replace(temporary, path)
+    return path
+
+
+def read_csv(name: str) -> list[dict[str, str]]:
+    """Read a CSV file of figures/."""
+    with (FIGURES / name).open(newline="", encoding="utf-8") as file:
+        return list(csv.DictReader(file))
+
+
+def save(figure: Figure, name: str) -> None:
+    """Write a figure into figures/ as PNG: to a temporary name, then renamed."""
+    path = FIGURES / name
+    temporary = path.with_name(f".{name}.{os.getpid()}")
+    figure.savefig(temporary, format="png", dpi=150)
+    os.replace(temporary, path)
+    print(f"drew {path.relative_to(FIGURES.parent)}")
+
+
+def print_table(header: Sequence[Any], rows: Iterable[Sequence[Any]]) -> None:
+    """Print rows as columns of text, numbers to the right."""
+    lines = [[str(name) for name in header]] + [[f"{v:.3g}" if isinstance(v, float) else str(v) for v in row] for row in rows]
+    width = [max(len(line[k]) for line in lines) for k in range(len(header))]
+    for line in lines:
+        print("  ".join(cell.rjust(w) for cell, w in zip(line, width, strict=True)))
