@@ -15,7 +15,8 @@ from fastconv.network.graph import Array, Attribute, Dimension, Graph, Node, Val
 from fastconv.network.operators import OPERATORS
 from fastconv.network.operators.shape import dtype_of
 
-OLDEST_OPSET = 11
+OLDEST_OPSET = 7
+"""Before it, operators said by attributes how their inputs are broadcast."""
 _STANDARD = ("", "ai.onnx")
 
 
@@ -37,7 +38,7 @@ def read_onnx(source: str | os.PathLike[str] | bytes | Any) -> Graph:
     FileNotFoundError
         If there is no such file.
     ValueError
-        If it is not an ONNX model, is damaged or cyclic, has an opset older than 11, keeps weights outside, or uses an
+        If it is not an ONNX model, is damaged or cyclic, has an opset older than 7, keeps weights outside, or uses an
         operator that fastconv does not run; the message names the node and the operator.
 
     Examples

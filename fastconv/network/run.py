@@ -376,7 +376,7 @@ class Network:
 
 
 def load_onnx(source: str | os.PathLike[str] | bytes | Any, *, memory_limit: int = MEMORY_LIMIT) -> Network:
-    """Load an ONNX model (opset 11 or newer) from a file, from bytes or from an `onnx.ModelProto`.
+    """Load an ONNX model (opset 7 or newer) from a file, from bytes or from an `onnx.ModelProto`.
 
     Parameters
     ----------

@@ -21,6 +21,8 @@ def batch_normalization(call: Call, x: Array, scale: Array, bias: Array, mean: A
     """Normalise each channel by the given statistics, or in training mode by the batch's own."""
     if x.ndim < 2:
         raise ValueError(f"the input must have a channel axis, not the shape {x.shape}")
+    if call.get("spatial", 1) != 1:
+        raise ValueError("statistics of each pixel (spatial=0) are not supported")
     scale, bias = _channelwise(scale, x, "scale"), _channelwise(bias, x, "B")
     if call.opset >= 14 and call["training_mode"]:
         axes = (0, *range(2, x.ndim))
