@@ -108,7 +108,7 @@ def test_whole_networks_that_onnx_ships(name):
     folder = Path(onnx.__file__).parent / "backend" / "test" / "data" / "light"
     net = load_onnx(folder / f"light_{name}.onnx")
     wanted = numpy_helper.to_array(TensorProto.FromString((folder / f"light_{name}_output_0.pb").read_bytes()))
-    # Their weights are constants made inside, chosen so that every input of zeros gives this.
+    # Their weights are constants made inside, so that their outputs hardly depend on the input.
     got = net.run({net.inputs[0].name: np.zeros(net.inputs[0].shape, np.float32)})[net.outputs[0].name]
     np.testing.assert_allclose(got, wanted, rtol=1e-5)
 
