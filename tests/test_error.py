@@ -91,6 +91,19 @@ def test_linear_and_shift_equivariant_in_exact_arithmetic():
     assert y(w, x[:4])[1] == y(w, x[1:])[0]
 
 
+@given(st.integers(2, 6), st.integers(1, 4), st.data())
+def test_any_points_convolve_within_the_bound(m, r, data):
+    """In fp32, at random points: |error| <= (r + 2 n + 4) u |AT| (|G||w| . |BT||x|), paper A, Theorem 1."""
+    n = m + r - 1
+    points = data.draw(st.lists(st.fractions(-3, 3, max_denominator=4), min_size=n - 1, max_size=n - 1, unique=True))
+    alg = fc.toom_cook(m, r, [*points, "inf"])
+    rng = np.random.default_rng(data.draw(st.integers(0, 2**32)))
+    w, x = rng.standard_normal((20, r)).astype("f4"), rng.standard_normal((20, n)).astype("f4")
+    AT, G, BT = (np.abs(a) for a in alg.matrices("f8"))
+    bound = (r + 2 * n + 4) * 2.0**-24 * 1.001 * (((np.abs(w) @ G.T) * (np.abs(x) @ BT.T)) @ AT.T)  # 1.001: second order
+    assert (np.abs(fc.evaluate(alg, w, x) - fc.reference(w, x)) <= bound).all()
+
+
 @given(st.integers(0, 2**32), st.sampled_from([1, 2]), st.booleans())
 def test_reference_agrees_with_mpmath(seed, dims, channels):
     rng = np.random.default_rng(seed)

@@ -50,6 +50,22 @@ def test_equals_direct_convolution_in_rationals(alg, data):
     assert apply(alg.AT, products) == convolve(w, x)
 
 
+def run(alg, w, x):
+    return apply(alg.AT, [a * b for a, b in zip(apply(alg.G, w), apply(alg.BT, x), strict=True)])
+
+
+@given(algorithms(6), st.data())
+def test_linear_and_shift_equivariant(alg, data):
+    """Linear in the kernel and in the tile; the tile one further along gives the outputs one further along."""
+    vector = lambda size: data.draw(st.lists(POINTS, min_size=size, max_size=size))
+    w, v, x, z, c = vector(alg.r), vector(alg.r), vector(alg.n + 1), vector(alg.n + 1), data.draw(POINTS)
+    first, second = x[:-1], x[1:]
+    mixed = lambda a, b: [s + c * t for s, t in zip(a, b, strict=True)]
+    assert run(alg, mixed(w, v), first) == mixed(run(alg, w, first), run(alg, v, first))
+    assert run(alg, w, mixed(first, z[:-1])) == mixed(run(alg, w, first), run(alg, w, z[:-1]))
+    assert run(alg, w, first)[1:] == run(alg, w, second)[:-1]
+
+
 @given(algorithms(6), st.data())
 def test_text_round_trip(alg, data):
     again = fc.BilinearAlgorithm.from_json(alg.to_json())
