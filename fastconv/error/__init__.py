@@ -1,8 +1,25 @@
 """The error of fast convolution algorithms: evaluated and measured."""
 
+from fastconv.error.bound import bound_error
+from fastconv.error.certify import certified_constant
 from fastconv.error.evaluate import evaluate
 from fastconv.error.inputs import GENERATORS
 from fastconv.error.measure import ErrorReport, measure_error
+from fastconv.error.predict import Moments, Prediction, predict_error
 from fastconv.error.reference import reference
+from fastconv.error.theorem import error_constants, theorem_bound
 
-__all__ = ["GENERATORS", "ErrorReport", "evaluate", "measure_error", "reference"]
+__all__ = [
+    "ErrorReport",
+    "Moments",
+    "Prediction",
+    "GENERATORS",
+    "bound_error",
+    "certified_constant",
+    "error_constants",
+    "evaluate",
+    "measure_error",
+    "predict_error",
+    "reference",
+    "theorem_bound",
+]
