@@ -355,7 +355,8 @@ def _square(x: Array, minus: Array | None = None) -> float:
             part = x[start : start + piece].astype(np.float64)
             if other is not None:
                 part -= other[start : start + piece]
-            total += float(part @ part)
+            # Not part @ part: BLAS would start its threads, which fight with those of the kernels.
+            total += float(np.square(part, out=part).sum())
     return total
 
 
