@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from fastconv.kernels.compiled import SIZE, join, lanes_of, product, split, transform
-from fastconv.kernels.engine import Field
+from fastconv.kernels.engine import Field, Strip
 from fastconv.kernels.layer import Layer, check_bytes
 from fastconv.kernels.method import Method
 from fastconv.kernels.pack import packed, transformed_weights
@@ -28,7 +28,13 @@ DIRECT_BLOCK = 128
 INPUT_BYTES = 256 * 1024
 """What V of a block may take: half of a level-2 cache of 512 KiB."""
 
-OUTPUT_BYTES = 96 * 1024
+TRANSFORM_COST = 24
+"""Filters whose products take the time of the input transform."""
+
+TURN_COST = 0.75
+"""What a block costs besides, in vectors of tiles: U comes from afar."""
+
+OUTPUT_BYTES = 192 * 1024
 """What M of a block may take."""
 
 
@@ -81,16 +87,14 @@ def blocked(layer: Layer, method: Method, weight: Array, order: str, threads: in
         rows, offsets, xis = alg_h.n, tuple(range(alg_w.n)), alg_h.n * alg_w.n
         depth, chain = taken, CHANNEL_BLOCK
     tiles_h, tiles_w = -(-out_h // m[0]), -(-out_w // m[1])
-    tiles, taps, span = layer.batch * tiles_h * tiles_w, len(offsets), offsets[-1] + 1
+    tiles, taps, span = max(layer.batch, 1) * tiles_h * tiles_w, len(offsets), offsets[-1] + 1
 
-    block, shares = _block(tiles, xis * depth * size, lanes, nv * lanes, made, threads)
+    block, shares = _block(tiles, xis * depth * size, lanes, (mr, nv), made, threads)
     blocks = -(-tiles // block)
-    kblock = min(-(-made // mr), max(1, OUTPUT_BYTES // (xis * block * size * mr), 1)) * mr
-    kblocks = -(-made // kblock)
-    if shares > kblocks:
-        kblock = max(mr, -(-made // (shares * mr)) * mr)
-        kblocks = -(-made // kblock)
-        shares = min(shares, kblocks)
+    panels = _parts(made, mr)
+    kblocks = _rounded(_parts(panels, max(1, OUTPUT_BYTES // (xis * block * size * mr))), shares)
+    kblock = _parts(panels, kblocks) * mr
+    kblocks = _parts(made, kblock)
 
     d: dict[Field, int] = {}
     F = Field
@@ -105,6 +109,7 @@ def blocked(layer: Layer, method: Method, weight: Array, order: str, threads: in
     run = -(-min(block, tiles_w) // lanes) * lanes
     # Splitting loads whole vectors of `step` numbers a lane, and clearing and transforming write whole vectors.
     pitch = _rounded((run * step[1] + span + lanes) * size, vector) + vector
+    strips = (block + tiles_w - 2) // tiles_w + 1
     line = block * size
     lane_pitch = line + vector
     padded = 64  # an odd number of cache lines between the xi, so that they do not fall into the same cache set
@@ -118,10 +123,11 @@ def blocked(layer: Layer, method: Method, weight: Array, order: str, threads: in
     else:
         into_v = {F.V_ROW: taps * v_xi, F.V_TAP: v_xi, F.V_CHANNEL: ldv}
     d |= {F.PITCH: pitch, F.LANE_PITCH: lane_pitch, F.LDV: ldv, F.V_XI: v_xi, **into_v, F.M_XI: m_xi}
-    d |= {F.U_XI: kblock * depth * size, F.U_KBLOCK: xis * kblock * depth * size, F.U_GROUP: kblocks * xis * kblock * depth * size}
+    d |= {F.U_XI: made * depth * size, F.U_KBLOCK: kblock * depth * size, F.U_GROUP: xis * made * depth * size}
     d |= _places(
         {
-            F.BAND: rows * pitch + vector,
+            F.STRIPS: block * len(Strip) * 8,
+            F.BAND: strips * rows * pitch + vector,
             F.COLUMN: rows * pitch * has_h + vector,
             F.SPLIT: rows * taps * lane_pitch * has_w + vector,
             F.INPUT: xis * v_xi + vector,
@@ -155,25 +161,42 @@ def blocked(layer: Layer, method: Method, weight: Array, order: str, threads: in
     for field, value in d.items():
         description[field] = value
     u = weight.reshape(layer.groups, 1, made, -1) if method.axes is None else transformed_weights(method.axes, weight, order)[None]
-    return Blocked(description, packed(u, mr, kblock), tuple(tables), layer.groups * blocks * shares)
+    return Blocked(description, packed(u, mr), tuple(tables), layer.groups * blocks * shares)
 
 
 def _trivial(alg: Any) -> bool:
     return bool(alg.n == 1)
 
 
-def _block(tiles: int, bytes_per_tile: int, lanes: int, wide: int, filters: int, threads: int) -> tuple[int, int]:
-    """Return tiles a block and shares of the filters, so that V stays in cache and every thread has work."""
-    largest = max(2 * wide, min(8 * wide, INPUT_BYTES // bytes_per_tile // wide * wide))
-    if tiles < threads * wide and filters >= 2 * threads:
-        return max(lanes, _rounded(min(tiles, largest), lanes)), threads
-    blocks = -(-tiles // largest)
-    blocks = -(-blocks // threads) * threads
-    return max(lanes, _rounded(-(-tiles // blocks), lanes)), 1
+def _block(tiles: int, bytes_per_tile: int, lanes: int, panel: tuple[int, int], filters: int, threads: int) -> tuple[int, int]:
+    """Return tiles a block and shares of the filters: V stays in cache, threads are busy, few lanes idle.
+
+    Counted in vectors of tiles. The inner product takes `nv` of them at once; one or two left over cost as much as
+    two, because few accumulators do not hide the latency of an addition. The input transform costs as much as the
+    products of some `TRANSFORM_COST` filters, and threads that share the filters of a block each do all of it.
+    """
+    mr, nv = panel
+    largest = max(3 * nv * lanes, min(6 * nv * lanes, INPUT_BYTES // bytes_per_tile))
+
+    def cost(choice: tuple[int, int]) -> tuple[float, int]:
+        block, shares = choice
+        vectors = _parts(block, lanes)
+        rest = vectors % nv
+        product = vectors - rest + (max(rest, 2) if rest else 0)
+        turns = _parts(_parts(tiles, block) * shares, threads)
+        return turns * (product / shares + vectors * TRANSFORM_COST / filters + TURN_COST), block
+
+    blocks = range(lanes, min(_rounded(largest, lanes), _rounded(tiles, lanes)) + 1, lanes)
+    choices = [(block, shares) for shares in {1, min(threads, _parts(filters, mr))} for block in blocks]
+    return min(choices, key=cost)
+
+
+def _parts(whole: int, size: int) -> int:
+    return -(-whole // size)
 
 
 def _rounded(value: int, multiple: int) -> int:
-    return -(-value // multiple) * multiple
+    return _parts(value, multiple) * multiple
 
 
 def _odd_lines(size: int) -> int:

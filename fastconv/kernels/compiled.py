@@ -101,6 +101,20 @@ def join(kind: str, step: int) -> Any:
     return compiled(join, kind, lanes, step)
 
 
+@njit(inline="always")
+def _panel(kind, lanes, size, mr, nv, less, one, fused, count, a, b, ldv, to, ldm, c, tiles):  # type: ignore[no-untyped-def]
+    """Multiply one panel: as many vectors of tiles at once as fit, then fewer. Inlined, so that sizes stay literal."""
+    t = 0
+    while t + nv * lanes <= tiles:
+        multiply_panel(kind, lanes, mr, nv, fused, count, a, b + t * size, ldv, to + t * size, ldm, c)
+        t += nv * lanes
+    if t + less * lanes <= tiles:
+        multiply_panel(kind, lanes, mr, less, fused, count, a, b + t * size, ldv, to + t * size, ldm, c)
+        t += less * lanes
+    if t < tiles:
+        multiply_panel(kind, lanes, mr, one, fused, count, a, b + t * size, ldv, to + t * size, ldm, c)
+
+
 @cache
 def product(kind: str, mr: int, nv: int, tail: int) -> Any:
     """Compile the batched product of a block: for each xi, ``M = U V``, channels summed in blocks.
@@ -108,8 +122,7 @@ def product(kind: str, mr: int, nv: int, tail: int) -> Any:
     A panel holds `mr` output channels, the last one `tail`; `nv` vectors of tiles go at once.
     """
     lanes, size, fused = lanes_of(kind), SIZE[kind], has_fma()
-    wide, last = nv * lanes, tail or mr
-    one = 1
+    last, less, one = tail or mr, max(nv - 1, 1), 1
 
     def product(xis, panels, tails, tiles, depth, block, u, u_xi, v, v_xi, ldv, m, m_xi, ldm):  # type: ignore[no-untyped-def]
         for xi in range(xis):
@@ -119,23 +132,11 @@ def product(kind: str, mr: int, nv: int, tail: int) -> Any:
                 b = v + xi * v_xi + c * ldv
                 to = m + xi * m_xi
                 for _ in range(panels):
-                    t = 0
-                    while t + wide <= tiles:
-                        multiply_panel(kind, lanes, mr, nv, fused, count, a, b + t * size, ldv, to + t * size, ldm, c)
-                        t += wide
-                    while t < tiles:
-                        multiply_panel(kind, lanes, mr, one, fused, count, a, b + t * size, ldv, to + t * size, ldm, c)
-                        t += lanes
+                    _panel(kind, lanes, size, mr, nv, less, one, fused, count, a, b, ldv, to, ldm, c, tiles)
                     a += depth * mr * size
                     to += mr * ldm
                 if tails:
-                    a += c * (last - mr) * size
-                    t = 0
-                    while t + wide <= tiles:
-                        multiply_panel(kind, lanes, last, nv, fused, count, a, b + t * size, ldv, to + t * size, ldm, c)
-                        t += wide
-                    while t < tiles:
-                        multiply_panel(kind, lanes, last, one, fused, count, a, b + t * size, ldv, to + t * size, ldm, c)
-                        t += lanes
+                    rest = a + c * (last - mr) * size
+                    _panel(kind, lanes, size, last, nv, less, one, fused, count, rest, b, ldv, to, ldm, c, tiles)
 
     return compiled(product, kind, lanes, mr, nv, tail, fused)

@@ -66,7 +66,8 @@ class Field(IntEnum):
     U_XI = auto()
     U_KBLOCK = auto()
     U_GROUP = auto()
-    BAND = auto()  # places in a thread's workspace
+    STRIPS = auto()  # places in a thread's workspace
+    BAND = auto()
     COLUMN = auto()
     SPLIT = auto()
     INPUT = auto()
@@ -88,8 +89,26 @@ class Field(IntEnum):
     OUTPUT_W_CONSTANTS = auto()
 
 
-F = Field
-FIELDS = len(Field)
+class Strip(IntEnum):
+    """What is known of a strip of tiles: a run of one row of them."""
+
+    def _generate_next_value_(name, start, count, last_values):  # type: ignore[no-untyped-def,override] # noqa: N805
+        return count
+
+    LANE = auto()  # of its first tile in the block
+    RUN = auto()  # tiles
+    FROM = auto()  # offset of its input from that of the first channel
+    TO = auto()  # address in the band that it is copied to
+    ROWS = auto()  # rows of the image that are copied
+    BYTES = auto()  # of each
+    READ = auto()  # address of its first tile in the band
+    OUT = auto()  # offset of its output from that of the first channel
+    OUT_ROWS = auto()
+    OUT_BYTES = auto()
+
+
+F, S = Field, Strip
+FIELDS, STRIP = len(Field), len(Strip)
 
 
 @part
@@ -115,57 +134,77 @@ def zero(dst, size):  # type: ignore[no-untyped-def]
 
 
 @part
-def read_band(d, band, image, top, left, width):  # type: ignore[no-untyped-def]
-    """Copy the rows that a run of tiles reads, zeros in the place of the padding."""
-    size, columns = d[F.SIZE], d[F.WIDTH]
-    before = min(max(-left, 0), width)
-    inside = min(columns, left + width) - max(left, 0)
-    for i in range(d[F.ROWS]):
-        row, to = top + i * d[F.ROW_STEP], band + i * d[F.PITCH]
-        if row < 0 or row >= d[F.HEIGHT] or inside <= 0:
-            zero(to, width * size)
-        else:
-            zero(to, before * size)
-            copy(to + before * size, image + (row * columns + max(left, 0)) * size, inside * size)
-            zero(to + (before + inside) * size, (width - before - inside) * size)
+def cut(d, first, count, group, at, strips):  # type: ignore[no-untyped-def]
+    """Cut a block of tiles into strips, one a row of tiles, and write down where each lies. Clears the band.
+
+    A block of many strips reads the rows that two of them share once; then every row of the band is a whole row
+    of the image. The zeros of the padding are written here, once for all channels.
+    """
+    size, rows, wide = d[F.SIZE], d[F.ROWS], d[F.TILES_W]
+    shared = count >= 2 * wide and d[F.ROW_STEP] == 1 and d[F.STEP_H] < rows
+    lane, q, base, before = 0, 0, 0, -1
+    while lane < count:
+        tile = first + lane
+        n, ty, tx = tile // wide // d[F.TILES_H], tile // wide % d[F.TILES_H], tile % wide
+        run = min(count - lane, wide - tx)
+        skip = rows - d[F.STEP_H] if shared and n == before else 0
+        base += 0 if q == 0 else rows - skip
+        top, left = ty * d[F.STEP_H] - d[F.PAD_TOP], (0 if shared else tx) * d[F.STEP_W] - d[F.PAD_LEFT]
+        width = ((wide if shared else run) - 1) * d[F.STEP_W] + d[F.SPAN]
+        low = max(skip, (max(-top, 0) + d[F.ROW_STEP] - 1) // d[F.ROW_STEP])
+        high = min(rows, (d[F.HEIGHT] - 1 - top + d[F.ROW_STEP]) // d[F.ROW_STEP])
+        column = max(left, 0)
+        inside = min(d[F.WIDTH], left + width) - column
+        strip = strips[q]
+        strip[S.LANE], strip[S.RUN] = lane, run
+        strip[S.TO] = at + d[F.BAND] + (base + low) * d[F.PITCH] + (column - left) * size
+        strip[S.ROWS] = high - low if inside > 0 else 0
+        strip[S.BYTES] = inside * size
+        image = n * d[F.GROUPS] * d[F.CHANNELS] + group * d[F.CHANNELS]
+        strip[S.FROM] = ((image * d[F.HEIGHT] + top + low * d[F.ROW_STEP]) * d[F.WIDTH] + column) * size
+        strip[S.READ] = at + d[F.BAND] + base * d[F.PITCH] + (tx * d[F.STEP_W] * size if shared else 0)
+        top, left = ty * d[F.OUT_H], tx * d[F.OUT_W]
+        image = n * d[F.GROUPS] * d[F.OUT_CHANNELS] + group * d[F.OUT_CHANNELS]
+        strip[S.OUT] = ((image * d[F.OUT_HEIGHT] + top) * d[F.OUT_WIDTH] + left) * size
+        strip[S.OUT_ROWS] = min(d[F.OUT_H], d[F.OUT_HEIGHT] - top)
+        strip[S.OUT_BYTES] = min(run * d[F.OUT_W], d[F.OUT_WIDTH] - left) * size
+        for i in range(skip, rows):
+            zero(at + d[F.BAND] + (base + i) * d[F.PITCH], width * size)
+        lane, q, before = lane + run, q + 1, n
+    return q
 
 
 @part
-def gather(d, group, first, count, x, at):  # type: ignore[no-untyped-def]
+def gather(d, count, x, at, strips, used):  # type: ignore[no-untyped-def]
     """Transform the input of a block of tiles: V (xi, channel, tile)."""
-    size, lanes = d[F.SIZE], d[F.LANES]
-    vectors = (count + lanes - 1) // lanes
-    plane = d[F.HEIGHT] * d[F.WIDTH] * size
+    size, lanes, pitch = d[F.SIZE], d[F.LANES], d[F.PITCH]
+    step, row_step = lanes * size, d[F.ROW_STEP] * d[F.WIDTH] * size
+    vectors, columns = (count + lanes - 1) // lanes, at + d[F.COLUMN]
     for c in range(d[F.CHANNELS]):
-        lane = 0
-        while lane < count:
-            tile = first + lane
-            strip, tx = tile // d[F.TILES_W], tile % d[F.TILES_W]
-            n, ty = strip // d[F.TILES_H], strip % d[F.TILES_H]
-            run = min(count - lane, d[F.TILES_W] - tx)
-            width = (run - 1) * d[F.STEP_W] + d[F.SPAN]
-            image = x + ((n * d[F.GROUPS] + group) * d[F.CHANNELS] + c) * plane
-            rows = at + d[F.BAND]
-            read_band(d, rows, image, ty * d[F.STEP_H] - d[F.PAD_TOP], tx * d[F.STEP_W] - d[F.PAD_LEFT], width)
-            if d[F.INPUT_H]:
-                pitch, columns = d[F.PITCH], at + d[F.COLUMN]
-                inner = (width + lanes - 1) // lanes
-                call(d[F.INPUT_H], (rows, pitch, 0, lanes * size, columns, pitch, 0, lanes * size, 1, inner, d[F.INPUT_H_CONSTANTS]))
-                rows = columns
-            if d[F.INPUT_W]:
-                to, row, tap = at + d[F.SPLIT], d[F.TAPS] * d[F.LANE_PITCH], d[F.LANE_PITCH]
-            else:
-                to, row, tap = at + d[F.INPUT] + c * d[F.V_CHANNEL], d[F.V_ROW], d[F.V_TAP]
-            call(d[F.SPLITTER], (rows, d[F.PITCH], to + lane * size, row, tap, d[F.ROWS], (run + lanes - 1) // lanes))
-            lane += run
         if d[F.INPUT_W]:
-            pitch, xi, taps, step = d[F.LANE_PITCH], d[F.V_XI], d[F.TAPS], lanes * size
-            src, to = at + d[F.SPLIT], at + d[F.INPUT] + c * d[F.V_CHANNEL]
-            call(d[F.INPUT_W], (src, pitch, taps * pitch, step, to, xi, taps * xi, step, d[F.ROWS], vectors, d[F.INPUT_W_CONSTANTS]))
+            to, row, tap = at + d[F.SPLIT], d[F.TAPS] * d[F.LANE_PITCH], d[F.LANE_PITCH]
+        else:
+            to, row, tap = at + d[F.INPUT] + c * d[F.V_CHANNEL], d[F.V_ROW], d[F.V_TAP]
+        for q in range(used):
+            strip = strips[q]
+            src, dst = x + strip[S.FROM] + c * d[F.HEIGHT] * d[F.WIDTH] * size, strip[S.TO]
+            for _ in range(strip[S.ROWS]):
+                copy(dst, src, strip[S.BYTES])
+                src += row_step
+                dst += pitch
+            rows, run = strip[S.READ], strip[S.RUN]
+            if d[F.INPUT_H]:
+                inner = ((run - 1) * d[F.STEP_W] + d[F.SPAN] + lanes - 1) // lanes
+                call(d[F.INPUT_H], (rows, pitch, 0, step, columns, pitch, 0, step, 1, inner, d[F.INPUT_H_CONSTANTS]))
+                rows = columns
+            call(d[F.SPLITTER], (rows, pitch, to + strip[S.LANE] * size, row, tap, d[F.ROWS], (run + lanes - 1) // lanes))
+        if d[F.INPUT_W]:
+            xi, dst = d[F.V_XI], at + d[F.INPUT] + c * d[F.V_CHANNEL]
+            call(d[F.INPUT_W], (to, tap, row, step, dst, xi, d[F.TAPS] * xi, step, d[F.ROWS], vectors, d[F.INPUT_W_CONSTANTS]))
 
 
 @part
-def scatter(d, group, first, count, k, m, bias, y, at):  # type: ignore[no-untyped-def]
+def scatter(d, count, k, m, bias, y, at, strips, used):  # type: ignore[no-untyped-def]
     """Transform one output channel of a block of tiles back, add the bias, and write its rows."""
     size, lanes = d[F.SIZE], d[F.LANES]
     vectors, step, pitch = (count + lanes - 1) // lanes, lanes * size, d[F.LANE_PITCH]
@@ -178,22 +217,16 @@ def scatter(d, group, first, count, k, m, bias, y, at):  # type: ignore[no-untyp
         to = at + d[F.WHOLE]
         call(d[F.OUTPUT_W], (src, tap, row, step, to, pitch, d[F.OUT_W] * pitch, step, d[F.OUT_H], vectors, d[F.OUTPUT_W_CONSTANTS]))
         src, row, tap = to, d[F.OUT_W] * pitch, pitch
-    line = d[F.OUT_W] * pitch
-    channel = group * d[F.OUT_CHANNELS] + k
-    call(d[F.JOINER], (src, row, tap, at + d[F.LINES], line, d[F.OUT_H], vectors, bias + channel * size))
-    lane = 0
-    while lane < count:
-        tile = first + lane
-        strip, tx = tile // d[F.TILES_W], tile % d[F.TILES_W]
-        n, ty = strip // d[F.TILES_H], strip % d[F.TILES_H]
-        run = min(count - lane, d[F.TILES_W] - tx)
-        top, left = ty * d[F.OUT_H], tx * d[F.OUT_W]
-        width = min(run * d[F.OUT_W], d[F.OUT_WIDTH] - left)
-        image = y + (n * d[F.GROUPS] * d[F.OUT_CHANNELS] + channel) * d[F.OUT_HEIGHT] * d[F.OUT_WIDTH] * size
-        for a in range(min(d[F.OUT_H], d[F.OUT_HEIGHT] - top)):
-            src = at + d[F.LINES] + a * line + lane * d[F.OUT_W] * size
-            copy(image + ((top + a) * d[F.OUT_WIDTH] + left) * size, src, width * size)
-        lane += run
+    line, lines = d[F.OUT_W] * pitch, at + d[F.LINES]
+    call(d[F.JOINER], (src, row, tap, lines, line, d[F.OUT_H], vectors, bias))
+    row_bytes = d[F.OUT_WIDTH] * size
+    for q in range(used):
+        strip = strips[q]
+        src, dst = lines + strip[S.LANE] * d[F.OUT_W] * size, y + strip[S.OUT] + k * d[F.OUT_HEIGHT] * row_bytes
+        for _ in range(strip[S.OUT_ROWS]):
+            copy(dst, src, strip[S.OUT_BYTES])
+            src += line
+            dst += row_bytes
 
 
 @part
@@ -204,7 +237,9 @@ def run_item(d, item, x, u, bias, y, at):  # type: ignore[no-untyped-def]
     block, share = rest // d[F.SHARES], rest % d[F.SHARES]
     first = block * d[F.BLOCK]
     count = min(d[F.BLOCK], d[F.TILES] - first)
-    gather(d, group, first, count, x, at)
+    strips = carray(integers(at + d[F.STRIPS]), (count, STRIP), np.int64)
+    used = cut(d, first, count, group, at, strips)
+    gather(d, count, x, at, strips, used)
     tiles = (count + lanes - 1) // lanes * lanes
     channels, pitch = d[F.OUT_CHANNELS], d[F.LANE_PITCH]
     for kblock in range(share * d[F.KBLOCKS] // d[F.SHARES], (share + 1) * d[F.KBLOCKS] // d[F.SHARES]):
@@ -216,7 +251,7 @@ def run_item(d, item, x, u, bias, y, at):  # type: ignore[no-untyped-def]
         v, xi = at + d[F.INPUT], d[F.V_XI]
         call(d[F.PRODUCT], (*shape, weights, d[F.U_XI], v, xi, d[F.LDV], out, d[F.M_XI], pitch))
         for k in range(here):
-            scatter(d, group, first, count, k0 + k, out + k * pitch, bias, y, at)
+            scatter(d, count, k0 + k, out + k * pitch, bias + (group * channels + k0 + k) * d[F.SIZE], y, at, strips, used)
 
 
 def _run_items(description, start, stop, x, u, bias, y, workspace):  # type: ignore[no-untyped-def]

@@ -23,18 +23,9 @@ def transformed_weights(axes: tuple[BilinearAlgorithm, BilinearAlgorithm], weigh
     return u.reshape(-1, *weight.shape[:2]).astype(weight.dtype)
 
 
-def packed(u: Array, mr: int, kblock: int) -> Array:
-    """Pack U (groups, xi, filters, depth) into blocks of filters, each (xi, panel of `mr` filters, depth, filter).
-
-    Every block has the same size; the last one's last panel holds the filters that are left.
-    """
+def packed(u: Array, mr: int) -> Array:
+    """Pack U (groups, xi, filters, depth) into panels of `mr` filters, each (depth, filter); the last holds what is left."""
     groups, xis, filters, depth = u.shape
-    blocks = -(-filters // kblock)
-    out = np.zeros((groups, blocks, xis, kblock * depth), u.dtype)
-    for b in range(blocks):
-        part = u[:, :, b * kblock : (b + 1) * kblock]
-        whole = part.shape[2] // mr * mr
-        panels = part[:, :, :whole].reshape(groups, xis, -1, mr, depth).swapaxes(3, 4).reshape(groups, xis, -1)
-        out[:, b, :, : whole * depth] = panels
-        out[:, b, :, whole * depth : part.shape[2] * depth] = part[:, :, whole:].swapaxes(2, 3).reshape(groups, xis, -1)
-    return out
+    whole = filters // mr * mr
+    panels = u[:, :, :whole].reshape(groups, xis, -1, mr, depth).swapaxes(3, 4).reshape(groups, xis, -1)
+    return np.concatenate([panels, u[:, :, whole:].swapaxes(2, 3).reshape(groups, xis, -1)], axis=2)
