@@ -13,7 +13,7 @@ import numpy as np
 from numba import carray, prange
 
 from fastconv.kernels.compiled import compiled, parallel, part
-from fastconv.kernels.simd import call, clear, integers, move, vector_bytes
+from fastconv.kernels.simd import call, claim, clear, integers, move, vector_bytes
 
 V = vector_bytes()
 
@@ -254,19 +254,21 @@ def run_item(d, item, x, u, bias, y, at):  # type: ignore[no-untyped-def]
             scatter(d, count, k0 + k, out + k * pitch, bias + (group * channels + k0 + k) * d[F.SIZE], y, at, strips, used)
 
 
-def _run_items(description, start, stop, x, u, bias, y, workspace):  # type: ignore[no-untyped-def]
+def _run_items(description, counter, items, x, u, bias, y, workspace):  # type: ignore[no-untyped-def]
     d = carray(integers(description), (FIELDS,), np.int64)
-    for item in range(start, stop):
+    item = claim(counter)
+    while item < items:
         run_item(d, item, x, u, bias, y, workspace)
+        item = claim(counter)
 
 
-def _run_chunks(run, description, chunks, items, x, u, bias, y, workspace, size):  # type: ignore[no-untyped-def]
+def _run_chunks(run, chunks, size, description, counter, items, x, u, bias, y, workspace):  # type: ignore[no-untyped-def]
     for k in prange(chunks):
-        call(run, (description, k * items // chunks, (k + 1) * items // chunks, x, u, bias, y, workspace + k * size))
+        call(run, (description, counter, items, x, u, bias, y, workspace + k * size))
 
 
-run_items = compiled(_run_items)
-"""Computes the work items from `start` to `stop`, one after the other."""
+run_items = compiled(_run_items, V)
+"""Computes work items, taking the next that nobody has taken from `counter`, until all `items` are taken."""
 
 run_chunks = parallel(_run_chunks)
-"""Calls `run` for all work items, cut into chunks that run at once, each in a workspace of `size` bytes."""
+"""Calls `run` for all chunks at once, each in a workspace of `size` bytes: a late thread leaves its share to others."""

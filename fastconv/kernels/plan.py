@@ -14,6 +14,9 @@ import numpy.typing as npt
 from fastconv.kernels.layer import Array, Layer, array_of
 from fastconv.kernels.method import Method
 
+COUNTER = 64
+"""Bytes before the workspaces, a cache line: the number of the next work item."""
+
 _ONE_AT_A_TIME = threading.Lock()
 
 
@@ -154,8 +157,8 @@ class BlockRunner:
         self.parts = blocked(layer, method, weight, order, threads)
         self.bias = np.zeros(layer.filters, layer.dtype) if bias is None else bias.copy()
         self.chunks = min(threads, self.parts.items)
-        self.pool = Pool(self.parts.workspace * self.chunks)
-        self.workspace_bytes = self.parts.workspace * self.chunks
+        self.workspace_bytes = COUNTER + self.parts.workspace * self.chunks
+        self.pool = Pool(self.workspace_bytes)
         self.weight_bytes = self.parts.weights.nbytes
 
     def __call__(self, x: Array, y: Array) -> None:
@@ -163,14 +166,15 @@ class BlockRunner:
         from fastconv.kernels import engine
 
         workspace = self.pool.take()
-        d, items, size = self.parts.description.ctypes.data, self.parts.items, self.parts.workspace
-        addresses = (x.ctypes.data, self.parts.weights.ctypes.data, self.bias.ctypes.data, y.ctypes.data, workspace.ctypes.data)
-        run = engine.run_items
+        parts, run, counter = self.parts, engine.run_items, workspace.ctypes.data
+        workspace[:COUNTER] = 0
+        arrays = (x.ctypes.data, parts.weights.ctypes.data, self.bias.ctypes.data, y.ctypes.data)
+        arguments = (parts.description.ctypes.data, counter, parts.items, *arrays, counter + COUNTER)
         try:
             if self.chunks == 1:
-                run.ctypes(d, 0, items, *addresses)
+                run.ctypes(*arguments)
             else:
-                in_parallel(self.chunks, lambda: engine.run_chunks(run.address, d, self.chunks, items, *addresses, size))
+                in_parallel(self.chunks, lambda: engine.run_chunks(run.address, self.chunks, parts.workspace, *arguments))
         finally:
             self.pool.give(workspace)
 

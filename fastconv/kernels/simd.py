@@ -109,6 +109,16 @@ def integers(typingctx: Any, address: Any) -> Any:
     return types.CPointer(types.int64)(address), codegen  # type: ignore[attr-defined]
 
 
+@intrinsic
+def claim(typingctx: Any, counter: Any) -> Any:
+    """Return the 64-bit integer at an address and add one to it, in one step that no other thread can divide."""
+
+    def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        return builder.atomic_rmw("add", _pointer(builder, args[0], _I64), _I64(1), "monotonic")
+
+    return types.int64(counter), codegen
+
+
 @intrinsic(prefer_literal=True)
 def call(typingctx: Any, address: Any, args: Any) -> Any:
     """Call the compiled function at `address` with a tuple of integers."""
