@@ -33,6 +33,8 @@ _HOME = {
     "predict_error": "error",
     "reference": "error",
     "theorem_bound": "error",
+    "tolerance": "error",
+    "search_points": "search",
     "Comparison": "network",
     "KnownNetwork": "network",
     "Network": "network",

@@ -8,12 +8,14 @@ from fastconv.error.measure import ErrorReport, measure_error
 from fastconv.error.predict import Moments, Prediction, predict_error
 from fastconv.error.reference import reference
 from fastconv.error.theorem import error_constants, theorem_bound
+from fastconv.error.tolerance import Tolerance, tolerance
 
 __all__ = [
     "ErrorReport",
+    "GENERATORS",
     "Moments",
     "Prediction",
-    "GENERATORS",
+    "Tolerance",
     "bound_error",
     "certified_constant",
     "error_constants",
@@ -22,4 +24,5 @@ __all__ = [
     "predict_error",
     "reference",
     "theorem_bound",
+    "tolerance",
 ]

@@ -1,0 +1,438 @@
+"""Derive the tolerance of a test that compares a fast layer with a float64 reference."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from fractions import Fraction
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+
+from fastconv.algebra import BilinearAlgorithm
+from fastconv.arithmetic import Policy, array_reading, policy_named
+from fastconv.error.certify import certified_constant
+from fastconv.error.predict import MOMENTS, Moments, predict_error
+from fastconv.error.shapes import Array, check_count, check_dims
+from fastconv.exact import Format
+from fastconv.program import Program, Reading, programs_of
+
+_HIGHEST_MOMENT = 40
+_BINADE = 8 * math.log(2) / 3
+"""Largest over mean of (ulp / 2)**2 / (u m)**2: the mean is (1 - 1/4) / (2 log 2) where log |m| is uniform."""
+_PREDICTED_WITHIN = 1.2
+_SIGMAS = 6.0
+
+
+@dataclass(frozen=True)
+class Check:
+    """What `Tolerance.check` found.
+
+    Attributes
+    ----------
+    passed : bool
+        Whether all three criteria hold.
+    violations : int
+        Outputs with ``|y - reference| > atol + rtol |reference|``, or that are not finite.
+    largest : float
+        The largest error, as a share of its tolerance.
+    rms_ratio : float
+        Root mean square of the errors over the predicted one; passes up to `Tolerance.rms_limit`.
+    gain : float
+        Of all positions in the tile the largest ``|<error, reference> / <reference, reference> - expected|``: a
+        wrong coefficient turns up here long before it leaves the noise of a single output.
+    gain_limit : float
+        What `gain` passes up to.
+    """
+
+    passed: bool
+    violations: int
+    largest: float
+    rms_ratio: float
+    gain: float
+    gain_limit: float
+
+
+@dataclass(frozen=True)
+class Tolerance:
+    """A tolerance as numpy and torch use it: ``|y - reference| <= atol + rtol |reference|``.
+
+    Attributes
+    ----------
+    atol, rtol : float
+        Absolute and relative tolerance of one output.
+    worst_case : float
+        Certified: no output errs by more, for inputs in the box that `reasoning` states, unless one overflows.
+    rms : float
+        Predicted root mean square of the error over the outputs.
+    factor : float
+        `atol` over the predicted root mean square of the worst output, where the certificate is not smaller.
+    confidence : float
+        Least probability that a test of a right layer raises no alarm.
+    outputs : int
+        How many outputs such a test may look at.
+    rms_limit : float
+        How much larger than `rms` the root mean square of a test's errors may be: a fifth for the prediction, and
+        six standard deviations of what one filter's weights and its inputs do to it.
+    overflow : bool
+        Whether inputs in the box can leave the range of a format; an overflow shows as inf or NaN.
+    reasoning : tuple of str
+        The derivation in five lines.
+    """
+
+    atol: float
+    rtol: float
+    worst_case: float
+    rms: float
+    factor: float
+    confidence: float
+    outputs: int
+    rms_limit: float
+    overflow: bool
+    reasoning: tuple[str, ...]
+    name: str = ""
+    m: int = field(default=1, repr=False)
+    dims: int = field(default=2, repr=False)
+    gains: tuple[float, ...] = field(default=(), repr=False)
+    spread: tuple[float, float] = field(default=(0.0, 0.0), repr=False)
+
+    def check(self, y: Any, reference: Any) -> Check:
+        """Compare a layer's result with its reference: each output, their mean square, and their gain.
+
+        Parameters
+        ----------
+        y, reference : arrays of one shape
+            Tiles ``(..., m[, m])`` or a whole layer ``(..., H[, W])`` whose tiles begin at its first output.
+
+        Returns
+        -------
+        Check
+
+        Raises
+        ------
+        ValueError
+            If the shapes differ or there are no outputs.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from fastconv import algorithm, evaluate, reference
+        >>> rng = np.random.default_rng(0)
+        >>> w, x = rng.normal(size=(200, 8, 3, 3)).astype("f4"), rng.normal(size=(200, 8, 6, 6)).astype("f4")
+        >>> limits = tolerance(algorithm("F(4x4,3x3)"), channels=8)
+        >>> limits.check(evaluate(algorithm("F(4x4,3x3)"), w, x, dims=2, channels=True), reference(w, x, 2, True)).passed
+        True
+        """
+        y, reference = np.asarray(y, np.float64), np.asarray(reference, np.float64)
+        if y.shape != reference.shape or y.ndim < self.dims or not y.size:
+            raise ValueError(
+                f"y has shape {y.shape}, the reference {reference.shape}: pass two arrays of one shape with the tile axes last"
+            )
+        with np.errstate(invalid="ignore", over="ignore"):
+            error = y - reference
+            allowed = self.atol + self.rtol * np.abs(reference)
+            violations = int((~(np.abs(error) <= allowed)).sum())
+            largest = float(np.max(np.abs(error) / allowed))
+            ratio = float(np.sqrt(np.mean(error**2)) / self.rms) if self.rms else (0.0 if not error.any() else math.inf)
+            excess, limit = max((self._gain(k, error, reference) for k in np.ndindex(*[self.m] * self.dims)), key=lambda g: g[0] / g[1])
+        passed = violations == 0 and ratio <= self.rms_limit and excess <= limit
+        return Check(passed, violations, largest, ratio, excess, limit)
+
+    def _gain(self, position: tuple[int, ...], error: Array, reference: Array) -> tuple[float, float]:
+        """Return the unexpected gain at a position of the tile, and six of its standard deviations."""
+        at: tuple[Any, ...] = (..., *(slice(i, None, self.m) for i in position))
+        e, truth = error[at].ravel(), reference[at].ravel()
+        power = float(truth @ truth)
+        if not power:
+            return 0.0, 1.0
+        expected = math.prod(1 + self.gains[i] for i in position) - 1
+        noise, fixed = self.spread
+        # Roundings average out over the outputs; those of constants, of one filter's G w and of one tile's BT x, which
+        # many outputs share, may do so over the channels alone.
+        return abs(float(e @ truth) / power - expected), _SIGMAS * (noise / math.sqrt(power) + fixed) + 2.0**-50
+
+    def to_c_header(self) -> str:
+        """Write the tolerance as a C header, the reasoning as its comment.
+
+        Examples
+        --------
+        >>> from fastconv import algorithm
+        >>> header = tolerance(algorithm("F(2x2,3x3)"), 4).to_c_header()
+        >>> [line.split()[1][19:] for line in header.splitlines() if line.startswith("#define")]
+        ['TOLERANCE_H', 'ATOL', 'RTOL', 'RMS', 'WORST_CASE']
+        """
+        prefix = self._prefix()
+        lines = [f"/* {self.name}: |y - reference| <= ATOL + RTOL * |reference|", *(f" * {line}" for line in self.reasoning), " */"]
+        guard = f"{prefix}_TOLERANCE_H"
+        lines += [f"#ifndef {guard}", f"#define {guard}", ""]
+        lines += [f"#define {prefix}_{name} {value:.17g}" for name, value in self._constants() if math.isfinite(value)]
+        return "\n".join([*lines, "", f"#endif /* {guard} */", ""])
+
+    def to_python(self) -> str:
+        """Write the tolerance as Python constants, the reasoning as comments.
+
+        Examples
+        --------
+        >>> from fastconv import algorithm
+        >>> scope = {}
+        >>> limits = tolerance(algorithm("F(2x2,3x3)"), 4)
+        >>> exec(limits.to_python(), scope)
+        >>> scope["ATOL"] == limits.atol
+        True
+        """
+        lines = [f"# {self.name}: |y - reference| <= ATOL + RTOL * |reference|", *(f"# {line}" for line in self.reasoning)]
+        return "\n".join([*lines, *(f"{name} = {value!r}" for name, value in self._constants() if math.isfinite(value)), ""])
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the figures as plain data."""
+        names = ("name", "atol", "rtol", "worst_case", "rms", "rms_limit", "factor", "confidence", "outputs", "overflow")
+        return {name: getattr(self, name) for name in names} | {"reasoning": list(self.reasoning)}
+
+    def _prefix(self) -> str:
+        return "WINOGRAD_" + "_".join("".join(c if c.isalnum() else " " for c in self.name.upper()).split())
+
+    def _constants(self) -> list[tuple[str, float]]:
+        return [("ATOL", self.atol), ("RTOL", self.rtol), ("RMS", self.rms), ("WORST_CASE", self.worst_case)]
+
+
+def tolerance(
+    alg: BilinearAlgorithm,
+    channels: int = 1,
+    dims: int = 2,
+    policy: str | Policy = "fp32",
+    confidence: float = 1 - 1e-9,
+    order: str = "huffman",
+    channel_sum: str = "linear",
+    scale_w: float = 1.0,
+    scale_x: float = 1.0,
+    inputs: str = "normal",
+    outputs: int = 10**6,
+) -> Tolerance:
+    """Derive the tolerance for a test that compares a layer with a float64 reference of the same inputs.
+
+    Parameters
+    ----------
+    alg : BilinearAlgorithm
+        F(m, r).
+    channels : int
+        Channels summed over.
+    dims : {1, 2}
+        Dimension.
+    policy : str or Policy
+        Formats of the stages; the inputs are numbers of its data format.
+    confidence : float
+        Least probability that a test of a right layer raises no alarm, between 0 and 1.
+    order, channel_sum : str
+        As `evaluate` takes them.
+    scale_w, scale_x : float
+        Root mean squares of weights and inputs.
+    inputs : str
+        ``"normal"`` or ``"uniform"``: their distribution, of mean zero. Tails must not be heavier than it says.
+    outputs : int
+        How many outputs the test looks at, a union bound.
+
+    Returns
+    -------
+    Tolerance
+
+    Raises
+    ------
+    TypeError, ValueError
+        For wrong kinds, unknown names, or numbers out of range.
+
+    Notes
+    -----
+    `predict_error` gives the root mean square of each output's error. For given data that error is a sum of
+    roundings, each uniform on half a unit in the last place, so its moments are at most those of a normal variable
+    of the same variance; the variance is a sum of squares of forms linear in the weights and in the inputs,
+    and the moments of such sums are known. Markov's inequality for the best even moment then gives a factor that holds
+    for the tails of these products, which are far heavier than normal. docs/error-bounds.md derives it.
+
+    Examples
+    --------
+    >>> from fastconv import algorithm
+    >>> limits = tolerance(algorithm("F(4x4,3x3)"), channels=64, policy="fp16")
+    >>> 0 < limits.atol <= limits.worst_case
+    True
+    """
+    if not isinstance(alg, BilinearAlgorithm):
+        raise TypeError(f"alg is {alg!r}: pass an algorithm, such as fastconv.algorithm('F(4x4,3x3)')")
+    check_dims(dims)
+    check_count("channels", channels)
+    check_count("outputs", outputs)
+    numbers = {"confidence": confidence, "scale_w": scale_w, "scale_x": scale_x}
+    for name, value in numbers.items():
+        if not isinstance(value, (int, float, np.floating)) or isinstance(value, bool):
+            raise TypeError(f"{name} is {value!r}: pass a number")
+        if not 0 < value < (1 if name == "confidence" else math.inf):
+            raise ValueError(f"{name} is {value!r}: pass {'a probability below 1' if name == 'confidence' else 'a positive number'}")
+    if inputs not in MOMENTS:
+        raise ValueError(f"inputs is {inputs!r}: pass one of {', '.join(map(repr, MOMENTS))}")
+    p = policy_named(policy)
+    shape = MOMENTS[inputs]
+    moments = Moments(scale_w**2, scale_x**2, shape.w_kurtosis, shape.x_kurtosis)
+    prediction = predict_error(alg, dims, p, order, channels, channel_sum, moments)
+    if not math.isfinite(prediction.rms):
+        raise ValueError(f"the predicted error is {prediction.rms}: {p} does not hold the transformed values of {alg!r}")
+    rms = max(prediction.rms_of_outputs)
+
+    # Half of the risk for the roundings, half for inputs outside of the box of the certificate.
+    risk = (1 - confidence) / 2
+    shares = prediction.shares
+    constants = shares["constants"]
+    factor = quantile(risk / outputs, channels, shares, _traces(alg, dims))
+    taps = channels * (alg.r**dims + alg.n**dims) * outputs
+    reach = math.sqrt(3) if inputs == "uniform" else math.sqrt(2 * math.log(2 * taps / risk))
+    box = Fraction(reach * scale_w), Fraction(reach * scale_x)
+    options: dict[str, Any] = {"order": order, "channels": channels, "channel_sum": channel_sum, "box": box}
+    worst_case = certified_constant(alg, dims, p, **options)
+    overflow = math.isinf(worst_case)
+    if overflow:
+        worst_case = certified_constant(alg, dims, p, **options, finite=True)
+    atol = min(factor * rms, worst_case)
+    rtol = float(p.output.u) if atol < worst_case else 0.0
+
+    tiles = f"{alg.m}x{alg.m},{alg.r}x{alg.r}" if dims == 2 else f"{alg.m},{alg.r}"
+    name = f"F({tiles})"
+    exact = scale_w * scale_x * math.sqrt(channels * alg.r**dims)
+    largest = max(shares, key=lambda k: shares[k])
+    smaller = "the smaller of the two counts" if atol < worst_case else "which is smaller and counts"
+    reasoning = (
+        f"predicted rms error of the worst output {rms:.3g}, from the programs of {name} in {p}, {channels} channels ({channel_sum}); "
+        f"the exact output has rms {exact:.3g}",
+        f"largest source: {largest} ({shares[largest]:.0%} of the variance); inputs {inputs}, rms {scale_w:g} (weights) and {scale_x:g}",
+        f"factor {factor:.3g}: Markov's inequality on the best even moment, for {outputs} outputs and confidence 1 - {1 - confidence:.2g}",
+        f"atol = factor * rms = {factor * rms:.3g}; certified in |w| <= {float(box[0]):.3g}, |x| <= {float(box[1]):.3g}: {worst_case:.3g}, "
+        f"{smaller}",
+        f"rtol = {rtol:.3g}, the rounding of the result; "
+        + ("inputs in that box can overflow, which shows as inf or NaN" if overflow else "no input in that box overflows"),
+    )
+    return Tolerance(
+        atol=atol,
+        rtol=rtol,
+        worst_case=worst_case,
+        rms=prediction.rms,
+        factor=factor,
+        confidence=float(confidence),
+        outputs=int(outputs),
+        rms_limit=_PREDICTED_WITHIN * math.sqrt(1 + _SIGMAS * 2 / math.sqrt(channels)),
+        overflow=overflow,
+        reasoning=reasoning,
+        name=name,
+        m=alg.m,
+        dims=dims,
+        gains=_gains(alg, p, order),
+        spread=(rms, rms * math.sqrt((constants + shares["kernel"] + shares["input"]) / channels) / exact),
+    )
+
+
+def quantile(probability: float, channels: int, shares: Mapping[str, float], traces: Sequence[float] = ()) -> float:
+    """Return how many times its root mean square an error exceeds with at most this probability.
+
+    Parameters
+    ----------
+    probability : float
+        Of one output's error exceeding it.
+    channels : int
+        Channels summed over.
+    shares : mapping
+        Shares of ``"sum"``, ``"output"`` and ``"constants"`` in the variance; the rest is rounded before the channels
+        are summed.
+    traces : sequence of float
+        Of the powers 1, 2, ... of the matrix of unit trace that says how the sums of different products go
+        together, see `_traces`; by default as if they were one.
+
+    Examples
+    --------
+    >>> before, after = {"sum": 0.0}, {"sum": 0.5}
+    >>> 6 < quantile(1e-9, 10**6, before) < quantile(1e-9, 10**6, after) < quantile(1e-9, 1, after) < 100
+    True
+    """
+    averaged, chi = _channel_moments(int(channels))
+    sums, output, constants = (shares.get(name, 0.0) for name in ("sum", "output", "constants"))
+    form = _form_moments(tuple(traces) or (1.0,) * _HIGHEST_MOMENT)
+    best = math.inf
+    for k in range(1, _HIGHEST_MOMENT + 1):
+        normal = _log_double_factorial(k)
+        before, one, several = (math.exp(v / k) for v in (averaged[k], chi[k] + normal, chi[k] + form[k]))
+        variance = (1 - sums - output - constants) * before + sums * several + output * one
+        size = math.sqrt(_BINADE * variance) * math.exp(normal / (2 * k)) + math.sqrt(constants * one)
+        best = min(best, size * math.exp(-math.log(probability) / (2 * k)))
+    return best
+
+
+@lru_cache(maxsize=64)
+def _channel_moments(channels: int) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Return logarithms of the moments of order k of two variables of mean one.
+
+    The mean over the channels of ``(g h)**2``, g and h normal: the variance of roundings before the sum. And the mean
+    over the channels of ``g**2``: what the weights do to the square of a sum.
+    """
+    order = _HIGHEST_MOMENT
+    # Moments of a sum of independent variables: their exponential generating functions multiply.
+    power = np.array([math.exp(2 * _log_double_factorial(k) - math.lgamma(k + 1)) for k in range(order + 1)])
+    result, left = np.eye(1, order + 1)[0], channels
+    while left:
+        if left & 1:
+            result = np.convolve(result, power)[: order + 1]
+        left >>= 1
+        if left:
+            power = np.convolve(power, power)[: order + 1]
+    averaged = [math.log(result[k]) + math.lgamma(k + 1) - k * math.log(channels) for k in range(order + 1)]
+    chi = np.cumsum([0.0, *(math.log1p(2 * i / channels) for i in range(order))])
+    return tuple(averaged), tuple(chi.tolist())
+
+
+@lru_cache(maxsize=64)
+def _form_moments(traces: tuple[float, ...]) -> list[float]:
+    """Return logarithms of the moments of ``sum_j l_j g_j**2`` from the power sums of l: its cumulants are known."""
+    moments = [1.0]
+    for k in range(1, len(traces) + 1):
+        terms = (math.exp(math.lgamma(k) - math.lgamma(i + 1)) * 2.0 ** (k - 1 - i) * traces[k - i - 1] * moments[i] for i in range(k))
+        moments.append(math.fsum(terms))
+    return [math.log(v) for v in moments]
+
+
+def _traces(alg: BilinearAlgorithm, dims: int) -> tuple[float, ...]:
+    """Return the largest traces over all outputs of the powers of ``sqrt(q_j q_k) |corr(V_j, V_k)|``.
+
+    q_j is the share of product j in the variance of an output from rounding the channel sums, V = BT x. In two
+    dimensions the matrix is a Kronecker product, so its traces are products.
+    """
+    A, G, B = (np.array([[float(e) for e in row] for row in matrix]) for matrix in (alg.AT, alg.G, alg.BT))
+    shares = A**2 * (G**2).sum(axis=1) * (B**2).sum(axis=1)
+    shares /= shares.sum(axis=1, keepdims=True)
+    lengths = np.sqrt((B**2).sum(axis=1))
+    together = np.abs(B @ B.T) / np.multiply.outer(lengths, lengths)
+    values = np.linalg.eigvalsh(np.sqrt(shares[:, :, None] * shares[:, None, :]) * together)
+    # Trace of the j-th power; entries are magnitudes, so no trace is negative.
+    powers = [float((values**j).sum(axis=1).max()) ** dims for j in range(1, _HIGHEST_MOMENT + 1)]
+    return tuple(powers)
+
+
+def _log_double_factorial(k: int) -> float:
+    """Return log (2k - 1)!!, the k-th moment of the square of a normal variable."""
+    return math.lgamma(2 * k + 1) - math.lgamma(k + 1) - k * math.log(2)
+
+
+def _gains(alg: BilinearAlgorithm, p: Policy, order: str) -> tuple[float, ...]:
+    """Return for each output of one axis what rounded constants add to ``E y y_ref / E y_ref**2``."""
+    programs = programs_of(alg, order)
+    A, G, B = (
+        _held(program, fmt, p.constants)
+        for program, fmt in ((programs.output, p.output), (programs.kernel, p.kernel), (programs.input, p.input))
+    )
+    maps = np.einsum("ij,jk,jl->ikl", A, G, B)
+    i, k = np.indices((alg.m, alg.r))
+    return tuple((maps[i, k, i + k].mean(axis=1) - 1).tolist())
+
+
+def _held(program: Program, fmt: Format, constants: Format | None) -> Array:
+    """Return a program's matrix with its constants as the format holds them."""
+    rounded = array_reading(fmt, constants).constant
+    plain = array_reading(policy_named("fp64").kernel)
+    held: Reading[Array, Any] = replace(plain, constant=lambda c: np.float64(rounded(c)))
+    rows: list[Array] = program.read(list(np.eye(program.inputs)), held)
+    return np.stack(rows)
