@@ -1,0 +1,327 @@
+"""The objective as compiled code: predicted errors of many point sets at once.
+
+The first-order part of `fastconv.error.predict_error`, from floats: the program of each transform in Huffman order,
+one rounding error a distinct value (values equal up to a power of two and a sign err alike), carried to the outputs
+through the exact maps behind it.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+from numba import njit
+
+_ZERO = 1e-13
+"""Below this share of what was added up, a coefficient is a cancellation to zero."""
+
+
+@njit(cache=True)  # type: ignore[untyped-decorator]
+def _round(x: float, bits: int) -> float:
+    """Round to `bits` significant bits, ties to even."""
+    if x == 0.0 or bits >= 53:
+        return x
+    if bits == 24:
+        return np.float64(np.float32(x))
+    fraction, exponent = math.frexp(x)
+    return math.ldexp(np.rint(math.ldexp(fraction, bits)), exponent - bits)
+
+
+@njit(cache=True)  # type: ignore[untyped-decorator]
+def _matrices(a: Any, inf: bool, m: int, r: int, A: Any, G: Any, B: Any) -> None:
+    """Fill AT, G and BT of the sorted finite points `a`."""
+    k = len(a)
+    n = m + r - 1
+    M, size = np.zeros(k + 1), np.zeros(k + 1)
+    M[0] = size[0] = 1.0
+    for i in range(k):
+        for j in range(i + 1, 0, -1):
+            M[j] = M[j - 1] - a[i] * M[j]
+            size[j] = size[j - 1] + abs(a[i]) * size[j]
+        M[0] *= -a[i]
+        size[0] *= abs(a[i])
+    for j in range(k + 1):
+        if abs(M[j]) <= _ZERO * size[j]:
+            M[j] = 0.0
+    A[:, :], G[:, :], B[:, :] = 0.0, 0.0, 0.0
+    for i in range(k):
+        scale = 1.0
+        q, s = np.zeros(k), np.zeros(k)
+        q[0] = s[0] = 1.0
+        count = 0
+        for t in range(k):  # the product of the others: division would cancel
+            if t == i:
+                continue
+            scale *= a[i] - a[t]
+            count += 1
+            for j in range(count, 0, -1):
+                q[j] = q[j - 1] - a[t] * q[j]
+                s[j] = s[j - 1] + abs(a[t]) * s[j]
+            q[0] *= -a[t]
+            s[0] *= abs(a[t])
+        for j in range(k):
+            B[i, j] = 0.0 if abs(q[j]) <= _ZERO * s[j] else q[j]
+        power = 1.0
+        for j in range(max(m, r)):
+            if j < m:
+                A[j, i] = power
+            if j < r:
+                G[i, j] = power / scale
+            power *= a[i]
+    if inf:
+        A[m - 1, n - 1] = 1.0
+        G[n - 1, r - 1] = 1.0
+        for j in range(k + 1):
+            B[n - 1, j] = M[j]
+
+
+@njit(cache=True)  # type: ignore[untyped-decorator]
+def _heapify_down(weight: Any, item: Any, start: int, pos: int) -> None:
+    """Move an item towards the root, as `heapq` does; equal weights stay."""
+    w, it = weight[pos], item[pos]
+    while pos > start:
+        parent = (pos - 1) >> 1
+        if w < weight[parent]:
+            weight[pos], item[pos] = weight[parent], item[parent]
+            pos = parent
+            continue
+        break
+    weight[pos], item[pos] = w, it
+
+
+@njit(cache=True)  # type: ignore[untyped-decorator]
+def _heapify_up(weight: Any, item: Any, size: int, pos: int) -> None:
+    """Sink an item to a leaf along the lighter children, then lift it, as `heapq` does."""
+    start = pos
+    w, it = weight[pos], item[pos]
+    child = 2 * pos + 1
+    while child < size:
+        right = child + 1
+        if right < size and not weight[child] < weight[right]:
+            child = right
+        weight[pos], item[pos] = weight[child], item[child]
+        pos = child
+        child = 2 * pos + 1
+    weight[pos], item[pos] = w, it
+    _heapify_down(weight, item, start, pos)
+
+
+@njit(cache=True)  # type: ignore[untyped-decorator]
+def _node(a: int, ca: float, b: int, cb: float, count: int, inputs: int, ia: Any, ib: Any, fa: Any, fb: Any, rows: Any) -> int:
+    """Return the number of a value, adding it if it is new."""
+    for k in range(count):
+        if ia[k] == a and ib[k] == b and fa[k] == ca and fb[k] == cb:
+            return k
+    ia[count], ib[count], fa[count], fb[count] = a, b, ca, cb
+    for j in range(inputs):
+        rows[inputs + count, j] = ca * rows[a, j] + (cb * rows[b, j] if b >= 0 else 0.0)
+    return count
+
+
+@njit(cache=True)  # type: ignore[untyped-decorator]
+def _program(M: Any, rows: Any, gain: Any, is_sum: Any) -> int:
+    """Fill rows over the inputs, and gain at the outputs, of each rounding of ``M x`` in Huffman order; return their number."""
+    R, C = M.shape
+    most = 2 * R * C
+    ia, ib = np.empty(most, np.int64), np.empty(most, np.int64)
+    fa, fb = np.empty(most), np.empty(most)
+    weight, item = np.empty(C), np.empty(C, np.int64)
+    source, scale, leaf = np.empty(2 * C, np.int64), np.empty(2 * C), np.empty(2 * C, np.bool_)
+    out_source, out_scale = np.empty(R, np.int64), np.empty(R)
+    for i in range(C):
+        for j in range(C):
+            rows[i, j] = 1.0 if i == j else 0.0
+    count = 0
+    for i in range(R):
+        size = terms = 0
+        for j in range(C):
+            if M[i, j] != 0.0:
+                weight[size], item[size] = abs(M[i, j]), terms
+                source[terms], scale[terms], leaf[terms] = j, M[i, j], True
+                size += 1
+                terms += 1
+        for pos in range(size // 2 - 1, -1, -1):
+            _heapify_up(weight, item, size, pos)
+        while True:
+            merged = 2 if size > 1 else 1
+            total = 0.0
+            x = y = 0
+            for turn in range(merged):
+                w, t = weight[0], item[0]
+                size -= 1
+                if size:
+                    weight[0], item[0] = weight[size], item[size]
+                    _heapify_up(weight, item, size, 0)
+                total += w
+                if leaf[t]:
+                    odd = math.frexp(abs(scale[t]))[0]
+                    if odd != 0.5:
+                        v = _node(source[t], odd, -1, 0.0, count, C, ia, ib, fa, fb, rows)
+                        count = max(count, v + 1)
+                        source[t], scale[t] = C + v, scale[t] / odd
+                    leaf[t] = False
+                if turn == 0:
+                    x = t
+                else:
+                    y = t
+            if merged == 1:
+                out_source[i], out_scale[i] = source[x], scale[x]
+                break
+            a, b, ca, cb = source[x], source[y], scale[x], scale[y]
+            if a > b:
+                a, b, ca, cb = b, a, cb, ca
+            v = _node(a, 1.0, b, cb / ca, count, C, ia, ib, fa, fb, rows)
+            count = max(count, v + 1)
+            source[x], scale[x] = C + v, ca
+            weight[size], item[size] = total, x
+            _heapify_down(weight, item, 0, size)
+            size += 1
+    for i in range(R):
+        adjoint = np.zeros(C + count)
+        adjoint[out_source[i]] = out_scale[i]
+        for k in range(count - 1, -1, -1):
+            g = adjoint[C + k]
+            if g != 0.0:
+                adjoint[ia[k]] += fa[k] * g
+                if ib[k] >= 0:
+                    adjoint[ib[k]] += fb[k] * g
+        gain[i, :count] = adjoint[C:]
+    for k in range(count):
+        is_sum[k] = ib[k] >= 0
+    return count
+
+
+@njit(cache=True)  # type: ignore[untyped-decorator]
+def _before(count: int, C: int, rows: Any, gain: Any, other: Any, A: Any, out: Any) -> None:
+    """Add to `out` what the roundings of a transform before the product do to each output: ``A_i (other * covariance) A_i'``."""
+    m, n = A.shape
+    covariance = np.zeros((n, n))
+    for k in range(count):
+        square = 0.0
+        for j in range(C):
+            square += rows[C + k, j] ** 2
+        for j in range(n):
+            g = gain[j, k] * square
+            if g != 0.0:
+                for l in range(n):  # noqa: E741
+                    covariance[j, l] += g * gain[l, k]
+    for j in range(n):
+        for l in range(n):  # noqa: E741
+            covariance[j, l] *= other[j, l]
+    for i in range(m):
+        total = 0.0
+        for j in range(n):
+            part = 0.0
+            for l in range(n):  # noqa: E741
+                part += covariance[j, l] * A[i, l]
+            total += part * A[i, j]
+        out[i] += total
+
+
+@njit(cache=True)  # type: ignore[untyped-decorator]
+def _constants(A: Any, G: Any, B: Any, dA: Any, dG: Any, dB: Any, out: Any) -> None:
+    """Fill `out` with the squared length of what rounded entries add to the bilinear map of each output."""
+    m, n = A.shape
+    r = G.shape[1]
+    for i in range(m):
+        total = 0.0
+        for k in range(r):
+            for l in range(n):  # noqa: E741
+                change = 0.0
+                for j in range(n):
+                    change += (dA[i, j] * G[j, k] + A[i, j] * dG[j, k]) * B[j, l] + A[i, j] * G[j, k] * dB[j, l]
+                total += change * change
+        out[i] = total
+
+
+@njit(cache=True)  # type: ignore[untyped-decorator]
+def predicted_errors(points: Any, inf: bool, m: int, r: int, dims: int, squares: Any, bits: Any, result: Any) -> None:
+    """Fill `result` with the predicted errors of sets of points.
+
+    Parameters
+    ----------
+    points : array, (sets, k)
+        Finite points.
+    inf : bool
+        Whether infinity is a point too.
+    m, r, dims : int
+        Size and dimension.
+    squares : array, (4,)
+        Mean squares of one rounding over that of the value: in G w, in BT x, of products and stored operands, in AT z.
+    bits : array, (3,)
+        Significant bits that the entries of AT, G and BT are rounded to.
+    result : array, (sets,)
+        Mean over outputs of the predicted standard deviations, for inputs of variance one; inf for coinciding points.
+    """
+    n = m + r - 1
+    A, G, B = np.empty((m, n)), np.empty((n, r)), np.empty((n, n))
+    dA, dG, dB = np.empty((m, n)), np.empty((n, r)), np.empty((n, n))
+    most = 2 * n * n
+    rows, gain, is_sum = np.empty((n + most, n)), np.empty((n, most)), np.empty(most, np.bool_)
+    k_var, i_var, o_var, p_var, c_var = np.empty(m), np.empty(m), np.empty(m), np.empty(m), np.empty(m)
+    for s in range(len(points)):
+        a = points[s].copy()
+        for i in range(1, len(a)):  # by magnitude, the negative one first
+            v, j = a[i], i
+            while j > 0 and (abs(a[j - 1]) > abs(v) or (abs(a[j - 1]) == abs(v) and a[j - 1] > v)):
+                a[j] = a[j - 1]
+                j -= 1
+            a[j] = v
+        apart = True
+        for i in range(len(a)):
+            for j in range(i):
+                apart = apart and abs(a[i] - a[j]) > 1e-9 * abs(a[i])
+        if not apart:
+            result[s] = np.inf
+            continue
+        _matrices(a, inf, m, r, A, G, B)
+        for i in range(n):
+            for j in range(n):
+                e = _round(B[i, j], bits[2])
+                dB[i, j], B[i, j] = e - B[i, j], e
+                if i < m:
+                    e = _round(A[i, j], bits[0])
+                    dA[i, j], A[i, j] = e - A[i, j], e
+                if j < r:
+                    e = _round(G[i, j], bits[1])
+                    dG[i, j], G[i, j] = e - G[i, j], e
+        GG, BB = G @ G.T, B @ B.T
+        H = GG * BB
+        _constants(A, G, B, dA, dG, dB, c_var)
+        k_var[:] = 0.0
+        count = _program(G, rows, gain, is_sum)
+        _before(count, r, rows, gain, BB, A, k_var)
+        i_var[:] = 0.0
+        count = _program(B, rows, gain, is_sum)
+        _before(count, n, rows, gain, GG, A, i_var)
+        count = _program(A, rows, gain, is_sum)
+        o_var[:] = 0.0
+        for k in range(count):
+            true = 0.0
+            for j in range(n):
+                if rows[n + k, j] != 0.0:
+                    part = 0.0
+                    for l in range(n):  # noqa: E741
+                        part += H[j, l] * rows[n + k, l]
+                    true += part * rows[n + k, j]
+            for i in range(m):
+                o_var[i] += gain[i, k] ** 2 * true
+        for i in range(m):
+            p_var[i] = 0.0
+            for j in range(n):
+                p_var[i] += A[i, j] ** 2 * H[j, j]
+        total = 0.0
+        if dims == 1:
+            for i in range(m):
+                total += np.sqrt(squares[0] * k_var[i] + squares[1] * i_var[i] + squares[2] * p_var[i] + squares[3] * o_var[i] + c_var[i])
+            result[s] = total / m
+        else:
+            for i in range(m):
+                for j in range(m):
+                    before = r * (squares[0] * k_var[i] + squares[1] * i_var[i]) + p_var[i] * (
+                        squares[0] * k_var[j] + squares[1] * i_var[j]
+                    )
+                    after = squares[2] * p_var[i] * p_var[j] + squares[3] * (o_var[i] * p_var[j] + r * o_var[j])
+                    total += np.sqrt(before + after + r * (c_var[i] + c_var[j]))
+            result[s] = total / (m * m)
