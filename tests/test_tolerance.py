@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import doctest
 import math
 import subprocess
 from fractions import Fraction
+from pathlib import Path
 from shutil import which
 
 import numpy as np
@@ -61,6 +63,9 @@ def test_every_wrong_coefficient_is_caught_in_fp32(name, tiles):
         ("fp16-fp32", "F(2x2,3x3)", "1/300"),
         ("fp16-fp32", "F(4x4,3x3)", "3/100"),
         ("fp16", "F(2x2,3x3)", "1/100"),
+        ("fp16", "F(4x4,3x3)", "1/10"),
+        ("bf16-fp32", "F(2x2,3x3)", "3/100"),
+        ("bf16-fp32", "F(4x4,3x3)", "3/10"),
         ("bf16", "F(2x2,3x3)", "1/10"),
     ],
 )
@@ -198,3 +203,10 @@ def test_bad_input_is_refused_in_one_sentence(call, kind, words):
     with pytest.raises(kind, match=words) as caught:
         call(fc.algorithm("F(4x4,3x3)"))
     assert "\n" not in str(caught.value)
+
+
+def test_the_examples_of_the_page_on_bounds_run():
+    page = Path(__file__).parent.parent / "docs" / "error-bounds.md"
+    failed, tried = doctest.testfile(str(page), module_relative=False)
+    assert failed == 0
+    assert tried > 8
