@@ -275,7 +275,7 @@ class BilinearAlgorithm:
         >>> from fastconv import toom_cook
         >>> alg = toom_cook(4, 3, [0, 1, -1, 8, -8, "inf"]).balanced("fp16")
         >>> max(abs(e) for row in alg.BT for e in row)
-        Fraction(65, 64)
+        Fraction(65, 128)
         """
         fmt = format_named(format)
         wide = FORMATS["fp64"]
