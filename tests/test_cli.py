@@ -83,6 +83,21 @@ def test_error(run):
     assert "largest in ulp" in run("error", "2", "3", "--points", "lavin2016", "--trials", "50")[1]
 
 
+def test_tolerance(run):
+    size = ("tolerance", "F(4x4,3x3)", "--channels", "64", "--policy", "fp16")
+    status, out, _ = run(*size)
+    assert status == 0
+    assert out.startswith("atol = ")
+    assert len(out.strip().splitlines()) == 2 + 5  # the numbers, a blank line, five lines of reasoning
+    data = json.loads(run(*size, "--json")[1])
+    assert 0 < data["atol"] <= data["worst_case"]
+    header = run(*size, "--emit", "c")[1]
+    assert float(header.split("ATOL ")[-1].split()[0]) == data["atol"]
+    names = {}
+    exec(run(*size, "--emit", "python")[1], names)
+    assert (names["ATOL"], names["RTOL"]) == (data["atol"], data["rtol"])
+
+
 def test_networks(run):
     assert "fashion" in run("networks")[1]
     known = {row["name"]: row for row in json.loads(run("networks", "--json")[1])}
@@ -144,6 +159,9 @@ BAD = [
     ["error", "4", "3", "--policy", "fp31"],
     ["error", "4", "3", "--trials", "0"],
     ["error", "4", "3", "--dims", "3"],
+    ["tolerance", "4", "3", "--channels", "0"],
+    ["tolerance", "4", "3", "--confidence", "2"],
+    ["tolerance", "4", "3", "--emit", "fortran"],
     ["bench", "--size", "0"],
     ["compare", "--network", "nowhere"],
     ["compare", "--images", "0"],

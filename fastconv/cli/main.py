@@ -13,6 +13,7 @@ VERBS = {
     "matrices": "print AT, G and BT of an algorithm, proved",
     "points": "list the known point sets of a size with their measured error",
     "error": "measure the error of an algorithm",
+    "tolerance": "derive the tolerance of a test of a Winograd layer",
     "compare": "run a network by several algorithms and show what each costs and loses",
     "networks": "list the networks that come with fastconv",
     "bench": "time the algorithms on one convolution layer",

@@ -1,0 +1,41 @@
+"""`fastconv tolerance`: what a test may allow, and why."""
+
+from __future__ import annotations
+
+import argparse
+
+from fastconv.cli.options import add_size, algorithm_of, print_json, size_of
+
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the verb's arguments."""
+    add_size(parser)
+    parser.add_argument("--channels", type=int, default=1, help="channels that are summed over")
+    parser.add_argument("--dims", type=int, choices=(1, 2), help="dimension; 2 unless the name says 1")
+    parser.add_argument("--policy", default="fp32", help="formats of the stages: fp64, fp32, mixed, tf32, bf16, fp16, ...")
+    parser.add_argument("--confidence", type=float, default=1 - 1e-9, help="probability that a right layer passes")
+    parser.add_argument("--outputs", type=int, default=10**6, help="outputs that the test compares")
+    parser.add_argument("--order", default="huffman", help="order of summation in the transforms")
+    parser.add_argument("--channel-sum", default="linear", help="linear, pairwise or blocked")
+    parser.add_argument("--scale-w", type=float, default=1.0, help="root mean square of the weights")
+    parser.add_argument("--scale-x", type=float, default=1.0, help="root mean square of the inputs")
+    parser.add_argument("--inputs", default="normal", help="distribution of weights and inputs: normal or uniform")
+    parser.add_argument("--emit", choices=("c", "python"), help="print constants for a test instead")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Derive the tolerance and print it with its reasoning."""
+    from fastconv.error import tolerance
+
+    dims = args.dims or size_of(args)[2] or 2
+    alg = algorithm_of(args, dims)
+    names = ("channels", "policy", "confidence", "order", "channel_sum", "scale_w", "scale_x", "inputs", "outputs")
+    found = tolerance(alg, dims=dims, **{name: getattr(args, name) for name in names})
+    if args.json:
+        print_json(found.to_dict())
+    elif args.emit:
+        print({"c": found.to_c_header, "python": found.to_python}[args.emit](), end="")
+    else:
+        print(f"atol = {found.atol:.6g}   rtol = {found.rtol:.6g}\n")
+        print("\n".join(found.reasoning))
+    return 0
