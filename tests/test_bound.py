@@ -263,3 +263,13 @@ def test_bad_input_is_refused_in_one_sentence(call, kind, words):
     with pytest.raises(kind, match=words) as caught:
         call(fc.algorithm("F(4,3)"))
     assert "\n" not in str(caught.value)
+
+
+def test_inexact_constants_are_certified():
+    """Only the entries are rounded, to 8 bits: then the error is their perturbation, which the corners of the box attain nearly."""
+    alg = fc.toom_cook(2, 3, [0, "1/3", "-2/3", "inf"])
+    policy = fc.Policy(*["fp64"] * 5, constants="bf16")
+    w, x = (np.array(list(product([-1.0, 1.0], repeat=size))) for size in (3, 4))
+    error = np.abs(fc.evaluate(alg, w[:, None], x[None], policy=policy) - fc.reference(w[:, None], x[None])).max()
+    certified = fc.certified_constant(alg, policy=policy)
+    assert 2.0**-9 < error <= certified <= 5 * error
