@@ -14,6 +14,7 @@ VERBS = {
     "points": "list the known point sets of a size with their measured error",
     "error": "measure the error of an algorithm",
     "tolerance": "derive the tolerance of a test of a Winograd layer",
+    "search": "search for points of small error, over processes and interruptions",
     "compare": "run a network by several algorithms and show what each costs and loses",
     "networks": "list the networks that come with fastconv",
     "bench": "time the algorithms on one convolution layer",

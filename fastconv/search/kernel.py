@@ -108,24 +108,31 @@ def _heapify_up(weight: Any, item: Any, size: int, pos: int) -> None:
 
 
 @njit(cache=True)  # type: ignore[untyped-decorator]
-def _node(a: int, ca: float, b: int, cb: float, count: int, inputs: int, ia: Any, ib: Any, fa: Any, fb: Any, rows: Any) -> int:
-    """Return the number of a value, adding it if it is new."""
-    for k in range(count):
-        if ia[k] == a and ib[k] == b and fa[k] == ca and fb[k] == cb:
+def _node(a: int, ca: float, b: int, cb: float, count: int, inputs: int, nodes: Any, factors: Any, rows: Any) -> int:
+    """Return the number of a value, adding it if it is new; `nodes` chains those of one first operand."""
+    k = int(nodes[0, a])
+    while k >= 0:
+        if nodes[3, k] == b and factors[0, k] == ca and factors[1, k] == cb:
             return k
-    ia[count], ib[count], fa[count], fb[count] = a, b, ca, cb
-    for j in range(inputs):
-        rows[inputs + count, j] = ca * rows[a, j] + (cb * rows[b, j] if b >= 0 else 0.0)
+        k = int(nodes[1, k])
+    nodes[1, count], nodes[0, a] = nodes[0, a], count
+    nodes[2, count], nodes[3, count] = a, b
+    factors[0, count], factors[1, count] = ca, cb
+    if b < 0:
+        for j in range(inputs):
+            rows[inputs + count, j] = ca * rows[a, j]
+    else:
+        for j in range(inputs):
+            rows[inputs + count, j] = ca * rows[a, j] + cb * rows[b, j]
     return count
 
 
 @njit(cache=True)  # type: ignore[untyped-decorator]
-def _program(M: Any, rows: Any, gain: Any, is_sum: Any) -> int:
+def _program(M: Any, rows: Any, gain: Any) -> int:
     """Fill rows over the inputs, and gain at the outputs, of each rounding of ``M x`` in Huffman order; return their number."""
     R, C = M.shape
     most = 2 * R * C
-    ia, ib = np.empty(most, np.int64), np.empty(most, np.int64)
-    fa, fb = np.empty(most), np.empty(most)
+    nodes, factors = np.full((4, C + most), -1), np.empty((2, most))
     weight, item = np.empty(C), np.empty(C, np.int64)
     source, scale, leaf = np.empty(2 * C, np.int64), np.empty(2 * C), np.empty(2 * C, np.bool_)
     out_source, out_scale = np.empty(R, np.int64), np.empty(R)
@@ -157,7 +164,7 @@ def _program(M: Any, rows: Any, gain: Any, is_sum: Any) -> int:
                 if leaf[t]:
                     odd = math.frexp(abs(scale[t]))[0]
                     if odd != 0.5:
-                        v = _node(source[t], odd, -1, 0.0, count, C, ia, ib, fa, fb, rows)
+                        v = _node(source[t], odd, -1, 0.0, count, C, nodes, factors, rows)
                         count = max(count, v + 1)
                         source[t], scale[t] = C + v, scale[t] / odd
                     leaf[t] = False
@@ -171,7 +178,7 @@ def _program(M: Any, rows: Any, gain: Any, is_sum: Any) -> int:
             a, b, ca, cb = source[x], source[y], scale[x], scale[y]
             if a > b:
                 a, b, ca, cb = b, a, cb, ca
-            v = _node(a, 1.0, b, cb / ca, count, C, ia, ib, fa, fb, rows)
+            v = _node(a, 1.0, b, cb / ca, count, C, nodes, factors, rows)
             count = max(count, v + 1)
             source[x], scale[x] = C + v, ca
             weight[size], item[size] = total, x
@@ -183,12 +190,10 @@ def _program(M: Any, rows: Any, gain: Any, is_sum: Any) -> int:
         for k in range(count - 1, -1, -1):
             g = adjoint[C + k]
             if g != 0.0:
-                adjoint[ia[k]] += fa[k] * g
-                if ib[k] >= 0:
-                    adjoint[ib[k]] += fb[k] * g
+                adjoint[nodes[2, k]] += factors[0, k] * g
+                if nodes[3, k] >= 0:
+                    adjoint[nodes[3, k]] += factors[1, k] * g
         gain[i, :count] = adjoint[C:]
-    for k in range(count):
-        is_sum[k] = ib[k] >= 0
     return count
 
 
@@ -197,26 +202,30 @@ def _before(count: int, C: int, rows: Any, gain: Any, other: Any, A: Any, out: A
     """Add to `out` what the roundings of a transform before the product do to each output: ``A_i (other * covariance) A_i'``."""
     m, n = A.shape
     covariance = np.zeros((n, n))
+    used = np.empty(n, np.int64)
     for k in range(count):
         square = 0.0
         for j in range(C):
             square += rows[C + k, j] ** 2
+        several = 0
         for j in range(n):
+            if gain[j, k] != 0.0:
+                used[several] = j
+                several += 1
+        for u in range(several):
+            j = used[u]
             g = gain[j, k] * square
-            if g != 0.0:
-                for l in range(n):  # noqa: E741
-                    covariance[j, l] += g * gain[l, k]
-    for j in range(n):
-        for l in range(n):  # noqa: E741
-            covariance[j, l] *= other[j, l]
+            for v in range(several):
+                covariance[j, used[v]] += g * gain[used[v], k]
+    covariance *= other
+    part = np.empty(n)
     for i in range(m):
-        total = 0.0
+        part[:] = 0.0
         for j in range(n):
-            part = 0.0
             for l in range(n):  # noqa: E741
-                part += covariance[j, l] * A[i, l]
-            total += part * A[i, j]
-        out[i] += total
+                part[l] += A[i, j] * covariance[j, l]
+        for j in range(n):
+            out[i] += part[j] * A[i, j]
 
 
 @njit(cache=True)  # type: ignore[untyped-decorator]
@@ -224,15 +233,17 @@ def _constants(A: Any, G: Any, B: Any, dA: Any, dG: Any, dB: Any, out: Any) -> N
     """Fill `out` with the squared length of what rounded entries add to the bilinear map of each output."""
     m, n = A.shape
     r = G.shape[1]
+    change = np.empty(n)
     for i in range(m):
-        total = 0.0
+        out[i] = 0.0
         for k in range(r):
+            change[:] = 0.0
+            for j in range(n):
+                p, q = dA[i, j] * G[j, k] + A[i, j] * dG[j, k], A[i, j] * G[j, k]
+                for l in range(n):  # noqa: E741
+                    change[l] += p * B[j, l] + q * dB[j, l]
             for l in range(n):  # noqa: E741
-                change = 0.0
-                for j in range(n):
-                    change += (dA[i, j] * G[j, k] + A[i, j] * dG[j, k]) * B[j, l] + A[i, j] * G[j, k] * dB[j, l]
-                total += change * change
-        out[i] = total
+                out[i] += change[l] ** 2
 
 
 @njit(cache=True)  # type: ignore[untyped-decorator]
@@ -258,8 +269,9 @@ def predicted_errors(points: Any, inf: bool, m: int, r: int, dims: int, squares:
     A, G, B = np.empty((m, n)), np.empty((n, r)), np.empty((n, n))
     dA, dG, dB = np.empty((m, n)), np.empty((n, r)), np.empty((n, n))
     most = 2 * n * n
-    rows, gain, is_sum = np.empty((n + most, n)), np.empty((n, most)), np.empty(most, np.bool_)
+    rows, gain = np.empty((n + most, n)), np.empty((n, most))
     k_var, i_var, o_var, p_var, c_var = np.empty(m), np.empty(m), np.empty(m), np.empty(m), np.empty(m)
+    part = np.empty(n)
     for s in range(len(points)):
         a = points[s].copy()
         for i in range(1, len(a)):  # by magnitude, the negative one first
@@ -290,21 +302,22 @@ def predicted_errors(points: Any, inf: bool, m: int, r: int, dims: int, squares:
         H = GG * BB
         _constants(A, G, B, dA, dG, dB, c_var)
         k_var[:] = 0.0
-        count = _program(G, rows, gain, is_sum)
+        count = _program(G, rows, gain)
         _before(count, r, rows, gain, BB, A, k_var)
         i_var[:] = 0.0
-        count = _program(B, rows, gain, is_sum)
+        count = _program(B, rows, gain)
         _before(count, n, rows, gain, GG, A, i_var)
-        count = _program(A, rows, gain, is_sum)
+        count = _program(A, rows, gain)
         o_var[:] = 0.0
         for k in range(count):
-            true = 0.0
+            part[:] = 0.0
             for j in range(n):
                 if rows[n + k, j] != 0.0:
-                    part = 0.0
                     for l in range(n):  # noqa: E741
-                        part += H[j, l] * rows[n + k, l]
-                    true += part * rows[n + k, j]
+                        part[l] += rows[n + k, j] * H[j, l]
+            true = 0.0
+            for j in range(n):
+                true += part[j] * rows[n + k, j]
             for i in range(m):
                 o_var[i] += gain[i, k] ** 2 * true
         for i in range(m):

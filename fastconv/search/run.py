@@ -16,7 +16,7 @@ from fastconv.arithmetic import Policy, policy_named
 from fastconv.exact import INF, Number, to_text
 from fastconv.search.candidates import Points, in_order, pool_of, rationals
 from fastconv.search.objective import objective_named
-from fastconv.search.store import Store
+from fastconv.search.store import VERSION, Store
 from fastconv.search.units import CHUNK, points_of, policy_data, run_unit, text_of
 
 Progress = Callable[[int, int, int], None]
@@ -199,7 +199,7 @@ def search_points(
     objective_named(objective)
     policy = policy_named(policy)
     pool, kinds = _pool(candidates, infinity, n)
-    job = {"m": m, "r": r, "dims": dims, "policy": policy_data(policy)}
+    job = {"version": VERSION, "m": m, "r": r, "dims": dims, "policy": policy_data(policy)}
     specs = [
         spec
         for inf in kinds

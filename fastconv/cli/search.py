@@ -1,0 +1,119 @@
+"""`fastconv search`: search for points of small error."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from fastconv.cli.options import print_json, print_table, size_of
+
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the verb's arguments."""
+    parser.add_argument("size", nargs="+", metavar="SIZE", help="outputs and taps, as in '4 3', or a name, as in 'F(4x4,3x3)'")
+    parser.add_argument("--dims", type=int, choices=(1, 2), help="dimension; 2 unless the name says 1")
+    parser.add_argument("--policy", default="fp32", help="formats of the stages: fp64, fp32, mixed, tf32, bf16, fp16, ...")
+    parser.add_argument("--candidates", help="points to choose from, 'p,q,...'; by default rationals, refined to the best simple ones")
+    parser.add_argument("--objective", default="predicted", help="predicted (mean error) or condition (of the Vandermonde matrix)")
+    parser.add_argument("--store", default="search.sqlite", help="file of finished work; a run goes on where an earlier one ended")
+    parser.add_argument(
+        "--merge", nargs="+", default=[], metavar="FILE", help="first take over the work in these stores, as shards leave it"
+    )
+    parser.add_argument("--shard", default="0/1", metavar="I/N", help="run only shard I of N, 0 <= I < N")
+    parser.add_argument("--workers", type=int, help="processes; all cores by default, or one if the work is small")
+    parser.add_argument("--infinity", choices=("yes", "no", "both"), default="both", help="whether infinity is a point")
+    parser.add_argument("--starts", type=int, default=32, help="random starts, beside the known sets")
+    parser.add_argument("--height", type=int, default=16, help="largest numerator and denominator of refined points")
+    parser.add_argument("--bits", type=int, default=5, help="or most significand bits of refined points")
+    parser.add_argument("--keep", type=int, default=64, help="sets that are ranked")
+    parser.add_argument("--confirm", type=int, default=16, help="how many of the best are measured")
+    parser.add_argument("--trials", type=int, default=5000, help="tiles of each measurement")
+    parser.add_argument("--seed", type=int, default=0, help="seed of starts, orders and measurements")
+    parser.add_argument("--show", type=int, default=10, help="sets that are printed")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Search and print the ranking."""
+    from fastconv.exact import to_text
+    from fastconv.search import Store, search_points
+
+    m, r, named = size_of(args)
+    dims = args.dims or named or 2
+    if args.show < 1:
+        raise ValueError(f"--show is {args.show}: pass a positive number")
+    options = {
+        name: getattr(args, name) for name in ("objective", "store", "starts", "height", "bits", "keep", "confirm", "trials", "seed")
+    }
+    options["candidates"] = None if args.candidates is None else [p.strip() for p in args.candidates.split(",")]
+    options["infinity"] = {"yes": True, "no": False, "both": None}[args.infinity]
+    options["shard"] = _shard(args.shard)
+    if args.merge:
+        with Store(args.store) as store:
+            store.merge(args.merge)
+    begun = time.perf_counter()
+    with _executor(args.workers) as executor, _progress(f"F({m},{r}) in {dims}-D") as progress:
+        found = search_points(m, r, dims, args.policy, executor=executor, progress=progress, **options)
+    seconds = time.perf_counter() - begun
+    if args.json:
+        print_json(found.to_dict() | {"seconds": seconds})
+        return 0
+    cells = [
+        [
+            " ".join(map(to_text, s.points)),
+            f"{s.value:.4g}",
+            f"{s.measured:.4g}" if s.measured is not None else "",
+            f"{s.stderr:.0e}" if s.stderr is not None else "",
+            str(s.additions),
+            str(s.multiplications),
+        ]
+        for s in found[: args.show]
+    ]
+    what = f"F({m},{r}) in {dims}-D, {args.policy}, seed {args.seed}: {found.evaluated} sets evaluated; units of work:"
+    what += f" {found.computed} computed, {found.reused} taken from {args.store}; {seconds:.1f} s"
+    print_table(["points", args.objective, "measured", "+-", "additions", "multiplications"], cells, caption=what)
+    return 0
+
+
+def _shard(text: str) -> tuple[int, int]:
+    first, _, last = text.partition("/")
+    if not (first.isdigit() and last.isdigit()):
+        raise ValueError(f"--shard is {text!r}: write I/N with 0 <= I < N, as in 0/4")
+    return int(first), int(last)
+
+
+@contextmanager
+def _executor(workers: int | None) -> Iterator[Any]:
+    """Yield processes if their number is given; None leaves it to the search."""
+    if workers is None:
+        yield None
+        return
+    if workers < 1:
+        raise ValueError(f"--workers is {workers}: pass a positive number")
+    from concurrent.futures import ProcessPoolExecutor
+    from multiprocessing import get_context
+
+    with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as executor:
+        yield executor
+
+
+@contextmanager
+def _progress(what: str) -> Iterator[Any]:
+    """Show a bar with rate and time left on standard error where that is a terminal."""
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+    console = Console(file=sys.stderr)
+    columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[rate]}"), TimeElapsedColumn(), TimeRemainingColumn())
+    begun = time.perf_counter()
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
+        task = bar.add_task(what, total=None, rate="")
+
+        def tell(done: int, total: int, evaluated: int) -> None:
+            rate = evaluated / max(time.perf_counter() - begun, 1e-9)
+            bar.update(task, completed=done, total=total, rate=f"{done}/{total} units, {rate:,.0f} sets/s")
+
+        yield tell
