@@ -64,7 +64,13 @@ def published_points(source: str, n: int, dims: int = 2) -> tuple[Number, ...]:
     return (*(exact_point(p) for p in sizes[n].split()), INF)
 
 
-def best_points(m: int, r: int, dims: int = 2, policy: str = "fp32") -> tuple[Number, ...]:
+@lru_cache(maxsize=1)
+def _found() -> dict[tuple[int, int, int, str, bool], dict[str, Any]]:
+    data = json.loads(files("fastconv.algebra").joinpath("best_points.json").read_text(encoding="utf-8"))
+    return {(row["m"], row["r"], row["dims"], row["policy"], row["infinity"]): row for row in data["rows"]}
+
+
+def best_points(m: int, r: int, dims: int = 2, policy: str = "fp32", *, infinity: bool = True) -> tuple[Number, ...]:
     """Return the set of rational points of the smallest known error.
 
     Parameters
@@ -74,39 +80,80 @@ def best_points(m: int, r: int, dims: int = 2, policy: str = "fp32") -> tuple[Nu
     dims : {1, 2}
         Dimension.
     policy : str
-        Precision policy. The sets known today were all chosen in fp32, so every policy gets the same.
+        Precision policy; what was not searched in it gets the set for fp32. In fp16 the error is that of
+        ``toom_cook(m, r, points).balanced("fp16")``, whose rows fit the range.
+    infinity : bool
+        Whether infinity is one of the points, as it is by default: the modified algorithm, which is cheaper. A few
+        sizes have a set of smaller error without it.
 
     Returns
     -------
     tuple
-        n = m + r - 1 points, infinity last.
+        n = m + r - 1 points by magnitude, infinity last.
 
     Raises
     ------
     ValueError
         Where no set of that size is known.
 
+    Notes
+    -----
+    The sets come from the table that analysis/best_points.py writes; see `best_row`. What it does not hold comes
+    from the catalogue of published sets.
+
     Examples
     --------
-    >>> best_points(4, 3)
-    (Fraction(0, 1), Fraction(1, 2), Fraction(-1, 2), Fraction(3, 2), Fraction(-3, 2), inf)
+    >>> [str(p) for p in best_points(2, 3)]
+    ['0', '-1', '1', 'inf']
     """
+    row = best_row(m, r, dims, policy, infinity=infinity)
+    if row is not None:
+        return tuple(exact_point(p) for p in row["points"].split())
+    if not infinity:
+        raise ValueError(f"no point set without infinity is known for F({m},{r}): leave infinity in, or give points of your own")
     return published_points(best_source(m, r, dims, policy), m + r - 1, dims)
 
 
+def best_row(m: int, r: int, dims: int = 2, policy: str = "fp32", *, infinity: bool = True) -> dict[str, Any] | None:
+    """Return what is known of the set of `best_points`, None where it comes from the catalogue.
+
+    Returns
+    -------
+    dict or None
+        ``"points"`` as text; ``"predicted"`` and ``"measured"`` mean error (uniform inputs as libstdc++ draws them,
+        Huffman order, one channel), ``"stderr"`` of the measured one, ``"direct"``, that of direct convolution,
+        and ``"trials"``; ``"additions"`` and ``"multiplications"`` of the three transforms in one dimension;
+        ``"found"`` (by search, or the source), ``"policy"``, and the ``"command"`` that finds it again.
+
+    Examples
+    --------
+    >>> row = best_row(4, 3, 2)
+    >>> row["measured"] < 2.5e-7
+    True
+    """
+    _check_size(m, r, dims, policy)
+    return _found().get((m, r, dims, policy, infinity)) or _found().get((m, r, dims, "fp32", infinity))
+
+
 def best_source(m: int, r: int, dims: int = 2, policy: str = "fp32") -> str:
-    """Return the source of `best_points`."""
+    """Return the source of `best_points`: ``"fastconv"``, or one of `published_sources`."""
+    row = best_row(m, r, dims, policy)
+    if row is not None:
+        return "fastconv" if row["found"] == "search" else str(row["found"])
+    n = m + r - 1
+    source: str = _catalogue()["best"][str(dims)].get(str(n), _catalogue()["best_otherwise"])
+    if n > 18:
+        raise ValueError(f"no point set is known for F({m},{r}), n = {n}: sets are known to n = 18; give points of your own to toom_cook")
+    return source
+
+
+def _check_size(m: int, r: int, dims: int, policy: str) -> None:
     _check_dims(dims)
     for name, value in (("m", m), ("r", r)):
         if not isinstance(value, int) or value < 1:
             raise ValueError(f"{name} is {value!r}: outputs and taps are integers of at least 1")
     if not isinstance(policy, str):
         raise TypeError(f"policy is {policy!r}: pass the name of a policy, such as 'fp32'")
-    n = m + r - 1
-    source: str = _catalogue()["best"][str(dims)].get(str(n), _catalogue()["best_otherwise"])
-    if n > 18:
-        raise ValueError(f"no point set is known for F({m},{r}), n = {n}: sets are known to n = 18; give points of your own to toom_cook")
-    return source
 
 
 def parse_name(name: str) -> tuple[int, int, int]:

@@ -15,14 +15,18 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Measure each known set and print them, the most accurate first."""
-    from fastconv.algebra import best_points, published_points, published_sources, toom_cook
+    from fastconv.algebra import best_points, best_row, published_points, published_sources, toom_cook
     from fastconv.error import measure_error
     from fastconv.exact import to_text
 
     m, r, named = size_of(args)
     dims = args.dims or named or 2
-    best = best_points(m, r, dims)
+    best = best_points(m, r, dims, args.policy)
     sets: dict[tuple[str, ...], list[str]] = {}
+    for infinity in (True, False):
+        row = best_row(m, r, dims, args.policy, infinity=infinity)
+        if row is not None:
+            sets[tuple(row["points"].split())] = ["fastconv"]
     for source in published_sources():
         try:
             points = published_points(source, m + r - 1, dims)

@@ -42,6 +42,7 @@ def few_bits(bits: int, low: float, high: float) -> Points:
     return tuple(sorted(found))
 
 
+@lru_cache(maxsize=2**16)
 def near(x: float, height: int, bits: int, spread: float) -> Points:
     """Return rationals of bounded height and numbers of few bits within a factor ``1 + spread`` of ``|x|``, ascending.
 

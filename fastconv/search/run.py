@@ -306,9 +306,16 @@ class _Runner:
 
     def _collect(self, waiting: dict[Future[dict[str, Any]], int], specs: list[dict[str, Any]], results: dict[int, dict[str, Any]]) -> None:
         finished, _ = wait(waiting, return_when=FIRST_COMPLETED)
-        for future in finished:
+        problems = []
+        for future in finished:  # a failure must not lose what ended beside it
             i = waiting.pop(future)
-            results[i] = self._commit(specs[i], future.result())
+            problem = future.exception()
+            if problem is None:
+                results[i] = self._commit(specs[i], future.result())
+            else:
+                problems.append(problem)
+        if problems:
+            raise problems[0]
 
     def _commit(self, spec: dict[str, Any], result: dict[str, Any]) -> dict[str, Any]:
         self.store.put(spec, result)

@@ -144,14 +144,28 @@ def _check(path: Path) -> None:
     version = int.from_bytes(header[60:64], "big")
     if version != VERSION:
         raise ValueError(f"{path} is a store of version {version}, this is version {VERSION}: {advice}")
-    try:
-        db = sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True, timeout=60)
-        try:
-            problem = db.execute("PRAGMA quick_check(1)").fetchone()[0]
-            db.execute("SELECT key, spec, result FROM unit LIMIT 1").fetchone()
-        finally:
-            db.close()
-    except sqlite3.Error as e:
-        problem = str(e)
+    problem = _problem(path)
     if problem != "ok":
         raise ValueError(f"the store {path} is damaged ({' '.join(problem.split())[:80]}): {advice}")
+
+
+def _problem(path: Path) -> str:
+    """Return what is wrong with a database, "ok" if nothing is.
+
+    A file that no process has open is read as immutable, which leaves no files beside it. Should one open and change it
+    meanwhile, its log appears, and the look is repeated under locks.
+    """
+    log = path.with_name(f"{path.name}-wal")
+    for mode in ("mode=ro" if log.exists() else "immutable=1", "mode=ro"):
+        try:
+            db = sqlite3.connect(f"{path.absolute().as_uri()}?{mode}", uri=True, timeout=60)
+            try:
+                problem = str(db.execute("PRAGMA quick_check(1)").fetchone()[0])
+                db.execute("SELECT key, spec, result FROM unit LIMIT 1").fetchone()
+            finally:
+                db.close()
+        except sqlite3.Error as e:
+            problem = str(e)
+        if problem == "ok" or not log.exists():
+            break
+    return problem

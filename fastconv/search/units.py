@@ -116,10 +116,12 @@ def _measure(spec: dict[str, Any]) -> dict[str, Any]:
     try:
         alg = algorithm_for(spec["m"], spec["r"], points, spec["infinity"], policy)
     except ValueError:  # an entry is beyond the format, however it is balanced
-        return {"mean_abs": None, "stderr": None}
+        return {"mean_abs": None, "stderr": None, "direct": None}
     report = measure_error(alg, dims=spec["dims"], policy=policy, trials=spec["trials"], seed=spec["seed"])
-    finite = math.isfinite(report.mean_abs) and not report.overflows
-    return {"mean_abs": report.mean_abs, "stderr": report.mean_abs_stderr} if finite else {"mean_abs": None, "stderr": None}
+    if not math.isfinite(report.mean_abs) or report.overflows:
+        return {"mean_abs": None, "stderr": None, "direct": None}
+    assert report.direct is not None
+    return {"mean_abs": report.mean_abs, "stderr": report.mean_abs_stderr, "direct": report.direct.mean_abs}
 
 
 _KINDS = {"descent": _descent, "all": _all, "measure": _measure}
