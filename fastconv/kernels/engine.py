@@ -7,7 +7,9 @@ its operations do not depend on how the items are cut, so results do not depend 
 
 from __future__ import annotations
 
+from collections import namedtuple
 from enum import IntEnum, auto
+from typing import Any
 
 import numpy as np
 from numba import carray, prange
@@ -107,7 +109,9 @@ class Strip(IntEnum):
     OUT_BYTES = auto()
 
 
-F, S = Field, Strip
+# numba before 0.68 takes no IntEnum as an index; the fields of a named tuple are constants to every version.
+F: Any = namedtuple("F", Field.__members__)(*map(int, Field))
+S: Any = namedtuple("S", Strip.__members__)(*map(int, Strip))
 FIELDS, STRIP = len(Field), len(Strip)
 
 
