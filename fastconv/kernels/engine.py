@@ -109,9 +109,14 @@ class Strip(IntEnum):
     OUT_BYTES = auto()
 
 
-# numba before 0.68 takes no IntEnum as an index; the fields of a named tuple are constants to every version.
-F: Any = namedtuple("F", Field.__members__)(*map(int, Field))
-S: Any = namedtuple("S", Strip.__members__)(*map(int, Strip))
+def _constants(places: type[IntEnum]) -> Any:
+    """Return the places as a named tuple: its fields are constants to numba, which before 0.68 takes no IntEnum as an index."""
+    names: Any = namedtuple("names", [place.name for place in places])
+    return names(*(int(place) for place in places))
+
+
+F = _constants(Field)
+S = _constants(Strip)
 FIELDS, STRIP = len(Field), len(Strip)
 
 
