@@ -111,8 +111,8 @@ class Strip(IntEnum):
 
 def _constants(places: type[IntEnum]) -> Any:
     """Return the places as a named tuple: its fields are constants to numba, which before 0.68 takes no IntEnum as an index."""
-    names: Any = namedtuple("names", [place.name for place in places])
-    return names(*(int(place) for place in places))
+    make: Any = namedtuple  # the type checker wants the names as a literal
+    return make("Places", [place.name for place in places])(*(int(place) for place in places))
 
 
 F = _constants(Field)
