@@ -120,3 +120,34 @@ def random_start(rng: np.random.Generator, k: int, pool: Points) -> Points:
         if len(chosen) == k:
             break
     return in_order(chosen)
+
+
+def projective_start(k: int, infinity: bool, stretch: float, height: int, bits: int) -> Points:
+    """Return k simple numbers near ``tan(pi j / n)``, equally spaced on the projective line, magnitudes to the power `stretch`.
+
+    With infinity they stand beside it; without, half a step away from it on both sides.
+
+    Examples
+    --------
+    >>> [str(p) for p in projective_start(3, True, 1.0, 4, 2)]
+    ['0', '-1', '1']
+    """
+    n = k + infinity
+    shift = 0.0 if infinity else 0.5
+    points = []
+    for j in range(k):
+        turn = (j + 1 - shift) / n - 0.5  # infinity is at -1/2
+        if abs(turn) < 1e-9:
+            points.append(Fraction(0))
+            continue
+        points.append(nearest(math.copysign(abs(math.tan(math.pi * turn)) ** stretch, turn), height, bits))
+    return in_order(points)
+
+
+def nearest(x: float, height: int, bits: int) -> Fraction:
+    """Return the rational of bounded height or number of few bits that is nearest to x, by its logarithm."""
+    options = near(abs(x), height, bits, 0.25)
+    if not options:
+        return Fraction(x).limit_denominator(height)
+    close = min(options, key=lambda p: abs(math.log(float(p) / abs(x))))
+    return close if x > 0 else -close

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from fastconv.search.candidates import Points, in_order, near
+from fastconv.search.candidates import Points, in_order, near, nearest
 from fastconv.search.objective import Objective
 
 Array = npt.NDArray[Any]
@@ -126,7 +126,7 @@ class Search:
         around = lambda p: _signed(p, near(p, height, bits, 0.25)) if p else ()
         points, value = self.exchange(start, around, rng)
         moved = self.continuous(points)
-        snapped = [_nearest(x, height, bits) if x else Fraction(0) for x in moved]
+        snapped = [nearest(x, height, bits) if x else Fraction(0) for x in moved]
         if len(set(snapped)) == len(snapped):
             other, found = self.exchange(in_order(snapped), around, rng)
             if found < value:
@@ -148,11 +148,3 @@ def _options(block: Sequence[Fraction], choices: Callable[[Fraction], Sequence[F
 
 def _signed(p: Fraction, positive: Sequence[Fraction]) -> tuple[Fraction, ...]:
     return tuple(q if p > 0 else -q for q in positive)
-
-
-def _nearest(x: float, height: int, bits: int) -> Fraction:
-    options = near(x, height, bits, 0.25)
-    if not options:
-        return Fraction(x).limit_denominator(height)
-    close = min(options, key=lambda p: abs(math.log(float(p) / abs(x))))
-    return close if x > 0 else -close

@@ -14,7 +14,7 @@ from typing import Any, overload
 from fastconv.algebra import BilinearAlgorithm, published_points, published_sources, toom_cook
 from fastconv.arithmetic import Policy, policy_named
 from fastconv.exact import INF, Number, to_text
-from fastconv.search.candidates import Points, in_order, pool_of, rationals
+from fastconv.search.candidates import Points, in_order, pool_of, projective_start, rationals
 from fastconv.search.objective import objective_named
 from fastconv.search.store import VERSION, Store
 from fastconv.search.units import CHUNK, points_of, policy_data, run_unit, text_of
@@ -251,15 +251,15 @@ def _planned(job: dict[str, Any], pool: Points, refined: bool, starts: int, seed
             yield job | {"kind": "all", "pool": text, "index": i}
         return
     descent = job | {"kind": "descent", "pool": text, "seed": seed, "height": height if refined else 0, "bits": bits}
-    known = _known(job, k) if refined else []
+    known = _known(job, k, height, bits) if refined else []
     for i, start in enumerate(known):
         yield descent | {"start": text_of(start), "index": i}
     for i in range(len(known), len(known) + (starts if job["infinity"] else -(-starts // 4))):
         yield descent | {"start": None, "index": i}
 
 
-def _known(job: dict[str, Any], k: int) -> list[Points]:
-    """Return the rational sets of the catalogue with so many finite points."""
+def _known(job: dict[str, Any], k: int, height: int, bits: int) -> list[Points]:
+    """Return the rational sets of the catalogue with so many finite points, and points evenly spread by angle."""
     found: dict[Points, None] = {}
     for source in published_sources():
         for dims in (1, 2):
@@ -269,6 +269,10 @@ def _known(job: dict[str, Any], k: int) -> list[Points]:
                 continue  # this source has no set of this size
             if all(isinstance(p, Fraction) for p in points):
                 found[in_order(points)] = None
+    for stretch in (0.6, 0.75, 0.9):
+        spread = projective_start(k, job["infinity"], stretch, height, bits)
+        if len(set(spread)) == k:
+            found[spread] = None
     return list(found)
 
 
