@@ -96,7 +96,6 @@ def row_for(
     tied = [(sum(operations(m, r, points)), error, points) for error, points in finals if error <= best * TIE]
     points = min(tied, key=lambda t: t[:2])[2]
     source = sets[points]
-    predicted = {s.points: s.value for s in found}.get(points)
     several = [points, *other_orders(points)]
     errors = measured(job, several, 1, executor)
     finite = [(report["mean_abs"], i) for i, report in enumerate(errors) if report["mean_abs"] is not None]
@@ -115,7 +114,7 @@ def row_for(
         "policy": policy,
         "infinity": infinity,
         "points": " ".join(map(str, points)),
-        "predicted": predicted,
+        "predicted": fc.predict_error(fc.toom_cook(m, r, points), dims=dims, policy=policy).mean_abs,
         "measured": report["mean_abs"],
         "stderr": report["stderr"],
         "direct": report["direct"],

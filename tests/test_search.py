@@ -19,6 +19,7 @@ from hypothesis import strategies as st
 
 import fastconv as fc
 from fastconv.algebra import best_row
+from fastconv.error.predict_bulk import predict_errors
 from fastconv.search import Store
 from fastconv.search.candidates import few_bits, in_order, near, random_start, rationals
 from fastconv.search.objective import objective_named
@@ -92,13 +93,25 @@ def test_random_starts_are_distinct_points_of_the_pool(seed, k):
 
 
 def test_exhaustive_search_finds_the_best_subset():
-    found = fc.search_points(3, 3, dims=2, candidates=POOL, store=None, infinity=True, confirm=0)
+    found = fc.search_points(3, 3, dims=2, candidates=POOL, store=None, infinity=True, confirm=0, keep=40)
     subsets = list(combinations(in_order(map(Fraction, POOL)), 4))
-    values = objective_named("predicted")(3, 3, 2, "fp32")(np.array(subsets, float), True)
+    mean, _ = predict_errors(np.array(subsets, float), 3, 3, 2)
     assert len(found) == len(subsets) == found.evaluated
-    best = min(s.value for s in found)
-    assert best == values.min()
-    assert found[0].points == (*subsets[int(values.argmin())], fc.INF) or found[0].value == pytest.approx(best, rel=2e-3)
+    assert sorted(s.value for s in found) == sorted(mean)
+    assert found[0].value <= mean.min() * 1.01  # within 0.1 %, rounded to three digits, operations decide
+    same = dict(zip(subsets, mean, strict=True))
+    assert all(same[s.points[:-1]] == s.value for s in found)
+
+
+@pytest.mark.parametrize("dims", [1, 2])
+def test_the_objective_is_the_first_order_of_the_prediction(dims):
+    """Two independent programs for one sum of variances: what the objective leaves out, few cut bits, is up to 4 % at n >= 8."""
+    base = np.array(fc.published_points("barabasz2020", 8, dims)[:-1], float)
+    sets = base * np.exp(np.random.default_rng(0).normal(0, 0.1, (50, 7)))
+    mean, _ = predict_errors(sets, 6, 3, dims, shape=False)
+    ratio = objective_named("predicted")(6, 3, dims, "fp32")(sets, True) / mean
+    assert ratio.std() < 0.01
+    assert 0.94 < ratio.mean() < 1.04
 
 
 def test_descent_reaches_the_known_level():

@@ -210,7 +210,10 @@ def search_points(
     with Store(store) as held, _executor(executor, _seconds(specs)) as pool_of_workers:
         runner = _Runner(held, pool_of_workers, progress)
         results = runner.run([spec for i, spec in enumerate(specs) if i % shard[1] == shard[0]], confirm)
-        ranked = _ranked(results, keep)
+        ranked = _ranked(results, 2 * keep)
+        if objective == "predicted":
+            ranked = _predicted(ranked, m, r, dims, policy)
+        ranked = dict(sorted(ranked.items(), key=lambda item: (item[1], item[0]))[:keep])
         counts = {key: _operations(m, r, key) for key in ranked}
         order = sorted(ranked, key=lambda key: (_rounded(ranked[key]), sum(counts[key]), ranked[key], key))
         chosen = order[:confirm]
@@ -376,6 +379,19 @@ def _ranked(results: list[tuple[dict[str, Any], dict[str, Any]]], keep: int) -> 
         for value, text in result["sets"]:
             values[spec["infinity"], text] = value
     return dict(sorted(values.items(), key=lambda item: (item[1], item[0]))[:keep])
+
+
+def _predicted(ranked: dict[Key, float], m: int, r: int, dims: int, policy: Policy) -> dict[Key, float]:
+    """Put the whole prediction, the shape of the distribution included, in the place of the objective's first order."""
+    from fastconv.error.predict_bulk import predict_errors
+
+    values: dict[Key, float] = {}
+    for infinity in (True, False):
+        keys = [key for key in ranked if key[0] == infinity]
+        if keys:
+            mean, _ = predict_errors([[float(p) for p in points_of(text)] for _, text in keys], m, r, dims, policy)
+            values |= dict(zip(keys, map(float, mean), strict=True))
+    return values
 
 
 def _rounded(value: float) -> float:
