@@ -5,7 +5,8 @@ from fastconv.error.certify import certified_constant
 from fastconv.error.evaluate import evaluate
 from fastconv.error.inputs import GENERATORS
 from fastconv.error.measure import ErrorReport, measure_error
-from fastconv.error.predict import Moments, Prediction, predict_error
+from fastconv.error.predict import Prediction, predict_error
+from fastconv.error.predict_inputs import Moments
 from fastconv.error.reference import reference
 from fastconv.error.theorem import error_constants, theorem_bound
 from fastconv.error.tolerance import Tolerance, tolerance

@@ -15,8 +15,8 @@ import numpy as np
 import numpy.typing as npt
 
 from fastconv.arithmetic import Policy, channel_sum_named, policy_named
-from fastconv.error.predict import MOMENTS, Moments
 from fastconv.error.predict_channels import channel_growth
+from fastconv.error.predict_inputs import MOMENTS, Moments
 from fastconv.error.predict_rounding import mellin, modulation, sum_factor, sum_table, unit
 from fastconv.error.predict_shape import root_table
 from fastconv.error.shapes import check_count, check_dims
