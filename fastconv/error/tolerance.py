@@ -14,7 +14,8 @@ import numpy as np
 from fastconv.algebra import BilinearAlgorithm
 from fastconv.arithmetic import Policy, array_reading, policy_named
 from fastconv.error.certify import certified_constant
-from fastconv.error.predict import MOMENTS, Moments, predict_error
+from fastconv.error.predict import predict_error
+from fastconv.error.predict_inputs import MOMENTS, Moments
 from fastconv.error.shapes import Array, check_count, check_dims
 from fastconv.exact import Format
 from fastconv.program import Program, Reading, programs_of
