@@ -128,20 +128,22 @@ def _node(a: int, ca: float, b: int, cb: float, count: int, inputs: int, nodes: 
 
 
 @njit(cache=True)  # type: ignore[untyped-decorator]
-def _program(M: Any, rows: Any, gain: Any) -> int:
-    """Fill rows over the inputs, and gain at the outputs, of each rounding of ``M x`` in Huffman order; return their number."""
+def _program(M: Any, rows: Any, gain: Any, nodes: Any, factors: Any, adjoint: Any) -> int:
+    """Fill rows over the inputs, and gain at the outputs, of each rounding of ``M x`` in Huffman order; return their number.
+
+    `nodes`, `factors` and `adjoint` are room to work in; `gain` is (roundings, outputs).
+    """
     R, C = M.shape
-    most = 2 * R * C
-    nodes, factors = np.full((4, C + most), -1), np.empty((2, most))
     weight, item = np.empty(C), np.empty(C, np.int64)
-    source, scale, leaf = np.empty(2 * C, np.int64), np.empty(2 * C), np.empty(2 * C, np.bool_)
-    out_source, out_scale = np.empty(R, np.int64), np.empty(R)
+    source, scale, leaf = np.empty(C, np.int64), np.empty(C), np.empty(C, np.bool_)
+    path = np.empty(2 * C, np.int64)
     for i in range(C):
+        nodes[0, i] = -1
         for j in range(C):
             rows[i, j] = 1.0 if i == j else 0.0
     count = 0
     for i in range(R):
-        size = terms = 0
+        size = terms = steps = 0
         for j in range(C):
             if M[i, j] != 0.0:
                 weight[size], item[size] = abs(M[i, j]), terms
@@ -165,7 +167,9 @@ def _program(M: Any, rows: Any, gain: Any) -> int:
                     odd = math.frexp(abs(scale[t]))[0]
                     if odd != 0.5:
                         v = _node(source[t], odd, -1, 0.0, count, C, nodes, factors, rows)
-                        count = max(count, v + 1)
+                        count = _counted(v, count, C, R, nodes, gain)
+                        path[steps] = v
+                        steps += 1
                         source[t], scale[t] = C + v, scale[t] / odd
                     leaf[t] = False
                 if turn == 0:
@@ -173,28 +177,41 @@ def _program(M: Any, rows: Any, gain: Any) -> int:
                 else:
                     y = t
             if merged == 1:
-                out_source[i], out_scale[i] = source[x], scale[x]
                 break
             a, b, ca, cb = source[x], source[y], scale[x], scale[y]
             if a > b:
                 a, b, ca, cb = b, a, cb, ca
             v = _node(a, 1.0, b, cb / ca, count, C, nodes, factors, rows)
-            count = max(count, v + 1)
+            count = _counted(v, count, C, R, nodes, gain)
+            path[steps] = v
+            steps += 1
             source[x], scale[x] = C + v, ca
             weight[size], item[size] = total, x
             _heapify_down(weight, item, 0, size)
             size += 1
-    for i in range(R):
-        adjoint = np.zeros(C + count)
-        adjoint[out_source[i]] = out_scale[i]
-        for k in range(count - 1, -1, -1):
+        for s in range(steps):  # back along the tree: each rounding comes after what it is made of
+            adjoint[C + path[s]] = 0.0
+        adjoint[source[x]] = scale[x]
+        for s in range(steps - 1, -1, -1):
+            k = path[s]
             g = adjoint[C + k]
-            if g != 0.0:
+            gain[k, i] = g
+            if nodes[2, k] >= C:
                 adjoint[nodes[2, k]] += factors[0, k] * g
-                if nodes[3, k] >= 0:
-                    adjoint[nodes[3, k]] += factors[1, k] * g
-        gain[i, :count] = adjoint[C:]
+            if nodes[3, k] >= C:
+                adjoint[nodes[3, k]] += factors[1, k] * g
     return count
+
+
+@njit(cache=True)  # type: ignore[untyped-decorator]
+def _counted(v: int, count: int, C: int, R: int, nodes: Any, gain: Any) -> int:
+    """Return how many roundings there are now; a new one starts without a gain, and with nothing that begins with it."""
+    if v < count:
+        return count
+    nodes[0, C + v] = -1
+    for i in range(R):
+        gain[v, i] = 0.0
+    return count + 1
 
 
 @njit(cache=True)  # type: ignore[untyped-decorator]
@@ -209,14 +226,14 @@ def _before(count: int, C: int, rows: Any, gain: Any, other: Any, A: Any, out: A
             square += rows[C + k, j] ** 2
         several = 0
         for j in range(n):
-            if gain[j, k] != 0.0:
+            if gain[k, j] != 0.0:
                 used[several] = j
                 several += 1
         for u in range(several):
             j = used[u]
-            g = gain[j, k] * square
+            g = gain[k, j] * square
             for v in range(several):
-                covariance[j, used[v]] += g * gain[used[v], k]
+                covariance[j, used[v]] += g * gain[k, used[v]]
     covariance *= other
     part = np.empty(n)
     for i in range(m):
@@ -269,7 +286,8 @@ def predicted_errors(points: Any, inf: bool, m: int, r: int, dims: int, squares:
     A, G, B = np.empty((m, n)), np.empty((n, r)), np.empty((n, n))
     dA, dG, dB = np.empty((m, n)), np.empty((n, r)), np.empty((n, n))
     most = 2 * n * n
-    rows, gain = np.empty((n + most, n)), np.empty((n, most))
+    rows, gain = np.empty((n + most, n)), np.empty((most, n))
+    nodes, factors, adjoint = np.empty((4, n + most), np.int64), np.empty((2, most)), np.empty(n + most)
     k_var, i_var, o_var, p_var, c_var = np.empty(m), np.empty(m), np.empty(m), np.empty(m), np.empty(m)
     part = np.empty(n)
     for s in range(len(points)):
@@ -302,12 +320,12 @@ def predicted_errors(points: Any, inf: bool, m: int, r: int, dims: int, squares:
         H = GG * BB
         _constants(A, G, B, dA, dG, dB, c_var)
         k_var[:] = 0.0
-        count = _program(G, rows, gain)
+        count = _program(G, rows, gain, nodes, factors, adjoint)
         _before(count, r, rows, gain, BB, A, k_var)
         i_var[:] = 0.0
-        count = _program(B, rows, gain)
+        count = _program(B, rows, gain, nodes, factors, adjoint)
         _before(count, n, rows, gain, GG, A, i_var)
-        count = _program(A, rows, gain)
+        count = _program(A, rows, gain, nodes, factors, adjoint)
         o_var[:] = 0.0
         for k in range(count):
             part[:] = 0.0
@@ -319,7 +337,7 @@ def predicted_errors(points: Any, inf: bool, m: int, r: int, dims: int, squares:
             for j in range(n):
                 true += part[j] * rows[n + k, j]
             for i in range(m):
-                o_var[i] += gain[i, k] ** 2 * true
+                o_var[i] += gain[k, i] ** 2 * true
         for i in range(m):
             p_var[i] = 0.0
             for j in range(n):
