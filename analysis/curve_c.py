@@ -180,7 +180,7 @@ def draw(dims: int, curves: dict[int, list[tuple[Kind, Any]]], grid: int) -> Non
         low = min(float(np.min(along(kind, n, dims, simple))) for kind, _ in some[:3])
         ax.set(xscale="log", yscale="log", ylim=(0.8 * min(low, level), 12 * min(low, level)))
         ax.set_title(f"n = {n}", loc="left", fontsize=10)
-        ax.legend(fontsize=6, frameon=False, loc="upper right", handlelength=3)
+        ax.legend(fontsize=6, frameon=True, edgecolor="none", loc="upper right", handlelength=3)
     for ax in panels[-3:]:
         ax.set_xlabel("c")
     for ax in panels[::3]:
