@@ -89,7 +89,7 @@ def best_points(m: int, r: int, dims: int = 2, policy: str = "fp32", *, infinity
     Returns
     -------
     tuple
-        n = m + r - 1 points by magnitude, infinity last.
+        n = m + r - 1 points, infinity last; their order decides ties in the Huffman trees.
 
     Raises
     ------
@@ -103,8 +103,8 @@ def best_points(m: int, r: int, dims: int = 2, policy: str = "fp32", *, infinity
 
     Examples
     --------
-    >>> [str(p) for p in best_points(2, 3)]
-    ['0', '-1', '1', 'inf']
+    >>> sorted(best_points(2, 3)[:-1]), best_points(2, 3)[-1]
+    ([Fraction(-1, 1), Fraction(0, 1), Fraction(1, 1)], inf)
     """
     row = best_row(m, r, dims, policy, infinity=infinity)
     if row is not None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 
+from fastconv.algebra import BilinearAlgorithm
 from fastconv.cli.options import add_size, algorithm_of, print_json, size_of
 
 
@@ -16,25 +17,31 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Print the matrices."""
-    from fastconv.exact import to_text
     from fastconv.program import programs_of
 
     alg = algorithm_of(args, size_of(args)[2] or 2)
     alg.verify()
-    named = {"AT": alg.AT, "G": alg.G, "BT": alg.BT}
     programs = programs_of(alg, args.program) if args.program else None
     texts = {} if programs is None else {"AT": str(programs.output), "G": str(programs.kernel), "BT": str(programs.input)}
     if args.json:
         print_json(json.loads(alg.to_json()) | {"verified": True} | ({"programs": texts} if texts else {}))
         return 0
     print(f"{alg!r}: verified in exact arithmetic")
-    for name, matrix in named.items():
-        print(f"\n{name}")
-        if texts:
-            print(texts[name])
-            continue
+    if texts:
+        for name, text in texts.items():
+            print(f"\n{name}\n{text}")
+    else:
+        print_matrices(alg)
+    return 0
+
+
+def print_matrices(alg: BilinearAlgorithm) -> None:
+    """Print AT, G and BT in columns."""
+    from fastconv.exact import to_text
+
+    for name, matrix in (("AT", alg.AT), ("G", alg.G), ("BT", alg.BT)):
         cells = [[to_text(e) for e in row] for row in matrix]
         width = [max(len(row[j]) for row in cells) for j in range(len(cells[0]))]
+        print(f"\n{name}")
         for row in cells:
             print("  " + "  ".join(cell.rjust(w) for cell, w in zip(row, width, strict=True)))
-    return 0

@@ -1,9 +1,10 @@
-"""`fastconv points`: the known point sets of a size, measured."""
+"""`fastconv points`: the known point sets of a size, measured, and the matrices of the best."""
 
 from __future__ import annotations
 
 import argparse
 
+from fastconv.cli.matrices import print_matrices
 from fastconv.cli.options import add_measurement, measurement_of, print_json, print_table, size_of
 
 
@@ -56,5 +57,9 @@ def run(args: argparse.Namespace) -> int:
         if e.direct
     ]
     what = f"F({m},{r}) in {dims}-D, {args.policy}, {args.inputs}, {args.trials} trials, seed {args.seed}; * is what best_points gives"
+    chosen = toom_cook(m, r, best)
+    chosen.verify()
     print_table(["points", "source", "best", "mean |error|", "+-", "of direct"], cells, left=3, caption=what)
+    print(f"\n{chosen!r}, verified in exact arithmetic")
+    print_matrices(chosen)
     return 0
