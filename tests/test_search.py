@@ -373,3 +373,19 @@ def test_best_points_outside_the_table_come_from_the_catalogue():
     assert fc.best_points(4, 3, policy="tf32") == fc.best_points(4, 3)
     with pytest.raises(ValueError, match="without infinity"):
         fc.best_points(1, 1, infinity=False)
+
+
+def test_every_row_of_the_table_is_sound():
+    from fastconv.algebra.catalogue import _found
+    from fastconv.exact import exact_point
+
+    for (m, r, dims, policy, infinity), row in _found().items():
+        points = [exact_point(p) for p in row["points"].split()]
+        assert len(set(points)) == len(points) == m + r - 1
+        assert (fc.INF in points) == infinity == (points[-1] is fc.INF)
+        assert fc.best_points(m, r, dims, policy, infinity=infinity) == tuple(points)
+        assert 0 < row["stderr"] < 0.03 * row["measured"]
+        assert 0 < row["direct"] < row["measured"] or m + r - 1 < 4
+        assert f"--r {r} --n {m + r - 1} --dims {dims} --policy {policy}" in row["command"]
+        if policy == "fp32" and m + r > 5:  # below, the grid of the inputs counts; in other formats errors are no longer small
+            assert 0.85 < row["predicted"] / row["measured"] < 1.15

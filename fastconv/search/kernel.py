@@ -108,42 +108,91 @@ def _heapify_up(weight: Any, item: Any, size: int, pos: int) -> None:
 
 
 @njit(cache=True)  # type: ignore[untyped-decorator]
-def _node(a: int, ca: float, b: int, cb: float, count: int, inputs: int, nodes: Any, factors: Any, rows: Any) -> int:
-    """Return the number of a value, adding it if it is new; `nodes` chains those of one first operand."""
-    k = int(nodes[0, a])
+def _node(
+    a: int,
+    ca: float,
+    b: int,
+    cb: float,
+    known: int,
+    count: int,
+    C: int,
+    nodes: Any,
+    factors: Any,
+    squares: Any,
+    correlated: bool,
+    rows: Any,
+) -> int:
+    """Return the number of the value ``ca a + cb b``, adding it with its variance if it is new.
+
+    `nodes` chains the values of one first operand; `rows` holds each value over the inputs and the covariances of the
+    value with them, where the inputs are correlated. What is made of values from `known` on, new in this row, is new.
+    """
+    k = int(nodes[0, a]) if a < known and b < known else -1
     while k >= 0:
-        if nodes[3, k] == b and factors[0, k] == ca and factors[1, k] == cb:
+        if nodes[2, k] == b and factors[0, k] == ca and factors[1, k] == cb:
             return k
         k = int(nodes[1, k])
-    nodes[1, count], nodes[0, a] = nodes[0, a], count
-    nodes[2, count], nodes[3, count] = a, b
+    new = C + count
+    nodes[0, new], nodes[1, count], nodes[0, a], nodes[2, count] = -1, nodes[0, a], count, b
     factors[0, count], factors[1, count] = ca, cb
     if b < 0:
-        for j in range(inputs):
-            rows[inputs + count, j] = ca * rows[a, j]
+        squares[new] = ca * ca * squares[a]
+        if correlated:
+            for j in range(C):
+                rows[0, new, j] = ca * rows[0, a, j]
+                rows[1, new, j] = ca * rows[1, a, j]
     else:
-        for j in range(inputs):
-            rows[inputs + count, j] = ca * rows[a, j] + cb * rows[b, j]
+        squares[new] = ca * ca * squares[a] + cb * cb * squares[b]
+        if correlated:
+            both = 0.0
+            for j in range(C):
+                both += rows[0, a, j] * rows[1, b, j]
+                rows[0, new, j] = ca * rows[0, a, j] + cb * rows[0, b, j]
+                rows[1, new, j] = ca * rows[1, a, j] + cb * rows[1, b, j]
+            squares[new] += 2 * ca * cb * both
     return count
 
 
 @njit(cache=True)  # type: ignore[untyped-decorator]
-def _program(M: Any, rows: Any, gain: Any, nodes: Any, factors: Any, adjoint: Any) -> int:
-    """Fill rows over the inputs, and gain at the outputs, of each rounding of ``M x`` in Huffman order; return their number.
+def _count(v: int, count: int, i: int, g: float, C: int, squares: Any, correlated: bool, gain: Any, covariance: Any) -> int:
+    """Add the rounding of value v, which reaches output i with gain g, to the covariances; return how many values there are."""
+    error = g * squares[C + v]
+    covariance[i, i] += g * error
+    if correlated:  # the covariances of the output transform's errors are not asked for
+        return max(count, v + 1)
+    if v == count:
+        gain[v, :] = 0.0
+    else:
+        for k in range(i):
+            if gain[v, k] != 0.0:
+                covariance[i, k] += gain[v, k] * error
+                covariance[k, i] += gain[v, k] * error
+    gain[v, i] = g
+    return max(count, v + 1)
 
-    `nodes`, `factors` and `adjoint` are room to work in; `gain` is (roundings, outputs).
+
+@njit(cache=True)  # type: ignore[untyped-decorator]
+def _program(M: Any, H: Any, correlated: bool, covariance: Any, nodes: Any, factors: Any, squares: Any, gain: Any, rows: Any) -> None:
+    """Fill the covariance of the errors of ``M x`` in Huffman order, each rounding erring by one times its value's variance.
+
+    The inputs have variance one, or, where they are correlated, the covariance H; the other arguments are room to work in.
     """
     R, C = M.shape
     weight, item = np.empty(C), np.empty(C, np.int64)
     source, scale, leaf = np.empty(C, np.int64), np.empty(C), np.empty(C, np.bool_)
-    path = np.empty(2 * C, np.int64)
+    covariance[:, :] = 0.0
     for i in range(C):
         nodes[0, i] = -1
-        for j in range(C):
-            rows[i, j] = 1.0 if i == j else 0.0
+        squares[i] = 1.0
+        if correlated:
+            squares[i] = H[i, i]
+            for j in range(C):
+                rows[0, i, j] = 1.0 if i == j else 0.0
+                rows[1, i, j] = H[i, j]
     count = 0
     for i in range(R):
-        size = terms = steps = 0
+        size = terms = 0
+        known = C + count
         for j in range(C):
             if M[i, j] != 0.0:
                 weight[size], item[size] = abs(M[i, j]), terms
@@ -166,11 +215,9 @@ def _program(M: Any, rows: Any, gain: Any, nodes: Any, factors: Any, adjoint: An
                 if leaf[t]:
                     odd = math.frexp(abs(scale[t]))[0]
                     if odd != 0.5:
-                        v = _node(source[t], odd, -1, 0.0, count, C, nodes, factors, rows)
-                        count = _counted(v, count, C, R, nodes, gain)
-                        path[steps] = v
-                        steps += 1
+                        v = _node(source[t], odd, -1, 0.0, known, count, C, nodes, factors, squares, correlated, rows)
                         source[t], scale[t] = C + v, scale[t] / odd
+                        count = _count(v, count, i, scale[t], C, squares, correlated, gain, covariance)
                     leaf[t] = False
                 if turn == 0:
                     x = t
@@ -181,66 +228,26 @@ def _program(M: Any, rows: Any, gain: Any, nodes: Any, factors: Any, adjoint: An
             a, b, ca, cb = source[x], source[y], scale[x], scale[y]
             if a > b:
                 a, b, ca, cb = b, a, cb, ca
-            v = _node(a, 1.0, b, cb / ca, count, C, nodes, factors, rows)
-            count = _counted(v, count, C, R, nodes, gain)
-            path[steps] = v
-            steps += 1
-            source[x], scale[x] = C + v, ca
+            v = _node(a, 1.0, b, cb / ca, known, count, C, nodes, factors, squares, correlated, rows)
+            count = _count(v, count, i, ca, C, squares, correlated, gain, covariance)
+            source[x], scale[x] = C + v, ca  # the row is the sum of scale times value, at every step: the scale is the gain
             weight[size], item[size] = total, x
             _heapify_down(weight, item, 0, size)
             size += 1
-        for s in range(steps):  # back along the tree: each rounding comes after what it is made of
-            adjoint[C + path[s]] = 0.0
-        adjoint[source[x]] = scale[x]
-        for s in range(steps - 1, -1, -1):
-            k = path[s]
-            g = adjoint[C + k]
-            gain[k, i] = g
-            if nodes[2, k] >= C:
-                adjoint[nodes[2, k]] += factors[0, k] * g
-            if nodes[3, k] >= C:
-                adjoint[nodes[3, k]] += factors[1, k] * g
-    return count
 
 
 @njit(cache=True)  # type: ignore[untyped-decorator]
-def _counted(v: int, count: int, C: int, R: int, nodes: Any, gain: Any) -> int:
-    """Return how many roundings there are now; a new one starts without a gain, and with nothing that begins with it."""
-    if v < count:
-        return count
-    nodes[0, C + v] = -1
-    for i in range(R):
-        gain[v, i] = 0.0
-    return count + 1
-
-
-@njit(cache=True)  # type: ignore[untyped-decorator]
-def _before(count: int, C: int, rows: Any, gain: Any, other: Any, A: Any, out: Any) -> None:
-    """Add to `out` what the roundings of a transform before the product do to each output: ``A_i (other * covariance) A_i'``."""
+def _before(covariance: Any, other: Any, A: Any, out: Any) -> None:
+    """Fill `out` with what errors before the product do to each output: ``A_i (other * covariance) A_i'``."""
     m, n = A.shape
-    covariance = np.zeros((n, n))
-    used = np.empty(n, np.int64)
-    for k in range(count):
-        square = 0.0
-        for j in range(C):
-            square += rows[C + k, j] ** 2
-        several = 0
-        for j in range(n):
-            if gain[k, j] != 0.0:
-                used[several] = j
-                several += 1
-        for u in range(several):
-            j = used[u]
-            g = gain[k, j] * square
-            for v in range(several):
-                covariance[j, used[v]] += g * gain[k, used[v]]
-    covariance *= other
     part = np.empty(n)
+    covariance *= other
     for i in range(m):
         part[:] = 0.0
         for j in range(n):
             for l in range(n):  # noqa: E741
                 part[l] += A[i, j] * covariance[j, l]
+        out[i] = 0.0
         for j in range(n):
             out[i] += part[j] * A[i, j]
 
@@ -286,10 +293,10 @@ def predicted_errors(points: Any, inf: bool, m: int, r: int, dims: int, squares:
     A, G, B = np.empty((m, n)), np.empty((n, r)), np.empty((n, n))
     dA, dG, dB = np.empty((m, n)), np.empty((n, r)), np.empty((n, n))
     most = 2 * n * n
-    rows, gain = np.empty((n + most, n)), np.empty((most, n))
-    nodes, factors, adjoint = np.empty((4, n + most), np.int64), np.empty((2, most)), np.empty(n + most)
+    nodes, factors, squares_of = np.empty((3, n + most), np.int64), np.empty((2, most)), np.empty(n + most)
+    gain, rows = np.empty((most, n)), np.empty((2, n + most, n))
+    of_products, of_outputs = np.empty((n, n)), np.empty((m, m))
     k_var, i_var, o_var, p_var, c_var = np.empty(m), np.empty(m), np.empty(m), np.empty(m), np.empty(m)
-    part = np.empty(n)
     for s in range(len(points)):
         a = points[s].copy()
         for i in range(1, len(a)):  # by magnitude, the negative one first
@@ -319,25 +326,13 @@ def predicted_errors(points: Any, inf: bool, m: int, r: int, dims: int, squares:
         GG, BB = G @ G.T, B @ B.T
         H = GG * BB
         _constants(A, G, B, dA, dG, dB, c_var)
-        k_var[:] = 0.0
-        count = _program(G, rows, gain, nodes, factors, adjoint)
-        _before(count, r, rows, gain, BB, A, k_var)
-        i_var[:] = 0.0
-        count = _program(B, rows, gain, nodes, factors, adjoint)
-        _before(count, n, rows, gain, GG, A, i_var)
-        count = _program(A, rows, gain, nodes, factors, adjoint)
-        o_var[:] = 0.0
-        for k in range(count):
-            part[:] = 0.0
-            for j in range(n):
-                if rows[n + k, j] != 0.0:
-                    for l in range(n):  # noqa: E741
-                        part[l] += rows[n + k, j] * H[j, l]
-            true = 0.0
-            for j in range(n):
-                true += part[j] * rows[n + k, j]
-            for i in range(m):
-                o_var[i] += gain[k, i] ** 2 * true
+        _program(G, H, False, of_products, nodes, factors, squares_of, gain, rows)
+        _before(of_products, BB, A, k_var)
+        _program(B, H, False, of_products, nodes, factors, squares_of, gain, rows)
+        _before(of_products, GG, A, i_var)
+        _program(A, H, True, of_outputs, nodes, factors, squares_of, gain, rows)
+        for i in range(m):
+            o_var[i] = of_outputs[i, i]
         for i in range(m):
             p_var[i] = 0.0
             for j in range(n):
