@@ -346,6 +346,7 @@ class _Tally:
             self.error[name] += _square(got[name], truth[name])
         self.outputs.append({name: got[name] for name in outputs})
 
+
 def _square(x: Array, minus: Array | None = None) -> float:
     """Sum of squares of an array, or of a difference, in float64; in pieces that stay in the cache."""
     x, total, piece = x.reshape(-1), 0.0, 2**15

@@ -72,9 +72,7 @@ class Graph:
     nodes: tuple[Node, ...]
 
     @staticmethod
-    def build(
-        name: str, inputs: Iterable[Value], outputs: Iterable[Value], constants: Mapping[str, Array], nodes: Iterable[Node]
-    ) -> Graph:
+    def build(name: str, inputs: Iterable[Value], outputs: Iterable[Value], constants: Mapping[str, Array], nodes: Iterable[Node]) -> Graph:
         """Order the nodes, freeze the constants and check that every name has exactly one source.
 
         Raises

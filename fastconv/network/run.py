@@ -312,9 +312,7 @@ class Network:
     def __repr__(self) -> str:
         return f"<Network {self.name!r}: {len(self.graph.nodes)} nodes, {len(self.layers)} convolutions>"
 
-    def prepare(
-        self, algorithm: Choice | Mapping[str, Choice] = "auto", policy: str = "fp32", *, threads: int | None = None
-    ) -> Runner:
+    def prepare(self, algorithm: Choice | Mapping[str, Choice] = "auto", policy: str = "fp32", *, threads: int | None = None) -> Runner:
         """Return the network made ready for an algorithm; asking again returns the same runner with its plans.
 
         Parameters
