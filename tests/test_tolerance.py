@@ -40,18 +40,24 @@ def run(alg, w, x, policy):
     return fc.evaluate(alg, w, x, 2, policy, channels=True)
 
 
+@pytest.mark.parametrize("points", ["barabasz2020", "best"])
 @pytest.mark.parametrize(("name", "tiles"), [("F(2x2,3x3)", 16), ("F(4x4,3x3)", 16), ("F(6x6,3x3)", 24)])
-def test_every_wrong_coefficient_is_caught_in_fp32(name, tiles):
-    """One part in 1000 in any entry puts some output outside of atol + rtol |ref|, as numpy's allclose tests it."""
-    alg = fc.algorithm(name)
+def test_every_wrong_coefficient_is_caught_in_fp32(name, tiles, points):
+    """One part in 1000 in any entry fails the check; at the published points numpy's allclose alone sees it.
+
+    At searched points a coefficient may matter too little for that: there the check's averages are needed.
+    """
+    alg = fc.algorithm(name, points)
     limits = tolerance(alg, 32)
     w, x = layer(alg, 32, "fp32", 1, tiles=tiles)
     truth = fc.reference(w, x, 2, True)
     accepted = lambda y: np.allclose(y, truth, rtol=limits.rtol, atol=limits.atol)
     assert accepted(run(alg, w, x, "fp32"))
     assert limits.check(run(alg, w, x, "fp32"), truth).passed
-    missed = [where for where, wrong in mutants(alg, Fraction(1, 1000)) if accepted(run(wrong, w, x, "fp32"))]
-    assert missed == []
+    results = {where: run(wrong, w, x, "fp32") for where, wrong in mutants(alg, Fraction(1, 1000))}
+    seen = {where for where, y in results.items() if not accepted(y)}
+    assert seen == set(results) or points == "best"
+    assert [where for where, y in results.items() if where not in seen and limits.check(y, truth).passed] == []
     for c in (0, 31):
         w_less, x_less = np.delete(w, c, axis=2), np.delete(x, c, axis=2)
         assert not accepted(run(alg, w_less, x_less, "fp32"))
