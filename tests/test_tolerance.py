@@ -43,24 +43,26 @@ def run(alg, w, x, policy):
 @pytest.mark.parametrize("points", ["barabasz2020", "best"])
 @pytest.mark.parametrize(("name", "tiles"), [("F(2x2,3x3)", 16), ("F(4x4,3x3)", 16), ("F(6x6,3x3)", 24)])
 def test_every_wrong_coefficient_is_caught_in_fp32(name, tiles, points):
-    """One part in 1000 in any entry fails the check; at the published points numpy's allclose alone sees it.
-
-    At searched points a coefficient may matter too little for that: there the check's averages are needed.
-    """
+    """One part in 1000 in any entry puts some output outside of atol + rtol |ref|, as numpy's allclose tests it."""
     alg = fc.algorithm(name, points)
     limits = tolerance(alg, 32)
     w, x = layer(alg, 32, "fp32", 1, tiles=tiles)
     truth = fc.reference(w, x, 2, True)
-    accepted = lambda y: np.allclose(y, truth, rtol=limits.rtol, atol=limits.atol)
-    assert accepted(run(alg, w, x, "fp32"))
-    assert limits.check(run(alg, w, x, "fp32"), truth).passed
-    results = {where: run(wrong, w, x, "fp32") for where, wrong in mutants(alg, Fraction(1, 1000))}
-    seen = {where for where, y in results.items() if not accepted(y)}
-    assert seen == set(results) or points == "best"
-    assert [where for where, y in results.items() if where not in seen and limits.check(y, truth).passed] == []
+    by_position = np.reshape(limits.atol_of_outputs, (alg.m, alg.m))
+    assert by_position.max() == limits.atol
+    accepted = lambda y, atol: np.allclose(y, truth, rtol=limits.rtol, atol=atol)
+    right = run(alg, w, x, "fp32")
+    assert accepted(right, by_position)
+    assert limits.check(right, truth).passed
+    wrong = [(where, run(mutant, w, x, "fp32")) for where, mutant in mutants(alg, Fraction(1, 1000))]
+    assert [where for where, y in wrong if accepted(y, by_position)] == []
+    assert [where for where, y in wrong if not limits.check(y, truth).violations] == []
+    # One number for all positions is that of the corners, where errors are largest: still enough but for the largest tile.
+    missed = [where for where, y in wrong if accepted(y, limits.atol)]
+    assert len(missed) <= (0 if alg.m < 6 else 0.05 * len(wrong))
     for c in (0, 31):
         w_less, x_less = np.delete(w, c, axis=2), np.delete(x, c, axis=2)
-        assert not accepted(run(alg, w_less, x_less, "fp32"))
+        assert not accepted(run(alg, w_less, x_less, "fp32"), limits.atol)
 
 
 @pytest.mark.parametrize(
@@ -216,3 +218,16 @@ def test_the_examples_of_the_page_on_bounds_run():
     failed, tried = doctest.testfile(str(page), module_relative=False)
     assert failed == 0
     assert tried > 8
+
+
+def test_the_check_knows_positions_in_a_layer():
+    """An error allowed in the corner of a tile is not in its middle, wherever the tile lies in the layer."""
+    limits = tolerance(fc.algorithm("F(6x6,3x3)"), 8)
+    by_position = np.reshape(limits.atol_of_outputs, (6, 6))
+    truth = np.ones((2, 3, 20, 16))
+    y = truth.copy()
+    y[0, 0, 12, 6] += 0.9 * by_position[0, 0]
+    assert by_position[3, 2] < 0.5 * by_position[0, 0]
+    assert limits.check(y, truth).violations == 0
+    y[1, 2, 15, 8] += 0.9 * by_position[0, 0]
+    assert limits.check(y, truth).violations == 1

@@ -13,7 +13,7 @@ import numpy as np
 
 from fastconv.algebra import BilinearAlgorithm
 from fastconv.arithmetic import Policy, array_reading, policy_named
-from fastconv.error.certify import certified_constant
+from fastconv.error.certify import certified_errors
 from fastconv.error.predict import predict_error
 from fastconv.error.predict_inputs import MOMENTS, Moments
 from fastconv.error.shapes import Array, check_count, check_dims
@@ -36,7 +36,8 @@ class Check:
     passed : bool
         Whether all three criteria hold.
     violations : int
-        Outputs with ``|y - reference| > atol + rtol |reference|``, or that are not finite.
+        Outputs with ``|y - reference| > atol + rtol |reference|``, the `atol_of_outputs` of their position in the tile, or
+        that are not finite.
     largest : float
         The largest error, as a share of its tolerance.
     rms_ratio : float
@@ -64,6 +65,9 @@ class Tolerance:
     ----------
     atol, rtol : float
         Absolute and relative tolerance of one output.
+    atol_of_outputs : tuple of float
+        The same for each position in the tile, row by row; `atol` is the largest. In the middle of a large tile errors
+        are up to ten times smaller than in its corners.
     worst_case : float
         Certified: no output errs by more, for inputs in the box that `reasoning` states, unless one overflows.
     rms : float
@@ -85,6 +89,7 @@ class Tolerance:
 
     atol: float
     rtol: float
+    atol_of_outputs: tuple[float, ...] = field(repr=False)
     worst_case: float
     rms: float
     factor: float
@@ -133,7 +138,8 @@ class Tolerance:
             )
         with np.errstate(invalid="ignore", over="ignore"):
             error = y - reference
-            allowed = self.atol + self.rtol * np.abs(reference)
+            positions = np.ix_(*(np.arange(size) % self.m for size in y.shape[-self.dims :]))
+            allowed = np.reshape(self.atol_of_outputs, [self.m] * self.dims)[positions] + self.rtol * np.abs(reference)
             violations = int((~(np.abs(error) <= allowed)).sum())
             largest = float(np.max(np.abs(error) / allowed))
             ratio = float(np.sqrt(np.mean(error**2)) / self.rms) if self.rms else (0.0 if not error.any() else math.inf)
@@ -189,7 +195,10 @@ class Tolerance:
     def to_dict(self) -> dict[str, Any]:
         """Return the figures as plain data."""
         names = ("name", "atol", "rtol", "worst_case", "rms", "rms_limit", "factor", "confidence", "outputs", "overflow")
-        return {name: getattr(self, name) for name in names} | {"reasoning": list(self.reasoning)}
+        return {name: getattr(self, name) for name in names} | {
+            "atol_of_outputs": list(self.atol_of_outputs),
+            "reasoning": list(self.reasoning),
+        }
 
     def _prefix(self) -> str:
         return "WINOGRAD_" + "_".join("".join(c if c.isalnum() else " " for c in self.name.upper()).split())
@@ -288,11 +297,13 @@ def tolerance(
     reach = math.sqrt(3) if inputs == "uniform" else math.sqrt(2 * math.log(2 * taps / risk))
     box = Fraction(reach * scale_w), Fraction(reach * scale_x)
     options: dict[str, Any] = {"order": order, "channels": channels, "channel_sum": channel_sum, "box": box}
-    worst_case = certified_constant(alg, dims, p, **options)
-    overflow = math.isinf(worst_case)
+    certified = certified_errors(alg, dims, p, **options)
+    overflow = bool(np.isinf(certified).any())
     if overflow:
-        worst_case = certified_constant(alg, dims, p, **options, finite=True)
-    atol = min(factor * rms, worst_case)
+        certified = certified_errors(alg, dims, p, **options, finite=True)
+    worst_case = float(certified.max())
+    atols = np.minimum(factor * np.array(prediction.rms_of_outputs), certified.ravel())
+    atol = float(atols.max())
     rtol = float(p.output.u) if atol < worst_case else 0.0
 
     tiles = f"{alg.m}x{alg.m},{alg.r}x{alg.r}" if dims == 2 else f"{alg.m},{alg.r}"
@@ -313,6 +324,7 @@ def tolerance(
     return Tolerance(
         atol=atol,
         rtol=rtol,
+        atol_of_outputs=tuple(atols.tolist()),
         worst_case=worst_case,
         rms=prediction.rms,
         factor=factor,
