@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import argparse
 import csv
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -53,6 +54,14 @@ def save(figure: Figure, name: str) -> None:
     figure.savefig(temporary, format="png", dpi=150)
     os.replace(temporary, path)
     print(f"drew {path.relative_to(FIGURES.parent)}")
+
+
+def run_jobs(about: str, jobs: Mapping[str, Callable[[], None]]) -> None:
+    """Run the jobs that the command line names; all of them if it names none."""
+    parser = argparse.ArgumentParser(description=about.splitlines()[0])
+    parser.add_argument("jobs", nargs="*", metavar="NAME", help=", ".join(jobs))
+    for name in parser.parse_args().jobs or jobs:
+        jobs[name]()
 
 
 def print_table(header: Sequence[Any], rows: Iterable[Sequence[Any]]) -> None:

@@ -8,11 +8,10 @@ significands uniform in (-1, 1) unless said otherwise, seed 0.
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Callable
 from typing import Any
 
-from common import print_table, progress, save, style, write_csv
+from common import print_table, progress, run_jobs, save, style, write_csv
 from matplotlib.figure import Figure
 
 import fastconv as fc
@@ -117,12 +116,5 @@ def channels() -> None:
 JOBS = {"orders": orders, "formats": formats, "modified": modified, "channels": channels}
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("jobs", nargs="*", metavar="NAME", help=", ".join(JOBS))
-    for name in parser.parse_args().jobs or JOBS:
-        JOBS[name]()
-
-
 if __name__ == "__main__":
-    main()
+    run_jobs(__doc__, JOBS)

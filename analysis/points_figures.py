@@ -8,12 +8,11 @@ CSV that it was drawn from.
 
 from __future__ import annotations
 
-import argparse
 import math
 from typing import Any
 
 import numpy as np
-from common import print_table, progress, save, style, write_csv
+from common import print_table, progress, run_jobs, save, style, write_csv
 from matplotlib.figure import Figure
 
 import fastconv as fc
@@ -176,12 +175,5 @@ def condition() -> None:
 JOBS = {"table": table, "line": line, "formats": formats, "condition": condition}
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("jobs", nargs="*", metavar="NAME", help=", ".join(JOBS))
-    for name in parser.parse_args().jobs or JOBS:
-        JOBS[name]()
-
-
 if __name__ == "__main__":
-    main()
+    run_jobs(__doc__, JOBS)

@@ -9,11 +9,9 @@ whose numerator and denominator are at most the height, the smallest first, with
 from __future__ import annotations
 
 import argparse
-import csv
 from fractions import Fraction
-from pathlib import Path
 
-from rich.progress import track
+from common import print_table, progress, write_csv
 
 import fastconv as fc
 
@@ -32,16 +30,14 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=1)
     args = parser.parse_args()
     rows = []
-    for name, points in track(candidates(args.height).items(), "measuring"):
+    for name, points in progress(candidates(args.height).items(), "measuring"):
         alg = fc.toom_cook(4, 3, sorted(points[:-1], key=lambda p: (abs(float(p)), float(p))) + points[-1:])
         reports = [fc.measure_error(alg, dims=dims, trials=args.trials, seed=args.seed) for dims in (1, 2)]
         rows.append([name, *(f"{v:.4g}" for r in reports for v in (r.mean_abs, r.mean_abs_stderr))])
     rows.sort(key=lambda row: float(row[3]))
-    path = Path(__file__).parent.parent / "figures" / "scan_c.csv"
-    with path.open("w", newline="") as file:
-        csv.writer(file).writerows([["set", "error_1d", "stderr_1d", "error_2d", "stderr_2d"], *rows])
-    for row in rows:
-        print("  ".join(f"{cell:>12}" for cell in row))
+    header = ["set", "error_1d", "stderr_1d", "error_2d", "stderr_2d"]
+    write_csv("scan_c.csv", header, rows)
+    print_table(header, rows)
 
 
 if __name__ == "__main__":

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import argparse
 
-from fastconv.cli.options import add_measurement, add_size, algorithm_of, measurement_of, print_json, print_table, size_of
+from fastconv.cli.options import add_algorithm, add_measurement, algorithm_of, measurement_of, print_json, print_table, size_of
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     """Add the verb's arguments."""
-    add_size(parser)
+    add_algorithm(parser)
     add_measurement(parser)
 
 

@@ -6,12 +6,12 @@ import argparse
 import json
 
 from fastconv.algebra import BilinearAlgorithm
-from fastconv.cli.options import add_size, algorithm_of, print_json, size_of
+from fastconv.cli.options import add_algorithm, algorithm_of, print_json, size_of
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     """Add the verb's arguments."""
-    add_size(parser)
+    add_algorithm(parser)
     parser.add_argument("--program", metavar="ORDER", help="print the straight-line programs of that order of summation instead")
 
 

@@ -11,8 +11,13 @@ from fastconv.algebra import BilinearAlgorithm, best_points, parse_name, publish
 
 
 def add_size(parser: argparse.ArgumentParser) -> None:
-    """Add the algorithm's size: ``4 3`` or ``F(4x4,3x3)``."""
+    """Add an algorithm's size: ``4 3`` or ``F(4x4,3x3)``."""
     parser.add_argument("size", nargs="+", metavar="SIZE", help="outputs and taps, as in '4 3', or a name, as in 'F(4x4,3x3)'")
+
+
+def add_algorithm(parser: argparse.ArgumentParser) -> None:
+    """Add an algorithm: its size, and its points if they are not to be the best."""
+    add_size(parser)
     parser.add_argument("--points", help="points 'p,q,...,inf', or a source such as barabasz2020; the best known by default")
 
 
@@ -35,10 +40,15 @@ def algorithm_of(args: argparse.Namespace, dims: int) -> BilinearAlgorithm:
     return toom_cook(m, r, published_points(args.points, m + r - 1, dims))
 
 
-def add_measurement(parser: argparse.ArgumentParser) -> None:
-    """Add what decides an error measurement."""
+def add_formats(parser: argparse.ArgumentParser) -> None:
+    """Add the dimension and the precision policy."""
     parser.add_argument("--dims", type=int, choices=(1, 2), help="dimension; 2 unless the name says 1")
     parser.add_argument("--policy", default="fp32", help="formats of the stages: fp64, fp32, mixed, tf32, bf16, fp16, ...")
+
+
+def add_measurement(parser: argparse.ArgumentParser) -> None:
+    """Add what decides an error measurement."""
+    add_formats(parser)
     parser.add_argument("--order", default="huffman", help="order of summation: huffman, sequential, pairwise, with +shared, +fma")
     parser.add_argument("--channels", type=int, default=1, help="channels that are summed over")
     parser.add_argument("--channel-sum", default="linear", help="linear, pairwise or blocked")
@@ -73,6 +83,3 @@ def print_table(header: Sequence[str], rows: Iterable[Sequence[str]], left: int 
     Console(width=None if terminal.is_terminal else 1000).print(table)
     if caption:
         print(f"\n{caption}")
-
-
-__all__ = ["add_measurement", "add_size", "algorithm_of", "measurement_of", "print_json", "print_table", "size_of"]

@@ -5,12 +5,12 @@ from __future__ import annotations
 import argparse
 
 from fastconv.cli.matrices import print_matrices
-from fastconv.cli.options import add_measurement, measurement_of, print_json, print_table, size_of
+from fastconv.cli.options import add_measurement, add_size, measurement_of, print_json, print_table, size_of
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     """Add the verb's arguments."""
-    parser.add_argument("size", nargs="+", metavar="SIZE", help="outputs and taps, as in '4 3', or a name, as in 'F(4x4,3x3)'")
+    add_size(parser)
     add_measurement(parser)
 
 

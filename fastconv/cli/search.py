@@ -9,14 +9,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from fastconv.cli.options import print_json, print_table, size_of
+from fastconv.cli.options import add_formats, add_size, print_json, print_table, size_of
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     """Add the verb's arguments."""
-    parser.add_argument("size", nargs="+", metavar="SIZE", help="outputs and taps, as in '4 3', or a name, as in 'F(4x4,3x3)'")
-    parser.add_argument("--dims", type=int, choices=(1, 2), help="dimension; 2 unless the name says 1")
-    parser.add_argument("--policy", default="fp32", help="formats of the stages: fp64, fp32, mixed, tf32, bf16, fp16, ...")
+    add_size(parser)
+    add_formats(parser)
     parser.add_argument("--candidates", help="points to choose from, 'p,q,...'; by default rationals, refined to the best simple ones")
     parser.add_argument("--objective", default="predicted", help="predicted (mean error) or condition (of the Vandermonde matrix)")
     parser.add_argument("--store", default="search.sqlite", help="file of finished work; a run goes on where an earlier one ended")

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import argparse
 
-from fastconv.cli.options import add_size, algorithm_of, print_json, size_of
+from fastconv.cli.options import add_algorithm, add_formats, algorithm_of, print_json, size_of
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     """Add the verb's arguments."""
-    add_size(parser)
+    add_algorithm(parser)
     parser.add_argument("--channels", type=int, default=1, help="channels that are summed over")
-    parser.add_argument("--dims", type=int, choices=(1, 2), help="dimension; 2 unless the name says 1")
-    parser.add_argument("--policy", default="fp32", help="formats of the stages: fp64, fp32, mixed, tf32, bf16, fp16, ...")
+    add_formats(parser)
     parser.add_argument("--confidence", type=float, default=1 - 1e-9, help="probability that a right layer passes")
     parser.add_argument("--outputs", type=int, default=10**6, help="outputs that the test compares")
     parser.add_argument("--order", default="huffman", help="order of summation in the transforms")

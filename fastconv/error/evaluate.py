@@ -8,7 +8,7 @@ import numpy as np
 
 from fastconv.algebra import BilinearAlgorithm
 from fastconv.arithmetic import Policy, apply, array_reading, carrier, channel_sum_named, policy_named, round_to
-from fastconv.error.shapes import Array, check_pair, window_at
+from fastconv.error.shapes import Array, check_pair, windows
 from fastconv.program import programs_of
 
 
@@ -97,14 +97,11 @@ def direct(w: Array, x: Array, dims: int, policy: Policy, channels: bool, channe
     """Convolve directly in a policy's product and accumulator formats: taps left to right, then channels."""
     hold = carrier(policy.product)
     w, x = (round_to(a, policy.data).astype(hold) for a in (w, x))
-    r, n = w.shape[-dims:], x.shape[-dims:]
-    m = tuple(b - a + 1 for a, b in zip(r, n, strict=True))
     add = array_reading(policy.accumulate).add
     total: Array | None = None
-    for k in np.ndindex(*r):
-        window = x[window_at(k, m)]
+    for weight, window in windows(w, x, dims):
         with np.errstate(over="ignore", invalid="ignore", under="ignore"):
-            term = round_to(round_to(w[(..., *k)][(..., *[None] * dims)] * window, policy.product), policy.accumulate)
+            term = round_to(round_to(weight * window, policy.product), policy.accumulate)
         total = term if total is None else add(total, term)
     assert total is not None
     return channel_sum_named(channel_sum)(np.moveaxis(total, -dims - 1, 0), add) if channels else total

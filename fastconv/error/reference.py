@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from fastconv.arithmetic import two_product, two_sum
-from fastconv.error.shapes import Array, check_pair, window_at
+from fastconv.error.shapes import Array, check_pair, windows
 
 
 def reference(w: Any, x: Any, dims: int = 1, channels: bool = False, digits: int | None = None) -> Array:
@@ -47,18 +47,10 @@ def reference(w: Any, x: Any, dims: int = 1, channels: bool = False, digits: int
     return _in_mpmath(w, x, dims, channels, digits)
 
 
-def _windows(w: Array, x: Array, dims: int) -> Any:
-    """Yield for each tap its weights, shaped to broadcast, and the window of x that it meets."""
-    m = tuple(b - a + 1 for a, b in zip(w.shape[-dims:], x.shape[-dims:], strict=True))
-    for k in np.ndindex(*w.shape[-dims:]):
-        window = x[window_at(k, m)]
-        yield w[(..., *k)][(..., *[None] * dims)], window
-
-
 def direct_in_float64(w: Array, x: Array, dims: int, channels: bool) -> Array:
     """Convolve in float64, taps left to right."""
     total: Any = 0.0
-    for weight, window in _windows(w.astype(np.float64), x.astype(np.float64), dims):
+    for weight, window in windows(w.astype(np.float64), x.astype(np.float64), dims):
         total = total + weight * window
     return np.asarray(total.sum(axis=-dims - 1) if channels else total)
 
@@ -67,7 +59,7 @@ def direct_in_double_double(w: Array, x: Array, dims: int, channels: bool) -> tu
     """Convolve in twice the precision of float64 (error near 2**-104): the result is high + low."""
     high: Any = 0.0
     low: Any = 0.0
-    for weight, window in _windows(w.astype(np.float64), x.astype(np.float64), dims):
+    for weight, window in windows(w.astype(np.float64), x.astype(np.float64), dims):
         p, e = two_product(*np.broadcast_arrays(weight, window))
         high, t = two_sum(np.asarray(high), p)
         low = low + (t + e)
@@ -88,6 +80,6 @@ def _in_mpmath(w: Array, x: Array, dims: int, channels: bool, digits: int) -> Ar
     with mpmath.workdps(digits):
         to_mpf = np.frompyfunc(lambda v: mpmath.mpf(float(v)), 1, 1)
         total: Any = mpmath.mpf(0)
-        for weight, window in _windows(to_mpf(w), to_mpf(x), dims):
+        for weight, window in windows(to_mpf(w), to_mpf(x), dims):
             total = total + weight * window
         return np.asarray(total.sum(axis=-dims - 1) if channels else total)

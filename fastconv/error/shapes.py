@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -57,6 +58,9 @@ def check_pair(alg: BilinearAlgorithm | None, w: Any, x: Any, dims: int, channel
     return w, x
 
 
-def window_at(k: tuple[int, ...], m: tuple[int, ...]) -> tuple[Any, ...]:
-    """Return the index of the part of a tile that tap k meets, for outputs of shape m."""
-    return (..., *(slice(i, i + size) for i, size in zip(k, m, strict=True)))
+def windows(w: Array, x: Array, dims: int) -> Iterator[tuple[Array, Array]]:
+    """Yield for each tap its weights, shaped to broadcast, and the window of x that it meets; the last axis runs fastest."""
+    m = tuple(b - a + 1 for a, b in zip(w.shape[-dims:], x.shape[-dims:], strict=True))
+    for k in np.ndindex(*w.shape[-dims:]):
+        at: Any = (..., *(slice(i, i + size) for i, size in zip(k, m, strict=True)))
+        yield w[(..., *k)][(..., *[None] * dims)], x[at]

@@ -13,19 +13,10 @@ from typing import Any
 import numpy as np
 from numba import njit
 
+from fastconv.error.predict_compiled import to_bits
+
 _ZERO = 1e-13
 """Below this share of what was added up, a coefficient is a cancellation to zero."""
-
-
-@njit(cache=True)  # type: ignore[untyped-decorator]
-def _round(x: float, bits: int) -> float:
-    """Round to `bits` significant bits, ties to even."""
-    if x == 0.0 or bits >= 53:
-        return x
-    if bits == 24:
-        return np.float64(np.float32(x))
-    fraction, exponent = math.frexp(x)
-    return math.ldexp(np.rint(math.ldexp(fraction, bits)), exponent - bits)
 
 
 @njit(cache=True)  # type: ignore[untyped-decorator]
@@ -315,13 +306,13 @@ def predicted_errors(points: Any, inf: bool, m: int, r: int, dims: int, squares:
         _matrices(a, inf, m, r, A, G, B)
         for i in range(n):
             for j in range(n):
-                e = _round(B[i, j], bits[2])
+                e = to_bits(B[i, j], bits[2])
                 dB[i, j], B[i, j] = e - B[i, j], e
                 if i < m:
-                    e = _round(A[i, j], bits[0])
+                    e = to_bits(A[i, j], bits[0])
                     dA[i, j], A[i, j] = e - A[i, j], e
                 if j < r:
-                    e = _round(G[i, j], bits[1])
+                    e = to_bits(G[i, j], bits[1])
                     dG[i, j], G[i, j] = e - G[i, j], e
         GG, BB = G @ G.T, B @ B.T
         H = GG * BB
