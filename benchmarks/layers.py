@@ -1,228 +1,173 @@
-"""Time convolution layers: each contender in a process of its own, visited in rotating order.
+"""Time convolution layers against the libraries that a user would pick instead.
 
-Usage: python benchmarks/layers.py [--layers NAME ...] [--contenders NAME ...] [--turns 9] [--threads 2] [--csv PATH]
+    python benchmarks/layers.py [--python PYTHON ...] [--layers NAME ...] [--contenders NAME ...] [--turns 9] [--threads 2]
 
-Two OpenMP runtimes in one process ruin each other, so every contender is a process that holds its plans and waits
-for its turn. A turn is a warm-up and then at least 0.1 s and four calls; its value is the median call. Before and
-after each turn a probe of the multiply-add rate tells what state the machine was in. Effective GFLOP/s are those of
-the direct convolution over the time taken, whatever the algorithm; the error is the relative L2 norm of the
-difference to a direct convolution in float64.
+Each ``--python`` is an interpreter that holds peers (torch, onnxruntime, openvino, ncnn, MNN, ai-edge-litert, jax), in
+environments of their own if need be. How turns are taken: benchmarks/contest.py; how peers are asked:
+benchmarks/layer_peers.py. Effective GFLOP/s are those of the direct convolution over the time taken, whatever the
+algorithm; the error is the relative L2 norm of the difference to a direct convolution in float64. The results go to
+figures/layers_THREADS.csv, from which analysis/layers_figures.py draws.
 """
 
 from __future__ import annotations
 
 import argparse
-import csv
 import json
-import os
-import platform
 import statistics
-import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
-from math import exp, log
+from collections.abc import Callable
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+import contest
 import numpy as np
+from layer_peers import PEERS, Call, Case, available
 
+FIGURES = Path(__file__).parent.parent / "figures"
 
-@dataclass(frozen=True)
-class Case:
-    """A layer: batch, channels, filters, height = width, kernel size, stride 1, "same" padding."""
-
-    batch: int
-    channels: int
-    filters: int
-    size: int
-    kernel: int = 3
-
-    @property
-    def operations(self) -> int:
-        """Floating-point operations of the direct convolution."""
-        return 2 * self.batch * self.channels * self.filters * self.size**2 * self.kernel**2
-
-    def arrays(self) -> tuple[np.ndarray, np.ndarray]:
-        """Return input and weights: normal numbers, weights scaled as He et al. do."""
-        rng = np.random.default_rng(0)
-        x = rng.standard_normal((self.batch, self.channels, self.size, self.size))
-        w = rng.standard_normal((self.filters, self.channels, self.kernel, self.kernel))
-        return x.astype("f4"), (w * np.sqrt(2 / (self.channels * self.kernel**2))).astype("f4")
-
-
-CASES = {
+VGG_AND_RESNET = {
+    "64-64@224": Case(1, 64, 64, 224),
+    "64-128@112": Case(1, 64, 128, 112),
+    "128-128@112": Case(1, 128, 128, 112),
+    "128-256@56": Case(1, 128, 256, 56),
+    "256-256@56": Case(1, 256, 256, 56),
+    "256-512@28": Case(1, 256, 512, 28),
+    "512-512@28": Case(1, 512, 512, 28),
+    "512-512@14": Case(1, 512, 512, 14),
     "64-64@56": Case(1, 64, 64, 56),
     "128-128@28": Case(1, 128, 128, 28),
     "256-256@14": Case(1, 256, 256, 14),
-    "512-512@28": Case(1, 512, 512, 28),
-    "32-32@28 batch 100": Case(100, 32, 32, 28),
-    "64-64@130": Case(1, 64, 64, 130),
-    "5x5 64-64@56": Case(1, 64, 64, 56, 5),
+    "512-512@7": Case(1, 512, 512, 7),
+    "64-64@256": Case(1, 64, 64, 256),
 }
+LARGER_KERNELS = {"5x5 64-64@56": Case(1, 64, 64, 56, 5), "7x7 64-64@56": Case(1, 64, 64, 56, 7)}
+ONE_DIMENSION = {f"1-D k={k} 64-64@16384": Case(1, 64, 64, 16384, k, 1) for k in (3, 9, 31)}
+BATCHES = {"64-64@56 batch 8": Case(8, 64, 64, 56), "128-128@28 batch 8": Case(8, 128, 128, 28)}
+CASES = VGG_AND_RESNET | LARGER_KERNELS | ONE_DIMENSION | BATCHES
+
+OURS = "fastconv"
 
 
-def ours(name: str) -> Callable[[Case, int], Callable[[], np.ndarray]]:
+def ours(algorithm: str) -> Callable[[Case, int], Call]:
     """Return the maker of a plan of fastconv."""
 
-    def make(case: Case, threads: int) -> Callable[[], np.ndarray]:
-        from fastconv import plan_conv2d
+    def make(case: Case, threads: int) -> Call:
+        import fastconv
 
         x, w = case.arrays()
-        m = name.removeprefix("F").rstrip()
-        algorithm = f"F({m}x{m},{case.kernel}x{case.kernel})" if name.startswith("F") else name
-        plan = plan_conv2d(w, padding=case.kernel // 2, input_shape=x.shape, algorithm=algorithm, threads=threads)
+        plan_of = fastconv.plan_conv2d if case.dims == 2 else fastconv.plan_conv1d
+        name = algorithm
+        if name.startswith("F"):
+            m, r = name[1:], case.kernel
+            name = f"F({m}x{m},{r}x{r})" if case.dims == 2 else f"F({m},{r})"
+        plan = plan_of(w, padding=case.pad, input_shape=x.shape, algorithm=name, threads=threads)
         return lambda: plan(x)
 
     return make
 
 
-CONTENDERS = {name: ours(name) for name in ("direct", "F2", "F4", "F6", "auto")}
+MINE = {OURS: ours("auto"), **{f"{OURS} {a}": ours(a) for a in ("direct", "im2col", "F2", "F4", "F6")}}
+MAKERS = MINE | {name: maker for name, (_, maker) in PEERS.items()}
 
 
-def multiply_add_rate(threads: int) -> float:
-    """Return GFLOP/s of the inner product on panels that stay in the first-level cache."""
-    from concurrent.futures import ThreadPoolExecutor
+def held() -> dict[str, str]:
+    """Return the contenders of this Python with their versions."""
+    mine = {}
+    if find_spec("fastconv"):
+        from importlib.metadata import version
 
-    from fastconv.kernels.blocked import panel_shape
-    from fastconv.kernels.compiled import lanes_of, product
-
-    (mr, nv), lanes, depth, repeats = panel_shape(), lanes_of("f4"), 256, 4000
-    kernel = product("f4", mr, nv, 0).ctypes
-
-    def one(_: int) -> None:
-        u, v, m = (np.zeros(size, np.float32) for size in (depth * mr, nv * lanes, mr * nv * lanes))
-        a, b, c = (array.ctypes.data for array in (u, v, m))
-        kernel(repeats, 1, 0, nv * lanes, depth, depth, a, 0, b, 0, 0, c, 0, nv * lanes * 4)
-
-    start = time.perf_counter()
-    with ThreadPoolExecutor(threads) as pool:
-        list(pool.map(one, range(threads)))
-    return 2 * mr * nv * lanes * depth * repeats * threads / (time.perf_counter() - start) / 1e9
+        mine = dict.fromkeys(MINE, version("fastconv"))
+    return mine | available()
 
 
-def serve(name: str, threads: int) -> None:
-    """Answer requests, one JSON line each, until the input ends."""
-    calls: dict[str, Callable[[], np.ndarray]] = {}
-    for line in sys.stdin:
-        request = json.loads(line)
-        if request["what"] == "probe":
-            answer: Any = multiply_add_rate(threads)
-        else:
-            case = CASES[request["case"]]
-            if request["case"] not in calls:
-                calls[request["case"]] = CONTENDERS[name](case, threads)
-            call = calls[request["case"]]
-            answer = error_of(case, call()) if request["what"] == "error" else median_call(call)
-        print(json.dumps(answer), flush=True)
+def truth(case: str) -> np.ndarray:
+    """Convolve in float64, directly."""
+    import fastconv
+
+    x, w = (a.astype(float) for a in CASES[case].arrays())
+    convolve = fastconv.conv2d if CASES[case].dims == 2 else fastconv.conv1d
+    return convolve(x, w, padding=CASES[case].pad, algorithm="im2col")
 
 
-def error_of(case: Case, y: np.ndarray) -> float:
-    """Return the relative L2 error against a direct convolution in float64."""
-    from fastconv import conv2d
-
-    x, w = (a.astype(float) for a in case.arrays())
-    truth = conv2d(x, w, padding=case.kernel // 2, algorithm="im2col")
-    return float(np.linalg.norm(y - truth) / np.linalg.norm(truth))
-
-
-def median_call(call: Callable[[], Any]) -> float:
-    """Return the median time of a call, after one to warm up, of at least four and 0.1 s."""
-    call()
-    times: list[float] = []
-    while len(times) < 4 or sum(times) < 0.1:
-        start = time.perf_counter()
-        call()
-        times.append(time.perf_counter() - start)
-    return statistics.median(times)
-
-
-@contextmanager
-def process(name: str, threads: int) -> Iterator[Callable[..., Any]]:
-    """Start a contender and give the function that asks it."""
-    command = [sys.executable, __file__, "--serve", name, "--threads", str(threads)]
-    pinned = {f"{library}_NUM_THREADS": str(threads) for library in ("OMP", "OPENBLAS", "MKL", "NUMBA")}
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=os.environ | pinned) as child:
-
-        def ask(what: str, case: str = "") -> Any:
-            assert child.stdin is not None
-            assert child.stdout is not None
-            child.stdin.write(json.dumps({"what": what, "case": case}) + "\n")
-            child.stdin.flush()
-            line = child.stdout.readline()
-            if not line:
-                raise SystemExit(f"the contender {name} ended while asked for {what} {case}")
-            return json.loads(line)
-
-        yield ask
-
-
-def geometric_mean(values: list[float]) -> float:
-    """Return the geometric mean."""
-    return exp(sum(map(log, values)) / len(values))
+def rows_of(case: str, turns: dict[str, contest.Turns], threads: int) -> list[dict[str, Any]]:
+    """Return what is known of each contender at one case, and how many times faster than the fastest peer it is."""
+    peers = {name: t.median for name, t in turns.items() if name in PEERS and t.seconds}
+    fastest = min(peers, key=peers.__getitem__, default="")
+    rows = []
+    for name, t in turns.items():
+        if not t.seconds:
+            continue
+        rows.append(
+            {
+                "layer": case,
+                "contender": name,
+                "threads": threads,
+                "milliseconds": round(t.median * 1e3, 4),
+                "fastest_turn": round(min(t.seconds) * 1e3, 4),
+                "effective_gflops": round(CASES[case].operations / t.median / 1e9, 1),
+                "fastest_peer": fastest,
+                "times_fastest_peer": round(peers[fastest] / t.median, 3) if fastest else "",
+                "relative_l2": float(f"{t.error:.2e}"),
+                "fma_gflops": round(statistics.median(t.rates)),
+                "slowest_fma_gflops": round(min(t.rates)),
+            }
+        )
+    return rows
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--layers", nargs="+", default=list(CASES), choices=list(CASES))
-    parser.add_argument("--contenders", nargs="+", default=list(CONTENDERS), choices=list(CONTENDERS))
+    parser.add_argument("--python", nargs="+", default=[], metavar="PYTHON", help="interpreters that hold peers")
+    parser.add_argument("--layers", nargs="+", default=list(CASES), choices=list(CASES), metavar="NAME", help=", ".join(CASES))
+    parser.add_argument("--contenders", nargs="+", choices=list(MAKERS), metavar="NAME", help="default: auto and all peers found")
     parser.add_argument("--turns", type=int, default=9)
     parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--csv", type=Path)
+    parser.add_argument("--json", action="store_true", help="print rows as JSON")
+    parser.add_argument("--csv", type=Path, help="default: figures/layers_THREADS.csv, where all layers ran against all peers")
+    parser.add_argument("--list", action="store_true", help=argparse.SUPPRESS)
     parser.add_argument("--serve", help=argparse.SUPPRESS)
     options = parser.parse_args()
+    if options.list:
+        return print(json.dumps(held()))
     if options.serve:
-        return serve(options.serve, options.threads)
+        return contest.serve(MAKERS, CASES, options.serve, options.threads)
 
-    from contextlib import ExitStack
-    from importlib.metadata import version
-
-    names = options.contenders
-    print(platform.processor() or platform.machine(), *(f"{p} {version(p)}" for p in ("fastconv", "numba", "llvmlite", "numpy")))
+    script = Path(__file__)
+    where = contest.found([sys.executable, *options.python], script)
+    names = options.contenders or [OURS, *(name for name in PEERS if name in where)]
+    if missing := [name for name in names if name not in where]:
+        parser.error(f"no Python given holds {', '.join(missing)}")
+    shown = {name: where[name][1] for name in names}
+    say = (lambda *_, **__: None) if options.json else print
+    say("versions:", ", ".join(f"{name} {release}" for name, release in shown.items()), flush=True)
     rows: list[dict[str, Any]] = []
-    with ExitStack() as stack:
-        ask = {name: stack.enter_context(process(name, options.threads)) for name in names}
-        probe = stack.enter_context(process(names[0], options.threads))
-        probe("probe")
-        for case in options.layers:
-            errors = {name: ask[name]("error", case) for name in names}
-            times: dict[str, list[float]] = {name: [] for name in names}
-            rates: dict[str, list[float]] = {name: [] for name in names}
-            for turn in range(options.turns):
-                for k in range(len(names)):
-                    name = names[(turn + k) % len(names)]
-                    before = probe("probe")
-                    times[name].append(ask[name]("time", case))
-                    rates[name].append(min(before, probe("probe")))
-            for name in names:
-                median = statistics.median(times[name])
-                rows.append(
-                    {
-                        "layer": case,
-                        "contender": name,
-                        "threads": options.threads,
-                        "milliseconds": round(median * 1e3, 4),
-                        "fastest": round(min(times[name]) * 1e3, 4),
-                        "effective_gflops": round(CASES[case].operations / median / 1e9, 1),
-                        "ratio": round(statistics.median(times[names[0]]) / median, 3),
-                        "relative_l2": float(f"{errors[name]:.2e}"),
-                        "fma_gflops": round(statistics.median(rates[name])),
-                        "slowest_fma_gflops": round(min(rates[name])),
-                    }
-                )
-                print("  ".join(f"{value}" for value in rows[-1].values()), flush=True)
-    for name in names[1:]:
-        mean = geometric_mean([row["ratio"] for row in rows if row["contender"] == name])
-        print(f"{name}: {mean:.2f} times {names[0]}, geometric mean over {len(options.layers)} layers")
-    if options.csv:
-        partial = options.csv.with_suffix(".part")
-        with partial.open("w", newline="", encoding="utf-8") as file:
-            writer = csv.DictWriter(file, list(rows[0]))
-            writer.writeheader()
-            writer.writerows(rows)
-        partial.replace(options.csv)
+
+    def report(case: str, turns: dict[str, contest.Turns]) -> None:
+        new = rows_of(case, turns, options.threads)
+        rows.extend(new)
+        for row in new:
+            say(
+                f"{row['layer']:24}{row['contender']:22}{row['milliseconds']:9.3f} ms {row['effective_gflops']:7.1f} GFLOP/s"
+                f"  {row['times_fastest_peer']!s:>6}  error {row['relative_l2']:.1e}  fma {row['slowest_fma_gflops']}..{row['fma_gflops']}",
+                flush=True,
+            )
+        for name, t in turns.items():
+            if t.refused:
+                say(f"{case:24}{name:22}  --  {t.refused}", flush=True)
+
+    contest.contest(script, {name: where[name][0] for name in names}, options.layers, options.turns, options.threads, truth, report)
+    if options.json:
+        print(json.dumps(rows))
+    for name in names:
+        if name in MINE:
+            for title, cases in (("3x3", VGG_AND_RESNET), ("5x5, 7x7", LARGER_KERNELS), ("1-D", ONE_DIMENSION)):
+                ratios = [row["times_fastest_peer"] for row in rows if row["contender"] == name and row["layer"] in cases]
+                if ratios and all(ratios):
+                    say(f"{name}, {title}: {contest.geometric_mean(ratios):.2f} times the fastest peer, least {min(ratios):.2f}")
+    whole = options.layers == list(CASES) and not options.contenders
+    if path := options.csv or (FIGURES / f"layers_{options.threads}.csv" if whole else None):
+        contest.write_rows(path, rows)
 
 
 if __name__ == "__main__":

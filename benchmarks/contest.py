@@ -1,0 +1,240 @@
+"""Time contenders against each other: each in a process of its own, visited in rotating order.
+
+Two OpenMP runtimes in one process ruin each other, so every contender is a process that holds what it has made ready
+and waits for its turn. A turn is a warm-up and then at least 0.1 s and four calls; its value is the median call.
+Before and after each turn a probe of the multiply-add rate tells what state the machine was in; before each, a pause,
+because idle threads of some libraries spin for 0.2 s. A contender may run in another Python than ours, which then
+needs the peer and numpy only.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from math import exp, log
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+Call = Callable[[], Any]
+Maker = Callable[[Any, int], Call]
+"""From a case and a number of threads to a call that computes it; the call returns the output as an array."""
+
+
+class Refused(Exception):
+    """A contender cannot do a case; the text says why."""
+
+
+@dataclass
+class Turns:
+    """What was measured of one contender at one case: seconds, and the multiply-add rate beside each."""
+
+    seconds: list[float] = field(default_factory=list)
+    rates: list[float] = field(default_factory=list)
+    error: float = float("nan")
+    refused: str = ""
+
+    @property
+    def median(self) -> float:
+        """The median of the turns, in seconds."""
+        return statistics.median(self.seconds) if self.seconds else float("inf")
+
+
+def median_call(call: Call, least: float = 0.1) -> float:
+    """Return the median time of a call, after one to warm up, of at least four and `least` seconds."""
+    call()
+    times: list[float] = []
+    while len(times) < 4 or sum(times) < least:
+        start = time.perf_counter()
+        call()
+        times.append(time.perf_counter() - start)
+    return statistics.median(times)
+
+
+def serve(makers: Mapping[str, Maker], cases: Mapping[str, Any], name: str, threads: int) -> None:
+    """Answer requests for one contender, one JSON line each, until the input ends."""
+    answers = os.fdopen(os.dup(1), "w")
+    os.dup2(2, 1)  # what a library prints is not an answer
+    calls: dict[str, Call] = {}
+    for line in sys.stdin:
+        request = json.loads(line)
+        answer: Any
+        try:
+            if request["what"] == "probe":
+                answer = multiply_add_rate(threads)
+            elif request["what"] == "memory":
+                answer = peak_bytes()
+            elif request["what"] == "drop":
+                answer = calls.pop(request["case"], None) is not None
+            else:
+                case = request["case"]
+                if case not in calls:
+                    calls[case] = makers[name](cases[case], threads)
+                answer = median_call(calls[case]) if request["what"] == "time" else save(calls[case](), request["what"])
+        except Exception as error:  # a peer may fail in any way: it is refused with its own words, the contest goes on
+            answer = {"refused": f"{type(error).__name__}: {error}".splitlines()[0][:200]}
+        print(json.dumps(answer), file=answers, flush=True)
+
+
+def save(output: Any, path: str) -> bool:
+    """Save an output for whoever asked."""
+    np.save(path, np.asarray(output))
+    return True
+
+
+def peak_bytes() -> int:
+    """Return the most memory that this process has held."""
+    import resource
+
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+
+
+def multiply_add_rate(threads: int) -> float:
+    """Return GFLOP/s of our inner product on panels that stay in the first-level cache."""
+    from concurrent.futures import ThreadPoolExecutor
+
+    from fastconv.kernels.blocked import panel_shape
+    from fastconv.kernels.compiled import lanes_of, product
+
+    (mr, nv), lanes, depth, repeats = panel_shape(), lanes_of("f4"), 256, 20000
+    kernel = product("f4", mr, nv, 0).ctypes
+
+    def one(_: int) -> None:
+        u, v, m = (np.zeros(size, np.float32) for size in (depth * mr, nv * lanes, mr * nv * lanes))
+        a, b, c = (array.ctypes.data for array in (u, v, m))
+        kernel(repeats, 1, 0, nv * lanes, depth, depth, a, 0, b, 0, 0, c, 0, nv * lanes * 4)
+
+    start = time.perf_counter()
+    with ThreadPoolExecutor(threads) as pool:
+        list(pool.map(one, range(threads)))
+    return 2 * mr * nv * lanes * depth * repeats * threads / (time.perf_counter() - start) / 1e9
+
+
+@contextmanager
+def contender(python: str, script: Path, name: str, threads: int) -> Iterator[Callable[..., Any]]:
+    """Start a contender and give the function that asks it."""
+    command = [python, str(script), "--serve", name, "--threads", str(threads)]
+    pinned = {f"{library}_NUM_THREADS": str(threads) for library in ("OMP", "OPENBLAS", "MKL", "NUMBA")}
+    quiet = {"GLOG_minloglevel": "2", "TF_CPP_MIN_LOG_LEVEL": "3"}
+    with subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, env=os.environ | pinned | quiet
+    ) as child:
+
+        def ask(what: str, case: str = "") -> Any:
+            assert child.stdin is not None
+            assert child.stdout is not None
+            try:
+                child.stdin.write(json.dumps({"what": what, "case": case}) + "\n")
+                child.stdin.flush()
+                line = child.stdout.readline()
+            except BrokenPipeError:
+                line = ""
+            if not line:
+                raise Refused(f"the process of {name} ended")
+            answer = json.loads(line)
+            if isinstance(answer, dict) and "refused" in answer:
+                raise Refused(answer["refused"])
+            return answer
+
+        yield ask
+
+
+def found(pythons: Sequence[str], script: Path) -> dict[str, tuple[str, str]]:
+    """Ask Pythons which contenders of `script` they hold: name to interpreter and version; the first one counts."""
+    where: dict[str, tuple[str, str]] = {}
+    for python in pythons:
+        answer = subprocess.run([python, str(script), "--list"], capture_output=True, text=True, check=True).stdout
+        for name, release in json.loads(answer).items():
+            where.setdefault(name, (python, release))
+    return where
+
+
+def contest(
+    script: Path,
+    contenders: Mapping[str, str],
+    cases: Sequence[str],
+    turns: int,
+    threads: int,
+    truth: Callable[[str], np.ndarray],
+    report: Callable[[str, dict[str, Turns]], None],
+) -> dict[str, dict[str, Turns]]:
+    """Run all turns: by case and contender what was measured; `report` gets each case when it is done.
+
+    Parameters
+    ----------
+    script : Path
+        Serves contenders: ``script --serve NAME --threads N``.
+    contenders : mapping
+        Name to the Python that runs it; the first name also serves the probe.
+    cases : sequence
+        What to compute.
+    turns, threads : int
+        Visits of each contender at each case; threads of each contender.
+    truth : callable
+        The right output of a case.
+    """
+    results: dict[str, dict[str, Turns]] = {}
+    names = list(contenders)
+    with ExitStack() as stack:
+        scratch = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        ask = {name: stack.enter_context(contender(python, script, name, threads)) for name, python in contenders.items()}
+        probe = stack.enter_context(contender(contenders[names[0]], script, names[0], threads))
+        probe("probe")
+        for case in cases:
+            here = results[case] = {name: Turns() for name in names}
+            right = truth(case)
+            for name in names:
+                try:
+                    ask[name](str(scratch / "output.npy"), case)
+                    here[name].error = relative_l2(np.load(scratch / "output.npy"), right)
+                except Refused as reason:
+                    here[name].refused = str(reason)
+            runs = [name for name in names if not here[name].refused]
+            for turn in range(turns):
+                for k in range(len(runs)):
+                    name = runs[(turn + k) % len(runs)]
+                    before = settled(probe)
+                    here[name].seconds.append(ask[name]("time", case))
+                    here[name].rates.append(min(before, settled(probe)))
+            for name in runs:
+                ask[name]("drop", case)
+            report(case, here)
+    return results
+
+
+def settled(probe: Callable[..., float]) -> float:
+    """Wait until the threads of the last turn sleep, then probe."""
+    time.sleep(0.25)
+    return probe("probe")
+
+
+def relative_l2(y: np.ndarray, truth: np.ndarray) -> float:
+    """Return the relative L2 norm of the difference; an output of another size is an error of the contest itself."""
+    if y.size != truth.size:
+        raise ValueError(f"an output of shape {y.shape} where {truth.shape} is right")
+    return float(np.linalg.norm(y.reshape(truth.shape) - truth) / np.linalg.norm(truth))
+
+
+def geometric_mean(values: Sequence[float]) -> float:
+    """Return the geometric mean."""
+    return exp(sum(map(log, values)) / len(values))
+
+
+def write_rows(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Write rows as CSV: to a temporary name, then renamed."""
+    partial = path.with_name(f".{path.name}.{os.getpid()}")
+    with partial.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, list(rows[0]), lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
+    partial.replace(path)
