@@ -37,12 +37,13 @@ class Refused(Exception):
 
 @dataclass
 class Turns:
-    """What was measured of one contender at one case: seconds, and the multiply-add rate beside each."""
+    """What was measured of one contender at one case: seconds, the multiply-add rate beside each, memory since it started."""
 
     seconds: list[float] = field(default_factory=list)
     rates: list[float] = field(default_factory=list)
     error: float = float("nan")
     refused: str = ""
+    peak_bytes: int = 0
 
     @property
     def median(self) -> float:
@@ -93,10 +94,9 @@ def save(output: Any, path: str) -> bool:
 
 
 def peak_bytes() -> int:
-    """Return the most memory that this process has held."""
-    import resource
-
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    """Return the most memory that this process has held; getrusage would count that of the parent at the fork."""
+    lines = Path("/proc/self/status").read_text(encoding="ascii").splitlines()
+    return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM"))
 
 
 def multiply_add_rate(threads: int) -> float:
@@ -207,6 +207,7 @@ def contest(
                     here[name].seconds.append(ask[name]("time", case))
                     here[name].rates.append(min(before, settled(probe)))
             for name in runs:
+                here[name].peak_bytes = ask[name]("memory")
                 ask[name]("drop", case)
             report(case, here)
     return results

@@ -44,7 +44,12 @@ class Builder:
     def norm(self, x: str, channels: int, scale: float = 1.0) -> str:
         """Batch normalisation whose statistics leave the size of the numbers about as it is."""
         r = self.rng
-        values = (scale * r.uniform(0.8, 1.2, channels), r.normal(0, 0.1, channels), r.normal(0, 0.1, channels), r.uniform(0.8, 1.2, channels))
+        values = (
+            scale * r.uniform(0.8, 1.2, channels),
+            r.normal(0, 0.1, channels),
+            r.normal(0, 0.1, channels),
+            r.uniform(0.8, 1.2, channels),
+        )
         return self.node("BatchNormalization", [x, *map(self.weight, values)])
 
     def dense(self, x: str, inputs: int, outputs: int) -> str:

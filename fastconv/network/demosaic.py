@@ -42,7 +42,7 @@ def model(tensors: Mapping[str, Array]) -> Any:
     """
     from onnx import TensorProto, helper, numpy_helper
 
-    expected = _shapes()
+    expected = tensor_shapes()
     for name, shape in expected.items():
         if name not in tensors or tensors[name].shape != shape or tensors[name].dtype != np.float32:
             found = f"{tensors[name].dtype} {tensors[name].shape}" if name in tensors else "nothing"
@@ -82,7 +82,8 @@ def model(tensors: Mapping[str, Array]) -> Any:
     return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9)
 
 
-def _shapes() -> dict[str, tuple[int, ...]]:
+def tensor_shapes() -> dict[str, tuple[int, ...]]:
+    """Return the shapes of the tensors that the network is made of, by name."""
     kernels: dict[str, tuple[int, ...]] = {"main_processor.pack_mosaic": (4, 3, 2, 2)}
     for layer in range(1, _DEPTH + 1):
         inputs, outputs = 4 if layer == 1 else _WIDTH, 2 * _WIDTH if layer == _DEPTH else _WIDTH

@@ -1,0 +1,200 @@
+"""Time whole networks against the libraries that a user would pick instead, batch 1.
+
+    python benchmarks/networks.py [--python PYTHON ...] [--networks NAME ...] [--contenders NAME ...] [--turns 7] [--threads 2]
+
+Each ``--python`` is an interpreter that holds peers (torch with onnx, onnxruntime, openvino, ncnn with pnnx, MNN), in
+environments of their own if need be. The networks are ONNX files with random weights (benchmarks/network_models.py),
+written once; every contender loads the same file. How turns are taken: benchmarks/contest.py; how peers are asked:
+benchmarks/network_peers.py. Each network has processes of its own, so that their peak memory, loading and converting
+included, is that of one network. The error is the relative L2 norm of the difference to our own run in float64. The
+results go to figures/networks_THREADS.csv and .png.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import statistics
+import sys
+import tempfile
+from collections.abc import Callable
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import contest
+import numpy as np
+from network_models import CASES, Case
+from network_peers import PEERS, Call, Network, available
+
+FIGURES = Path(__file__).parent.parent / "figures"
+OURS = "fastconv"
+ASKED = {"VGG-16 224x224": 1.8, "ResNet-18 224x224": 1.3, "ResNet-50 224x224": 1.0, "demosaic 512x512": 1.8, "waifu2x vgg7 256x256": 1.8}
+"""Times the fastest peer that we aim at."""
+
+
+def file_of(case: str) -> Path:
+    """Return where the model of a case is kept between runs."""
+    return Path(tempfile.gettempdir()) / f"fastconv-networks-{os.getuid()}" / f"{case.split()[0]}.onnx"
+
+
+def written(case: str) -> Path:
+    """Write the model of a case, unless it is there: to a temporary name, then renamed."""
+    path = file_of(case)
+    if not path.exists():
+        path.parent.mkdir(mode=0o700, exist_ok=True)
+        partial = path.with_name(f".{path.name}.{os.getpid()}")
+        partial.write_bytes(CASES[case].make().SerializeToString())
+        partial.replace(path)
+    return path
+
+
+def ours(algorithm: str) -> Callable[[Network, int], Call]:
+    """Return the maker of a network that fastconv runs."""
+
+    def make(network: Network, threads: int) -> Call:
+        import fastconv
+
+        path, given, made, x = network
+        run = fastconv.load_onnx(path).prepare(algorithm, threads=threads)
+        return lambda: run({given: x})[made]
+
+    return make
+
+
+MINE = {OURS: ours("auto"), f"{OURS} direct": ours("direct")}
+MAKERS = MINE | {name: maker for name, (_, maker) in PEERS.items()}
+
+
+def held() -> dict[str, str]:
+    """Return the contenders of this Python with their versions."""
+    mine = {}
+    if find_spec("fastconv"):
+        from importlib.metadata import version
+
+        mine = dict.fromkeys(MINE, version("fastconv"))
+    return mine | available()
+
+
+def asked(case: str) -> Network:
+    """Return what a contender is given."""
+    c: Case = CASES[case]
+    return file_of(case), c.input, c.output, c.feed()
+
+
+def truth(case: str) -> np.ndarray:
+    """Run the network in float64."""
+    import fastconv
+
+    path, given, made, x = asked(case)
+    return fastconv.load_onnx(path).run({given: x}, policy="fp64")[made]
+
+
+def rows_of(case: str, turns: dict[str, contest.Turns], threads: int) -> list[dict[str, Any]]:
+    """Return what is known of each contender at one network, and how it stands to the fastest peer."""
+    peers = {name: t.median for name, t in turns.items() if name in PEERS and t.seconds}
+    fastest = min(peers, key=peers.__getitem__, default="")
+    return [
+        {
+            "network": case,
+            "contender": name,
+            "threads": threads,
+            "milliseconds": round(t.median * 1e3, 3),
+            "fastest_turn": round(min(t.seconds) * 1e3, 3),
+            "fastest_peer": fastest,
+            "times_fastest_peer": round(peers[fastest] / t.median, 3) if fastest else "",
+            "peak_mib": round(t.peak_bytes / 2**20),
+            "memory_times_fastest_peer": round(t.peak_bytes / turns[fastest].peak_bytes, 2) if fastest else "",
+            "relative_l2": float(f"{t.error:.2e}"),
+            "fma_gflops": round(statistics.median(t.rates)),
+            "slowest_fma_gflops": round(min(t.rates)),
+        }
+        for name, t in turns.items()
+        if t.seconds
+    ]
+
+
+def draw(rows: list[dict[str, Any]], path: Path) -> None:
+    """Draw milliseconds and peak memory of each contender, one panel a network."""
+    from matplotlib.figure import Figure
+
+    cases = list(dict.fromkeys(row["network"] for row in rows))
+    figure = Figure(figsize=(2.6 * len(cases) + 1, 6.2), layout="constrained")
+    panels = figure.subplots(2, len(cases), squeeze=False)
+    for column, case in enumerate(cases):
+        here = [row for row in rows if row["network"] == case]
+        colours = ["#d55e00" if row["contender"] in MINE else "#999999" for row in here]
+        for ax, key, title in ((panels[0][column], "milliseconds", "ms"), (panels[1][column], "peak_mib", "peak MiB")):
+            bars = ax.barh([row["contender"] for row in here], [row[key] for row in here], color=colours)
+            ax.bar_label(bars, [f"{row[key]:.3g}" if row[key] < 1000 else f"{row[key]:.0f}" for row in here], padding=3, fontsize=8)
+            ax.invert_yaxis()
+            ax.margins(x=0.22)
+            ax.set_xlabel(title)
+            ax.spines[["top", "right"]].set_visible(False)
+            if column:
+                ax.set_yticklabels([])
+        panels[0][column].set_title(case, loc="left", fontsize=10)
+    plural = "thread" if rows[0]["threads"] == 1 else "threads"
+    figure.suptitle(f"Whole networks, batch 1, fp32, {rows[0]['threads']} {plural}: shorter is better", fontsize=12)
+    partial = path.with_name(f".{path.name}.{os.getpid()}")
+    figure.savefig(partial, format="png", dpi=150)
+    partial.replace(path)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--python", nargs="+", default=[], metavar="PYTHON", help="interpreters that hold peers")
+    parser.add_argument("--networks", nargs="+", default=list(CASES), choices=list(CASES), metavar="NAME", help=", ".join(CASES))
+    parser.add_argument("--contenders", nargs="+", choices=list(MAKERS), metavar="NAME", help="default: auto and all peers found")
+    parser.add_argument("--turns", type=int, default=7)
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--json", action="store_true", help="print rows as JSON")
+    parser.add_argument("--csv", type=Path, help="default: figures/networks_THREADS.csv, where all networks ran against all peers")
+    parser.add_argument("--list", action="store_true", help=argparse.SUPPRESS)
+    parser.add_argument("--serve", help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.list:
+        return print(json.dumps(held()))
+    if options.serve:
+        return contest.serve(MAKERS, {case: asked(case) for case in CASES}, options.serve, options.threads)
+
+    script = Path(__file__)
+    where = contest.found([sys.executable, *options.python], script)
+    names = options.contenders or [OURS, *(name for name in PEERS if name in where)]
+    if missing := [name for name in names if name not in where]:
+        parser.error(f"no Python given holds {', '.join(missing)}")
+    say: Callable[..., None] = (lambda *_, **__: None) if options.json else print
+    say("versions:", ", ".join(f"{name} {where[name][1]}" for name in names), flush=True)
+    rows: list[dict[str, Any]] = []
+
+    def report(case: str, turns: dict[str, contest.Turns]) -> None:
+        new = rows_of(case, turns, options.threads)
+        rows.extend(new)
+        for row in new:
+            say(
+                f"{row['network']:22}{row['contender']:16}{row['milliseconds']:9.2f} ms  {row['times_fastest_peer']!s:>6}"
+                f"  {row['peak_mib']:6} MiB {row['memory_times_fastest_peer']!s:>5}  error {row['relative_l2']:.1e}"
+                f"  fma {row['slowest_fma_gflops']}..{row['fma_gflops']}",
+                flush=True,
+            )
+        for name, t in turns.items():
+            if t.refused:
+                say(f"{case:22}{name:16}  --  {t.refused}", flush=True)
+
+    for case in options.networks:
+        written(case)
+        contest.contest(script, {n: where[n][0] for n in names}, [case], options.turns, options.threads, truth, report)
+    if options.json:
+        print(json.dumps(rows))
+    for row in rows:
+        if row["contender"] == OURS and row["fastest_peer"]:
+            say(f"{row['network']}: {row['times_fastest_peer']} times {row['fastest_peer']}, asked {ASKED[row['network']]}")
+    whole = options.networks == list(CASES) and not options.contenders
+    if path := options.csv or (FIGURES / f"networks_{options.threads}.csv" if whole else None):
+        contest.write_rows(path, rows)
+        draw(rows, path.with_suffix(".png"))
+
+
+if __name__ == "__main__":
+    main()
