@@ -70,8 +70,8 @@ def panel_shape() -> tuple[int, int]:
     return {64: (8, 3), 32: (4, 3), 16: (4, 2)}[vector_bytes()]
 
 
-def blocked(layer: Layer, method: Method, weight: Array, order: str, threads: int) -> Blocked:
-    """Describe a layer; `method` is a fast algorithm or ``im2col``."""
+def blocked(layer: Layer, method: Method, weight: Array, order: str, threads: int, shaped: bool = False) -> Blocked:
+    """Describe a layer; `method` is a fast algorithm or ``im2col``; an activation follows if it is `shaped`."""
     kind = {4: "f4", 8: "f8"}[layer.dtype.itemsize]
     size, lanes = SIZE[kind], lanes_of(kind)
     mr, nv = panel_shape()
@@ -98,7 +98,15 @@ def blocked(layer: Layer, method: Method, weight: Array, order: str, threads: in
 
     d: dict[Field, int] = {}
     F = Field
-    d |= {F.SIZE: size, F.LANES: lanes, F.GROUPS: layer.groups, F.CHANNELS: taken, F.HEIGHT: layer.height, F.WIDTH: layer.width}
+    d |= {
+        F.SIZE: size,
+        F.BIAS: size * (4 if shaped else 1),
+        F.LANES: lanes,
+        F.GROUPS: layer.groups,
+        F.CHANNELS: taken,
+        F.HEIGHT: layer.height,
+        F.WIDTH: layer.width,
+    }
     d |= {F.OUT_CHANNELS: made, F.OUT_HEIGHT: out_h, F.OUT_WIDTH: out_w, F.PAD_TOP: layer.padding[0][0], F.PAD_LEFT: layer.padding[1][0]}
     d |= {F.TILES: tiles, F.TILES_H: tiles_h, F.TILES_W: tiles_w, F.STEP_H: step[0], F.STEP_W: step[1], F.OUT_H: m[0], F.OUT_W: m[1]}
     d |= {F.ROWS: rows, F.ROW_STEP: dh if method.axes is None else 1, F.TAPS: taps, F.SPAN: span}
@@ -140,7 +148,7 @@ def blocked(layer: Layer, method: Method, weight: Array, order: str, threads: in
     check_bytes("a workspace", d[F.WORKSPACE] * threads)
     check_bytes("packed weights", layer.groups * d[F.U_GROUP])
 
-    d |= {F.SPLITTER: split(kind, step[1], offsets).address, F.JOINER: join(kind, m[1]).address}
+    d |= {F.SPLITTER: split(kind, step[1], offsets).address, F.JOINER: join(kind, m[1], int(shaped)).address}
     d |= {F.PRODUCT: product(kind, mr, nv, made % mr).address}
     tables: list[Array] = []
 

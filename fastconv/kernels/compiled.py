@@ -88,17 +88,18 @@ def split(kind: str, step: int, offsets: tuple[int, ...]) -> Any:
 
 
 @cache
-def join(kind: str, step: int) -> Any:
-    """Compile the step that turns lanes into rows of an image and adds the bias."""
+def join(kind: str, step: int, shaped: int) -> Any:
+    """Compile the step that turns lanes into rows of an image, adds the bias and, where `shaped`, activates."""
     lanes, size = lanes_of(kind), SIZE[kind]
     advance = lanes * step * size
 
     def join(src, src_row, src_stride, dst, dst_row, rows, vectors, bias):  # type: ignore[no-untyped-def]
         for i in range(rows):
             for k in range(vectors):
-                join_lanes(kind, lanes, step, src + i * src_row + k * lanes * size, src_stride, dst + i * dst_row + k * advance, bias)
+                at, to = src + i * src_row + k * lanes * size, dst + i * dst_row + k * advance
+                join_lanes(kind, lanes, step, shaped, at, src_stride, to, bias)
 
-    return compiled(join, kind, lanes, step)
+    return compiled(join, kind, lanes, step, shaped)
 
 
 @njit(inline="always")

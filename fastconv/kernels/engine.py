@@ -27,6 +27,7 @@ class Field(IntEnum):
         return count
 
     SIZE = auto()  # of a number
+    BIAS = auto()  # of the bias of a filter and what follows it
     LANES = auto()
     GROUPS = auto()
     CHANNELS = auto()  # of a group
@@ -260,7 +261,7 @@ def run_item(d, item, x, u, bias, y, at):  # type: ignore[no-untyped-def]
         v, xi = at + d[F.INPUT], d[F.V_XI]
         call(d[F.PRODUCT], (*shape, weights, d[F.U_XI], v, xi, d[F.LDV], out, d[F.M_XI], pitch))
         for k in range(here):
-            scatter(d, count, k0 + k, out + k * pitch, bias + (group * channels + k0 + k) * d[F.SIZE], y, at, strips, used)
+            scatter(d, count, k0 + k, out + k * pitch, bias + (group * channels + k0 + k) * d[F.BIAS], y, at, strips, used)
 
 
 def _run_items(description, counter, items, x, u, bias, y, workspace):  # type: ignore[no-untyped-def]

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import numpy as np
 
+from fastconv.kernels.activation import Activation
 from fastconv.kernels.layer import Array, Layer, check_bytes
 
 
 class FourierRunner:
     """Transforms of scipy.fft, a product a frequency, any stride, dilation and groups."""
 
-    def __init__(self, layer: Layer, weight: Array, bias: Array | None, threads: int) -> None:
+    def __init__(self, layer: Layer, weight: Array, bias: Array | None, threads: int, activation: Activation | None = None) -> None:
         import scipy.fft
 
-        self.layer, self.threads = layer, threads
+        self.layer, self.threads, self.activation = layer, threads, activation
         (top, bottom), (left, right) = layer.padding
         padded = (layer.height + top + bottom, layer.width + left + right)
         self.shape = tuple(scipy.fft.next_fast_len(size, real=True) for size in padded)
@@ -47,6 +48,8 @@ class FourierRunner:
         full = scipy.fft.irfft2(product, self.shape, workers=self.threads)
         (h, w), (sh, sw) = layer.output, layer.stride
         np.add(full[:, :, : (h - 1) * sh + 1 : sh, : (w - 1) * sw + 1 : sw], self.bias[:, None, None], out=y)
+        if self.activation is not None:
+            y[...] = self.activation(y)
 
     def details(self) -> list[str]:
         """Say the size of the transform."""

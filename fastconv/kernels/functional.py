@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy.typing as npt
 
+from fastconv.kernels.activation import Activation
 from fastconv.kernels.layer import Array, Ints, array_of, layer_of
 from fastconv.kernels.method import Method, method_of
 from fastconv.kernels.plan import BlockRunner, Plan, Runner
@@ -27,6 +28,7 @@ def plan_conv2d(
     algorithm: Any = "auto",
     threads: int | None = None,
     order: str = ORDER,
+    activation: Activation | None = None,
 ) -> Plan:
     """Make a two-dimensional convolution layer ready to be applied to many inputs of one shape.
 
@@ -51,6 +53,8 @@ def plan_conv2d(
         Threads a call uses; numba's default if not given. The result is the same bit for bit.
     order : str
         Order of summation of the transforms, as in `measure_error`.
+    activation : Activation, optional
+        What is done to the sums, bias included, before they are written.
 
     Returns
     -------
@@ -84,7 +88,7 @@ def plan_conv2d(
     >>> plan(np.ones((1, 3, 8, 8), np.float32))[0, 0, 0, :3]
     array([12., 18., 18.], dtype=float32)
     """
-    return _plan(2, weight, bias, stride, padding, dilation, groups, input_shape, algorithm, threads, order)
+    return _plan(2, weight, bias, stride, padding, dilation, groups, input_shape, algorithm, threads, order, activation)
 
 
 def plan_conv1d(
@@ -99,6 +103,7 @@ def plan_conv1d(
     algorithm: Any = "auto",
     threads: int | None = None,
     order: str = ORDER,
+    activation: Activation | None = None,
 ) -> Plan:
     """Make a one-dimensional convolution layer ready: as `plan_conv2d`, one dimension less.
 
@@ -109,7 +114,7 @@ def plan_conv1d(
     >>> plan(np.arange(6.0)[None, None])
     array([[[ 3.,  6.,  9., 12.]]])
     """
-    return _plan(1, weight, bias, stride, padding, dilation, groups, input_shape, algorithm, threads, order)
+    return _plan(1, weight, bias, stride, padding, dilation, groups, input_shape, algorithm, threads, order, activation)
 
 
 def conv2d(
@@ -187,6 +192,7 @@ def _plan(
     algorithm: Any,
     threads: int | None,
     order: str,
+    activation: Activation | None = None,
 ) -> Plan:
     from fastconv.program import parse_order
 
@@ -197,15 +203,17 @@ def _plan(
     order = str(parse_order(order))
     count = _threads(threads)
     w = w.reshape(layer.filters, layer.channels // layer.groups, *layer.kernel)
-    return Plan(layer, method, order, count, dims, _runner(layer, method, w, b, order, count))
+    return Plan(layer, method, order, count, dims, _runner(layer, method, w, b, order, count, activation))
 
 
-def _runner(layer: Any, method: Method, weight: Array, bias: Array | None, order: str, threads: int) -> Runner:
+def _runner(
+    layer: Any, method: Method, weight: Array, bias: Array | None, order: str, threads: int, activation: Activation | None
+) -> Runner:
     if method.name == "fft":
         from fastconv.kernels.fourier import FourierRunner
 
-        return FourierRunner(layer, weight, bias, threads)
-    return BlockRunner(layer, method, weight, bias, order, threads)
+        return FourierRunner(layer, weight, bias, threads, activation)
+    return BlockRunner(layer, method, weight, bias, order, threads, activation)
 
 
 def _threads(threads: int | None) -> int:

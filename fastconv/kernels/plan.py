@@ -11,6 +11,7 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
+from fastconv.kernels.activation import Activation
 from fastconv.kernels.layer import Array, Layer, array_of
 from fastconv.kernels.method import Method
 
@@ -49,18 +50,20 @@ class Plan:
     dims: int
     _runner: Runner = field(repr=False)
 
-    def __call__(self, x: npt.ArrayLike) -> Array:
+    def __call__(self, x: npt.ArrayLike, out: Array | None = None) -> Array:
         """Apply the layer.
 
         Parameters
         ----------
         x : array
             Of the shape and dtype that the plan was made for.
+        out : array, optional
+            Where to put the result: of `output_shape` and the same dtype, in C order, and apart from `x`.
 
         Returns
         -------
         array
-            A new array of the same dtype.
+            A new array of the same dtype, or `out`.
 
         Raises
         ------
@@ -73,7 +76,7 @@ class Plan:
             raise ValueError(f"input has shape {array.shape}, the plan was made for {expected}: make a plan for each shape")
         if array.dtype != self.layer.dtype:
             raise TypeError(f"input is {array.dtype}, the weights are {self.layer.dtype}: they have the same dtype")
-        y = np.empty(self.output_shape, self.layer.dtype)
+        y = np.empty(self.output_shape, self.layer.dtype) if out is None else self._checked(out, array)
         if y.size:
             layer = self.layer
             image = array.reshape(layer.batch, layer.channels, layer.height, layer.width)
@@ -119,6 +122,16 @@ class Plan:
         lines.append(f"workspace {self.workspace_bytes} bytes, packed weights {self.weight_bytes} bytes, {self.threads} threads")
         return "\n".join(lines)
 
+    def _checked(self, out: Array, x: Array) -> Array:
+        """Refuse an array that the result cannot be written to."""
+        if not isinstance(out, np.ndarray) or out.dtype != self.layer.dtype:
+            raise TypeError(f"out is {getattr(out, 'dtype', type(out).__name__)}: the result is an array of {self.layer.dtype}")
+        if out.shape != self.output_shape or not out.flags.carray:
+            raise ValueError(f"out has shape {out.shape}, the result {self.output_shape}: pass a writable array of it in C order")
+        if np.may_share_memory(out, x):
+            raise ValueError("out shares memory with the input: pass an array apart from it")
+        return out
+
     def _shape(self, channels: int, sizes: Sequence[int]) -> tuple[int, ...]:
         return (self.layer.batch, channels, *sizes[2 - self.dims :])
 
@@ -151,11 +164,21 @@ class Pool:
 class BlockRunner:
     """Runs a layer with the block engine: a fast algorithm, or im2col."""
 
-    def __init__(self, layer: Layer, method: Method, weight: Array, bias: Array | None, order: str, threads: int) -> None:
+    def __init__(
+        self,
+        layer: Layer,
+        method: Method,
+        weight: Array,
+        bias: Array | None,
+        order: str,
+        threads: int,
+        activation: Activation | None = None,
+    ) -> None:
         from fastconv.kernels.blocked import blocked
 
-        self.parts = blocked(layer, method, weight, order, threads)
-        self.bias = np.zeros(layer.filters, layer.dtype) if bias is None else bias.copy()
+        self.parts = blocked(layer, method, weight, order, threads, activation is not None)
+        bias = np.zeros(layer.filters, layer.dtype) if bias is None else bias.copy()
+        self.bias = bias if activation is None else activation.table(bias)
         self.chunks = min(threads, self.parts.items)
         self.workspace_bytes = COUNTER + self.parts.workspace * self.chunks
         self.pool = Pool(self.workspace_bytes)

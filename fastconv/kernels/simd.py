@@ -188,15 +188,27 @@ def split_lanes(typingctx: Any, kind: Any, lanes: Any, step: Any, offsets: Any, 
 
 
 @intrinsic(prefer_literal=True)
-def join_lanes(typingctx: Any, kind: Any, lanes: Any, step: Any, src: Any, src_stride: Any, dst: Any, bias: Any) -> Any:
-    """Put a row together: element ``l step + b`` of `dst` is lane l of vector b plus the number at `bias`."""
+def join_lanes(typingctx: Any, kind: Any, lanes: Any, step: Any, shaped: Any, src: Any, src_stride: Any, dst: Any, bias: Any) -> Any:
+    """Put a row together: element ``l step + b`` of `dst` is lane l of vector b plus the number at `bias`.
+
+    Where it is `shaped`, slope, low and high of `Activation` follow the bias.
+    """
 
     def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-        _, _, _, src, src_stride, dst, bias = args
+        _, _, _, _, src, src_stride, dst, bias = args
         m, width = step.literal_value, lanes.literal_value
         vector = _vector(kind.literal_value, width)
         shift = _splat(builder, _load(builder, bias, vector.element), vector)
         parts = [builder.fadd(_load(builder, _offset(builder, src, src_stride, b), vector), shift) for b in range(m)]
+        if shaped.literal_value:
+            size = _SIZE[kind.literal_value]
+            scalars = [_load(builder, builder.add(bias, _I64(k * size)), vector.element) for k in (1, 2, 3)]
+            slope, low, high = (_splat(builder, scalar, vector) for scalar in scalars)
+            zero = ir.Constant(vector, [0.0] * vector.count)
+            # Ordered comparisons: NaN is neither below nor above anything and stays.
+            parts = [builder.select(builder.fcmp_ordered("<", z, zero), builder.fmul(slope, z), z) for z in parts]
+            parts = [builder.select(builder.fcmp_ordered("<", z, low), low, z) for z in parts]
+            parts = [builder.select(builder.fcmp_ordered(">", z, high), high, z) for z in parts]
         row, size = parts[0], width
         # Concatenate first and permute once: the code generator then picks the host's own unpack instructions.
         for part in parts[1:]:
@@ -208,7 +220,7 @@ def join_lanes(typingctx: Any, kind: Any, lanes: Any, step: Any, src: Any, src_s
         _store(builder, row, dst)
         return context.get_dummy_value()
 
-    return types.void(kind, lanes, step, src, src_stride, dst, bias), codegen
+    return types.void(kind, lanes, step, shaped, src, src_stride, dst, bias), codegen
 
 
 @intrinsic(prefer_literal=True)
