@@ -44,7 +44,8 @@ class Value:
 class Node:
     """One operator: ``outputs = operator(inputs)``; an input that is left out is an empty name.
 
-    `opset` is the version of the operator set by which the operator and its `attributes` are read.
+    `opset` is the version of the operator set by which the operator and its `attributes` are read. `fused` are nodes that
+    run on its result at once, each on that of the one before; the last one's outputs are those of the node.
     """
 
     name: str
@@ -53,6 +54,7 @@ class Node:
     outputs: tuple[str, ...]
     attributes: Mapping[str, Attribute]
     opset: int
+    fused: tuple[Node, ...] = ()
 
     def __str__(self) -> str:
         return f"node {self.name!r} ({self.operator})"

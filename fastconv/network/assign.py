@@ -1,0 +1,71 @@
+"""Say which algorithm runs which convolution of a network."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from fastconv.algebra import BilinearAlgorithm
+from fastconv.network.graph import Graph, Node
+
+Choice = str | BilinearAlgorithm
+_GENERAL = ("auto", "direct", "im2col", "fft")
+
+
+def _kernel(graph: Graph, node: Node) -> tuple[int, ...] | None:
+    """Return the kernel size of a convolution whose weights are constant, else None."""
+    weight = graph.constants.get(node.inputs[1])
+    return None if weight is None else weight.shape[2:]
+
+
+def is_eligible(graph: Graph, node: Node, r: int | None = None) -> bool:
+    """Tell whether a fast algorithm with `r` taps (or any, if None) can run a convolution.
+
+    It can where the convolution is two-dimensional, dense, has stride 1, dilation 1, one group, constant weights and a kernel
+    of r x r.
+    """
+    kernel, attributes = _kernel(graph, node), node.attributes
+    plain = all(set(np.ravel(attributes.get(name, 1))) == {1} for name in ("strides", "dilations", "group"))
+    return node.operator == "Conv" and kernel is not None and len(kernel) == 2 and plain and (r is None or kernel == (r, r))
+
+
+def resolved(choice: Any) -> Choice:
+    """Turn the name of an algorithm into the algorithm; the general methods stay names."""
+    if isinstance(choice, BilinearAlgorithm) or isinstance(choice, str) and choice in _GENERAL:
+        return choice
+    if isinstance(choice, str):
+        from fastconv.algebra import algorithm
+
+        return algorithm(choice)
+    raise TypeError(f"an algorithm is a name, a BilinearAlgorithm or a mapping from layers to these, not {type(choice).__name__}")
+
+
+def assigned(graph: Graph, algorithm: Choice | Mapping[str, Choice]) -> dict[str, Choice]:
+    """Say by which algorithm each convolution of a network runs.
+
+    One algorithm is given to the convolutions that are eligible for it (`is_eligible`), the others run direct. A mapping pins
+    layers by name; those that it leaves out run "auto".
+
+    Raises
+    ------
+    ValueError
+        For an unknown algorithm or layer, or a layer pinned to an algorithm that cannot run it.
+    """
+    layers = {node.name: node for node in graph.convolutions}
+    if isinstance(algorithm, Mapping):
+        result: dict[str, Choice] = dict.fromkeys(layers, "auto")
+        for name, wanted in algorithm.items():
+            if name not in layers:
+                raise ValueError(f"the network has no convolution {name!r}; it has {', '.join(layers) or 'none'}")
+            choice = resolved(wanted)
+            if isinstance(choice, BilinearAlgorithm) and not is_eligible(graph, layers[name], choice.r):
+                raise ValueError(f"{layers[name]} is no dense {choice.r}x{choice.r} convolution of stride 1 and cannot run {wanted!r}")
+            result[name] = choice
+        return result
+    choice = resolved(algorithm)
+    if isinstance(choice, str):
+        plain = choice in ("auto", "direct")
+        return {name: choice if plain or is_eligible(graph, node) else "direct" for name, node in layers.items()}
+    return {name: choice if is_eligible(graph, node, choice.r) else "direct" for name, node in layers.items()}

@@ -1,0 +1,294 @@
+"""Run a network: plans for its convolutions, kept between runs, and one pass over the nodes."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import OrderedDict
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from fastconv.network.arena import Arena
+from fastconv.network.assign import Choice
+from fastconv.network.fast import Allocate, Place, fast
+from fastconv.network.feeds import checked_feeds
+from fastconv.network.graph import Array, Graph, Node
+from fastconv.network.operators import MEMORY_LIMIT, OPERATORS, Call
+from fastconv.network.operators.convolution import check_convolution
+from fastconv.network.operators.window import window
+from fastconv.network.optimise import known_from_shapes, optimised, with_known
+
+_PLANS = 4
+"""Input shapes for which a convolution keeps its transformed weights; the least recently used goes first."""
+_PROGRAMS = 4
+"""Choices of tensors to keep, and shapes of inputs, for which a network keeps its rewritten form."""
+_KNOWN_BYTES = 2**20
+"""What the arithmetic of shapes gives may take so much; it is small, or it is no arithmetic of shapes."""
+
+Watch = Callable[[Node, list[Array | None], tuple[Array, ...], float], None]
+"""``watch(node, inputs, results, seconds)`` is called after each node."""
+
+
+class Kept:
+    """A small thread-safe memory of the last `size` things made. Two threads may make one thing twice, never a wrong one."""
+
+    def __init__(self, size: int) -> None:
+        self._size, self._lock = size, threading.Lock()
+        self._things: OrderedDict[Any, Any] = OrderedDict()
+
+    def get(self, key: Any, make: Callable[[], Any]) -> Any:
+        """Return what is kept under a key; make it if there is nothing."""
+        with self._lock:
+            if key in self._things:
+                self._things.move_to_end(key)
+                return self._things[key]
+        thing = make()
+        with self._lock:
+            thing = self._things.setdefault(key, thing)
+            while len(self._things) > self._size:
+                self._things.popitem(last=False)
+        return thing
+
+    def last(self) -> Any:
+        """Return what was used last, None if there is nothing."""
+        with self._lock:
+            return next(reversed(self._things.values()), None)
+
+    def held(self, key: Any) -> Any:
+        """Return what is kept under a key, or None."""
+        with self._lock:
+            return self._things.get(key)
+
+
+@dataclass(frozen=True, eq=False)
+class Program:
+    """A network as it is run: the rewritten graph, what dies after each node, what the shapes of the inputs tell."""
+
+    graph: Graph
+    dead: tuple[tuple[str, ...], ...]
+    shaped: frozenset[str]
+
+    @staticmethod
+    def of(graph: Graph, wanted: Iterable[str], shaped: frozenset[str]) -> Program:
+        """Work out where each tensor dies."""
+        last = {name: k for k, node in enumerate(graph.nodes) for part in (node, *node.fused) for name in part.inputs}
+        spared = {value.name for value in graph.outputs} | set(wanted)
+        dead = []
+        for k, node in enumerate(graph.nodes):
+            # A result that nobody reads dies where it is born.
+            names = {name for name in (*node.inputs, *node.outputs) if name and last.get(name, k) == k}
+            dead.append(tuple(names - spared))
+        return Program(graph, tuple(dead), shaped)
+
+
+class Runner:
+    """A network made ready for one choice of algorithms and one precision policy.
+
+    Plans are made at the first run with an input shape and kept: weights are transformed once. Runners may be shared by
+    threads.
+
+    Parameters
+    ----------
+    graph : Graph
+        The network, in the types in which it is to run.
+    algorithms : mapping
+        Algorithm of each convolution, by layer name (`assigned`).
+    threads : int, optional
+        Threads of each operator; None leaves it to the kernels.
+    memory_limit : int
+        Bytes that the tensors inside may take together.
+    optimise : bool
+        Whether the graph may be rewritten (`optimise.optimised`), or is run as it is written.
+    arena : Arena, optional
+        Where the tensors inside live; one of its own by default.
+    """
+
+    def __init__(
+        self,
+        graph: Graph,
+        algorithms: Mapping[str, Choice],
+        threads: int | None = None,
+        memory_limit: int = MEMORY_LIMIT,
+        *,
+        optimise: bool = True,
+        arena: Arena | None = None,
+    ) -> None:
+        self.graph, self.algorithms, self.threads, self.memory_limit = graph, dict(algorithms), threads, memory_limit
+        self.optimise, self._arena = optimise, arena or Arena()
+        self._plans = {node.name: Kept(_PLANS) for node in graph.convolutions}
+        self._programs, self._special = Kept(_PROGRAMS), Kept(_PROGRAMS)
+
+    def __call__(self, feeds: Mapping[str, Array], keep: Iterable[str] = (), *, watch: Watch | None = None) -> dict[str, Array]:
+        """Run the network.
+
+        Parameters
+        ----------
+        feeds : mapping
+            Input name to array.
+        keep : iterable of str
+            Tensors inside the network to return beside its outputs.
+        watch : callable, optional
+            ``watch(node, inputs, results, seconds)`` is called after each node of the network as it is run.
+
+        Returns
+        -------
+        dict
+            Output name to array.
+
+        Raises
+        ------
+        TypeError, ValueError
+            If the feeds do not fit the inputs, or a node does not fit its inputs: the message names it.
+        """
+        wanted = list(dict.fromkeys([value.name for value in self.graph.outputs] + list(keep)))
+        given = checked_feeds(self.graph, feeds)
+        program, record = self._program(wanted, given)
+        constants = program.graph.constants
+        values = self._run(program, given, frozenset(wanted), record, watch)
+        if record is not None:
+            self._special.get(self._key(wanted, given), lambda: self._specialised(program, wanted, record))
+        found = {}
+        for name in wanted:
+            for place in (values, constants, self.graph.constants):
+                if name in place:
+                    found[name] = place[name]
+                    break
+            else:
+                raise ValueError(f"the network has no tensor {name!r}")
+        # Never hand out a view of the model's weights, of a tensor inside, or of the caller's own arrays.
+        theirs = {id(array) for place in (feeds, constants, self.graph.constants) for array in place.values()}
+        return {name: array.copy() if array.base is not None or id(array) in theirs else array for name, array in found.items()}
+
+    @staticmethod
+    def _key(wanted: Iterable[str], given: Mapping[str, Array]) -> Any:
+        return frozenset(wanted), tuple(array.shape for array in given.values())
+
+    def _program(self, wanted: list[str], given: Mapping[str, Array]) -> tuple[Program, dict[str, Array] | None]:
+        """Return what to run, and where to note what only the shapes of the inputs tell, if that is not known yet."""
+
+        def make() -> Program:
+            graph = optimised(self.graph, wanted) if self.optimise else self.graph
+            return Program.of(graph, wanted, known_from_shapes(graph) if self.optimise else frozenset())
+
+        program: Program = self._programs.get(frozenset(wanted), make)
+        if not program.shaped:
+            return program, None
+        special: Program | None = self._special.held(self._key(wanted, given))
+        return (program, {}) if special is None else (special, None)
+
+    @staticmethod
+    def _specialised(program: Program, wanted: list[str], record: Mapping[str, Array]) -> Program:
+        return Program.of(with_known(program.graph, record), wanted, frozenset())
+
+    def _run(
+        self, program: Program, given: Mapping[str, Array], wanted: frozenset[str], record: dict[str, Array] | None, watch: Watch | None
+    ) -> dict[str, Array]:
+        values, constants = dict(given), program.graph.constants
+        used = sum(array.nbytes for array in values.values())
+        for node, dead in zip(program.graph.nodes, program.dead, strict=True):
+            inputs = [(values[name] if name in values else constants[name]) if name else None for name in node.inputs]
+            # What leaves the network is not lent: it belongs to the caller.
+            allocate: Allocate = np.empty if wanted.intersection(node.outputs) else self._arena.lease
+            begun = time.perf_counter()
+            results = self._apply(node, inputs, self.memory_limit - used, Place(constants, allocate, self._threads()))
+            if watch is not None:
+                watch(node, inputs, results, time.perf_counter() - begun)
+            used += sum(array.nbytes for array in results[: len(node.outputs)])
+            if used > self.memory_limit:
+                raise ValueError(f"{node}: {_too_large(self.memory_limit)}")
+            values.update(zip(node.outputs, results, strict=False))
+            if record is not None:
+                record.update(
+                    (name, values[name]) for name in program.shaped.intersection(node.outputs) if values[name].nbytes <= _KNOWN_BYTES
+                )
+            for name in dead:
+                if name in values:
+                    used -= values.pop(name).nbytes
+            del inputs, results  # what is dead gives its memory to the next node
+        return values
+
+    def _threads(self) -> int:
+        if self.threads is not None:
+            return self.threads
+        import numba
+
+        return int(numba.get_num_threads())
+
+    def _apply(self, node: Node, inputs: list[Array | None], left: int, place: Place) -> tuple[Array, ...]:
+        """Run a node and what is fused to it: compiled where that serves, else one after the other."""
+        call = Call(node.attributes, node.opset, len(node.outputs), left)
+        at = node
+        try:
+            with np.errstate(all="ignore"):
+                result = self._convolve(node, call, inputs, place) if node.operator == "Conv" else fast(node, call, inputs, place)
+                if result is None:
+                    result = OPERATORS[node.operator](call, *inputs)
+                    for at in node.fused:
+                        first = np.asarray(result[0] if isinstance(result, tuple) else result)
+                        rest = [place.constants[name] if name else None for name in at.inputs[1:]]
+                        result = OPERATORS[at.operator](Call(at.attributes, at.opset, len(at.outputs), left), first, *rest)
+        except (ArithmeticError, AttributeError, LookupError, MemoryError, TypeError, ValueError) as error:
+            text = str(error).strip().splitlines() or [type(error).__name__]
+            raise ValueError(f"{at}: {text[0]}") from error
+        outputs = result if isinstance(result, tuple) else (result,)
+        if len(outputs) < len(node.outputs):
+            raise ValueError(f"{node}: gives {len(outputs)} outputs, the model names {len(node.outputs)}")
+        return tuple(np.asarray(output) for output in outputs)
+
+    def _convolve(self, node: Node, call: Call, inputs: list[Array | None], place: Place) -> Array | None:
+        """Run a convolution on the layer kernels; None where they do not serve (weights that are computed, 3-D, fp16)."""
+        x, weight, bias = (*inputs, None)[:3]
+        constant = all(not name or name in place.constants for name in node.inputs[1:])
+        if x is None or weight is None or not constant or x.ndim not in (3, 4) or x.dtype not in (np.float32, np.float64):
+            return None
+        check_convolution(call, x, weight, bias)
+        view = window(call, x.shape[2:], weight.shape[2:])
+        shape = call.reserve((x.shape[0], weight.shape[0], *view.out), x.dtype)
+        activation = place.activation(node.fused, shape)
+        if node.fused and activation is None:
+            return None
+        begin, end, strides, dilations = view.begin, view.end, view.strides, view.dilations
+        flat = x.ndim == 3
+        if flat:  # one dimension is two with a height of one
+            x, weight = x[:, :, None], weight[:, :, None]
+            begin, end, strides, dilations = (0, *begin), (0, *end), (1, *strides), (1, *dilations)
+        if begin != end:
+            call.reserve((*x.shape[:2], *(n + b + e for n, b, e in zip(x.shape[2:], begin, end, strict=True))), x.dtype)
+            x, begin = np.pad(x, [(0, 0), (0, 0), *zip(begin, end, strict=True)]), (0, 0)
+        if x.size == 0:
+            return None
+
+        image = np.ascontiguousarray(x)
+
+        def make() -> Any:
+            from fastconv import kernels
+
+            return kernels.plan_conv2d(
+                weight,
+                bias,
+                strides,
+                begin,
+                dilations,
+                int(node.attributes.get("group", 1)),  # type: ignore[arg-type]
+                input_shape=image.shape,
+                algorithm=self.algorithms.get(node.name, "direct"),
+                threads=self.threads,
+                activation=activation,
+            )
+
+        plan = self._plans[node.name].get((image.shape, node.inputs[1:], tuple(part.name for part in node.fused)), make)
+        y = place.allocate(plan.output_shape, image.dtype)
+        plan(image, y)
+        return y[:, :, 0] if flat else y
+
+    def plan(self, layer: str) -> Any:
+        """Return the plan that a convolution used last; None before its first run, or where the kernels do not serve it."""
+        return self._plans[layer].last()
+
+
+def _too_large(limit: int) -> str:
+    needs = f"the network needs more than {limit / 2**30:.2g} GiB for these inputs"
+    return f"{needs}; give it smaller ones, or load it with a higher memory_limit"

@@ -1,0 +1,129 @@
+"""The operators between convolutions on compiled kernels, where these serve; the definitions in `operators` hold."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from fastconv.network.graph import Array, Node
+from fastconv.network.operators import Call
+from fastconv.network.operators.window import window
+from fastconv.network.optimise import slope_and_bounds
+
+Allocate = Callable[[tuple[int, ...], Any], Array]
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where an operator computes: the network's constants, where results go, threads."""
+
+    constants: Mapping[str, Array]
+    allocate: Allocate
+    threads: int
+
+    def activation(self, nodes: tuple[Node, ...], y_shape: tuple[int, ...]) -> Any:
+        """Return the activation that fused nodes are; None for no node, or where they are no such activation."""
+        if len(nodes) != 1:
+            return None
+        from fastconv.kernels import Activation
+
+        found = slope_and_bounds(nodes[0], self.constants, y_shape[1] if len(y_shape) == 4 else None)
+        return None if found is None else Activation(*found)
+
+
+def fast(node: Node, call: Call, inputs: list[Array | None], place: Place) -> Array | None:
+    """Run a node with what is fused to it; None where no compiled kernel serves it."""
+    make = _FAST.get(node.operator)
+    if make is None or not inputs or inputs[0] is None or inputs[0].size == 0 or inputs[0].dtype.kind != "f":
+        return None
+    return make(node, call, inputs, place)
+
+
+def _activation(node: Node, call: Call, inputs: list[Array | None], place: Place) -> Array | None:
+    from fastconv.kernels.pixelwise import kind_of, planewise
+
+    x = inputs[0]
+    activation = None if x is None or not kind_of(x) else place.activation((node,), x.shape)
+    if x is None or activation is None:
+        return None
+    y = place.allocate(x.shape, x.dtype)
+    planewise(x, y, activation=activation, threads=place.threads)
+    return y
+
+
+def _sum(node: Node, call: Call, inputs: list[Array | None], place: Place) -> Array | None:
+    from fastconv.kernels.pixelwise import kind_of, planewise
+
+    a, b = inputs
+    if a is None or b is None or a.shape != b.shape or not kind_of(a, b):
+        return None
+    activation = place.activation(node.fused, a.shape)
+    if node.fused and activation is None:
+        return None
+    call.reserve(a.shape, a.dtype)
+    y = place.allocate(a.shape, a.dtype)
+    planewise(a, y, other=b, activation=activation, threads=place.threads)
+    return y
+
+
+def _normalisation(node: Node, call: Call, inputs: list[Array | None], place: Place) -> Array | None:
+    from fastconv.kernels.pixelwise import kind_of, planewise
+
+    x, *parts = inputs
+    known = [part for part in parts if part is not None]
+    if x is None or x.ndim < 2 or not kind_of(x) or len(known) != 4 or any(part.shape != x.shape[1:2] for part in known):
+        return None
+    activation = place.activation(node.fused, x.shape)
+    if call.get("training_mode", 0) or call.get("spatial", 1) != 1 or call.outputs != 1 or node.fused and activation is None:
+        return None
+    scale, shift, mean, var = (part.astype(x.dtype, copy=False) for part in known)
+    y = place.allocate(x.shape, x.dtype)
+    planewise(x, y, None, (mean, scale / np.sqrt(var + call["epsilon"]), shift), activation, place.threads)
+    return y
+
+
+def _pool(node: Node, call: Call, inputs: list[Array | None], place: Place) -> Array | None:
+    from fastconv.kernels.pixelwise import kind_of, pool
+
+    x = inputs[0]
+    if x is None or x.ndim != 4 or not kind_of(x) or call.outputs != 1:
+        return None
+    view = window(call, x.shape[2:], call["kernel_shape"], bool(call.get("ceil_mode", 0)))
+    y = place.allocate(call.reserve((*x.shape[:2], *view.out), x.dtype), x.dtype)
+    count = None
+    if node.operator == "AveragePool":
+        before, after = (view.begin, view.end) if call["count_include_pad"] else ((0, 0), (0, 0))
+        axes = zip(x.shape[2:], view.out, view.kernel, view.strides, view.dilations, view.begin, before, after, strict=True)
+        rows, columns = (_inside(*axis) for axis in axes)
+        count = np.asarray(rows[:, None] * columns, x.dtype)
+    pool(x, y, view.kernel, view.strides, view.dilations, view.begin, count, place.threads)
+    return y
+
+
+def _inside(length: int, out: int, kernel: int, stride: int, dilation: int, begin: int, before: int, after: int) -> Array:
+    """Count along one axis how many taps of each window lie inside the input, or the part of the padding that counts."""
+    at = np.arange(out)[:, None] * stride + np.arange(kernel) * dilation - begin
+    return np.asarray(((at >= -before) & (at < length + after)).sum(axis=1))
+
+
+def _product(node: Node, call: Call, inputs: list[Array | None], place: Place) -> Array | None:
+    a, b = inputs
+    if a is None or b is None or a.shape != b.shape or a.dtype != b.dtype:
+        return None
+    return np.multiply(a, b, out=place.allocate(call.reserve(a.shape, a.dtype), a.dtype))
+
+
+_FAST: Mapping[str, Callable[[Node, Call, list[Array | None], Place], Array | None]] = {
+    "Add": _sum,
+    "AveragePool": _pool,
+    "BatchNormalization": _normalisation,
+    "Clip": _activation,
+    "LeakyRelu": _activation,
+    "MaxPool": _pool,
+    "Mul": _product,
+    "PRelu": _activation,
+    "Relu": _activation,
+}

@@ -1,0 +1,224 @@
+"""Rewriting a network leaves what it computes: bit for bit, or to the rounding that folding changes."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from onnx import TensorProto, helper, numpy_helper
+
+import fastconv as fc
+from fastconv.network import execute
+from fastconv.network.execute import Runner
+from fastconv.network.optimise import known_from_shapes, optimised
+
+
+def network(nodes, weights, inputs=("x",), outputs=("y",), opset=17):
+    infos = [helper.make_tensor_value_info(name, TensorProto.FLOAT, None) for name in (*inputs, *outputs)]
+    tensors = [numpy_helper.from_array(np.asarray(value), name) for name, value in weights.items()]
+    graph = helper.make_graph(nodes, "g", infos[: len(inputs)], infos[len(inputs) :], tensors)
+    return fc.load_onnx(helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)]))
+
+
+def node(operator, inputs, output, **attributes):
+    return helper.make_node(operator, inputs.split(), [output], name=output, **attributes)
+
+
+def random(*shape, seed=0):
+    return np.random.default_rng(seed).standard_normal(shape).astype(np.float32)
+
+
+def as_written(net, feeds, monkeypatch, algorithm="direct"):
+    """Run each node by its definition, nothing fused, nothing folded; only convolutions on the kernels."""
+    with monkeypatch.context() as patch:
+        patch.setattr(execute, "fast", lambda *_: None)
+        return Runner(net.graph, fc.network.run.assigned(net.graph, algorithm), optimise=False)(feeds)
+
+
+def operators(net, feeds):
+    """Return the nodes that run, with what is fused to them."""
+    seen = []
+    net.prepare("direct")(feeds, watch=lambda n, *_: seen.append("+".join([n.operator, *(f.operator for f in n.fused)])))
+    return seen
+
+
+WEIGHTS = {
+    "w": random(6, 4, 3, 3),
+    "b": random(6, seed=1),
+    "slope": random(6, 1, 1, seed=2),
+    "one": np.float32(0.3),
+    "low": np.float32(-0.5),
+    "high": np.float32(1.5),
+    "scale": random(6, seed=3),
+    "shift": random(6, seed=4),
+    "mean": random(6, seed=5),
+    "var": np.abs(random(6, seed=6)) + np.float32(0.5),
+}
+CONV = node("Conv", "x w b", "c", pads=[1] * 4)
+NORM = "scale shift mean var"
+
+
+@pytest.mark.parametrize(
+    "follower",
+    [
+        node("Relu", "c", "y"),
+        node("LeakyRelu", "c", "y", alpha=0.1),
+        node("PRelu", "c slope", "y"),
+        node("PRelu", "c one", "y"),
+        node("Clip", "c low high", "y"),
+        helper.make_node("Clip", ["c", "", "high"], ["y"], name="y"),
+    ],
+    ids=lambda n: f"{n.op_type} {len(n.input)}",
+)
+@pytest.mark.parametrize("algorithm", ["direct", "F(4x4,3x3)"])
+def test_activations_fuse_bit_for_bit(follower, algorithm, monkeypatch):
+    net, x = network([CONV, follower], WEIGHTS), random(2, 4, 19, 70, seed=7)
+    x[0, 0, 3, 3], x[1, 1, 9, 9] = np.nan, np.inf
+    assert operators(net, {"x": x}) == [f"Conv+{follower.op_type}"]
+    np.testing.assert_array_equal(net.run({"x": x}, algorithm)["y"], as_written(net, {"x": x}, monkeypatch, algorithm)["y"])
+
+
+def test_a_residual_block_and_pools_run_compiled_bit_for_bit(monkeypatch):
+    nodes = [
+        CONV,
+        node("Add", "c z", "s"),
+        node("Relu", "s", "r"),
+        node("MaxPool", "r", "m", kernel_shape=[3, 3], strides=[2, 2], pads=[1] * 4),
+        node("AveragePool", "m", "a", kernel_shape=[2, 3], strides=[1, 2], pads=[1, 0, 0, 2]),
+        node("AveragePool", "a", "i", kernel_shape=[3, 3], pads=[1] * 4, count_include_pad=1),
+        node("Mul", "i i", "q"),
+        node("LeakyRelu", "q", "y", alpha=0.5),
+    ]
+    net = network(nodes, WEIGHTS, ("x", "z"))
+    feeds = {"x": random(2, 4, 60, 61), "z": random(2, 6, 60, 61, seed=9)}
+    feeds["z"][0, 1, 20:22, 30] = np.nan, -np.inf
+    assert operators(net, feeds)[:3] == ["Conv", "Add+Relu", "MaxPool"]
+    np.testing.assert_array_equal(net.run(feeds, "direct")["y"], as_written(net, feeds, monkeypatch)["y"])
+
+
+@pytest.mark.parametrize("kernel", [(1, 1), (2, 2), (3, 2), (2, 5)])
+@pytest.mark.parametrize("strides", [(1, 1), (2, 2), (2, 3)])
+@pytest.mark.parametrize("extra", [{}, {"dilations": [2, 1]}, {"ceil_mode": 1}, {"pads": [1, 0, 0, 1]}])
+def test_pools_of_every_geometry(kernel, strides, extra, monkeypatch):
+    if kernel == (1, 1) and "pads" in extra:
+        pytest.skip("a window in the padding alone")
+    options = {"kernel_shape": list(kernel), "strides": list(strides), **extra}
+    for operator in ("MaxPool", "AveragePool"):
+        net = network([node(operator, "x", "y", **options)], {}, opset=19)
+        for x in (random(2, 3, 12, 11), random(1, 1, 7, 9).astype(np.float64).astype(np.float32)):
+            np.testing.assert_array_equal(net.run({"x": x})["y"], as_written(net, {"x": x}, monkeypatch)["y"])
+
+
+def test_a_normalisation_alone_equals_its_definition(monkeypatch):
+    net = network([node("BatchNormalization", f"x {NORM}", "n"), node("Relu", "n", "y")], WEIGHTS)
+    x = random(3, 6, 9, 11)
+    assert operators(net, {"x": x}) == ["BatchNormalization+Relu"]
+    np.testing.assert_array_equal(net.run({"x": x})["y"], as_written(net, {"x": x}, monkeypatch)["y"])
+
+
+MAKERS = {
+    "Conv": ([CONV], (2, 4, 9, 9), {}),
+    "Conv without bias": ([node("Conv", "x w", "c", pads=[1] * 4)], (2, 4, 9, 9), {}),
+    "ConvTranspose": ([node("ConvTranspose", "x w b", "c", group=2)], (2, 4, 5, 5), {"w": random(4, 3, 3, 3)}),
+    "Gemm": ([node("Gemm", "x w b", "c", transB=1, alpha=0.5)], (5, 7), {"w": random(6, 7)}),
+    "Gemm, not transposed": ([node("Gemm", "x w", "c")], (5, 7), {"w": random(7, 6)}),
+}
+
+
+@pytest.mark.parametrize("maker", MAKERS)
+def test_a_normalisation_folds_into_what_comes_before(maker, monkeypatch):
+    made, shape, weights = MAKERS[maker]
+    net = network([*made, node("BatchNormalization", f"c {NORM}", "n"), node("Relu", "n", "y")], WEIGHTS | weights)
+    x = random(*shape, seed=11)
+    ran = operators(net, {"x": x})
+    assert ran == [f"{made[0].op_type}+Relu"]
+    got, plain, truth = net.run({"x": x}, "direct")["y"], as_written(net, {"x": x}, monkeypatch)["y"], net.run({"x": x}, policy="fp64")["y"]
+    # Sums of at most 37 products, each factor rounded once: (37 + 4) 2^-24 times the same sum of absolute values.
+    positive = {name: np.abs(value) for name, value in (WEIGHTS | weights).items()} | {"mean": -np.abs(WEIGHTS["mean"])}
+    whole = network([*made, node("BatchNormalization", f"c {NORM}", "y")], positive)
+    bound = 41 * 2.0**-24 * whole.run({"x": np.abs(x)}, policy="fp64")["y"]
+    assert (np.abs(got - truth) <= bound).all()
+    assert (np.abs(plain - truth) <= bound).all()
+
+
+@pytest.mark.parametrize("why", ["read twice", "an output", "asked for", "training", "variance"])
+def test_a_normalisation_stays_where_it_cannot_be_folded(why, monkeypatch):
+    training = {"training_mode": 1} if why == "training" else {}
+    nodes = [CONV, helper.make_node("BatchNormalization", ["c", *NORM.split()], ["n"], name="n", **training)]
+    nodes.append(node("Add", "n c" if why == "read twice" else "n n", "y"))
+    weights = WEIGHTS | ({"var": -np.ones(6, np.float32)} if why == "variance" else {})
+    net = network(nodes, weights, outputs=("y", "c") if why == "an output" else ("y",))
+    x = random(1, 4, 9, 9)
+    graph = optimised(net.graph, ["c"] if why == "asked for" else [])
+    assert [n.operator for n in graph.nodes] == ["Conv", "BatchNormalization", "Add"]
+    got = net.prepare("direct")({"x": x}, ["c"] if why == "asked for" else [])
+    np.testing.assert_array_equal(got["y"], as_written(net, {"x": x}, monkeypatch)["y"])
+
+
+def test_what_is_asked_for_inside_is_there(monkeypatch):
+    net = network([CONV, node("BatchNormalization", f"c {NORM}", "n"), node("Relu", "n", "y")], WEIGHTS)
+    x = random(1, 4, 9, 9)
+    got = net.prepare("direct")({"x": x}, ["c", "n", "w"])
+    np.testing.assert_array_equal(got["c"], fc.conv2d(x, WEIGHTS["w"], WEIGHTS["b"], padding=1, algorithm="direct"))
+    np.testing.assert_array_equal(got["y"], np.maximum(got["n"], 0))
+    np.testing.assert_array_equal(got["w"], WEIGHTS["w"])
+
+
+def test_shape_arithmetic_is_done_once_for_each_input_shape():
+    nodes = [
+        node("Shape", "x", "s"),
+        node("Gather", "s zero", "batch"),
+        node("Unsqueeze", "batch zeros", "b1"),
+        helper.make_node("Concat", ["b1", "rest"], ["target"], name="target", axis=0),
+        node("Reshape", "x target", "y"),
+    ]
+    net = network(nodes, {"zero": np.int64(0), "zeros": np.array([0]), "rest": np.array([-1])})
+    for shape in ((2, 3, 4), (5, 3, 2)):
+        x = random(*shape)
+        assert operators(net, {"x": x}) == ["Shape", "Gather", "Unsqueeze", "Concat", "Reshape"]
+        assert operators(net, {"x": x}) == ["Reshape"]
+        assert net.run({"x": x}, "direct")["y"].shape == (shape[0], shape[1] * shape[2])
+
+
+def test_shapes_that_depend_on_values_are_not_remembered():
+    nodes = [node("NonZero", "x", "places"), node("Shape", "places", "s"), node("Cast", "s", "y", to=TensorProto.FLOAT)]
+    net = network(nodes, {})
+    assert known_from_shapes(net.graph) == frozenset()
+    for count in (1, 3):
+        x = np.zeros(4, np.float32)
+        x[:count] = 1
+        assert net.run({"x": x})["y"].tolist() == [1, count]
+
+
+def test_constants_are_folded_and_their_failures_reported():
+    good = network([node("Neg", "k", "n"), node("Add", "x n", "y")], {"k": np.float32(2)})
+    assert operators(good, {"x": np.ones(3, np.float32)}) == ["Add"]
+    assert good.run({"x": np.ones(3, np.float32)})["y"].tolist() == [-1] * 3
+    bad = network([node("Reshape", "k shape", "r"), node("Add", "x r", "y")], {"k": np.float32(2), "shape": np.array([7])})
+    with pytest.raises(ValueError, match=r"node 'r' \(Reshape\)"):
+        bad.run({"x": np.ones(7, np.float32)})
+    large = network([node("Expand", "k shape", "e"), node("Add", "x e", "y")], {"k": np.float32(2), "shape": np.array([2**40])})
+    with pytest.raises(ValueError, match=r"node 'e' \(Expand\): a tensor of shape"):
+        large.run({"x": np.ones(1, np.float32)})
+
+
+def test_results_outlive_the_next_run():
+    net = network([CONV, node("Relu", "c", "r"), node("Flatten", "r", "y")], WEIGHTS, outputs=("y",))
+    runner = net.prepare("direct")
+    x = random(1, 4, 80, 80)
+    first = runner({"x": x}, ["r"])
+    before = {name: array.copy() for name, array in first.items()}
+    runner({"x": -x}, ["r"])
+    net.run({"x": 2 * x})
+    for name, array in before.items():
+        np.testing.assert_array_equal(first[name], array)
+
+
+def test_memory_is_used_again():
+    arena = execute.Arena()
+    names = "abcdefgh"
+    nodes = [node("Relu", f"{a} ", b) for a, b in zip("x" + names, [*names, "y"], strict=True)]
+    net = network(nodes, {})
+    runner = Runner(net.graph, {}, arena=arena, optimise=False)
+    for _ in range(3):
+        runner({"x": random(1, 4, 100, 100)})
+    assert len(arena._free) == 2  # one is read while the other is written
