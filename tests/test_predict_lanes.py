@@ -1,0 +1,132 @@
+"""Predictions side by side: they are those of one set at a time, and of the exact programs."""
+
+from fractions import Fraction
+
+import numpy as np
+import pytest
+from numba import njit
+
+import fastconv as fc
+from fastconv.error import lanes
+from fastconv.error.lanes import WIDTH
+from fastconv.error.predict_bulk import predict_errors
+from fastconv.error.predict_lanes import _to_bits
+from fastconv.error.predict_trees import line_of, plane_of
+from fastconv.exact import format_named, rounded
+
+POOL = [float(p) for p in sorted({Fraction(p, q) for p in range(-6, 7) for q in range(1, 7)})]
+
+
+def rational(rng, sets, k):
+    """Zeros in some sets and not in others, equal magnitudes, entries with few bits, values shared by rows."""
+    return np.array([rng.permutation(POOL)[:k] for _ in range(sets)])
+
+
+def symmetric(rng, sets, k):
+    half = rng.uniform(0.2, 3, (sets, k // 2))
+    return np.concatenate([np.zeros((sets, k % 2)), half, -half], axis=1)
+
+
+def scattered(rng, sets, k):
+    return rng.uniform(-3, 3, (sets, k))
+
+
+@pytest.mark.parametrize("kind", [rational, symmetric, scattered])
+@pytest.mark.parametrize(
+    ("m", "r", "dims", "finite"), [(6, 3, 1, 0), (6, 3, 2, 0), (5, 4, 1, 1), (13, 3, 2, 0), (7, 1, 1, 0), (1, 6, 2, 1)]
+)
+def test_they_are_those_of_one_set_at_a_time(kind, m, r, dims, finite):
+    """The table of sums is not quite alike in its operands: up to 3e-4."""
+    sets = kind(np.random.default_rng(m), 2 * WIDTH + 3, m + r - 2 + finite)
+    _, one = predict_errors(sets, m, r, dims)
+    _, rms = predict_errors(sets, m, r, dims, shape=False)
+    np.testing.assert_allclose(rms, one, rtol=3e-4)
+
+
+@pytest.mark.parametrize(
+    "options", [{"policy": "tf32-fp32", "inputs": "normal"}, {"policy": "fp64"}, {"channels": 64, "channel_sum": "blocked"}]
+)
+@pytest.mark.parametrize("dims", [1, 2])
+def test_they_are_those_of_one_set_at_a_time_in_other_policies(options, dims):
+    sets = rational(np.random.default_rng(0), 40, 7)
+    _, one = predict_errors(sets, 6, 3, dims, **options)
+    _, rms = predict_errors(sets, 6, 3, dims, shape=False, **options)
+    np.testing.assert_allclose(rms, one, rtol=3e-4)
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_they_are_those_of_the_exact_programs(seed):
+    rng = np.random.default_rng(seed)
+    pool = sorted({Fraction(p, q) for p in range(-4, 5) for q in (1, 2, 3, 4)})
+    points = [pool[i] for i in rng.permutation(len(pool))[: 4 + seed % 4]]
+    dims, m = 1 + seed % 2, len(points) - 1
+    _, rms = predict_errors([[float(p) for p in points]], m, 3, dims, shape=False)
+    exact = fc.predict_error(fc.toom_cook(m, 3, [*points, "inf"]), dims).rms
+    assert rms[0] == pytest.approx(exact, rel=0.005)  # interpolated modulation, products without it
+
+
+@pytest.mark.parametrize("dims", [1, 2])
+def test_neighbours_do_not_matter(dims):
+    rng = np.random.default_rng(2)
+    sets = np.concatenate([rational(rng, 20, 6), scattered(rng, 20, 6)])
+    sets[5, 1] = sets[5, 4]
+    mean, rms = predict_errors(sets, 5, 3, dims, shape=False)
+    turned = rng.permutation(len(sets))
+    again = predict_errors(sets[turned], 5, 3, dims, shape=False)
+    np.testing.assert_array_equal(again, [mean[turned], rms[turned]])
+    assert [predict_errors(sets[k : k + 1], 5, 3, dims, shape=False)[1][0] for k in (0, 5, 39)] == [rms[0], np.inf, rms[39]]
+    assert np.isinf(mean).tolist() == [k == 5 for k in range(40)]
+    assert predict_errors(sets[:0], 5, 3, dims, shape=False)[0].shape == (0,)
+
+
+@pytest.mark.parametrize(("name", "p"), [("fp16", 11), ("bf16", 8), ("fp32", 24)])
+def test_rounding_of_matrices(name, p):
+    values = np.random.default_rng(p).normal(size=(1, 3, WIDTH))
+    values[0, 0, :2] = 1 + 2.0**-p, 1 + 3 * 2.0**-p  # ties, to even
+    values[0, 1, 0] = 0.0
+    near, change = values.copy(), np.empty_like(values)
+    _to_bits(near, change, p)
+    assert near.ravel().tolist() == [rounded(Fraction(v), format_named(name)) for v in values.ravel()]
+    np.testing.assert_array_equal(change, near - values)
+
+
+@njit
+def _everything(x, y, table, out, whole):
+    a, b = lanes.get(x, (0, 1)), lanes.get(y, (1,))
+    k = lanes.whole_part(lanes.magnitude(a))
+    lanes.put(out, (0,), (a + b) * 2.0 - 1.0 / b)
+    lanes.put(out, (1,), lanes.choose(a < b, lanes.root(lanes.magnitude(a)), 7.0))
+    lanes.put(out, (2,), lanes.take(table, 1, k) + lanes.as_real(k))
+    lanes.put(out, (3,), lanes.number(lanes.pattern(a) & ((1 << 63) - 1)))
+    lanes.put(out, (4,), lanes.fused(a, b, 0.5))
+    lanes.put(whole, (0,), ((lanes.spread(5) - k) ^ 3) | ((k << 4) >> 2) + 1)
+    lanes.put(whole, (1,), (~(k == 1)) & (k >= 1))
+    return lanes.any_of(a > 100.0), lanes.any_of(b == b)
+
+
+def test_lanes_are_numbers():
+    rng = np.random.default_rng(1)
+    x, y, table = rng.normal(0, 2, (1, 2, WIDTH)), rng.normal(0, 2, (2, WIDTH)), rng.normal(size=30)
+    out, whole = np.empty((5, WIDTH)), np.empty((2, WIDTH), np.int64)
+    assert _everything(x, y, table, out, whole) == (False, True)
+    a, b = x[0, 1], y[1]
+    k = np.abs(a).astype(int)
+    expected = [(a + b) * 2 - 1 / b, np.where(a < b, np.sqrt(np.abs(a)), 7), table[k + 1] + k, np.abs(a)]
+    np.testing.assert_array_equal(out[:4], expected)
+    np.testing.assert_allclose(out[4], a * b + 0.5, rtol=1e-15, atol=1e-15)  # rounded once or twice
+    np.testing.assert_array_equal(whole, [((5 - k) ^ 3) | (k * 4 + 1), -(k > 1).astype(int)])
+
+
+def test_tables_of_two_numbers_in_one():
+    """Numbers of 20 bits behind the leading one, rounded, and those of the other number behind them."""
+    table = np.random.default_rng(0).normal(size=(5, 4))
+    value, along = (_halves(plane_of(table)[..., k]) for k in (0, 1))
+    np.testing.assert_allclose(value[0], table[:-1, :-1], rtol=1.5 * 2.0**-20)
+    np.testing.assert_allclose(value[1], np.diff(table[:-1], axis=1), rtol=1.5 * 2.0**-20)
+    np.testing.assert_allclose(along[0], np.diff(table[:, :-1], axis=0), rtol=1.5 * 2.0**-20)
+    np.testing.assert_allclose(along[1], np.diff(np.diff(table, axis=1), axis=0), rtol=1.5 * 2.0**-20)
+    np.testing.assert_allclose(_halves(line_of(table[0]))[1], np.diff(table[0]), rtol=1.5 * 2.0**-20)
+
+
+def _halves(words):
+    return words, (words.view(np.int64) << 32).view(np.float64)
