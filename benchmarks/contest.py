@@ -31,7 +31,7 @@ Maker = Callable[[Any, int], Call]
 """From a case and a number of threads to a call that computes it; the call returns the output as an array."""
 
 
-class Refused(Exception):
+class RefusedError(Exception):
     """A contender cannot do a case; the text says why."""
 
 
@@ -103,16 +103,16 @@ def multiply_add_rate(threads: int) -> float:
     """Return GFLOP/s of our inner product on panels that stay in the first-level cache."""
     from concurrent.futures import ThreadPoolExecutor
 
-    from fastconv.kernels.blocked import panel_shape
     from fastconv.kernels.compiled import lanes_of, product
+    from fastconv.kernels.cut import tile_panel
 
-    (mr, nv), lanes, depth, repeats = panel_shape(), lanes_of("f4"), 256, 20000
+    (mr, nv), lanes, depth, repeats = tile_panel(), lanes_of("f4"), 256, 20000
     kernel = product("f4", mr, nv, 0).ctypes
 
     def one(_: int) -> None:
         u, v, m = (np.zeros(size, np.float32) for size in (depth * mr, nv * lanes, mr * nv * lanes))
         a, b, c = (array.ctypes.data for array in (u, v, m))
-        kernel(repeats, 1, 0, nv * lanes, depth, depth, a, 0, b, 0, 0, c, 0, nv * lanes * 4)
+        kernel(1, 1, 0, nv * lanes, depth, depth, a, b, 0, 0, c, 0, nv * lanes * 4)
 
     start = time.perf_counter()
     with ThreadPoolExecutor(threads) as pool:
@@ -140,10 +140,10 @@ def contender(python: str, script: Path, name: str, threads: int) -> Iterator[Ca
             except BrokenPipeError:
                 line = ""
             if not line:
-                raise Refused(f"the process of {name} ended")
+                raise RefusedError(f"the process of {name} ended")
             answer = json.loads(line)
             if isinstance(answer, dict) and "refused" in answer:
-                raise Refused(answer["refused"])
+                raise RefusedError(answer["refused"])
             return answer
 
         yield ask
@@ -197,7 +197,7 @@ def contest(
                 try:
                     ask[name](str(scratch / "output.npy"), case)
                     here[name].error = relative_l2(np.load(scratch / "output.npy"), right)
-                except Refused as reason:
+                except RefusedError as reason:
                     here[name].refused = str(reason)
             runs = [name for name in names if not here[name].refused]
             for turn in range(turns):

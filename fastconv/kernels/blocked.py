@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from fastconv.kernels.compiled import SIZE, join, lanes_of, product, split, transform
+from fastconv.kernels.compiled import SIZE, join, join_filters, lanes_of, product, product_filters, split, transform
+from fastconv.kernels.cut import OUTPUT_BYTES, cut, parts, rounded, tile_panel, work_of
 from fastconv.kernels.engine import Field, Strip
 from fastconv.kernels.layer import Layer, check_bytes
 from fastconv.kernels.method import Method
@@ -25,18 +26,6 @@ CHANNEL_BLOCK = 32
 DIRECT_BLOCK = 128
 """The same for a direct convolution, in products."""
 
-INPUT_BYTES = 256 * 1024
-"""What V of a block may take: half of a level-2 cache of 512 KiB."""
-
-TRANSFORM_COST = 24
-"""Filters whose products take the time of the input transform."""
-
-TURN_COST = 0.75
-"""What a block costs besides, in vectors of tiles: U comes from afar."""
-
-OUTPUT_BYTES = 192 * 1024
-"""What M of a block may take."""
-
 
 @dataclass(frozen=True)
 class Blocked:
@@ -52,12 +41,15 @@ class Blocked:
         The programs' constants; kept alive here, the description holds their addresses.
     items : int
         Work items; any of them can run at once.
+    held : int
+        Filters of a group in the weights, padded to whole panels, where filters are in the lanes; otherwise zero.
     """
 
     description: Array
     weights: Array
     tables: tuple[Array, ...]
     items: int
+    held: int
 
     @property
     def workspace(self) -> int:
@@ -65,36 +57,36 @@ class Blocked:
         return int(self.description[Field.WORKSPACE])
 
 
-def panel_shape() -> tuple[int, int]:
-    """Return how many filters and vectors the inner product keeps in registers: 12 to 24 accumulators."""
-    return {64: (8, 3), 32: (4, 3), 16: (4, 2)}[vector_bytes()]
-
-
 def blocked(layer: Layer, method: Method, weight: Array, order: str, threads: int, shaped: bool = False) -> Blocked:
     """Describe a layer; `method` is a fast algorithm or ``im2col``; an activation follows if it is `shaped`."""
     kind = {4: "f4", 8: "f8"}[layer.dtype.itemsize]
     size, lanes = SIZE[kind], lanes_of(kind)
-    mr, nv = panel_shape()
+    mr, nv = tile_panel()
     taken, made = layer.channels // layer.groups, layer.filters // layer.groups
     (rh, rw), (dh, dw) = layer.kernel, layer.dilation
     out_h, out_w = layer.output
     if method.axes is None:
-        m, step, rows, offsets, xis = (1, 1), layer.stride, rh, tuple(k * dw for k in range(rw)), 1
-        depth, chain = taken * rh * rw, DIRECT_BLOCK
+        m, step, rows, offsets = (1, 1), layer.stride, rh, tuple(k * dw for k in range(rw))
+        chain = DIRECT_BLOCK
     else:
         alg_h, alg_w = method.axes
         m = step = (alg_h.m, alg_w.m)
-        rows, offsets, xis = alg_h.n, tuple(range(alg_w.n)), alg_h.n * alg_w.n
-        depth, chain = taken, CHANNEL_BLOCK
+        rows, offsets = alg_h.n, tuple(range(alg_w.n))
+        chain = CHANNEL_BLOCK
     tiles_h, tiles_w = -(-out_h // m[0]), -(-out_w // m[1])
-    tiles, taps, span = max(layer.batch, 1) * tiles_h * tiles_w, len(offsets), offsets[-1] + 1
+    taps, span = len(offsets), offsets[-1] + 1
+    work = work_of(layer, method.axes)
+    tiles, xis, depth = work.tiles, work.xis, work.depth
 
-    block, shares = _block(tiles, xis * depth * size, lanes, (mr, nv), made, threads)
-    blocks = -(-tiles // block)
-    panels = _parts(made, mr)
-    kblocks = _rounded(_parts(panels, max(1, OUTPUT_BYTES // (xis * block * size * mr))), shares)
-    kblock = _parts(panels, kblocks) * mr
-    kblocks = _parts(made, kblock)
+    best = cut(work, threads)
+    block, shares, mt, nk = best.block, best.shares, best.mt, best.nk
+    blocks = parts(tiles, block)
+    panel = nk * lanes if mt else mr
+    held = rounded(made, panel) if mt else made  # filters in memory
+    panels = parts(made, panel)
+    kblocks = rounded(parts(panels, max(1, OUTPUT_BYTES // (xis * block * size * panel))), shares)
+    kblock = parts(panels, kblocks) * panel
+    kblocks = parts(made, kblock)
 
     d: dict[Field, int] = {}
     F = Field
@@ -111,45 +103,55 @@ def blocked(layer: Layer, method: Method, weight: Array, order: str, threads: in
     d |= {F.TILES: tiles, F.TILES_H: tiles_h, F.TILES_W: tiles_w, F.STEP_H: step[0], F.STEP_W: step[1], F.OUT_H: m[0], F.OUT_W: m[1]}
     d |= {F.ROWS: rows, F.ROW_STEP: dh if method.axes is None else 1, F.TAPS: taps, F.SPAN: span}
     d |= {F.BLOCK: block, F.BLOCKS: blocks, F.SHARES: shares, F.KBLOCK: kblock, F.KBLOCKS: kblocks}
-    d |= {F.DEPTH: depth, F.CHANNEL_BLOCK: chain, F.XIS: xis, F.MR: mr}
+    d |= {F.DEPTH: depth, F.CHANNEL_BLOCK: chain, F.XIS: xis, F.MR: mr, F.MT: mt, F.NK: nk}
 
     vector = vector_bytes()
+    chunk = lanes if method.axes else rounded(block, lanes)
     run = -(-min(block, tiles_w) // lanes) * lanes
     # Splitting loads whole vectors of `step` numbers a lane, and clearing and transforming write whole vectors.
-    pitch = _rounded((run * step[1] + span + lanes) * size, vector) + vector
+    pitch = rounded((run * step[1] + span + lanes) * size, vector) + vector
     strips = (block + tiles_w - 2) // tiles_w + 1
-    line = block * size
+    line = rounded(block, lanes) * size
     lane_pitch = line + vector
     padded = 64  # an odd number of cache lines between the xi, so that they do not fall into the same cache set
     has_w = method.axes is not None and not _trivial(method.axes[1])
     has_h = method.axes is not None and not _trivial(method.axes[0])
     ldv = line if has_w else lane_pitch
     v_xi = _odd_lines(depth * ldv) + (0 if has_w else padded)
-    m_xi = _odd_lines(kblock * lane_pitch)
+    m_tile = _odd_lines(kblock * size)
+    m_xi = _odd_lines((rounded(block, mt) + lanes) * m_tile if mt else kblock * lane_pitch)
+    square = m[0] * m[1] * lane_pitch
+    whole, half, out_line = square, m[0] * taps * lane_pitch, 0
+    if mt:
+        half, whole = (k * (chunk + lanes) * vector for k in (m[0] * taps, m[0] * m[1]))
+        out_line = _odd_lines((block * m[1] + lanes * m[1] + lanes) * size)
+        square = lanes * m[0] * out_line
     if method.axes is None:
         into_v = {F.V_ROW: taps * ldv, F.V_TAP: ldv, F.V_CHANNEL: rows * taps * ldv}
     else:
         into_v = {F.V_ROW: taps * v_xi, F.V_TAP: v_xi, F.V_CHANNEL: ldv}
     d |= {F.PITCH: pitch, F.LANE_PITCH: lane_pitch, F.LDV: ldv, F.V_XI: v_xi, **into_v, F.M_XI: m_xi}
-    d |= {F.U_XI: made * depth * size, F.U_KBLOCK: kblock * depth * size, F.U_GROUP: xis * made * depth * size}
+    d |= {F.M_TILE: m_tile, F.LINE: out_line, F.CHUNK: chunk}
+    d |= {F.U_KBLOCK: xis * kblock * depth * size, F.U_GROUP: xis * held * depth * size}
     d |= _places(
         {
             F.STRIPS: block * len(Strip) * 8,
             F.BAND: strips * rows * pitch + vector,
             F.COLUMN: rows * pitch * has_h + vector,
             F.SPLIT: rows * taps * lane_pitch * has_w + vector,
-            F.INPUT: xis * v_xi + vector,
+            F.INPUT: xis * v_xi + vector * (1 + mt),
             F.OUTPUT: xis * m_xi + vector,
-            F.HALF: m[0] * taps * lane_pitch * has_h + vector,
-            F.WHOLE: m[0] * m[1] * lane_pitch * has_w + vector,
-            F.LINES: m[0] * m[1] * lane_pitch + vector * m[1],
+            F.HALF: half * has_h + vector,
+            F.WHOLE: whole * has_w + vector,
+            F.LINES: square + vector * m[1],
         }
     )
     check_bytes("a workspace", d[F.WORKSPACE] * threads)
     check_bytes("packed weights", layer.groups * d[F.U_GROUP])
 
-    d |= {F.SPLITTER: split(kind, step[1], offsets).address, F.JOINER: join(kind, m[1], int(shaped)).address}
-    d |= {F.PRODUCT: product(kind, mr, nv, made % mr).address}
+    d |= {F.SPLITTER: split(kind, step[1], offsets).address}
+    d |= {F.JOINER: (join_filters(kind, int(shaped)) if mt else join(kind, m[1], int(shaped))).address}
+    d |= {F.PRODUCT: (product_filters(kind, mt, nk) if mt else product(kind, mr, nv, made % mr)).address}
     tables: list[Array] = []
 
     def compiled(shape: Shape, function: Field, constants: Field) -> None:
@@ -169,42 +171,21 @@ def blocked(layer: Layer, method: Method, weight: Array, order: str, threads: in
     for field, value in d.items():
         description[field] = value
     u = weight.reshape(layer.groups, 1, made, -1) if method.axes is None else transformed_weights(method.axes, weight, order)[None]
-    return Blocked(description, packed(u, mr), tuple(tables), layer.groups * blocks * shares)
+    if mt:
+        u = np.pad(u, ((0, 0), (0, 0), (0, held - made), (0, 0)))
+    return Blocked(description, packed(u, kblock, panel, chain), tuple(tables), layer.groups * blocks * shares, held if mt else 0)
+
+
+def in_lanes(table: Array, groups: int, parts: Blocked) -> Array:
+    """Lay out the records of the filters (filters, fields) as vectors of each field, the filters of a group padded."""
+    lanes = int(parts.description[Field.LANES])
+    records = table.reshape(groups, -1, table.shape[1])
+    records = np.pad(records, ((0, 0), (0, parts.held - records.shape[1]), (0, 0)))
+    return np.ascontiguousarray(records.reshape(groups, -1, lanes, table.shape[1]).swapaxes(2, 3))
 
 
 def _trivial(alg: Any) -> bool:
     return bool(alg.n == 1)
-
-
-def _block(tiles: int, bytes_per_tile: int, lanes: int, panel: tuple[int, int], filters: int, threads: int) -> tuple[int, int]:
-    """Return tiles a block and shares of the filters: V stays in cache, threads are busy, few lanes idle.
-
-    Counted in vectors of tiles. The inner product takes `nv` of them at once; one or two left over cost as much as
-    two, because few accumulators do not hide the latency of an addition. The input transform costs as much as the
-    products of some `TRANSFORM_COST` filters, and threads that share the filters of a block each do all of it.
-    """
-    mr, nv = panel
-    largest = max(3 * nv * lanes, min(6 * nv * lanes, INPUT_BYTES // bytes_per_tile))
-
-    def cost(choice: tuple[int, int]) -> tuple[float, int]:
-        block, shares = choice
-        vectors = _parts(block, lanes)
-        rest = vectors % nv
-        product = vectors - rest + (max(rest, 2) if rest else 0)
-        turns = _parts(_parts(tiles, block) * shares, threads)
-        return turns * (product / shares + vectors * TRANSFORM_COST / filters + TURN_COST), block
-
-    blocks = range(lanes, min(_rounded(largest, lanes), _rounded(tiles, lanes)) + 1, lanes)
-    choices = [(block, shares) for shares in {1, min(threads, _parts(filters, mr))} for block in blocks]
-    return min(choices, key=cost)
-
-
-def _parts(whole: int, size: int) -> int:
-    return -(-whole // size)
-
-
-def _rounded(value: int, multiple: int) -> int:
-    return _parts(value, multiple) * multiple
 
 
 def _odd_lines(size: int) -> int:
@@ -215,5 +196,5 @@ def _places(sizes: dict[Field, int]) -> dict[Field, int]:
     at, places = 0, {}
     for field, size in sizes.items():
         places[field] = at
-        at = _rounded(at + size, 64)
+        at = rounded(at + size, 64)
     return places | {Field.WORKSPACE: at}

@@ -17,9 +17,15 @@ import numba
 from numba import cfunc, njit
 from numba.core.registry import cpu_target
 
-from fastconv.kernels.simd import has_fma, join_lanes, multiply_panel, run_program, split_lanes, vector_bytes
+from fastconv.kernels.simd import has_fma, join_lanes, multiply_panel, run_program, split_lanes, turn_filters, vector_bytes
 
 SIZE = {"f4": 4, "f8": 8}
+
+AHEAD = 2048
+"""Bytes from a factor of the inner product to the one that is fetched meanwhile, weights as vectors: one panel of two vectors."""
+
+AHEAD_SCALARS = 1024
+"""The same for weights as scalars: two panels of four filters."""
 
 
 @cache
@@ -107,13 +113,13 @@ def _panel(kind, lanes, size, mr, nv, less, one, fused, count, a, b, ldv, to, ld
     """Multiply one panel: as many vectors of tiles at once as fit, then fewer. Inlined, so that sizes stay literal."""
     t = 0
     while t + nv * lanes <= tiles:
-        multiply_panel(kind, lanes, mr, nv, fused, count, a, b + t * size, ldv, to + t * size, ldm, c)
+        multiply_panel(kind, lanes, mr, nv, fused, AHEAD_SCALARS, 0, count, a, mr * size, b + t * size, ldv, to + t * size, ldm, c)
         t += nv * lanes
     if t + less * lanes <= tiles:
-        multiply_panel(kind, lanes, mr, less, fused, count, a, b + t * size, ldv, to + t * size, ldm, c)
+        multiply_panel(kind, lanes, mr, less, fused, AHEAD_SCALARS, 0, count, a, mr * size, b + t * size, ldv, to + t * size, ldm, c)
         t += less * lanes
     if t < tiles:
-        multiply_panel(kind, lanes, mr, one, fused, count, a, b + t * size, ldv, to + t * size, ldm, c)
+        multiply_panel(kind, lanes, mr, one, fused, AHEAD_SCALARS, 0, count, a, mr * size, b + t * size, ldv, to + t * size, ldm, c)
 
 
 @cache
@@ -125,19 +131,60 @@ def product(kind: str, mr: int, nv: int, tail: int) -> Any:
     lanes, size, fused = lanes_of(kind), SIZE[kind], has_fma()
     last, less, one = tail or mr, max(nv - 1, 1), 1
 
-    def product(xis, panels, tails, tiles, depth, block, u, u_xi, v, v_xi, ldv, m, m_xi, ldm):  # type: ignore[no-untyped-def]
+    def product(xis, panels, tails, tiles, depth, block, u, v, v_xi, ldv, m, m_xi, ldm):  # type: ignore[no-untyped-def]
+        a = u
         for xi in range(xis):
             for c in range(0, depth, block):
                 count = min(block, depth - c)
-                a = u + xi * u_xi + c * mr * size
                 b = v + xi * v_xi + c * ldv
                 to = m + xi * m_xi
                 for _ in range(panels):
                     _panel(kind, lanes, size, mr, nv, less, one, fused, count, a, b, ldv, to, ldm, c, tiles)
-                    a += depth * mr * size
+                    a += count * mr * size
                     to += mr * ldm
                 if tails:
-                    rest = a + c * (last - mr) * size
-                    _panel(kind, lanes, size, last, nv, less, one, fused, count, rest, b, ldv, to, ldm, c, tiles)
+                    _panel(kind, lanes, size, last, nv, less, one, fused, count, a, b, ldv, to, ldm, c, tiles)
+                    a += count * last * size
 
     return compiled(product, kind, lanes, mr, nv, tail, fused)
+
+
+@cache
+def product_filters(kind: str, mt: int, nk: int) -> Any:
+    """Compile the batched product of a block with filters in the lanes: ``M = V' U``, `mt` tiles and `nk` vectors at once.
+
+    Small images leave few lanes idle this way; the tiles are padded to a multiple of `mt`, the filters to one of
+    `nk` vectors. Each output is the same chain of multiply-adds as in `product`.
+    """
+    lanes, size, fused = lanes_of(kind), SIZE[kind], has_fma()
+    row, wide = mt * size, nk * lanes * size
+
+    def product_filters(xis, panels, turns, depth, block, u, v, v_xi, ldv, m, m_xi, ldm):  # type: ignore[no-untyped-def]
+        a = u
+        for xi in range(xis):
+            for c in range(0, depth, block):
+                count, to = min(block, depth - c), m + xi * m_xi
+                for _ in range(panels):
+                    b, at = v + xi * v_xi + c * ldv, to
+                    for _ in range(turns):
+                        multiply_panel(kind, lanes, mt, nk, fused, 0, AHEAD, count, b, ldv, a, wide, at, ldm, c)
+                        b += row
+                        at += mt * ldm
+                    a += count * wide
+                    to += wide
+
+    return compiled(product_filters, kind, lanes, mt, nk, fused)
+
+
+@cache
+def join_filters(kind: str, shaped: int) -> Any:
+    """Compile the step that turns filters in lanes into rows of an image, adds the bias and, where `shaped`, activates."""
+    lanes, size = lanes_of(kind), SIZE[kind]
+
+    def join_filters(src, src_row, src_column, dst, dst_row, dst_filter, rows, columns, bias):  # type: ignore[no-untyped-def]
+        for i in range(rows):
+            for c in range(0, columns, lanes):
+                at, to = src + i * src_row + c * src_column, dst + i * dst_row + c * size
+                turn_filters(kind, lanes, shaped, at, src_column, to, dst_filter, bias)
+
+    return compiled(join_filters, kind, lanes, shaped)

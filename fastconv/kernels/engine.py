@@ -57,7 +57,10 @@ class Field(IntEnum):
     DEPTH = auto()  # summed products per output of the inner product
     CHANNEL_BLOCK = auto()
     XIS = auto()  # independent inner products
-    MR = auto()  # output channels of a panel
+    MR = auto()  # output channels of a panel, with tiles in the lanes
+    MT = auto()  # tiles of a panel, with filters in the lanes; zero otherwise
+    NK = auto()  # vectors of filters of such a panel
+    CHUNK = auto()  # tiles that are transformed back at once, with filters in the lanes
     PITCH = auto()  # of a row in the band
     LANE_PITCH = auto()  # of a vector of tiles
     LDV = auto()
@@ -66,7 +69,8 @@ class Field(IntEnum):
     V_TAP = auto()
     V_CHANNEL = auto()
     M_XI = auto()
-    U_XI = auto()
+    M_TILE = auto()  # of a tile, with filters in the lanes
+    LINE = auto()  # of a row of results
     U_KBLOCK = auto()
     U_GROUP = auto()
     STRIPS = auto()  # places in a thread's workspace
@@ -240,6 +244,35 @@ def scatter(d, count, k, m, bias, y, at, strips, used):  # type: ignore[no-untyp
 
 
 @part
+def scatter_filters(d, count, k, m, bias, y, at, strips, used):  # type: ignore[no-untyped-def]
+    """Transform a vector of output channels of a block of tiles back, add the bias, and write its rows."""
+    vector, columns, rows = d[F.LANES] * d[F.SIZE], d[F.OUT_W], d[F.OUT_H]
+    lines, line = at + d[F.LINES], d[F.LINE]
+    for first in range(0, count, d[F.CHUNK]):
+        here = min(d[F.CHUNK], count - first)
+        src, tile, row, tap = m + first * d[F.M_TILE], d[F.M_TILE], d[F.TAPS] * d[F.M_XI], d[F.M_XI]
+        if d[F.OUTPUT_H]:
+            to, out = at + d[F.HALF], d[F.TAPS] * vector
+            call(d[F.OUTPUT_H], (src, row, tile, tap, to, out, rows * out, vector, here, d[F.TAPS], d[F.OUTPUT_H_CONSTANTS]))
+            src, tile, row, tap = to, rows * out, out, vector
+        if d[F.OUTPUT_W]:
+            to, out = at + d[F.WHOLE], d[F.CHUNK] * columns * vector
+            call(d[F.OUTPUT_W], (src, tap, tile, row, to, vector, columns * vector, out, here, rows, d[F.OUTPUT_W_CONSTANTS]))
+            src, tile, row = to, vector, out
+        call(d[F.JOINER], (src, row, tile, lines + first * columns * d[F.SIZE], line, rows * line, rows, here * columns, bias))
+    row_bytes = d[F.OUT_WIDTH] * d[F.SIZE]
+    for l in range(min(d[F.LANES], d[F.OUT_CHANNELS] - k)):  # noqa: E741
+        for q in range(used):
+            strip = strips[q]
+            src = lines + l * rows * line + strip[S.LANE] * columns * d[F.SIZE]
+            dst = y + strip[S.OUT] + (k + l) * d[F.OUT_HEIGHT] * row_bytes
+            for _ in range(strip[S.OUT_ROWS]):
+                copy(dst, src, strip[S.OUT_BYTES])
+                src += line
+                dst += row_bytes
+
+
+@part
 def run_item(d, item, x, u, bias, y, at):  # type: ignore[no-untyped-def]
     """Compute one work item in the workspace at `at`."""
     lanes = d[F.LANES]
@@ -255,13 +288,23 @@ def run_item(d, item, x, u, bias, y, at):  # type: ignore[no-untyped-def]
     for kblock in range(share * d[F.KBLOCKS] // d[F.SHARES], (share + 1) * d[F.KBLOCKS] // d[F.SHARES]):
         k0 = kblock * d[F.KBLOCK]
         here = min(d[F.KBLOCK], channels - k0)
-        panels, tails = here // d[F.MR], here % d[F.MR]
         weights, out = u + group * d[F.U_GROUP] + kblock * d[F.U_KBLOCK], at + d[F.OUTPUT]
-        shape = (d[F.XIS], panels, tails, tiles, d[F.DEPTH], d[F.CHANNEL_BLOCK])
         v, xi = at + d[F.INPUT], d[F.V_XI]
-        call(d[F.PRODUCT], (*shape, weights, d[F.U_XI], v, xi, d[F.LDV], out, d[F.M_XI], pitch))
-        for k in range(here):
-            scatter(d, count, k0 + k, out + k * pitch, bias + (group * channels + k0 + k) * d[F.BIAS], y, at, strips, used)
+        if d[F.MT]:
+            panel = d[F.NK] * lanes
+            padded = (channels + panel - 1) // panel * panel  # the filters of a group, in the weights and in the biases
+            panels, turns = (here + panel - 1) // panel, (count + d[F.MT] - 1) // d[F.MT]
+            sizes = (d[F.XIS], panels, turns, d[F.DEPTH], d[F.CHANNEL_BLOCK])
+            call(d[F.PRODUCT], (*sizes, weights, v, xi, d[F.LDV], out, d[F.M_XI], d[F.M_TILE]))
+            for k in range(0, here, lanes):
+                record = bias + (group * padded + k0 + k) * d[F.BIAS]
+                scatter_filters(d, count, k0 + k, out + k * d[F.SIZE], record, y, at, strips, used)
+        else:
+            panels, tails = here // d[F.MR], here % d[F.MR]
+            shape = (d[F.XIS], panels, tails, tiles, d[F.DEPTH], d[F.CHANNEL_BLOCK])
+            call(d[F.PRODUCT], (*shape, weights, v, xi, d[F.LDV], out, d[F.M_XI], pitch))
+            for k in range(here):
+                scatter(d, count, k0 + k, out + k * pitch, bias + (group * channels + k0 + k) * d[F.BIAS], y, at, strips, used)
 
 
 def _run_items(description, counter, items, x, u, bias, y, workspace):  # type: ignore[no-untyped-def]

@@ -29,6 +29,7 @@ def plan_conv2d(
     threads: int | None = None,
     order: str = ORDER,
     activation: Activation | None = None,
+    max_error: float | None = None,
 ) -> Plan:
     """Make a two-dimensional convolution layer ready to be applied to many inputs of one shape.
 
@@ -55,6 +56,9 @@ def plan_conv2d(
         Order of summation of the transforms, as in `measure_error`.
     activation : Activation, optional
         What is done to the sums, bias included, before they are written.
+    max_error : float, optional
+        Relative L2 error that ``algorithm="auto"`` keeps to, by `predict_error` for normal inputs; 1e-6 in float32 if not
+        given, and as many roundings in float64.
 
     Returns
     -------
@@ -88,7 +92,7 @@ def plan_conv2d(
     >>> plan(np.ones((1, 3, 8, 8), np.float32))[0, 0, 0, :3]
     array([12., 18., 18.], dtype=float32)
     """
-    return _plan(2, weight, bias, stride, padding, dilation, groups, input_shape, algorithm, threads, order, activation)
+    return _plan(2, weight, bias, stride, padding, dilation, groups, input_shape, algorithm, threads, order, activation, max_error)
 
 
 def plan_conv1d(
@@ -104,6 +108,7 @@ def plan_conv1d(
     threads: int | None = None,
     order: str = ORDER,
     activation: Activation | None = None,
+    max_error: float | None = None,
 ) -> Plan:
     """Make a one-dimensional convolution layer ready: as `plan_conv2d`, one dimension less.
 
@@ -114,7 +119,7 @@ def plan_conv1d(
     >>> plan(np.arange(6.0)[None, None])
     array([[[ 3.,  6.,  9., 12.]]])
     """
-    return _plan(1, weight, bias, stride, padding, dilation, groups, input_shape, algorithm, threads, order, activation)
+    return _plan(1, weight, bias, stride, padding, dilation, groups, input_shape, algorithm, threads, order, activation, max_error)
 
 
 def conv2d(
@@ -129,6 +134,7 @@ def conv2d(
     algorithm: Any = "auto",
     threads: int | None = None,
     order: str = ORDER,
+    max_error: float | None = None,
 ) -> Array:
     """Convolve (correlate, as in deep learning) a batch of images with a bank of filters.
 
@@ -147,7 +153,7 @@ def conv2d(
     array([[[[4., 4.],
              [4., 4.]]]])
     """
-    return _convolve(2, input, weight, bias, stride, padding, dilation, groups, algorithm, threads, order)
+    return _convolve(2, input, weight, bias, stride, padding, dilation, groups, algorithm, threads, order, max_error)
 
 
 def conv1d(
@@ -162,6 +168,7 @@ def conv1d(
     algorithm: Any = "auto",
     threads: int | None = None,
     order: str = ORDER,
+    max_error: float | None = None,
 ) -> Array:
     """Convolve a batch of signals (batch, channels, length) with a bank of filters: `conv2d`, one dimension less.
 
@@ -171,13 +178,13 @@ def conv1d(
     >>> conv1d(np.arange(5.0)[None, None], np.array([[[1.0, 0.0, -1.0]]]))
     array([[[-2., -2., -2.]]])
     """
-    return _convolve(1, input, weight, bias, stride, padding, dilation, groups, algorithm, threads, order)
+    return _convolve(1, input, weight, bias, stride, padding, dilation, groups, algorithm, threads, order, max_error)
 
 
 def _convolve(dims: int, given: npt.ArrayLike, weight: npt.ArrayLike, bias: npt.ArrayLike | None, *arguments: Any) -> Array:
     x = array_of("input", given, dims + 2)
-    stride, padding, dilation, groups, algorithm, threads, order = arguments
-    return _plan(dims, weight, bias, stride, padding, dilation, groups, x.shape, algorithm, threads, order)(x)
+    stride, padding, dilation, groups, algorithm, threads, order, max_error = arguments
+    return _plan(dims, weight, bias, stride, padding, dilation, groups, x.shape, algorithm, threads, order, None, max_error)(x)
 
 
 def _plan(
@@ -192,16 +199,17 @@ def _plan(
     algorithm: Any,
     threads: int | None,
     order: str,
-    activation: Activation | None = None,
+    activation: Activation | None,
+    max_error: float | None,
 ) -> Plan:
     from fastconv.program import parse_order
 
     w = array_of("weight", weight, dims + 2)
     b = None if bias is None else array_of("bias", bias)
     layer = layer_of(w, b, stride, padding, dilation, groups, input_shape, dims)
-    method = method_of(algorithm, layer)
-    order = str(parse_order(order))
     count = _threads(threads)
+    method = method_of(algorithm, layer, max_error)
+    order = str(parse_order(order))
     w = w.reshape(layer.filters, layer.channels // layer.groups, *layer.kernel)
     return Plan(layer, method, order, count, dims, _runner(layer, method, w, b, order, count, activation))
 

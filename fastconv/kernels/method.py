@@ -7,14 +7,27 @@ from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any
 
+import numpy as np
+
 from fastconv.algebra import BilinearAlgorithm, best_points, parse_name, toom_cook
+from fastconv.kernels.accuracy import relative_error
+from fastconv.kernels.cut import cut, work_of
 from fastconv.kernels.layer import Layer
+
+MAX_ERROR = 1e-6
+"""Relative L2 error that ``"auto"`` keeps to in float32 if no limit is given; in float64 as many roundings."""
+
+THREADS = 2
+"""Threads that times are estimated for."""
+
+OUTPUTS = (2, 3, 4, 5, 6)
+"""Outputs an axis of the fast algorithms that are tried."""
+
+LARGEST_TAPS = 11
+"""Longer kernels leave a fast algorithm no tile of sixteen with several outputs."""
 
 LARGEST_TILE = 16
 """Tiles past this lose all accuracy in single precision."""
-
-ENOUGH_TILES = 9
-"""Fewer leave most lanes of a vector idle."""
 
 PLAIN = ("direct", "im2col", "fft")
 _RECTANGLE = re.compile(r"f\((\d+)x(\d+),(\d+)x(\d+)\)")
@@ -39,7 +52,7 @@ class Method:
     why: str = "asked for"
 
 
-def method_of(given: Any, layer: Layer) -> Method:
+def method_of(given: Any, layer: Layer, max_error: float | None = None) -> Method:
     """Read what was given as `algorithm`.
 
     Raises
@@ -47,10 +60,18 @@ def method_of(given: Any, layer: Layer) -> Method:
     TypeError, ValueError
         For what is no algorithm, or does not fit the layer; says the rule and the remedy.
     """
+    automatic = isinstance(given, str) and given.strip().lower() == "auto"
+    if max_error is not None:
+        if not isinstance(max_error, (int, float)) or isinstance(max_error, bool):
+            raise TypeError(f"max_error is {max_error!r}: pass a number, the relative L2 error that algorithm='auto' keeps to")
+        if not max_error > 0:
+            raise ValueError(f"max_error is {max_error}: it is more than 0, such as 1e-6")
+        if not automatic:
+            raise ValueError(f"max_error is {max_error} and algorithm {given!r}: a limit is kept by choosing; pass algorithm='auto'")
     if isinstance(given, str) and given.strip().lower() in PLAIN:
         return Method(given.strip().lower())
-    if isinstance(given, str) and given.strip().lower() == "auto":
-        return choose(layer)
+    if automatic:
+        return choose(layer, max_error)
     if isinstance(given, BilinearAlgorithm):
         axes = _fitted(given, layer)
     elif isinstance(given, (tuple, list)) and len(given) == 2 and all(isinstance(a, BilinearAlgorithm) for a in given):
@@ -66,28 +87,36 @@ def method_of(given: Any, layer: Layer) -> Method:
     return Method(name_of(axes), axes)
 
 
-def choose(layer: Layer) -> Method:
-    """Choose by rule, from measured times on AVX2; every choice keeps a relative L2 error of 1e-6 in float32.
+def choose(layer: Layer, max_error: float | None = None) -> Method:
+    """Choose what is estimated to be the fastest of what keeps the error limit by the closed form.
 
-    A fast algorithm pays on layers of stride 1 with at least 8 channels and filters, 256 pairs of them, and enough
-    tiles to fill vectors: F(4,3) an axis from 9 tiles on, F(2,3) where its own tiles are 9. Five taps take F(2,5):
-    F(4,5) is faster and three times less accurate.
+    Of fast algorithms, the best points for m outputs an axis, m = 2 to 6. Times are estimated from counts, see
+    `fastconv.kernels.cut`. The choice does not depend on the plan's threads, so that results do not.
     """
-    direct = Method("direct", None, "chosen: no fast algorithm is known to pay on this layer")
-    plain = layer.stride == layer.dilation == (1, 1) and layer.groups == 1
-    wide = min(layer.channels, layer.filters) >= 8 and layer.channels * layer.filters >= 256
-    if not (plain and wide and set(layer.kernel) <= {1, 3, 5} and layer.kernel != (1, 1)):
-        return direct
-    for outputs in ({1: 1, 3: 4, 5: 2}, {1: 1, 3: 2, 5: 2}):
-        m = [outputs[r] for r in layer.kernel]
-        tiles = layer.batch
-        for size, k in zip(layer.output, m, strict=True):
-            tiles *= -(-size // k)
-        if tiles >= ENOUGH_TILES:
-            dims = 1 if 1 in layer.kernel else 2
-            axes = (_best(m[0], layer.kernel[0], dims), _best(m[1], layer.kernel[1], dims))
-            return Method(name_of(axes), axes, f"chosen: {tiles} tiles fill the vectors and the channels pay for the transforms")
-    return direct
+    limit = MAX_ERROR if max_error is None else max_error
+    if max_error is None:
+        limit *= float(np.finfo(layer.dtype).eps / np.finfo(np.float32).eps)
+    candidates: list[tuple[BilinearAlgorithm, BilinearAlgorithm] | None] = [None]
+    plain = layer.stride == layer.dilation == (1, 1) and layer.groups == 1 and layer.kernel != (1, 1)
+    if plain and min(layer.channels, layer.filters) > 1 and max(layer.kernel) <= LARGEST_TAPS:
+        dims = 1 if 1 in layer.kernel else 2
+        candidates += [(_best(m, layer.kernel[0], dims), _best(m, layer.kernel[1], dims)) for m in OUTPUTS]
+    timed = sorted(((cut(work_of(layer, axes), THREADS).cycles, k) for k, axes in enumerate(candidates)))
+    direct = next(cycles for cycles, k in timed if k == 0)
+    for cycles, k in timed:
+        axes = candidates[k]
+        if axes is None and max_error is None:
+            return Method("direct", None, "chosen: no fast algorithm is estimated to pay on this layer")
+        error = relative_error(layer, axes)
+        if error <= limit:
+            name = "direct" if axes is None else name_of(axes)
+            speed = f", {direct / cycles:.1f} times faster than direct by estimate" if axes else ""
+            return Method(name, axes, f"chosen: predicted relative error {error:.1e}, the limit is {limit:.1e}{speed}")
+    error = relative_error(layer, None)
+    raise ValueError(
+        f"max_error is {max_error:g}: a direct {layer.dtype} convolution of this layer errs by {error:.1e} already; "
+        "pass a larger limit, or float64 arrays"
+    )
 
 
 def name_of(axes: tuple[BilinearAlgorithm, BilinearAlgorithm]) -> str:

@@ -23,9 +23,25 @@ def transformed_weights(axes: tuple[BilinearAlgorithm, BilinearAlgorithm], weigh
     return u.reshape(-1, *weight.shape[:2]).astype(weight.dtype)
 
 
-def packed(u: Array, mr: int) -> Array:
-    """Pack U (groups, xi, filters, depth) into panels of `mr` filters, each (depth, filter); the last holds what is left."""
+def packed(u: Array, kblock: int, panel: int, chain: int) -> Array:
+    """Pack U (groups, xi, filters, depth) in the order in which it is read, so that it streams from memory.
+
+    Blocks of `kblock` filters, each (xi, chains of the depth, panels of `panel` filters, depth of the chain, filter); the
+    last panel holds what is left.
+    """
     groups, xis, filters, depth = u.shape
-    whole = filters // mr * mr
-    panels = u[:, :, :whole].reshape(groups, xis, -1, mr, depth).swapaxes(3, 4).reshape(groups, xis, -1)
-    return np.concatenate([panels, u[:, :, whole:].swapaxes(2, 3).reshape(groups, xis, -1)], axis=2)
+    out = np.empty((groups, xis * filters * depth), u.dtype)
+    at = 0
+    for k in range(0, filters, kblock):
+        here = min(kblock, filters - k)
+        part = out[:, at : at + xis * here * depth].reshape(groups, xis, depth * here)
+        whole = here // panel * panel
+        for c in range(0, depth, chain):
+            steps = u[:, :, k : k + here, c : c + chain]
+            count = steps.shape[3]
+            sheet = part[:, :, c * here : (c + count) * here]
+            panels = steps[:, :, :whole].reshape(groups, xis, -1, panel, count).swapaxes(3, 4)
+            sheet[:, :, : whole * count] = panels.reshape(groups, xis, -1)
+            sheet[:, :, whole * count :] = steps[:, :, whole:].swapaxes(2, 3).reshape(groups, xis, -1)
+        at += xis * here * depth
+    return out

@@ -174,11 +174,12 @@ class BlockRunner:
         threads: int,
         activation: Activation | None = None,
     ) -> None:
-        from fastconv.kernels.blocked import blocked
+        from fastconv.kernels.blocked import blocked, in_lanes
 
         self.parts = blocked(layer, method, weight, order, threads, activation is not None)
         bias = np.zeros(layer.filters, layer.dtype) if bias is None else bias.copy()
-        self.bias = bias if activation is None else activation.table(bias)
+        table = bias[:, None] if activation is None else activation.table(bias)
+        self.bias = in_lanes(table, layer.groups, self.parts) if self.parts.held else table
         self.chunks = min(threads, self.parts.items)
         self.workspace_bytes = COUNTER + self.parts.workspace * self.chunks
         self.pool = Pool(self.workspace_bytes)

@@ -76,6 +76,14 @@ def _fma(builder: Any, a: Any, b: Any, c: Any) -> Any:
     return builder.call(function, [a, b, c])
 
 
+def _prefetch(builder: Any, address: Any) -> None:
+    """Ask for the cache line at an address, to be read soon and more than once."""
+    pointer = _pointer(builder, address, ir.IntType(8))
+    kind = ir.FunctionType(ir.VoidType(), [pointer.type, _I32, _I32, _I32])
+    function = builder.module.globals.get("llvm.prefetch.p0i8") or ir.Function(builder.module, kind, "llvm.prefetch.p0i8")
+    builder.call(function, [pointer, _I32(0), _I32(3), _I32(1)])
+
+
 @intrinsic(prefer_literal=True)
 def move(typingctx: Any, size: Any, dst: Any, src: Any) -> Any:
     """Copy `size` bytes (4, or those of a vector) from `src` to `dst`."""
@@ -203,12 +211,7 @@ def join_lanes(typingctx: Any, kind: Any, lanes: Any, step: Any, shaped: Any, sr
         if shaped.literal_value:
             size = _SIZE[kind.literal_value]
             scalars = [_load(builder, builder.add(bias, _I64(k * size)), vector.element) for k in (1, 2, 3)]
-            slope, low, high = (_splat(builder, scalar, vector) for scalar in scalars)
-            zero = ir.Constant(vector, [0.0] * vector.count)
-            # Ordered comparisons: NaN is neither below nor above anything and stays.
-            parts = [builder.select(builder.fcmp_ordered("<", z, zero), builder.fmul(slope, z), z) for z in parts]
-            parts = [builder.select(builder.fcmp_ordered("<", z, low), low, z) for z in parts]
-            parts = [builder.select(builder.fcmp_ordered(">", z, high), high, z) for z in parts]
+            parts = _activated(builder, parts, *(_splat(builder, scalar, vector) for scalar in scalars))
         row, size = parts[0], width
         # Concatenate first and permute once: the code generator then picks the host's own unpack instructions.
         for part in parts[1:]:
@@ -223,18 +226,76 @@ def join_lanes(typingctx: Any, kind: Any, lanes: Any, step: Any, shaped: Any, sr
     return types.void(kind, lanes, step, shaped, src, src_stride, dst, bias), codegen
 
 
+def _activated(builder: Any, parts: list[Any], slope: Any, low: Any, high: Any) -> list[Any]:
+    """Apply an `Activation`. Ordered comparisons: NaN is neither below nor above anything and stays."""
+    zero = ir.Constant(slope.type, [0.0] * slope.type.count)
+    parts = [builder.select(builder.fcmp_ordered("<", z, zero), builder.fmul(slope, z), z) for z in parts]
+    parts = [builder.select(builder.fcmp_ordered("<", z, low), low, z) for z in parts]
+    return [builder.select(builder.fcmp_ordered(">", z, high), high, z) for z in parts]
+
+
+@intrinsic(prefer_literal=True)
+def turn_filters(
+    typingctx: Any, kind: Any, lanes: Any, shaped: Any, src: Any, src_stride: Any, dst: Any, dst_stride: Any, bias: Any
+) -> Any:
+    """Turn a square: element c of the row at ``dst + l dst_stride`` is lane l of vector c plus lane l of `bias`.
+
+    Where it is `shaped`, vectors of slope, low and high of `Activation` follow the bias.
+    """
+
+    def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        _, _, _, src, src_stride, dst, dst_stride, bias = args
+        width = lanes.literal_value
+        vector = _vector(kind.literal_value, width)
+        fields, pitch = 4 if shaped.literal_value else 1, width * _SIZE[kind.literal_value]
+        record = [_load(builder, builder.add(bias, _I64(k * pitch)), vector) for k in range(fields)]
+        rows = [builder.fadd(_load(builder, _offset(builder, src, src_stride, c), vector), record[0]) for c in range(width)]
+        if shaped.literal_value:
+            rows = _activated(builder, rows, *record[1:])
+        step = 1
+        while step < width:
+            low = [lane if not lane & step else width + lane - step for lane in range(width)]
+            high = [lane + step if not lane & step else width + lane for lane in range(width)]
+            for i in range(width):
+                if not i & step:
+                    a, b = rows[i], rows[i + step]
+                    rows[i], rows[i + step] = _shuffle(builder, a, b, low), _shuffle(builder, a, b, high)
+            step *= 2
+        for lane, row in enumerate(rows):
+            _store(builder, row, _offset(builder, dst, dst_stride, lane))
+        return context.get_dummy_value()
+
+    return types.void(kind, lanes, shaped, src, src_stride, dst, dst_stride, bias), codegen
+
+
 @intrinsic(prefer_literal=True)
 def multiply_panel(
-    typingctx: Any, kind: Any, lanes: Any, mr: Any, nv: Any, fused: Any, depth: Any, u: Any, v: Any, ldv: Any, out: Any, ldo: Any, add: Any
+    typingctx: Any,
+    kind: Any,
+    lanes: Any,
+    mr: Any,
+    nv: Any,
+    fused: Any,
+    ahead_u: Any,
+    ahead_v: Any,
+    depth: Any,
+    u: Any,
+    ldu: Any,
+    v: Any,
+    ldv: Any,
+    out: Any,
+    ldo: Any,
+    add: Any,
 ) -> Any:
     """Compute ``out (mr x nv vectors) = [out +] u v``: the inner product of the layer, accumulators in registers.
 
-    `u` is packed, `mr` numbers a channel; a channel of `v` starts every `ldv` bytes, a row of `out` every `ldo`.
+    `mr` numbers of `u` meet `nv` vectors of `v` at each step of the depth; a step of `u` starts every `ldu` bytes, one
+    of `v` every `ldv`, a row of `out` every `ldo`.
     Each output is one chain of multiply-adds over the channels, starting from zero; `add` then adds it to `out`.
     """
 
     def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-        _, _, _, _, _, depth, u, v, ldv, out, ldo, add = args
+        _, _, _, _, _, _, _, depth, u, ldu, v, ldv, out, ldo, add = args
         rows, columns, size = mr.literal_value, nv.literal_value, _SIZE[kind.literal_value]
         vector = _vector(kind.literal_value, lanes.literal_value)
         zero = ir.Constant(vector, [0.0] * vector.count)
@@ -248,6 +309,9 @@ def multiply_panel(
             phi.add_incoming(start, before)
         vectors = [_load(builder, builder.add(at_v, _I64(k * vector.count * size)), vector) for k in range(columns)]
         after: list[Any] = []
+        for stream, ahead in ((at_u, ahead_u), (at_v, ahead_v)):
+            if ahead.literal_value:
+                _prefetch(builder, builder.add(stream, _I64(ahead.literal_value)))
         for i in range(rows):
             factor = _splat(builder, _load(builder, builder.add(at_u, _I64(i * size)), vector.element), vector)
             for k in range(columns):
@@ -257,7 +321,7 @@ def multiply_panel(
                 else:
                     after.append(builder.fadd(total, builder.fmul(factor, vectors[k])))
         next_left = builder.sub(left, _I64(1))
-        following = (next_left, builder.add(at_u, _I64(rows * size)), builder.add(at_v, ldv), *after)
+        following = (next_left, builder.add(at_u, ldu), builder.add(at_v, ldv), *after)
         for phi, value in zip((left, at_u, at_v, *sums), following, strict=True):
             phi.add_incoming(value, body)
         builder.cbranch(builder.icmp_signed(">", next_left, _I64(0)), body, done)
@@ -277,4 +341,4 @@ def multiply_panel(
                 each(lambda at, value: value)
         return context.get_dummy_value()
 
-    return types.void(kind, lanes, mr, nv, fused, depth, u, v, ldv, out, ldo, add), codegen
+    return types.void(kind, lanes, mr, nv, fused, ahead_u, ahead_v, depth, u, ldu, v, ldv, out, ldo, add), codegen
