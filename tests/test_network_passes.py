@@ -222,3 +222,21 @@ def test_memory_is_used_again():
     for _ in range(3):
         runner({"x": random(1, 4, 100, 100)})
     assert len(arena._free) == 2  # one is read while the other is written
+
+
+@pytest.mark.parametrize("rows", [1, 3, 8, 9, 40])
+@pytest.mark.parametrize("transposed", [0, 1])
+def test_dense_layers_run_on_our_threads(rows, transposed):
+    inputs, outputs = 700, 131
+    w, c, x = random(*((outputs, inputs) if transposed else (inputs, outputs))), random(outputs, seed=1), random(rows, inputs, seed=2)
+    net = network([node("Gemm", "x w c", "g", transB=transposed, alpha=0.5, beta=2.0), node("Relu", "g", "y")], {"w": w, "c": c})
+    got = net.run({"x": x}, threads=2)["y"]
+    a, b = x.astype(float), (w.T if transposed else w).astype(float)
+    wanted, size = np.maximum(0.5 * a @ b + 2 * c, 0), 0.5 * np.abs(a) @ np.abs(b) + 2 * np.abs(c)
+    assert got.dtype == np.float32
+    # A sum of 700 products in any order, a scaling and a sum: 704 roundings at most.
+    assert (np.abs(got - wanted) <= 704 * 2.0**-24 * size).all()
+    np.testing.assert_array_equal(got, net.run({"x": x}, threads=1)["y"])
+    if not transposed:
+        product = network([node("MatMul", "x w", "y")], {"w": w}).run({"x": x})["y"]
+        assert (np.abs(product - a @ b) <= 700 * 2.0**-24 * (np.abs(a) @ np.abs(b))).all()

@@ -66,7 +66,7 @@ def planewise(
     description = np.array([x.size, size, count, group, channels, other is not None], np.int64)
     there = 0 if other is None else other.ctypes.data
     addresses = (x.ctypes.data, there, record.ctypes.data, out.ctypes.data)
-    _run(_planes(kind_of(x)), description, -(-count // group), addresses, threads if x.size > ALONE else 1)
+    run_items(_planes(kind_of(x)), description, -(-count // group), addresses, threads if x.size > ALONE else 1)
 
 
 def pool(x: Array, out: Array, kernel: Any, strides: Any, dilations: Any, begin: Any, count: Array | None = None, threads: int = 1) -> None:
@@ -75,10 +75,10 @@ def pool(x: Array, out: Array, kernel: Any, strides: Any, dilations: Any, begin:
     description = np.array([h, w, oh, ow, *kernel, *strides, *dilations, *begin, count is not None], np.int64)
     there = 0 if count is None else count.ctypes.data
     planes = x.shape[0] * x.shape[1]
-    _run(_pool(kind_of(x)), description, planes, (x.ctypes.data, there, 0, out.ctypes.data), threads if x.size > ALONE else 1)
+    run_items(_pool(kind_of(x)), description, planes, (x.ctypes.data, there, 0, out.ctypes.data), threads if x.size > ALONE else 1)
 
 
-def _run(function: Any, description: Array, items: int, addresses: tuple[int, int, int, int], threads: int) -> None:
+def run_items(function: Any, description: Array, items: int, addresses: tuple[int, int, int, int], threads: int) -> None:
     """Run a compiled function of the engine's signature on its items."""
     counter = np.zeros(1, np.int64)
     arguments = (description.ctypes.data, counter.ctypes.data, items, *addresses, 0)
@@ -93,7 +93,8 @@ def _run(function: Any, description: Array, items: int, addresses: tuple[int, in
 
 
 @cache
-def _types(kind: str) -> tuple[Any, Callable[..., Any], int]:
+def types_of(kind: str) -> tuple[Any, Callable[..., Any], int]:
+    """Return a kind's type, the intrinsic that turns an address into a pointer to it, and its bytes."""
     from numba import types
     from numba.extending import intrinsic
 
@@ -118,7 +119,7 @@ def _planes(kind: str) -> Any:
     from fastconv.kernels.compiled import compiled
     from fastconv.kernels.simd import claim, integers
 
-    number, pointer, width = _types(kind)
+    number, pointer, width = types_of(kind)
 
     # Arrays are made to begin where each loop begins: an index that may be negative would keep the loop from vectors.
     def planes(description, counter, items, x, other, table, y, workspace):  # type: ignore[no-untyped-def]
@@ -157,7 +158,7 @@ def _pool(kind: str) -> Any:
     from fastconv.kernels.compiled import compiled
     from fastconv.kernels.simd import claim, integers
 
-    number, pointer, width = _types(kind)
+    number, pointer, width = types_of(kind)
 
     def pool(description, counter, items, x, counts, unused, y, workspace):  # type: ignore[no-untyped-def]
         d = carray(integers(description), (13,), np.int64)

@@ -118,7 +118,7 @@ class Runner:
     ) -> None:
         self.graph, self.algorithms, self.threads, self.memory_limit = graph, dict(algorithms), threads, memory_limit
         self.optimise, self._arena = optimise, arena or Arena()
-        self._plans = {node.name: Kept(_PLANS) for node in graph.convolutions}
+        self._plans = {node.name: Kept(_PLANS) for node in graph.nodes if node.operator in ("Conv", "Gemm", "MatMul")}
         self._programs, self._special = Kept(_PROGRAMS), Kept(_PROGRAMS)
 
     def __call__(self, feeds: Mapping[str, Array], keep: Iterable[str] = (), *, watch: Watch | None = None) -> dict[str, Array]:
@@ -193,7 +193,7 @@ class Runner:
             # What leaves the network is not lent: it belongs to the caller.
             allocate: Allocate = np.empty if wanted.intersection(node.outputs) else self._arena.lease
             begun = time.perf_counter()
-            results = self._apply(node, inputs, self.memory_limit - used, Place(constants, allocate, self._threads()))
+            results = self._apply(node, inputs, self.memory_limit - used, self._place(node, constants, allocate))
             if watch is not None:
                 watch(node, inputs, results, time.perf_counter() - begun)
             used += sum(array.nbytes for array in results[: len(node.outputs)])
@@ -210,12 +210,12 @@ class Runner:
             del inputs, results  # what is dead gives its memory to the next node
         return values
 
-    def _threads(self) -> int:
-        if self.threads is not None:
-            return self.threads
-        import numba
+    def _place(self, node: Node, constants: Mapping[str, Array], allocate: Allocate) -> Place:
+        if (threads := self.threads) is None:
+            import numba
 
-        return int(numba.get_num_threads())
+            threads = int(numba.get_num_threads())
+        return Place(constants, allocate, threads, lambda key, make: self._plans[node.name].get(key, make))
 
     def _apply(self, node: Node, inputs: list[Array | None], left: int, place: Place) -> tuple[Array, ...]:
         """Run a node and what is fused to it: compiled where that serves, else one after the other."""
@@ -279,7 +279,7 @@ class Runner:
                 activation=activation,
             )
 
-        plan = self._plans[node.name].get((image.shape, node.inputs[1:], tuple(part.name for part in node.fused)), make)
+        plan = place.plan((image.shape, node.inputs[1:], tuple(part.name for part in node.fused)), make)
         y = place.allocate(plan.output_shape, image.dtype)
         plan(image, y)
         return y[:, :, 0] if flat else y

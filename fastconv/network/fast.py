@@ -23,6 +23,8 @@ class Place:
     constants: Mapping[str, Array]
     allocate: Allocate
     threads: int
+    plan: Callable[[Any, Callable[[], Any]], Any]
+    """``plan(key, make)`` returns the node's plan for a key, made once."""
 
     def activation(self, nodes: tuple[Node, ...], y_shape: tuple[int, ...]) -> Any:
         """Return the activation that fused nodes are; None for no node, or where they are no such activation."""
@@ -116,12 +118,56 @@ def _product(node: Node, call: Call, inputs: list[Array | None], place: Place) -
     return np.multiply(a, b, out=place.allocate(call.reserve(a.shape, a.dtype), a.dtype))
 
 
+def _gemm(node: Node, call: Call, inputs: list[Array | None], place: Place) -> Array | None:
+    from fastconv.network.operators.linear import finished
+
+    a, b, c = (*inputs, None)[:3]
+    if a is None or b is None or a.ndim != 2 or b.ndim != 2 or call["transA"]:
+        return None
+    product = _matrix(node, call, a, b, bool(call["transB"]), place)
+    y = None if product is None else finished(call, product, c)
+    activation = place.activation(node.fused, (0, 0))
+    return y if y is None or not node.fused or activation is None else np.asarray(activation(y))
+
+
+def _matmul(node: Node, call: Call, inputs: list[Array | None], place: Place) -> Array | None:
+    a, b = inputs
+    return None if a is None or b is None or a.ndim != 2 or b.ndim != 2 else _matrix(node, call, a, b, False, place)
+
+
+def _matrix(node: Node, call: Call, a: Array, b: Array, transposed: bool, place: Place) -> Array | None:
+    """Multiply by constant weights: few rows read them where they are, many rows are the pixels of a 1x1 convolution."""
+    from fastconv.kernels import plan_conv2d
+    from fastconv.kernels.dense import FEW, dense
+    from fastconv.kernels.pixelwise import kind_of
+
+    if not kind_of(a, b) or a.shape[1] != b.shape[1 if transposed else 0] or 0 in (*a.shape, *b.shape):
+        return None
+    outputs = b.shape[0 if transposed else 1]
+    call.reserve((a.shape[0], outputs), a.dtype)
+    if a.shape[0] <= FEW:
+        y = np.empty((a.shape[0], outputs), a.dtype)
+        dense(a, b, y, transposed, place.threads)
+        return y
+    if node.inputs[1] not in place.constants:
+        return None
+    image = np.ascontiguousarray(a.T)[None, :, None]
+
+    def make() -> Any:
+        weight = b if transposed else b.T
+        return plan_conv2d(weight[:, :, None, None], input_shape=image.shape, algorithm="direct", threads=place.threads)
+
+    return np.ascontiguousarray(place.plan(a.shape, make)(image)[0, :, 0].T)
+
+
 _FAST: Mapping[str, Callable[[Node, Call, list[Array | None], Place], Array | None]] = {
     "Add": _sum,
     "AveragePool": _pool,
     "BatchNormalization": _normalisation,
     "Clip": _activation,
+    "Gemm": _gemm,
     "LeakyRelu": _activation,
+    "MatMul": _matmul,
     "MaxPool": _pool,
     "Mul": _product,
     "PRelu": _activation,

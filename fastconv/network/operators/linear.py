@@ -17,15 +17,20 @@ def gemm(call: Call, a: Array, b: Array, c: Array | None = None) -> Array:
     a, b = (a.T if call["transA"] else a), (b.T if call["transB"] else b)
     if a.shape[1] != b.shape[0]:
         raise ValueError(f"shapes {a.shape} and {b.shape} cannot be multiplied")
-    shape = call.reserve((a.shape[0], b.shape[1]), a.dtype)
-    y = a @ b
+    call.reserve((a.shape[0], b.shape[1]), a.dtype)
+    return finished(call, a @ b, c)
+
+
+def finished(call: Call, product: Array, c: Array | None) -> Array:
+    """Return alpha times a product of Gemm plus beta C."""
+    y = product
     if call["alpha"] != 1:
-        y = y * np.asarray(call["alpha"], a.dtype)
+        y = y * np.asarray(call["alpha"], product.dtype)
     if c is not None and call["beta"] != 0:
-        if np.broadcast_shapes(c.shape, shape) != shape:
-            raise ValueError(f"C of shape {c.shape} does not broadcast to the result's {shape}")
-        y = y + (c if call["beta"] == 1 else c * np.asarray(call["beta"], a.dtype))
-    return y.astype(a.dtype, copy=False)
+        if np.broadcast_shapes(c.shape, y.shape) != y.shape:
+            raise ValueError(f"C of shape {c.shape} does not broadcast to the result's {y.shape}")
+        y = y + (c if call["beta"] == 1 else c * np.asarray(call["beta"], product.dtype))
+    return y.astype(product.dtype, copy=False)
 
 
 def matmul(call: Call, a: Array, b: Array) -> Array:
