@@ -132,7 +132,7 @@ def test_unusable_algorithms(net, x, algorithm, kind, message):
 
 
 def test_unknown_policy(net, x):
-    with pytest.raises(ValueError, match="unknown policy 'fp12'; the known ones are fp32, fp64"):
+    with pytest.raises(ValueError, match="unknown policy 'fp12': the policies are fp64, fp32"):
         net.run({"x": x}, policy="fp12")
 
 

@@ -6,6 +6,7 @@ import os
 from collections.abc import Mapping
 from typing import Any
 
+from fastconv.arithmetic import Policy
 from fastconv.network.arena import Arena
 from fastconv.network.assign import Choice, assigned, is_eligible, resolved
 from fastconv.network.execute import Kept, Runner
@@ -49,7 +50,14 @@ class Network:
     def __repr__(self) -> str:
         return f"<Network {self.name!r}: {len(self.graph.nodes)} nodes, {len(self.layers)} convolutions>"
 
-    def prepare(self, algorithm: Choice | Mapping[str, Choice] = "auto", policy: str = "fp32", *, threads: int | None = None) -> Runner:
+    def prepare(
+        self,
+        algorithm: Choice | Mapping[str, Choice] = "auto",
+        policy: str | Policy = "fp32",
+        *,
+        threads: int | None = None,
+        channel_sum: str | None = None,
+    ) -> Runner:
         """Return the network made ready for an algorithm; asking again returns the same runner with its plans.
 
         Parameters
@@ -57,11 +65,17 @@ class Network:
         algorithm : str, BilinearAlgorithm, or mapping from layer name to either
             One algorithm is used for the convolutions that it can run (dense, stride 1, dilation 1, one group, kernel r x r); all
             others run direct. A mapping pins single layers; those that it leaves out run "auto".
-        policy : {"fp32", "fp64"}
-            "fp32" runs in the types of the model. "fp64" is the reference: all of it in float64, weights converted exactly,
-            convolutions direct whatever `algorithm` says.
+        policy : str or Policy
+            "fp32" runs in the types of the model, on the fast kernels. "fp64" is the reference: all of it in float64, weights
+            converted exactly, convolutions direct whatever `algorithm` says. Any other policy ("fp16", "bf16", "tf32", "mixed",
+            "fp16-fp32", a `Policy`) is emulated: each convolution as `fastconv.evaluate` computes it, or directly where
+            `algorithm` names no F(m, r); all else in float32. With "-balanced" behind the name, rows are balanced and layers
+            scaled by powers of two, which the first inputs decide: see `fastconv.network.policy_run.EmulatedRunner`, which is
+            what is then returned.
         threads : int, optional
             Threads of each convolution.
+        channel_sum : {"linear", "pairwise", "blocked"}, optional
+            How an emulated convolution sums over channels, "linear" by default. With it "fp32" is emulated too.
 
         Returns
         -------
@@ -72,9 +86,9 @@ class Network:
         ValueError
             For an unknown policy, algorithm or layer.
         """
-        if policy not in POLICIES:
-            raise ValueError(f"unknown policy {policy!r}; the known ones are {', '.join(POLICIES)}")
         choice = assigned(self.graph, algorithm)
+        if not isinstance(policy, str) or policy not in POLICIES or policy == "fp32" and channel_sum is not None:
+            return self._emulated(choice, policy, threads, channel_sum or "linear")
         if policy == "fp64":
             choice = dict.fromkeys(choice, "direct")
         graph = self._graphs.get(policy, lambda: POLICIES[policy](self.graph))
@@ -89,9 +103,10 @@ class Network:
         self,
         feeds: Mapping[str, Array],
         algorithm: Choice | Mapping[str, Choice] = "auto",
-        policy: str = "fp32",
+        policy: str | Policy = "fp32",
         *,
         threads: int | None = None,
+        channel_sum: str | None = None,
     ) -> dict[str, Array]:
         """Run the network; see `prepare` for the options.
 
@@ -110,7 +125,15 @@ class Network:
         TypeError, ValueError
             If inputs or options do not fit; the message says which and what is needed.
         """
-        return self.prepare(algorithm, policy, threads=threads)(feeds)
+        return self.prepare(algorithm, policy, threads=threads, channel_sum=channel_sum)(feeds)
+
+    def _emulated(self, choice: Mapping[str, Choice], policy: str | Policy, threads: int | None, channel_sum: str) -> Runner:
+        from fastconv.network.policy_run import EmulatedRunner
+
+        key = ("emulated", policy, channel_sum, threads, tuple(choice.items()))
+        make = lambda: EmulatedRunner(self.graph, choice, policy, channel_sum, threads, self.memory_limit)
+        runner: Runner = self._runners.get(key, make)
+        return runner
 
 
 def load_onnx(source: str | os.PathLike[str] | bytes | Any, *, memory_limit: int = MEMORY_LIMIT) -> Network:
