@@ -303,12 +303,15 @@ def equal_entries(M: Any, rows: Any, i: int, k: int) -> Any:
 @njit(cache=True, error_model="numpy")  # type: ignore[untyped-decorator]
 def shared_errors(M: Any, nodes: Any, base: Any, i: int, k: int, alike: Any, change: Any, out: Any) -> None:
     """Fill the covariance of the errors of two rows, without and with the modulation."""
-    N = M.shape[1]
-    for j in range(N):
-        put(change, (j,), pattern(get(M, (k, j))) - pattern(get(M, (i, j))))
-    a, b = base[i], base[k]
+    N, a, b = M.shape[1], base[i], base[k]
     of_plain, of_square, apart = spread(0.0), spread(0.0), ~alike
-    for t in range(2 * N - 1):
+    for j in range(N):
+        d = pattern(get(M, (k, j))) - pattern(get(M, (i, j)))
+        put(change, (j,), d)
+        ratio = choose((alike & (1 << j)) == 0, 0.0, number(d + ONE))
+        of_plain = fused(ratio, get(nodes, (a, PLAIN, j)), of_plain)
+        of_square = fused(ratio, get(nodes, (a, SQUARE, j)), of_square)
+    for t in range(N, 2 * N - 1):
         of = pattern(get(nodes, (a, OF, t)))
         ok = ((of & apart) == 0) & (of != 0)
         if any_of(ok):
@@ -318,7 +321,7 @@ def shared_errors(M: Any, nodes: Any, base: Any, i: int, k: int, alike: Any, cha
                 union = union | (d & within)
                 common = common & (d | ~within)
             ok = ok & (union == common)
-            if t >= N and a != b and any_of(ok):
+            if a != b:
                 same, operand = spread(0), pattern(get(nodes, (a, CHILD, t)))
                 for u in range(N, 2 * N - 1):
                     one = pattern(get(nodes, (b, CHILD, u)))
