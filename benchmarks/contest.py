@@ -1,10 +1,9 @@
 """Time contenders against each other: each in a process of its own, visited in rotating order.
 
 Two OpenMP runtimes in one process ruin each other, so every contender is a process that holds what it has made ready
-and waits for its turn. A turn is a warm-up and then at least 0.1 s and four calls; its value is the median call.
-Before and after each turn a probe of the multiply-add rate tells what state the machine was in; before each, a pause,
-because idle threads of some libraries spin for 0.2 s. A contender may run in another Python than ours, which then
-needs the peer and numpy only.
+and is stopped until its turn comes. A turn is a warm-up and then at least 0.1 s and four calls; its value is the median call.
+Before and after each turn a probe of the multiply-add rate tells what state the machine was in. A contender may run
+in another Python than ours, which then needs the peer and numpy only.
 """
 
 from __future__ import annotations
@@ -12,6 +11,7 @@ from __future__ import annotations
 import csv
 import json
 import os
+import signal
 import statistics
 import subprocess
 import sys
@@ -100,24 +100,25 @@ def peak_bytes() -> int:
 
 
 def multiply_add_rate(threads: int) -> float:
-    """Return GFLOP/s of our inner product on panels that stay in the first-level cache."""
+    """Return GFLOP/s of our inner product on panels that stay in the caches."""
     from concurrent.futures import ThreadPoolExecutor
 
     from fastconv.kernels.compiled import lanes_of, product
     from fastconv.kernels.cut import tile_panel
 
-    (mr, nv), lanes, depth, repeats = tile_panel(), lanes_of("f4"), 256, 20000
+    (mr, nv), lanes, depth, products, repeats = tile_panel(), lanes_of("f4"), 256, 32, 600
     kernel = product("f4", mr, nv, 0).ctypes
 
     def one(_: int) -> None:
-        u, v, m = (np.zeros(size, np.float32) for size in (depth * mr, nv * lanes, mr * nv * lanes))
+        u, v, m = (np.zeros(size, np.float32) for size in (products * depth * mr, depth * nv * lanes, mr * nv * lanes))
         a, b, c = (array.ctypes.data for array in (u, v, m))
-        kernel(1, 1, 0, nv * lanes, depth, depth, a, b, 0, 0, c, 0, nv * lanes * 4)
+        for _ in range(repeats):
+            kernel(products, 1, 0, nv * lanes, depth, depth, a, b, 0, nv * lanes * 4, c, 0, nv * lanes * 4)
 
     start = time.perf_counter()
     with ThreadPoolExecutor(threads) as pool:
         list(pool.map(one, range(threads)))
-    return 2 * mr * nv * lanes * depth * repeats * threads / (time.perf_counter() - start) / 1e9
+    return 2 * mr * nv * lanes * depth * products * repeats * threads / (time.perf_counter() - start) / 1e9
 
 
 @contextmanager
@@ -133,12 +134,15 @@ def contender(python: str, script: Path, name: str, threads: int) -> Iterator[Ca
         def ask(what: str, case: str = "") -> Any:
             assert child.stdin is not None
             assert child.stdout is not None
+            child.send_signal(signal.SIGCONT)
             try:
                 child.stdin.write(json.dumps({"what": what, "case": case}) + "\n")
                 child.stdin.flush()
                 line = child.stdout.readline()
             except BrokenPipeError:
                 line = ""
+            # Its turn is over: idle threads of some libraries spin without end.
+            child.send_signal(signal.SIGSTOP)
             if not line:
                 raise RefusedError(f"the process of {name} ended")
             answer = json.loads(line)
@@ -146,7 +150,10 @@ def contender(python: str, script: Path, name: str, threads: int) -> Iterator[Ca
                 raise RefusedError(answer["refused"])
             return answer
 
-        yield ask
+        try:
+            yield ask
+        finally:
+            child.send_signal(signal.SIGCONT)
 
 
 def found(pythons: Sequence[str], script: Path) -> dict[str, tuple[str, str]]:
@@ -203,20 +210,14 @@ def contest(
             for turn in range(turns):
                 for k in range(len(runs)):
                     name = runs[(turn + k) % len(runs)]
-                    before = settled(probe)
+                    before = probe("probe")
                     here[name].seconds.append(ask[name]("time", case))
-                    here[name].rates.append(min(before, settled(probe)))
+                    here[name].rates.append(min(before, probe("probe")))
             for name in runs:
                 here[name].peak_bytes = ask[name]("memory")
                 ask[name]("drop", case)
             report(case, here)
     return results
-
-
-def settled(probe: Callable[..., float]) -> float:
-    """Wait until the threads of the last turn sleep, then probe."""
-    time.sleep(0.25)
-    return probe("probe")
 
 
 def relative_l2(y: np.ndarray, truth: np.ndarray) -> float:
