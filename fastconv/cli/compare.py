@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import argparse
-import os
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from fastconv.cli.files import check_writable, feeds_of, save_figure
 from fastconv.cli.options import print_json, print_table
 
 
@@ -28,6 +28,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Compare, print the table and draw the figure."""
     from fastconv.network import compare, published_contenders
+    from fastconv.plot import comparison_figure
 
     title, net, feeds, options, baseline = _job(args)
     if args.images is not None:
@@ -36,11 +37,11 @@ def run(args: argparse.Namespace) -> int:
         feeds = {name: array[: args.images] for name, array in feeds.items()}
     name = "".join(c if c.isalnum() or c in "-_" else "-" for c in title)
     target = args.output / f"fastconv-compare-{name}.png"
-    _check_writable(args.output)
+    check_writable(args.output)
     algorithms: Any = published_contenders() if args.algorithms is None else [a for a in args.algorithms.split(";") if a.strip()]
     with _progress(f"compare {title}") as progress:
         report = compare(net, feeds, algorithms, threads=args.threads, repeats=args.repeats, progress=progress, name=title, **options)
-    _draw(report.to_dict(), target)
+    save_figure(comparison_figure(report.to_dict()), target)
     if args.json:
         print_json(report.to_dict())
         return 0
@@ -60,7 +61,7 @@ def _job(args: argparse.Namespace) -> tuple[str, Any, Mapping[str, Any], dict[st
         raise ValueError(f"both the model {args.model} and --network {args.network} are given: choose one")
     if args.model is not None and args.model not in known_networks():
         net = load_onnx(args.model)
-        return Path(args.model).stem, net, _feeds(net, args.input), {}, None
+        return Path(args.model).stem, net, feeds_of(net, args.input), {}, None
     if args.input is not None:
         raise ValueError("--input goes with a model file: the known networks bring their own images")
     known = known_network(args.network or args.model or "fashion")
@@ -70,53 +71,6 @@ def _job(args: argparse.Namespace) -> tuple[str, Any, Mapping[str, Any], dict[st
         options["metric"] = known.metric
     baseline = (known.baseline_name, known.baseline()) if known.baseline_name and args.images is None else None
     return known.name, known.load(), feeds, options, baseline
-
-
-def _feeds(net: Any, path: Path | None) -> dict[str, Any]:
-    """Read the model's inputs from a file of numpy's."""
-    import zipfile
-
-    import numpy as np
-
-    names = [value.name for value in net.inputs]
-    if path is None:
-        raise ValueError(f"the model takes {', '.join(names)}: give --input x.npy, or x.npz with arrays of these names")
-    try:
-        loaded = np.load(path, allow_pickle=False)
-    except FileNotFoundError:
-        raise ValueError(f"{path} does not exist: give the input as .npy or .npz") from None
-    except (ValueError, EOFError, OSError, zipfile.BadZipFile) as e:
-        raise ValueError(f"{path} is no array of numpy's ({' '.join(str(e).split())[:80]}): give the input as .npy or .npz") from None
-    if isinstance(loaded, np.ndarray):
-        if len(names) != 1:
-            raise ValueError(f"the model takes {', '.join(names)}: give an .npz with arrays of these names")
-        return {names[0]: loaded}
-    with loaded:
-        return {name: loaded[name] for name in loaded.files}
-
-
-def _check_writable(folder: Path) -> None:
-    """Fail before the work, not after it."""
-    import tempfile
-
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile(dir=folder):
-            pass
-    except OSError as e:
-        raise ValueError(f"cannot write into {folder} ({e.strerror}): give another folder with --output") from None
-
-
-def _draw(data: Mapping[str, Any], target: Path) -> None:
-    """Write the figure to a temporary name, then rename."""
-    from fastconv.plot import comparison_figure
-
-    temporary = target.with_name(f".{target.name}.{os.getpid()}")
-    try:
-        comparison_figure(data).savefig(temporary, format="png", dpi=150)
-        os.replace(temporary, target)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 @contextmanager

@@ -1,18 +1,33 @@
-"""`fastconv networks`: the networks that fastconv knows."""
+"""`fastconv networks`: the networks that fastconv knows; which algorithm runs each layer of one, and why."""
 
 from __future__ import annotations
 
 import argparse
+from pathlib import Path
+from typing import Any
 
 from fastconv.cli.options import print_json, print_table
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the verb's arguments: none."""
+    """Add the verb's arguments."""
+    parser.add_argument("model", nargs="?", help="a network to explain: one that is listed, or an ONNX file")
+    parser.add_argument("--explain", action="store_true", help="say which algorithm runs each layer, and why")
+    parser.add_argument("--input", type=Path, help="input of an ONNX file: .npy for one array, .npz for arrays by name")
+    parser.add_argument("--images", type=int, default=1, help="images of a listed network (1 by default)")
+    parser.add_argument("--algorithm", default="auto", help="explain this choice; 'layer=F(2x2,3x3);other=direct' pins layers")
+    parser.add_argument("--max-error", type=float, help="relative error that the output may have: choose by it")
+    parser.add_argument("--measure", action="store_true", help="time every option and measure its error")
+    parser.add_argument("--threads", type=int, help="threads (all cores by default)")
+    parser.add_argument("--output", type=Path, default=Path("."), help="folder for the figure (the current one by default)")
 
 
 def run(args: argparse.Namespace) -> int:
-    """List them."""
+    """List the networks, or explain one."""
+    if args.explain:
+        return _explain(args)
+    if args.model is not None:
+        raise ValueError(f"what of {args.model}? add --explain")
     from fastconv.network import known_networks
 
     known = known_networks().values()
@@ -36,3 +51,40 @@ def run(args: argparse.Namespace) -> int:
     rows = [[k.name, k.about, k.measure, k.licence, k.source, f"{k.fast_share:.0%}", f"{k.size / 1e6:.1f}"] for k in known]
     print_table(header, rows, left=5, caption="fast: share of the multiply-adds in convolutions of stride 1 and at least 3x3")
     return 0
+
+
+def _explain(args: argparse.Namespace) -> int:
+    """Print the table and draw the figure."""
+    from fastconv.cli.files import check_writable, feeds_of, save_figure
+    from fastconv.network import known_network, known_networks, load_onnx
+    from fastconv.plot import explanation_figure
+
+    if args.model is None:
+        raise ValueError(f"--explain takes a network: {', '.join(known_networks())}, or an ONNX file")
+    if args.images < 1:
+        raise ValueError(f"--images is {args.images}: pass a positive number")
+    check_writable(args.output)
+    feeds: Any = None
+    if args.model in known_networks():
+        known = known_network(args.model)
+        net, title = known.load(), known.name
+        feeds = {name: array[: args.images] for name, array in known.inputs().items()}
+    else:
+        net, title = load_onnx(args.model), Path(args.model).stem
+        feeds = None if args.input is None else feeds_of(net, args.input)
+    found = net.explain(feeds, max_error=args.max_error, algorithm=_choice(args.algorithm), measure=args.measure, threads=args.threads)
+    target = args.output / f"fastconv-explain-{''.join(c if c.isalnum() or c in '-_' else '-' for c in title)}.png"
+    save_figure(explanation_figure(found), target)
+    if args.json:
+        print_json(found.to_dict())
+    else:
+        print_table(found.header(), found.cells(), left=5, caption=f"{found.summary()}; figure in {target}")
+    return 0 if found.within else 1
+
+
+def _choice(text: str) -> str | dict[str, str]:
+    """Read an algorithm, or layers with theirs."""
+    if "=" not in text:
+        return text
+    pairs = [part.rpartition("=") for part in text.split(";") if part.strip()]
+    return {name.strip(): algorithm.strip() for name, _, algorithm in pairs}

@@ -1,6 +1,7 @@
 """Networks: a graph read from ONNX, run with any convolution algorithm, compared with the same network in float64."""
 
 from fastconv.network.compare import Comparison, Contender, Row, compare, published_contenders
+from fastconv.network.explain import Explanation, LayerChoice, Option
 from fastconv.network.fetch import FetchError
 from fastconv.network.graph import Graph, Node, Value
 from fastconv.network.onnx_import import read_onnx
@@ -10,11 +11,14 @@ from fastconv.network.run import Network, Runner, load_onnx
 __all__ = [
     "Comparison",
     "Contender",
+    "Explanation",
     "FetchError",
     "Graph",
     "KnownNetwork",
+    "LayerChoice",
     "Network",
     "Node",
+    "Option",
     "Row",
     "Runner",
     "Value",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from fastconv.arithmetic import Policy
 from fastconv.network.arena import Arena
@@ -14,6 +14,9 @@ from fastconv.network.graph import Array, Graph
 from fastconv.network.onnx_import import read_onnx
 from fastconv.network.operators import MEMORY_LIMIT
 from fastconv.network.passes import POLICIES
+
+if TYPE_CHECKING:
+    from fastconv.network.explain import Explanation
 
 __all__ = ["Choice", "Network", "Runner", "assigned", "is_eligible", "load_onnx", "resolved"]
 
@@ -134,6 +137,46 @@ class Network:
         make = lambda: EmulatedRunner(self.graph, choice, policy, channel_sum, threads, self.memory_limit)
         runner: Runner = self._runners.get(key, make)
         return runner
+
+    def explain(
+        self,
+        feeds: Mapping[str, Array] | None = None,
+        *,
+        max_error: float | None = None,
+        algorithm: Choice | Mapping[str, Choice] = "auto",
+        measure: bool = False,
+        threads: int | None = None,
+    ) -> Explanation:
+        """Say which algorithm runs each convolution and why, what error is expected of it, and what it costs.
+
+        Parameters
+        ----------
+        feeds : mapping, optional
+            Inputs whose statistics the prediction uses. Without them it is for independent numbers of variance one, and the
+            model must say the shapes of its inputs.
+        max_error : float, optional
+            Relative L2 error that the output may have: each layer then takes the fastest algorithm with which the errors
+            expected of all layers together stay below. Pass ``.algorithms`` of the result to `run`.
+        algorithm : str, BilinearAlgorithm, or mapping from layer name to either
+            As in `prepare`: what is explained where `max_error` is not given.
+        measure : bool
+            Time every option on the layer's own input, and measure its error, instead of estimating from operation counts.
+        threads : int, optional
+            Threads of each convolution.
+
+        Returns
+        -------
+        Explanation
+            ``print`` it, or see its ``layers``, ``algorithms``, ``to_dict()``.
+
+        Raises
+        ------
+        TypeError, ValueError
+            If the inputs or options do not fit, or there are no inputs and the model leaves their shape open.
+        """
+        from fastconv.network.explain import explain
+
+        return explain(self, feeds, max_error, algorithm, measure, threads)
 
 
 def load_onnx(source: str | os.PathLike[str] | bytes | Any, *, memory_limit: int = MEMORY_LIMIT) -> Network:

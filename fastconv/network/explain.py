@@ -1,0 +1,358 @@
+"""Say which algorithm runs each layer of a network and why, what error is to be expected of it, and what it costs."""
+
+from __future__ import annotations
+
+import math
+import statistics
+import time
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from fastconv.algebra import BilinearAlgorithm
+from fastconv.arithmetic import Policy
+from fastconv.network.assign import Choice, is_eligible, resolved
+from fastconv.network.graph import Array, Graph, Node
+from fastconv.network.operators import Call
+from fastconv.network.operators.window import window
+
+if TYPE_CHECKING:
+    from fastconv.network.run import Network
+
+_SIZES = {3: (2, 4, 6), 5: (2, 4)}
+"""Outputs of a tile that are offered for kernels of r x r; 2 for all others."""
+_POLICY = Policy("fp64", "fp32", "fp32", "fp32", "fp32")
+"""What a layer does: its kernel transform runs once in float64, everything else in float32."""
+_MISSES = 1.6
+"""Share of the multiply-add rate that transforms and memory leave, as a divisor: what the shipped layers reach, roughly."""
+
+
+@dataclass(frozen=True)
+class Option:
+    """An algorithm that could run a layer.
+
+    `predicted_error` is the relative L2 error of the layer's output that rounding is expected to make; `measured_error` the
+    same against float64 on the layer's own input. `seconds` are measured, or estimated from the multiplications.
+    """
+
+    algorithm: str
+    multiplications_per_output: float
+    predicted_error: float
+    seconds: float
+    weight_bytes: int
+    workspace_bytes: int | None = None
+    measured_error: float | None = None
+
+
+@dataclass(frozen=True)
+class LayerChoice:
+    """What is known of a convolution: its shape, the algorithm that runs it and why, and what else could."""
+
+    name: str
+    kernel: tuple[int, ...]
+    input_shape: tuple[int, ...]
+    output_shape: tuple[int, ...]
+    input_rms: float
+    algorithm: str
+    why: str
+    options: tuple[Option, ...]
+
+    @property
+    def chosen(self) -> Option:
+        """The option that runs."""
+        return next(option for option in self.options if option.algorithm == self.algorithm)
+
+
+@dataclass(frozen=True)
+class Explanation:
+    """The result of `Network.explain`.
+
+    Attributes
+    ----------
+    network : str
+    inputs : str
+        What the input statistics are of.
+    measured : bool
+        Whether times are measured.
+    max_error : float or None
+        What was asked for.
+    layers : tuple of LayerChoice
+    """
+
+    network: str
+    inputs: str
+    measured: bool
+    threads: int
+    max_error: float | None
+    layers: tuple[LayerChoice, ...]
+
+    @property
+    def algorithms(self) -> dict[str, str]:
+        """The choice as `Network.run` takes it: layer name to algorithm."""
+        return {layer.name: layer.algorithm for layer in self.layers}
+
+    @property
+    def predicted_error(self) -> float:
+        """Error expected at the output: the layers' errors are independent, and taken to be handed on as they are."""
+        return math.sqrt(sum(layer.chosen.predicted_error**2 for layer in self.layers))
+
+    @property
+    def within(self) -> bool:
+        """Whether what was asked for is expected to be kept."""
+        return self.max_error is None or self.predicted_error <= self.max_error
+
+    def growth(self, name: str = "") -> list[float]:
+        """Return the expected error behind each layer if `name` ran wherever it can, or as chosen."""
+        total, errors = 0.0, []
+        for layer in self.layers:
+            total += _option(layer, name).predicted_error ** 2
+            errors.append(math.sqrt(total))
+        return errors
+
+    def seconds(self, name: str = "") -> list[float]:
+        """Return each layer's time if `name` ran wherever it can, or as chosen."""
+        return [_option(layer, name).seconds for layer in self.layers]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain lists, strings and numbers, ready for `json.dumps`."""
+        head = {"network": self.network, "inputs": self.inputs, "measured": self.measured, "threads": self.threads}
+        tail = {"predicted_error": self.predicted_error, "within": self.within, "seconds": sum(self.seconds())}
+        return {**head, "max_error": self.max_error, **tail, "layers": [asdict(layer) for layer in self.layers]}
+
+    def header(self) -> list[str]:
+        """Return the column titles of `cells`."""
+        return ["layer", "input", "kernel", "algorithm", "why", "predicted", "ms", "direct ms", "workspace MiB", "weights MiB"]
+
+    def cells(self) -> list[list[str]]:
+        """Return each layer as text, in the order of `header`."""
+        rows = []
+        for layer in self.layers:
+            chosen, direct = layer.chosen, _option(layer, "direct")
+            workspace = "-" if chosen.workspace_bytes is None else f"{chosen.workspace_bytes / 2**20:.2f}"
+            numbers = [f"{chosen.predicted_error:.1e}", f"{chosen.seconds * 1e3:.3f}", f"{direct.seconds * 1e3:.3f}", workspace]
+            shape, kernel = ("x".join(map(str, s)) for s in (layer.input_shape, layer.kernel))
+            rows.append([layer.name, shape, kernel, layer.algorithm, layer.why, *numbers, f"{chosen.weight_bytes / 2**20:.2f}"])
+        return rows
+
+    def summary(self) -> str:
+        """Return what holds for the whole network, in a sentence or two."""
+        kind = "measured" if self.measured else "estimated"
+        text = f"{len(self.layers)} layers, {sum(self.seconds()) * 1e3:.3g} ms {kind}, {sum(self.seconds('direct')) * 1e3:.3g} ms direct; "
+        text += f"relative L2 error of {self.predicted_error:.1e} expected at the output; statistics of {self.inputs}"
+        if self.max_error is None:
+            return text
+        if self.within:
+            return f"{text}; {self.max_error:.1e} is allowed"
+        return f"{text}; {self.max_error:.1e} is allowed, which no choice of algorithms keeps in float32"
+
+    def __str__(self) -> str:
+        """Return the table in plain text."""
+        lines = [self.header(), *self.cells()]
+        width = [max(len(line[i]) for line in lines) for i in range(len(lines[0]))]
+        rows = ("  ".join(c.ljust(w) if i < 5 else c.rjust(w) for i, (c, w) in enumerate(zip(line, width, strict=True))) for line in lines)
+        return "\n".join([*(row.rstrip() for row in rows), self.summary()])
+
+
+def _option(layer: LayerChoice, name: str) -> Option:
+    return next((o for o in layer.options if o.algorithm == name), layer.chosen if not name else layer.options[0])
+
+
+def explain(
+    net: Network,
+    feeds: Mapping[str, Array] | None = None,
+    max_error: float | None = None,
+    chosen: Choice | Mapping[str, Choice] = "auto",
+    measure: bool = False,
+    threads: int | None = None,
+) -> Explanation:
+    """Explain a network; see `Network.explain`."""
+    if max_error is not None and not (isinstance(max_error, int | float) and max_error > 0):
+        raise ValueError(f"max_error is {max_error!r}: pass a positive relative error, such as 1e-5")
+    given, known = (_drawn(net), False) if feeds is None else (feeds, True)
+    runner = net.prepare(chosen, threads=threads)
+    traces: dict[str, tuple[Node, Array, Array]] = {}
+
+    def watch(node: Node, inputs: list[Array | None], results: tuple[Array, ...], seconds: float) -> None:
+        if node.operator == "Conv" and inputs[0] is not None and inputs[1] is not None:
+            traces[node.name] = node, inputs[0], inputs[1]
+
+    keep = [name for node in net.graph.convolutions for name in (node.inputs[0], node.outputs[0]) if name]
+    values = net.prepare(chosen, threads=threads)(given, dict.fromkeys(keep), watch=watch)
+    runner(given)
+    layers = []
+    rate = None if measure else _rate(threads)
+    for node in net.graph.convolutions:
+        plan = runner.plan(node.name)
+        if node.name in traces and plan is not None:
+            _, x, weight = traces[node.name]
+            y = values[node.outputs[0]] if known else None
+            layers.append(_layer(net.graph, node, x, weight, y, plan, rate, threads))
+    found = Explanation(
+        net.name, "the given inputs" if known else "independent numbers of variance one", measure, _count(threads), max_error, tuple(layers)
+    )
+    return found if max_error is None else _bounded(found, max_error)
+
+
+def _count(threads: int | None) -> int:
+    if threads is not None:
+        return threads
+    import numba
+
+    return int(numba.get_num_threads())
+
+
+def _drawn(net: Network) -> dict[str, Array]:
+    """Draw inputs where the model says their shapes."""
+    rng, feeds = np.random.default_rng(0), {}
+    for value in net.inputs:
+        if value.dtype is None or value.shape is None or not all(isinstance(length, int) for length in value.shape):
+            raise ValueError(f"the model leaves the shape of its input open ({value}): pass inputs to explain, as to run")
+        shape = tuple(int(length) for length in value.shape if isinstance(length, int))
+        feeds[value.name] = rng.standard_normal(shape).astype(value.dtype) if value.dtype.kind == "f" else np.zeros(shape, value.dtype)
+    return feeds
+
+
+def _layer(
+    graph: Graph, node: Node, x: Array, weight: Array, y: Array | None, plan: Any, rate: float | None, threads: int | None
+) -> LayerChoice:
+    flat = x.ndim == 3
+    view = window(Call(node.attributes, node.opset), x.shape[2:], weight.shape[2:])
+    output = (x.shape[0], weight.shape[0], *view.out)
+    offered: dict[str, Choice] = {"direct": "direct"}
+    if is_eligible(graph, node) and len(set(weight.shape[2:])) == 1 and weight.shape[2] > 1:
+        r = weight.shape[2]
+        names = [f"F({m}x{m},{r}x{r})" for m in _SIZES.get(r, (2,)) if m + r - 1 <= 16]
+        offered |= {name: resolved(name) for name in names}
+    name = "direct" if plan.algorithm == "im2col" else plan.algorithm
+    if plan.method.axes is not None and name not in offered or plan.algorithm == "fft":
+        offered[name] = plan.method.axes[0] if plan.method.axes is not None else "fft"
+    elif plan.method.axes is not None:  # pinned to points of its own, perhaps
+        offered[name] = plan.method.axes[1] if plan.method.axes[0].n == 1 else plan.method.axes[0]
+    x_square = _square(x) or 1.0
+    w_square = _square(weight) or 1.0
+    terms = int(np.prod(weight.shape[1:]))
+    # Without an output that was seen, the one of independent numbers: a sum of so many products.
+    scale = (_square(y) if y is not None else 0.0) or terms * x_square * w_square
+    noise = math.sqrt(terms * x_square * w_square / scale)
+    options = []
+    for label, how in offered.items():
+        m = how.m if isinstance(how, BilinearAlgorithm) else 1
+        taps = how.n**2 / m**2 if isinstance(how, BilinearAlgorithm) else float(np.prod(weight.shape[2:]))
+        error = predicted(how if isinstance(how, BilinearAlgorithm) else None, weight.shape[1], weight.shape[2:]) * noise
+        size = int(weight.nbytes * (how.n**2 / how.r**2 if isinstance(how, BilinearAlgorithm) else 1))
+        option = Option(label, taps, error, 0.0, size)
+        if label == name:
+            option = replace(option, workspace_bytes=plan.workspace_bytes, weight_bytes=plan.weight_bytes)
+        if rate is not None:
+            whole = tuple(-(-n // m) * m for n in view.out)  # tiles reach over the edge
+            work = 2.0 * x.shape[0] * weight.shape[0] * math.prod(whole) * weight.shape[1] * taps
+            option = replace(option, seconds=work / rate * _MISSES)
+        else:
+            option = _measured(option, how, node, x, weight, view, flat, threads)
+        options.append(option)
+    why = plan.method.why
+    return LayerChoice(node.name, weight.shape[2:], x.shape, output, math.sqrt(x_square), name, why, tuple(options))
+
+
+@lru_cache(maxsize=256)
+def predicted(alg: BilinearAlgorithm | None, channels: int, kernel: tuple[int, ...]) -> float:
+    """Return the relative L2 error that a layer in float32 is expected to make on independent numbers; None is direct.
+
+    Direct convolution is the algorithm F(1,1) with a product for each channel and tap.
+
+    Examples
+    --------
+    >>> from fastconv import algorithm
+    >>> f4, f6 = (predicted(algorithm(name), 64, (3, 3)) for name in ("F(4x4,3x3)", "F(6x6,3x3)"))
+    >>> predicted(None, 64, (3, 3)) < f4 < f6
+    True
+    """
+    from fastconv.error import predict_error
+    from fastconv.kernels.method import identity
+
+    if alg is None:
+        terms = channels * math.prod(kernel)
+        # Chains of 128 fused multiply-adds, whose sums are then added up: the products themselves are not rounded.
+        exact = Policy("fp64", "fp64", "fp64", "fp32", "fp64")
+        return predict_error(identity(), 2, exact, channels=min(terms, 128), inputs="normal").relative_l2 * _blocks(terms)
+    dims = 1 if 1 in kernel else 2
+    return predict_error(alg, dims, _POLICY, channels=channels, channel_sum="blocked", inputs="normal").relative_l2
+
+
+def _blocks(terms: int) -> float:
+    """Grow the error of a chain by that of adding the sums of several, each of which rounds once."""
+    blocks = -(-terms // 128)
+    return math.sqrt(1 + (blocks + 1) / 2 / 128)
+
+
+def _square(x: Array) -> float:
+    """Mean square, in float64; zero where it is not finite."""
+    value = float(np.square(x, dtype=np.float64).mean()) if x.size else 0.0
+    return value if math.isfinite(value) else 0.0
+
+
+def _rate(threads: int | None) -> float:
+    """Measure how many operations a second the inner product does, in a few milliseconds."""
+    from fastconv.kernels import plan_conv2d
+
+    plan = plan_conv2d(np.ones((64, 128, 1, 1), np.float32), input_shape=(1, 128, 48, 48), algorithm="direct", threads=threads)
+    x = np.ones(plan.input_shape, np.float32)
+    return 2.0 * 64 * 128 * 48**2 / _timed(lambda: plan(x))
+
+
+def _timed(call: Any) -> float:
+    call()
+    times: list[float] = []
+    while len(times) < 3 or sum(times) < 0.01 and len(times) < 20:
+        begun = time.perf_counter()
+        call()
+        times.append(time.perf_counter() - begun)
+    return statistics.median(times)
+
+
+def _measured(option: Option, how: Choice, node: Node, x: Array, weight: Array, view: Any, flat: bool, threads: int | None) -> Option:
+    """Time an option on the layer's own input, and compare it with float64."""
+    from fastconv.kernels import plan_conv2d
+
+    pads = list(zip(view.begin, view.end, strict=True))
+    if flat:
+        x, weight, pads = x[:, :, None], weight[:, :, None], [(0, 0), *pads]
+    one = (1,) if flat else ()
+    even = all(before == after for before, after in pads)
+    image = np.ascontiguousarray(x if even else np.pad(x, [(0, 0), (0, 0), *pads]))
+    padding = tuple(before for before, _ in pads) if even else (0, 0)
+    arguments = ((*one, *view.strides), padding, (*one, *view.dilations), int(node.attributes.get("group", 1)))  # type: ignore[arg-type]
+    plan = plan_conv2d(weight, None, *arguments, input_shape=image.shape, algorithm=how, threads=threads)
+    y = plan(image)
+    wide = plan_conv2d(weight.astype(np.float64), None, *arguments, input_shape=image.shape, algorithm="direct", threads=threads)
+    truth = wide(image.astype(np.float64))
+    size = float(np.linalg.norm(truth.reshape(-1)))
+    error = float(np.linalg.norm((y - truth).reshape(-1))) / size if size else 0.0
+    seconds = _timed(lambda: plan(image, y))
+    return replace(option, seconds=seconds, measured_error=error, workspace_bytes=plan.workspace_bytes, weight_bytes=plan.weight_bytes)
+
+
+def _bounded(found: Explanation, max_error: float) -> Explanation:
+    """Take the fastest algorithm of each layer, then the more accurate one that costs least for what it brings, until it is enough."""
+    fastest = [min(layer.options, key=lambda o: o.seconds) for layer in found.layers]
+    chosen = list(fastest)
+    while math.sqrt(sum(o.predicted_error**2 for o in chosen)) > max_error:
+        steps = [
+            ((o.seconds - now.seconds) / (now.predicted_error**2 - o.predicted_error**2), k, o)
+            for k, (layer, now) in enumerate(zip(found.layers, chosen, strict=True))
+            for o in layer.options
+            if o.predicted_error < now.predicted_error
+        ]
+        if not steps:
+            break
+        _, k, option = min(steps, key=lambda step: step[0])
+        chosen[k] = option
+    layers = []
+    for layer, option, first in zip(found.layers, chosen, fastest, strict=True):
+        kind = "measured" if found.measured else "estimated"
+        why = f"chosen: the fastest, {kind}" if option is first else f"chosen: {first.algorithm} is faster, but its error is too large here"
+        layers.append(replace(layer, algorithm=option.algorithm, why=why))
+    return replace(found, layers=tuple(layers))

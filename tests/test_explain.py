@@ -1,0 +1,120 @@
+"""What a network is said to do is what it does, and what is asked of its error decides."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto, helper, numpy_helper
+
+import fastconv as fc
+from fastconv.cli import main
+from fastconv.network.explain import predicted
+from fastconv.plot import explanation_figure
+
+
+def chain(shape=(2, 16, 20, 20)):
+    """Two dense layers with a strided one between them; activations behind."""
+    rng = np.random.default_rng(0)
+    nodes, weights, x = [], [], "x"
+    for name, stride in (("first", 1), ("strided", 2), ("last", 1)):
+        weights.append(numpy_helper.from_array((rng.standard_normal((16, 16, 3, 3)) / 12).astype(np.float32), f"{name}.w"))
+        nodes.append(helper.make_node("Conv", [x, f"{name}.w"], [f"{name}.out"], name=name, pads=[1] * 4, strides=[stride] * 2))
+        nodes.append(helper.make_node("Relu", [f"{name}.out"], [x := f"{name}.relu"]))
+    infos = [helper.make_tensor_value_info(name, TensorProto.FLOAT, s) for name, s in (("x", shape), (x, None))]
+    graph = helper.make_graph(nodes, "chain", infos[:1], infos[1:], weights)
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9)
+
+
+@pytest.fixture(scope="module")
+def net():
+    return fc.load_onnx(chain())
+
+
+@pytest.fixture
+def feeds():
+    return {"x": np.random.default_rng(1).standard_normal((2, 16, 20, 20)).astype(np.float32)}
+
+
+def test_it_says_what_runs(net, feeds):
+    found = net.explain(feeds, algorithm={"first": "F(2x2,3x3)", "strided": "direct", "last": "F(4x4,3x3)"}, threads=1)
+    assert found.algorithms == {"first": "F(2x2,3x3)", "strided": "direct", "last": "F(4x4,3x3)"}
+    assert [layer.output_shape for layer in found.layers] == [(2, 16, 20, 20), (2, 16, 10, 10), (2, 16, 10, 10)]
+    assert [[o.algorithm for o in layer.options] for layer in found.layers][1] == ["direct"]
+    for layer in found.layers:
+        assert layer.chosen.workspace_bytes > 0
+        assert layer.chosen.weight_bytes >= 16 * 16 * 9 * 4
+        assert layer.chosen.seconds > 0
+    assert found.layers[0].chosen.multiplications_per_output == 4
+    assert found.layers[2].chosen.multiplications_per_output == 2.25
+    assert "first" in str(found)
+    assert json.loads(json.dumps(found.to_dict()))["layers"][0]["why"]
+
+
+def test_predictions_are_near_what_is_measured(net, feeds):
+    found = net.explain(feeds, measure=True, threads=1)
+    for layer in found.layers:
+        for option in layer.options:
+            # The closed form is for independent numbers; a factor of two covers rectified inputs and one draw of weights.
+            assert option.measured_error / 2 < option.predicted_error < 2 * option.measured_error, (layer.name, option)
+
+
+def test_the_error_that_is_allowed_decides(net, feeds):
+    free = net.explain(feeds, max_error=1.0, threads=1)
+    assert free.within
+    tight = net.explain(feeds, max_error=free.predicted_error * 0.6, threads=1)
+    assert tight.within
+    assert tight.predicted_error <= free.predicted_error * 0.6
+    assert sum(tight.seconds()) >= sum(free.seconds())
+    truth = net.run(feeds, policy="fp64")["last.relu"]
+    got = net.run(feeds, tight.algorithms)["last.relu"]
+    # What is expected is a root mean square; twice that is kept by these 3,200 outputs together.
+    assert np.linalg.norm(got - truth) < 2 * tight.predicted_error * np.linalg.norm(truth)
+    hopeless = net.explain(feeds, max_error=1e-12, threads=1)
+    assert not hopeless.within
+    assert "no choice of algorithms" in hopeless.summary()
+    for layer in hopeless.layers:
+        assert layer.chosen.predicted_error == min(o.predicted_error for o in layer.options)
+
+
+def test_without_inputs_the_model_says_their_shapes(net):
+    found = net.explain(threads=1)
+    assert found.inputs == "independent numbers of variance one"
+    free = fc.load_onnx(chain(("N", 16, 20, 20)))
+    with pytest.raises(ValueError, match="leaves the shape of its input open"):
+        free.explain()
+    with pytest.raises(ValueError, match="max_error is -1"):
+        net.explain(max_error=-1)
+
+
+def test_direct_layers_of_more_products_err_more():
+    assert predicted(None, 4, (3, 3)) < predicted(None, 64, (3, 3)) < 1e-6
+    assert predicted(fc.algorithm("F(2x2,3x3)"), 64, (3, 3)) < predicted(fc.algorithm("F(6x6,3x3)"), 64, (3, 3))
+
+
+def test_the_figure_has_a_line_for_each_algorithm_and_the_choice(net, feeds):
+    found = net.explain(feeds, max_error=1e-6, threads=1)
+    upper, lower = explanation_figure(found).axes
+    lines = {line.get_label(): list(line.get_ydata()) for line in upper.lines}
+    for name in ("direct", "F(2x2,3x3)", "F(4x4,3x3)", "F(6x6,3x3)"):
+        assert lines[name] == found.growth(name)
+    assert lines["as chosen"] == found.growth()
+    assert [tick.get_text() for tick in lower.get_xticklabels()] == ["first", "strided", "last"]
+
+
+def test_the_command_line(tmp_path, capsys, feeds):
+    path = tmp_path / "chain.onnx"
+    onnx.save(chain(), path)
+    np.save(tmp_path / "x.npy", feeds["x"])
+    common = ["networks", str(path), "--explain", "--threads", "1", "--output", str(tmp_path)]
+    assert main([*common, "--input", str(tmp_path / "x.npy"), "--algorithm", "first=F(2x2,3x3);last=direct", "--json"]) == 0
+    layers = json.loads(capsys.readouterr().out)["layers"]
+    assert [layer["algorithm"] for layer in layers][::2] == ["F(2x2,3x3)", "direct"]
+    assert (tmp_path / "fastconv-explain-chain.png").stat().st_size > 10_000
+    assert main([*common, "--max-error", "1e-12"]) == 1  # what was asked for was not done
+    assert "no choice of algorithms" in " ".join(capsys.readouterr().out.split())
+    assert main(["networks", "--explain"]) == 2
+    assert main(["networks", str(path)]) == 2
+    assert capsys.readouterr().err.count("\n") == 2
