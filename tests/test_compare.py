@@ -21,6 +21,10 @@ KEYS = [
     "seconds",
     "speed_vs_direct",
     "layer_relative_l2",
+    "policy",
+    "channel_sum",
+    "overflows",
+    "scales",
 ]
 
 
@@ -126,6 +130,10 @@ def test_table_has_a_line_a_row(report):
         ({"algorithms": [3]}, TypeError, "an algorithm is a name"),
         ({"algorithms": ["F(2x2,3y3)"]}, ValueError, "F"),
         ({"reference": "fp128"}, ValueError, "unknown reference 'fp128'"),
+        ({"policies": "fp16"}, TypeError, "must be a list of policies"),
+        ({"policies": ["fp13"]}, ValueError, "unknown policy 'fp13'"),
+        ({"policies": []}, ValueError, "nothing to compare"),
+        ({"channel_sums": ["odd"]}, ValueError, "unknown channel sum 'odd'"),
         ({"repeats": 0}, ValueError, "repeats must be a positive integer"),
         ({"batch": 1.5}, ValueError, "batch must be a positive integer"),
     ],
@@ -161,6 +169,62 @@ def test_pictures_are_compared_by_psnr():
     truth = {"y": np.linspace(0, 1, 48).reshape(1, 3, 4, 4)}
     assert agreement({"y": truth["y"] + 0.01}, truth, truth)["psnr_fp64"] == pytest.approx(40)
     assert agreement(truth, truth, truth)["psnr_fp64"] == np.inf
+
+
+@pytest.fixture(scope="module")
+def in_policies(net, x):
+    return fc.compare(net, {"x": x}, ["F(4x4,3x3)"], policies=["fp32", "fp16", "fp16-balanced"], channel_sums=[None, "pairwise"], batch=2)
+
+
+def test_every_policy_and_sum_has_a_row(in_policies):
+    rows = [(row.algorithm, row.policy, row.channel_sum) for row in in_policies.rows]
+    policies = ("fp32", "fp16", "fp16-balanced")
+    assert rows == [(a, p, s) for p in policies for s in (None, "pairwise") for a in ("direct", "F(4x4,3x3)")]
+    for row in in_policies.rows:
+        unit = 2**-11 if row.policy.startswith("fp16") else 2**-24
+        assert unit / 50 < row.relative_l2 < 60 * unit
+        assert np.isnan(row.speed_vs_direct) == (row.policy != "fp32" or row.channel_sum is not None)
+        assert bool(row.scales) == (row.policy == "fp16-balanced" and row.algorithm != "direct")
+
+
+def test_emulated_rows_are_what_the_network_gives(net, x, in_policies):
+    got = np.concatenate([net.run({"x": part}, "F(4x4,3x3)", "fp16", channel_sum="pairwise")["y"] for part in (x[:2], x[2:4], x[4:])])
+    exact = net.run({"x": x}, policy="fp64")["y"]
+    row = in_policies.rows[7]
+    assert row.relative_l2 == pytest.approx(np.linalg.norm(got - exact) / np.linalg.norm(exact), rel=1e-9)
+
+
+def test_policies_have_columns_only_where_there_are_any(report, in_policies):
+    assert "policy" not in report.header()
+    assert in_policies.header()[2:5] == ["policy", "sum", "overflows"]
+    assert len({len(line) for line in in_policies.cells()}) == 1
+    json.dumps(in_policies.to_dict(), allow_nan=False)
+
+
+def test_overflows_are_reported_by_layer_and_stage(net, x):
+    rep = fc.compare(net, {"x": x * np.float32(9000)}, ["F(6x6,3x3)"], policies=["fp16"], batch=5)
+    assert rep.rows[0].overflows == {}
+    assert rep.rows[1].overflows["dense"]["input"] > 0
+    assert rep.to_dict()["rows"][1]["relative_l2"] is None
+
+
+def test_metric_sees_direct_of_its_own_policy(net, x):
+    def metric(outputs, reference, direct):
+        return {"distance": float(np.abs(outputs["y"] - direct["y"]).max())}
+
+    rep = fc.compare(net, {"x": x}, ["F(2x2,3x3)"], policies=["fp32", "bf16"], metric=metric)
+    assert [row.metric["distance"] == 0 for row in rep.rows] == [True, False, True, False]
+
+
+def test_intervals_are_shown_with_their_metric():
+    from fastconv.network.compare import Comparison, Row, with_interval
+
+    # Wilson's interval of 8 of 10, from his formula: (0.8 + z^2/20 -+ z sqrt(0.016 + z^2/400)) / (1 + z^2/10).
+    metric = with_interval("top1", 8, 10)
+    assert metric == pytest.approx({"top1": 0.8, "top1_low": 0.4901624, "top1_high": 0.9433178}, abs=1e-6)
+    shown = Comparison("n", 10, "fp64", (), (Row("direct", "", 9.0, 1e-7, 1e-7, metric, 1.0, 1.0, ()),))
+    assert shown.header()[5:6] == ["top1"]
+    assert shown.cells()[0][5] == "0.8 ±0.2"
 
 
 def test_direct_is_first_and_once():

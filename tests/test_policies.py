@@ -16,8 +16,8 @@ from fastconv.arithmetic import POLICIES, policy_named, round_to
 from fastconv.error.evaluate import direct, stages
 from fastconv.exact import FORMATS, rounded
 from fastconv.network import FetchError, known_network
-from fastconv.network.emulated import Emulation, Extents, Scales, Shape, scales_of
-from fastconv.network.policy_run import split_policy
+from fastconv.network.emulated import Emulation, Extents, Shape, scales_of
+from fastconv.network.policy_name import Scales, split_policy
 from fastconv.network.rounded import Contraction, Transform, carrier_of, converted
 from fastconv.program import program_of
 

@@ -348,7 +348,7 @@ def test_squeezenet():
     known = known_network("squeezenet")
     net, feeds = fetched(known.load), fetched(known.inputs)
     out = net.run(feeds, "F(4x4,3x3)")
-    assert known.metric(out, out, out) == {"right_of_20": 13, "in_top5_of_20": 19, "agreement": 1}
+    assert known.metric(out, out, out) == {"right_of_20": 13, "in_top5_of_20": 19, "agreement": 1, "logit_error": 0}
 
 
 def test_arrays_are_read_without_unpickling():
@@ -405,8 +405,12 @@ def test_fashion_metric_counts_right_answers():
     labels = np.load(files("fastconv").joinpath("data", "fashion-test.npz"))["labels"]
     perfect = {"logits": np.eye(10)[labels]}
     shifted = {"logits": np.eye(10)[(labels + (np.arange(1000) < 250)) % 10]}
-    assert known.metric(perfect, perfect, shifted) == {"top1": 1, "agreement": 0.75}
-    assert known.metric(shifted, perfect, shifted) == {"top1": 0.75, "agreement": 1}
+    got = known.metric(perfect, perfect, shifted)
+    assert (got["top1"], got["agreement"], got["logit_error"]) == (1, 0.75, 0)
+    got = known.metric(shifted, perfect, shifted)
+    assert (got["top1"], got["agreement"]) == (0.75, 1)
+    assert got["top1_low"] < 0.75 < got["top1_high"]
+    assert got["logit_error"] == pytest.approx(np.sqrt(0.25 * 2 / 10))  # a quarter of the rows differ in two of ten
 
 
 def test_bilinear_is_exact_on_constant_pictures_and_smooth_ones():

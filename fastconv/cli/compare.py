@@ -19,6 +19,8 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--network", default=None, help="a network that `fastconv networks` lists (fashion if nothing is given)")
     parser.add_argument("--input", type=Path, help="input of the model: .npy for one array, .npz for arrays by name")
     parser.add_argument("--algorithms", help="names apart by semicolons, as in 'F(2x2,3x3);F(4x4,3x3)'")
+    parser.add_argument("--policies", help="precision policies apart by semicolons, as in 'fp32;fp16;fp16-balanced' (fp32)")
+    parser.add_argument("--sums", help="sums over channels of emulated policies, as in 'linear;pairwise;blocked'")
     parser.add_argument("--images", type=int, help="use only the first so many images")
     parser.add_argument("--threads", type=int, help="threads (all cores by default)")
     parser.add_argument("--repeats", type=int, default=5, help="timed runs of each algorithm, at least")
@@ -38,7 +40,11 @@ def run(args: argparse.Namespace) -> int:
     name = "".join(c if c.isalnum() or c in "-_" else "-" for c in title)
     target = args.output / f"fastconv-compare-{name}.png"
     check_writable(args.output)
-    algorithms: Any = published_contenders() if args.algorithms is None else [a for a in args.algorithms.split(";") if a.strip()]
+    algorithms: Any = published_contenders() if args.algorithms is None else _names(args.algorithms)
+    if args.policies is not None:
+        options["policies"] = _names(args.policies)
+    if args.sums is not None:
+        options["channel_sums"] = _names(args.sums)
     with _progress(f"compare {title}") as progress:
         report = compare(net, feeds, algorithms, threads=args.threads, repeats=args.repeats, progress=progress, name=title, **options)
     save_figure(comparison_figure(report.to_dict()), target)
@@ -51,6 +57,10 @@ def run(args: argparse.Namespace) -> int:
         caption = f"{baseline[0]} for comparison: {reached}\n{caption}"
     print_table(report.header(), report.cells(), left=2, caption=caption)
     return 0
+
+
+def _names(text: str) -> list[str]:
+    return [name.strip() for name in text.split(";") if name.strip()]
 
 
 def _job(args: argparse.Namespace) -> tuple[str, Any, Mapping[str, Any], dict[str, Any], tuple[str, Mapping[str, float]] | None]:

@@ -6,15 +6,18 @@ import math
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from fastconv.algebra import BilinearAlgorithm, published_points, toom_cook
-from fastconv.algebra.catalogue import best_source
+from fastconv.algebra import BilinearAlgorithm
+from fastconv.network.contenders import Contender, contenders, crossed, published_contenders
 from fastconv.network.graph import Array, Graph, Node
-from fastconv.network.run import Choice, Network, Runner, is_eligible, resolved
+from fastconv.network.policy_name import Scales
+from fastconv.network.report import HIGH, LOW, Comparison, Row
+from fastconv.network.run import Choice, Network, Runner, is_eligible
+
+__all__ = ["Comparison", "Contender", "Metric", "Progress", "Row", "after", "agreement", "compare", "contenders", "published_contenders"]
 
 Metric = Callable[[Mapping[str, Array], Mapping[str, Array], Mapping[str, Array]], Mapping[str, float]]
 """``metric(outputs, reference, direct)`` of whole output dictionaries gives named numbers."""
@@ -27,193 +30,14 @@ _FOLLOWERS = frozenset(
 )
 
 
-@dataclass(frozen=True)
-class Contender:
-    """One row to be: its name, where its points come from ("" for none) and the algorithm."""
-
-    label: str
-    points: str
-    algorithm: Choice
-
-
-@dataclass(frozen=True)
-class Row:
-    """What one algorithm costs and loses.
-
-    `multiplications_per_output` is nominal: n^2 / m^2 for a fast algorithm, the kernel's size for direct convolution, None
-    where the choice is left to a heuristic. Errors are against float64, accumulated through the network. `layer_relative_l2`
-    belongs to `Comparison.layers`. `seconds` is for all images.
-    """
-
-    algorithm: str
-    points: str
-    multiplications_per_output: float | None
-    relative_l2: float
-    max_abs: float
-    metric: Mapping[str, float]
-    seconds: float
-    speed_vs_direct: float
-    layer_relative_l2: tuple[float, ...]
-
-
-@dataclass(frozen=True)
-class Comparison:
-    """The result of `compare`: one row an algorithm, direct convolution first."""
-
-    network: str
-    images: int
-    reference: str
-    layers: tuple[str, ...]
-    rows: tuple[Row, ...]
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return plain lists, strings and numbers, ready for `json.dumps`; a number that is not finite becomes None."""
-        rows = [
-            {
-                "algorithm": row.algorithm,
-                "points": row.points,
-                "multiplications_per_output": row.multiplications_per_output,
-                "relative_l2": _finite(row.relative_l2),
-                "max_abs": _finite(row.max_abs),
-                "metric": {name: _finite(value) for name, value in row.metric.items()},
-                "seconds": _finite(row.seconds),
-                "speed_vs_direct": _finite(row.speed_vs_direct),
-                "layer_relative_l2": [_finite(value) for value in row.layer_relative_l2],
-            }
-            for row in self.rows
-        ]
-        return {
-            "network": self.network,
-            "images": self.images,
-            "reference": self.reference,
-            "layers": list(self.layers),
-            "rows": rows,
-        }
-
-    def header(self) -> list[str]:
-        """Return the column titles of `cells`."""
-        metrics = list(dict.fromkeys(name for row in self.rows for name in row.metric))
-        return ["algorithm", "points", "mult/output", "relative L2", "max error", *metrics, "seconds", "speed"]
-
-    def cells(self) -> list[list[str]]:
-        """Return each row as text, in the order of `header`."""
-        metrics = self.header()[5:-2]
-        return [
-            [
-                row.algorithm,
-                row.points or "-",
-                "-" if row.multiplications_per_output is None else f"{row.multiplications_per_output:.3g}",
-                f"{row.relative_l2:.2e}",
-                f"{row.max_abs:.2e}",
-                *(_short(row.metric.get(name)) for name in metrics),
-                f"{row.seconds:.3f}",
-                f"{row.speed_vs_direct:.2f}x",
-            ]
-            for row in self.rows
-        ]
-
-    def table(self) -> str:
-        """Return the comparison as a table in plain text.
-
-        Examples
-        --------
-        >>> row = Row("direct", "", 9.0, 2e-7, 1e-6, {"top1": 0.93}, 1.5, 1.0, ())
-        >>> print(Comparison("tiny", 10, "fp64", (), (row,)).table())
-        algorithm  points  mult/output  relative L2  max error  top1  seconds  speed
-        direct     -                 9     2.00e-07   1.00e-06  0.93    1.500  1.00x
-        """
-        lines = [self.header(), *self.cells()]
-        width = [max(len(line[i]) for line in lines) for i in range(len(lines[0]))]
-        return "\n".join(
-            "  ".join(cell.ljust(w) if i < 2 else cell.rjust(w) for i, (cell, w) in enumerate(zip(line, width, strict=True))).rstrip()
-            for line in lines
-        )
-
-
-def _finite(value: float) -> float | None:
-    return float(value) if math.isfinite(value) else None
-
-
-def _short(value: float | None) -> str:
-    return "-" if value is None else f"{value:.4g}"
-
-
-def contenders(algorithms: Iterable[Any]) -> tuple[Contender, ...]:
-    """Name the algorithms to compare; direct convolution comes first, whether it is asked for or not.
-
-    Parameters
-    ----------
-    algorithms : iterable
-        Each a name ("direct", "im2col", "F(4x4,3x3)"), a `BilinearAlgorithm`, or ``(label, points, algorithm)``, where
-        `points` says in words where the points come from.
-
-    Raises
-    ------
-    TypeError, ValueError
-        For something else, or an unknown name.
-
-    Examples
-    --------
-    >>> [c.label for c in contenders(["F(2x2,3x3)"])]
-    ['direct', 'F(2x2,3x3)']
-    """
-    if isinstance(algorithms, str):
-        raise TypeError(f"algorithms must be a list of algorithms, not the one string {algorithms!r}")
-    result = [Contender("direct", "", "direct")]
-    for entry in algorithms:
-        if isinstance(entry, Contender):
-            contender = entry
-        elif isinstance(entry, BilinearAlgorithm):
-            contender = Contender(_name(entry), ", ".join(map(str, entry.points or ())), entry)
-        elif isinstance(entry, str):
-            contender = _named(entry)
-        elif isinstance(entry, tuple) and len(entry) == 3 and isinstance(entry[0], str) and isinstance(entry[1], str):
-            contender = Contender(entry[0], entry[1], _named(entry[2]).algorithm if isinstance(entry[2], str) else entry[2])
-        else:
-            raise TypeError(f"an algorithm is a name, a BilinearAlgorithm or (label, points, algorithm), not {entry!r}")
-        if contender.algorithm != "direct":
-            result.append(contender)
-    return tuple(result)
-
-
-def _name(algorithm: BilinearAlgorithm) -> str:
-    return f"F({algorithm.m}x{algorithm.m},{algorithm.r}x{algorithm.r})"
-
-
-def _named(name: str) -> Contender:
-    algorithm = resolved(name)
-    if isinstance(algorithm, str):
-        return Contender(name, "", algorithm)
-    return Contender(_name(algorithm), best_source(algorithm.m, algorithm.r), algorithm)
-
-
-def published_contenders(
-    r: int = 3, sizes: Sequence[int] = (2, 4, 6), sources: Sequence[str] = ("lavin2016", "barabasz2020", "alam2022")
-) -> tuple[Contender, ...]:
-    """Return F(m x m, r x r) with the published point sets that exist, sets that give one algorithm in one row.
-
-    Examples
-    --------
-    >>> [(c.label, c.points) for c in published_contenders(sizes=(2,))]
-    [('F(2x2,3x3)', 'lavin2016, barabasz2020')]
-    """
-    found: dict[tuple[int, frozenset[Any]], tuple[BilinearAlgorithm, list[str]]] = {}
-    for m in sizes:
-        for source in sources:
-            try:
-                points = published_points(source, m + r - 1, 2)
-            except ValueError:
-                continue  # this source has no set of this size
-            found.setdefault((m, frozenset(points)), (toom_cook(m, r, points), []))[1].append(source)
-    return tuple(Contender(_name(algorithm), ", ".join(names), algorithm) for algorithm, names in found.values())
-
-
 def compare(
     net: Network,
     feeds: Mapping[str, Array],
     algorithms: Iterable[Any] = ("direct", "F(2x2,3x3)", "F(4x4,3x3)", "F(6x6,3x3)"),
     reference: str = "fp64",
     *,
+    policies: Iterable[str] = ("fp32",),
+    channel_sums: Iterable[str | None] = (None,),
     metric: Metric | None = None,
     threads: int | None = None,
     repeats: int = 5,
@@ -239,10 +63,15 @@ def compare(
         Each algorithm is used for the convolutions that it can run, the rest of the network runs direct.
     reference : {"fp64"}
         What errors are measured against: the same network in float64 with direct convolution.
+    policies : iterable of str
+        Precision policies, in each of which all algorithms run; see `Network.prepare`. Emulated ones are not timed.
+    channel_sums : iterable
+        Sums over channels of emulated policies: "linear", "pairwise", "blocked", or None for "linear", with which fp32 runs on the
+        fast kernels.
     metric : callable, optional
-        ``metric(outputs, reference, direct)`` -> {name: value}, called once a row with the outputs for all images. Without
-        it: agreement of the largest output with float64 and with direct where the output is (images, classes), else the
-        PSNR against float64 with its range as the peak.
+        ``metric(outputs, reference, direct)`` -> {name: value}, called once a row with the outputs for all images; `direct` are
+        those of direct convolution in the same policy and sum. Without it: agreement of the largest output with float64 and with
+        direct where the output is (images, classes), else the PSNR against float64 with its range as the peak.
     threads : int, optional
         Threads of each convolution.
     repeats : int
@@ -270,14 +99,20 @@ def compare(
     for what, value in (("repeats", repeats), ("batch", 1 if batch is None else batch)):
         if not isinstance(value, int) or isinstance(value, bool) or value < 1:
             raise ValueError(f"{what} must be a positive integer, not {value!r}")
-    rivals = contenders(algorithms)
-    runners = [net.prepare(rival.algorithm, threads=threads) for rival in rivals]
+    if isinstance(policies, str):
+        raise TypeError(f"policies must be a list of policies, not the one string {policies!r}")
+    rivals = crossed(contenders(algorithms), policies, channel_sums)
+    if not rivals:
+        raise ValueError("there is nothing to compare: name at least one policy and one sum over channels")
+    runners = [net.prepare(rival.algorithm, rival.policy, threads=threads, channel_sum=rival.channel_sum) for rival in rivals]
+    timed = [not rival.is_emulated for rival in rivals]
     exact = net.prepare("direct", reference, threads=threads)
     watched = {node.name: after(net.graph, node) for node in net.graph.convolutions}
     keep = tuple(dict.fromkeys(watched.values()))
     images, parts = _batches(net, feeds, batch or _fitting(net, feeds, exact, keep))
-    rounds = max(repeats, len(parts))
-    done, total = 0, rounds * len(rivals) + len(parts) + len(rivals)
+    rounds = max(repeats, len(parts)) if any(timed) else len(parts)
+    total = rounds * sum(timed) + len(parts) * (1 + len(rivals) - sum(timed)) + sum(timed)
+    done = 0
 
     def step(label: str) -> None:
         nonlocal done
@@ -285,9 +120,10 @@ def compare(
         if progress is not None:
             progress(done, total, label)
 
-    for rival, runner in zip(rivals, runners, strict=True):
-        runner(parts[0], keep)
-        step(f"{rival.label}: first run")
+    for rival, runner, once in zip(rivals, runners, timed, strict=True):
+        if once:
+            runner(parts[0], keep)
+            step(f"{rival.label}: first run")
     tallies = [_Tally(keep) for _ in rivals]
     truths: list[Mapping[str, Array]] = []
     sizes = dict.fromkeys(keep, 0.0)
@@ -301,23 +137,26 @@ def compare(
             step("float64")
         for i in range(len(rivals)):
             who = (i + turn) % len(rivals)
+            if not (first or timed[who]):
+                continue
             begun = time.perf_counter()
-            got = runners[who](part, keep)
+            got = tallies[who].counted(runners[who], part, keep)
             tallies[who].seconds.append((time.perf_counter() - begun) / _length(part))
             if first:
                 tallies[who].add(got, truth, [value.name for value in net.outputs])
-            step(rivals[who].label)
+            step(f"{rivals[who].label} {rivals[who].policy}" if rivals[who].is_emulated else rivals[who].label)
         truth = {}
     outputs = [_joined(tally.outputs) for tally in tallies]
     whole = _joined(truths)
     measure = metric or agreement
-    kernel = _usual_kernel(net.graph, rivals)
-    direct_seconds = float(np.median(tallies[0].seconds))
-    rows = []
-    for rival, tally, output in zip(rivals, tallies, outputs, strict=True):
-        seconds = float(np.median(tally.seconds))
+    kernel, direct = _usual_kernel(net.graph, rivals), 0
+    rows: list[Row] = []
+    for k, (rival, tally, output) in enumerate(zip(rivals, tallies, outputs, strict=True)):
+        # Direct convolution opens each policy.
+        direct = k if rival.algorithm == "direct" else direct
+        seconds, usual = (float(np.median(tallies[row].seconds)) for row in (k, direct))
         with np.errstate(all="ignore"):
-            final, numbers = _final_error(output, whole), measure(output, whole, outputs[0])
+            final, numbers = _final_error(output, whole), measure(output, whole, outputs[direct])
         rows.append(
             Row(
                 rival.label,
@@ -325,9 +164,13 @@ def compare(
                 _multiplications(rival.algorithm, kernel),
                 *final,
                 {key: float(value) for key, value in numbers.items()},
-                seconds * _length(feeds) if parts else 0.0,
-                direct_seconds / seconds,
+                seconds * _length(feeds),
+                math.nan if rival.is_emulated else usual / seconds,
                 tuple(_ratio(tally.error[tensor], sizes[tensor]) for tensor in watched.values()),
+                rival.policy,
+                rival.channel_sum,
+                tally.overflows,
+                {layer: (scale.input, scale.kernel) for layer, scale in getattr(runners[k], "scales", {}).items() if scale != Scales()},
             )
         )
     return Comparison(name or net.name, images, reference, tuple(watched), tuple(rows))
@@ -340,6 +183,20 @@ class _Tally:
         self.error = dict.fromkeys(keep, 0.0)
         self.outputs: list[Mapping[str, Array]] = []
         self.seconds: list[float] = []
+        self.overflows: dict[str, dict[str, int]] = {}
+
+    def counted(self, runner: Runner, feeds: Mapping[str, Array], keep: Iterable[str]) -> Mapping[str, Array]:
+        """Run; where the runner counts what overflows, add it up."""
+        from fastconv.network.policy_run import EmulatedRunner
+
+        if not isinstance(runner, EmulatedRunner):
+            return runner(feeds, keep)
+        got, extents = runner.counted(feeds, keep)
+        for layer, extent in extents.items():
+            for stage, count in extent.overflows.items():
+                stages = self.overflows.setdefault(layer, {})
+                stages[stage] = stages.get(stage, 0) + count
+        return got
 
     def add(self, got: Mapping[str, Array], truth: Mapping[str, Array], outputs: Iterable[str]) -> None:
         for name in self.error:
@@ -444,6 +301,7 @@ def agreement(outputs: Mapping[str, Array], reference: Mapping[str, Array], dire
         return {
             "agreement_fp64": float((best == truth.argmax(axis=1)).mean()),
             "agreement_direct": float((best == direct[name].argmax(axis=1)).mean()),
+            "logit_error": logit_error(outputs[name], truth),
         }
     if truth.size == 0 or truth.dtype.kind != "f":
         return {}
@@ -452,3 +310,28 @@ def agreement(outputs: Mapping[str, Array], reference: Mapping[str, Array], dire
     if not (math.isfinite(error) and peak > 0):
         return {"psnr_fp64": math.nan}
     return {"psnr_fp64": 10 * math.log10(peak**2 / error) if error else math.inf}
+
+
+def logit_error(logits: Array, truth: Array) -> float:
+    """Root mean square of the errors of all logits.
+
+    Examples
+    --------
+    >>> logit_error(np.array([[3.0, 4.0]]), np.zeros((1, 2)))  # doctest: +ELLIPSIS
+    3.53...
+    """
+    return float(np.sqrt(np.mean((logits.astype(np.float64) - truth) ** 2)))
+
+
+def with_interval(name: str, right: int, count: int) -> dict[str, float]:
+    """Return a share and its 95 % confidence interval (Wilson 1927), which is right also near 0 and 1.
+
+    Examples
+    --------
+    >>> with_interval("top1", 90, 100)  # doctest: +ELLIPSIS
+    {'top1': 0.9, 'top1_low': 0.825..., 'top1_high': 0.944...}
+    """
+    z, share = 1.959963984540054, right / count
+    middle = (share + z * z / (2 * count)) / (1 + z * z / count)
+    half = z / (1 + z * z / count) * math.sqrt(share * (1 - share) / count + z * z / (4 * count * count))
+    return {name: share, name + LOW: middle - half, name + HIGH: middle + half}

@@ -14,6 +14,7 @@ from fastconv.algebra import BilinearAlgorithm
 from fastconv.arithmetic import Policy
 from fastconv.exact import FORMATS, Format
 from fastconv.network.graph import Array
+from fastconv.network.policy_name import Scales
 from fastconv.network.rounded import Contraction, Transform, converted, extent
 from fastconv.program import programs_of
 
@@ -22,14 +23,6 @@ _MARGIN = 4.0
 """How far below the largest number of a format scaling keeps what was seen: room for other data and for sums on the way."""
 _BLOCK = 2**17
 """Numbers of a block's transformed input: they stay in the cache while all filters meet them."""
-
-
-@dataclass(frozen=True)
-class Scales:
-    """Exponents of two: the input is multiplied by ``2**input``, the kernels by ``2**kernel``, the output by the inverse."""
-
-    input: int = 0
-    kernel: int = 0
 
 
 @dataclass

@@ -8,6 +8,7 @@ from importlib.resources import files
 
 import numpy as np
 
+from fastconv.network.compare import logit_error, with_interval
 from fastconv.network.graph import Array
 from fastconv.network.run import Network, load_onnx
 
@@ -32,6 +33,11 @@ def inputs() -> dict[str, Array]:
 
 
 def metric(outputs: Mapping[str, Array], reference: Mapping[str, Array], direct: Mapping[str, Array]) -> dict[str, float]:
-    """Share of images that are classified rightly, and as direct convolution classifies them."""
-    best = outputs["logits"].argmax(axis=1)
-    return {"top1": float((best == _test()[1]).mean()), "agreement": float((best == direct["logits"].argmax(axis=1)).mean())}
+    """Share of images classified rightly, with its interval, share classified as by direct convolution, error of the logits."""
+    logits, labels = outputs["logits"], _test()[1]
+    best = logits.argmax(axis=1)
+    return {
+        **with_interval("top1", int((best == labels).sum()), len(labels)),
+        "agreement": float((best == direct["logits"].argmax(axis=1)).mean()),
+        "logit_error": logit_error(logits, reference["logits"]),
+    }

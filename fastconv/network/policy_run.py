@@ -11,36 +11,13 @@ import numpy as np
 
 from fastconv.algebra import BilinearAlgorithm
 from fastconv.arithmetic import Policy, channel_sum_named, policy_named
-from fastconv.network.emulated import Emulation, Extents, Scales, Shape, scales_of
+from fastconv.network.emulated import Emulation, Extents, Shape, scales_of
 from fastconv.network.graph import Array, Graph, Node
 from fastconv.network.operators import MEMORY_LIMIT, Call
 from fastconv.network.operators.convolution import check_convolution
 from fastconv.network.operators.window import window
+from fastconv.network.policy_name import Scales, split_policy
 from fastconv.network.run import Choice, Runner
-
-BALANCED = "-balanced"
-"""What the name of a policy ends with where rows are balanced and layers scaled."""
-_LAYERS = 4
-
-
-def split_policy(policy: str | Policy) -> tuple[Policy, bool]:
-    """Return the policy of a name, and whether the name asks for balanced rows and scaled layers.
-
-    Raises
-    ------
-    ValueError
-        For an unknown name, or a policy whose data are not held by float32.
-
-    Examples
-    --------
-    >>> split_policy("fp16-balanced")[1], split_policy("mixed")[1]
-    (True, False)
-    """
-    balanced = isinstance(policy, str) and policy.endswith(BALANCED)
-    found = policy_named(policy.removesuffix(BALANCED) if isinstance(policy, str) else policy)
-    if found.data.p > 24:
-        raise ValueError(f"the policy {policy} keeps data in {found.data.name}: networks are emulated on float32, use a narrower one")
-    return found, balanced
 
 
 class EmulatedRunner(Runner):

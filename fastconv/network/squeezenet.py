@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from fastconv.network.array_file import read_arrays
+from fastconv.network.compare import logit_error
 from fastconv.network.draft import Draft, with_biases
 from fastconv.network.fetch import Package, PinnedFile, fetch
 from fastconv.network.graph import Array
@@ -98,4 +99,5 @@ def metric(outputs: Mapping[str, Array], reference: Mapping[str, Array], direct:
         "right_of_20": float((best == classes).sum()),
         "in_top5_of_20": float((ranked == classes[:, None]).any(axis=1).sum()),
         "agreement": float((best == direct["logits"].argmax(axis=1)).mean()),
+        "logit_error": logit_error(logits, reference["logits"]),
     }

@@ -30,7 +30,12 @@ def _style(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
 
 
 def _label(row: Mapping[str, Any]) -> str:
-    return f"{row['algorithm']}  {row['points']}" if row["points"] else str(row["algorithm"])
+    parts = [row["algorithm"], row["points"], "" if _policy(row) == "fp32" else _policy(row), row.get("channel_sum")]
+    return "  ".join(part for part in parts if part)
+
+
+def _policy(row: Mapping[str, Any]) -> str:
+    return str(row.get("policy", "fp32"))
 
 
 def plot_layer_errors(data: Mapping[str, Any], *, ax: Axes) -> Axes:
@@ -116,7 +121,8 @@ def comparison_figure(data: Mapping[str, Any]) -> Figure:
     handles, labels = left.get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=3, frameon=False, fontsize=9, handlelength=3.5)
     many = "image" if data["images"] == 1 else "images"
+    policies = ", ".join(dict.fromkeys(map(_policy, data["rows"])))
     figure.suptitle(
-        f"{data['network']}: {data['images']} {many}, fp32, errors against the same network in {data['reference']}", fontsize=12
+        f"{data['network']}: {data['images']} {many}, {policies}, errors against the same network in {data['reference']}", fontsize=12
     )
     return figure
