@@ -34,6 +34,7 @@ _HOME = {
     "reference": "error",
     "theorem_bound": "error",
     "tolerance": "error",
+    "certified_limit": "search",
     "search_points": "search",
     "Comparison": "network",
     "KnownNetwork": "network",

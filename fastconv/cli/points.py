@@ -62,4 +62,19 @@ def run(args: argparse.Namespace) -> int:
     print_table(["points", "source", "best", "mean |error|", "+-", "of direct"], cells, left=3, caption=what)
     print(f"\n{chosen!r}, verified in exact arithmetic")
     print_matrices(chosen)
+    for line in _limits(m, r, dims, args.policy):
+        print(line)
     return 0
+
+
+def _limits(m: int, r: int, dims: int, policy: str) -> list[str]:
+    """Say how close the best known sets are to what any real point set can reach, where that is known."""
+    from fastconv.search import certified_limit
+
+    lines = []
+    for infinity, what in ((None, "all real point sets"), (True, "sets with infinity")):
+        limit = certified_limit(m, r, dims, infinity) if policy == "fp32" else None
+        if limit is not None:
+            best = f"the best known set, {limit['best']:.3e}, is within {limit['gap']:.1%} of the best possible (certified)"
+            lines.append(f"\n{what}: none has a first-order predicted error below {limit['limit']:.3e}; {best}")
+    return lines
