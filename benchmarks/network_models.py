@@ -118,11 +118,11 @@ def waifu2x() -> Any:
 
 def demosaic() -> Any:
     """The demosaicking network that fastconv knows (Gharbi et al. 2016), here with random weights, 512x512."""
-    from fastconv.network.demosaic import model, tensor_shapes
+    from fastconv.network.demosaic import SHAPES, model
 
     rng = np.random.default_rng(0)
-    fans = {name: int(np.prod(shape[1:])) for name, shape in tensor_shapes().items()}
-    made = model({n: (rng.standard_normal(s) * np.sqrt(2 / fans[n])).astype("f4") for n, s in tensor_shapes().items()})
+    fans = {name: int(np.prod(shape[1:])) for name, shape in SHAPES.items()}
+    made = model({n: (rng.standard_normal(s) * np.sqrt(2 / fans[n])).astype("f4") for n, s in SHAPES.items()})
     for value, size in ((made.graph.input[0], 512), (made.graph.output[0], 450)):
         shape = value.type.tensor_type.shape
         del shape.dim[:]

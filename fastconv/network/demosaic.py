@@ -29,7 +29,7 @@ BORDER = 31
 """Pixels that the network takes off each side: 15 convolutions at half resolution, one at full resolution."""
 _DEPTH = 15
 _WIDTH = 64
-_SHAPES = {
+SHAPES = {
     "upsampler.weight": (12, 1, 2, 2),
     "upsampler.bias": (3,),
     **with_biases(
@@ -54,7 +54,7 @@ def model(tensors: Mapping[str, Array]) -> Any:
     ValueError
         If a tensor is missing or has another shape than the network needs.
     """
-    draft = Draft(tensors, _SHAPES)
+    draft = Draft(tensors, SHAPES)
     x = draft.conv("mosaic", "main_processor.pack_mosaic", "pack_mosaic", strides=[2, 2])
     for layer in range(1, _DEPTH + 1):
         x = draft.relu(draft.conv(x, f"main_processor.conv{layer}", f"conv{layer}"))

@@ -72,6 +72,7 @@ def plot_layer_times(found: Explanation, *, ax: Axes) -> Axes:
         times = [o.seconds * 1e3 for o in layer.options]
         ax.plot([k, k], [min(times), max(times)], color="#cccccc", lw=1, zorder=0)
     ax.set_yscale("log")
+    ax.yaxis.set_major_formatter("{x:g}")
     ax.set_ylabel("ms, " + ("measured" if found.measured else "estimated"))
     ax.set_title("What each layer takes; the algorithm chosen is filled", loc="left", fontsize=11)
     ax.grid(axis="y", which="major", alpha=0.35)
