@@ -142,10 +142,10 @@ def torch_network(network: Network, threads: int) -> Call:
         def __init__(self) -> None:
             super().__init__()
             for name, tensor in weights.items():
-                self.register_buffer(name.replace(".", "_"), tensor)
+                self.register_buffer("weight_" + name.replace(".", "_"), tensor)
 
         def forward(self, image: Any) -> Any:
-            values = {given: image} | {name: getattr(self, name.replace(".", "_")) for name in weights}
+            values = {given: image} | {name: getattr(self, "weight_" + name.replace(".", "_")) for name in weights}
             for kind, inputs, outputs, attributes in steps:
                 result = one(kind, [values[i] for i in inputs], attributes)
                 values.update(zip(outputs, result if isinstance(result, tuple) else (result,), strict=True))

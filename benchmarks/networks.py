@@ -122,12 +122,15 @@ def draw(rows: list[dict[str, Any]], path: Path) -> None:
     cases = list(dict.fromkeys(row["network"] for row in rows))
     figure = Figure(figsize=(2.6 * len(cases) + 1, 6.2), layout="constrained")
     panels = figure.subplots(2, len(cases), squeeze=False)
+    names = list(dict.fromkeys(row["contender"] for row in rows))
     for column, case in enumerate(cases):
-        here = [row for row in rows if row["network"] == case]
-        colours = ["#d55e00" if row["contender"] in MINE else "#999999" for row in here]
+        here = {row["contender"]: row for row in rows if row["network"] == case}
+        colours = ["#d55e00" if name in MINE else "#999999" for name in names]
         for ax, key, title in ((panels[0][column], "milliseconds", "ms"), (panels[1][column], "peak_mib", "peak MiB")):
-            bars = ax.barh([row["contender"] for row in here], [row[key] for row in here], color=colours)
-            ax.bar_label(bars, [f"{row[key]:.3g}" if row[key] < 1000 else f"{row[key]:.0f}" for row in here], padding=3, fontsize=8)
+            values = [here[name][key] if name in here else 0 for name in names]
+            bars = ax.barh(names, values, color=colours)
+            labels = ["cannot" if not v else f"{v:.3g}" if v < 1000 else f"{v:.0f}" for v in values]
+            ax.bar_label(bars, labels, padding=3, fontsize=8)
             ax.invert_yaxis()
             ax.margins(x=0.22)
             ax.set_xlabel(title)

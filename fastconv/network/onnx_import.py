@@ -247,7 +247,7 @@ def _tensor(tensor: Any, what: str) -> Array:
     if math.prod(tensor.dims) * dtype.itemsize >= 2**31:
         raise ValueError(f"{what} has the shape {list(tensor.dims)}; no tensor in an ONNX file can have 2 GiB or more")
     try:
-        array = np.array(onnx.numpy_helper.to_array(tensor), dtype)
+        array = np.asarray(onnx.numpy_helper.to_array(tensor), dtype)  # of bytes of its own already
     except Exception as error:  # numpy and onnx raise many kinds here; all mean that data, type and shape disagree
         raise ValueError(f"{what} of type {dtype} and shape {list(tensor.dims)} is damaged: {_line(error)}") from None
     array.flags.writeable = False
