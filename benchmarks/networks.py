@@ -129,7 +129,7 @@ def draw(rows: list[dict[str, Any]], path: Path) -> None:
         for ax, key, title in ((panels[0][column], "milliseconds", "ms"), (panels[1][column], "peak_mib", "peak MiB")):
             values = [here[name][key] if name in here else 0 for name in names]
             bars = ax.barh(names, values, color=colours)
-            labels = ["cannot" if not v else f"{v:.3g}" if v < 1000 else f"{v:.0f}" for v in values]
+            labels = ["not run" if not v else f"{v:.3g}" if v < 1000 else f"{v:.0f}" for v in values]
             ax.bar_label(bars, labels, padding=3, fontsize=8)
             ax.invert_yaxis()
             ax.margins(x=0.22)
