@@ -21,7 +21,7 @@ Call = Callable[[], Any]
 
 @dataclass(frozen=True)
 class Case:
-    """A layer: batch, channels, filters, height = width (or length), kernel size; stride 1, "same" padding."""
+    """A layer: batch, channels, filters, height = width (or length), kernel size; zeros at the border keep the size at stride 1."""
 
     batch: int
     channels: int
@@ -29,11 +29,18 @@ class Case:
     size: int
     kernel: int = 3
     dims: int = 2
+    stride: int = 1
+    groups: int = 1
+
+    @property
+    def output(self) -> int:
+        """Output height = width."""
+        return (self.size - 1) // self.stride + 1
 
     @property
     def operations(self) -> int:
         """Floating-point operations of the direct convolution."""
-        return 2 * self.batch * self.channels * self.filters * (self.size * self.kernel) ** self.dims
+        return 2 * self.batch * self.channels * self.filters // self.groups * (self.output * self.kernel) ** self.dims
 
     @property
     def pad(self) -> int:
@@ -44,8 +51,9 @@ class Case:
         """Return input and weights: normal numbers, weights scaled as He et al. do."""
         rng = np.random.default_rng(0)
         x = rng.standard_normal((self.batch, self.channels, *(self.size,) * self.dims))
-        w = rng.standard_normal((self.filters, self.channels, *(self.kernel,) * self.dims))
-        return x.astype("f4"), (w * np.sqrt(2 / (self.channels * self.kernel**self.dims))).astype("f4")
+        taken = self.channels // self.groups
+        w = rng.standard_normal((self.filters, taken, *(self.kernel,) * self.dims))
+        return x.astype("f4"), (w * np.sqrt(2 / (taken * self.kernel**self.dims))).astype("f4")
 
 
 def onnx_model(case: Case) -> bytes:
@@ -54,13 +62,21 @@ def onnx_model(case: Case) -> bytes:
     from onnx import TensorProto, helper, numpy_helper
 
     x, w = case.arrays()
-    node = helper.make_node("Conv", ["x", "w"], ["y"], pads=[case.pad] * (2 * case.dims))
-    shape = [case.batch, case.filters, *x.shape[2:]]
+    node = helper.make_node(
+        "Conv", ["x", "w"], ["y"], pads=[case.pad] * (2 * case.dims), strides=[case.stride] * case.dims, group=case.groups
+    )
+    shape = [case.batch, case.filters, *(case.output,) * case.dims]
     tensors = [helper.make_tensor_value_info(name, TensorProto.FLOAT, s) for name, s in (("x", list(x.shape)), ("y", shape))]
     graph = helper.make_graph([node], "layer", tensors[:1], tensors[1:], [numpy_helper.from_array(w, "w")])
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9)
     onnx.checker.check_model(model)
     return bytes(model.SerializeToString())
+
+
+def plain(case: Case) -> None:
+    """Refuse what a maker does not write down."""
+    if case.stride != 1 or case.groups != 1:
+        raise ValueError("not written down for this peer: strides and groups")
 
 
 def torch_layer(case: Case, threads: int, channels_last: bool = False) -> Call:
@@ -74,7 +90,7 @@ def torch_layer(case: Case, threads: int, channels_last: bool = False) -> Call:
 
     def call() -> Any:
         with torch.inference_mode():
-            return convolve(x, w, padding=case.pad)
+            return convolve(x, w, padding=case.pad, stride=case.stride, groups=case.groups)
 
     return call
 
@@ -111,6 +127,7 @@ def openvino_layer(case: Case, threads: int) -> Call:
 
 
 def ncnn_layer(case: Case, threads: int) -> Call:
+    plain(case)
     import ncnn
 
     if case.batch != 1:
@@ -163,6 +180,7 @@ def mnn_layer(case: Case, threads: int) -> Call:
 
 
 def litert_layer(case: Case, threads: int) -> Call:
+    plain(case)
     import flatbuffers
     from ai_edge_litert import schema_py_generated as schema
     from ai_edge_litert.interpreter import Interpreter
@@ -209,6 +227,7 @@ def litert_layer(case: Case, threads: int) -> Call:
 
 
 def jax_layer(case: Case, threads: int) -> Call:
+    plain(case)
     os.environ["XLA_FLAGS"] = f"--xla_cpu_multi_thread_eigen={'true' if threads > 1 else 'false'}"
     os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:threads])  # the pool takes as many threads as it may use cores
     import jax

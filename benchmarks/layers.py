@@ -44,7 +44,47 @@ VGG_AND_RESNET = {
 LARGER_KERNELS = {"5x5 64-64@56": Case(1, 64, 64, 56, 5), "7x7 64-64@56": Case(1, 64, 64, 56, 7)}
 ONE_DIMENSION = {f"1-D k={k} 64-64@16384": Case(1, 64, 64, 16384, k, 1) for k in (3, 9, 31)}
 BATCHES = {"64-64@56 batch 8": Case(8, 64, 64, 56), "128-128@28 batch 8": Case(8, 128, 128, 28)}
-CASES = VGG_AND_RESNET | LARGER_KERNELS | ONE_DIMENSION | BATCHES
+RESNET50 = {
+    f"{k}x{k}{f' stride {s}' if s > 1 else ''} {c}-{f}@{size}": Case(1, c, f, size, k, 2, s)
+    for c, f, size, k, s in (
+        (3, 64, 224, 7, 2),
+        (64, 64, 56, 1, 1),
+        (64, 256, 56, 1, 1),
+        (256, 64, 56, 1, 1),
+        (64, 64, 56, 3, 1),
+        (256, 128, 56, 1, 1),
+        (128, 128, 56, 3, 2),
+        (256, 512, 56, 1, 2),
+        (128, 512, 28, 1, 1),
+        (512, 128, 28, 1, 1),
+        (128, 128, 28, 3, 1),
+        (512, 256, 28, 1, 1),
+        (256, 256, 28, 3, 2),
+        (512, 1024, 28, 1, 2),
+        (256, 1024, 14, 1, 1),
+        (1024, 256, 14, 1, 1),
+        (256, 256, 14, 3, 1),
+        (1024, 512, 14, 1, 1),
+        (512, 512, 14, 3, 2),
+        (1024, 2048, 14, 1, 2),
+        (512, 2048, 7, 1, 1),
+        (2048, 512, 7, 1, 1),
+        (512, 512, 7, 3, 1),
+    )
+}
+DEPTHWISE = {
+    f"depthwise{f' stride {s}' if s > 1 else ''} {c}@{size}": Case(1, c, c, size, 3, 2, s, c)
+    for c, size, s in ((32, 112, 1), (96, 112, 2), (144, 56, 1), (192, 28, 1), (384, 14, 1), (960, 7, 1))
+}
+GROUPS = {
+    "3x3": VGG_AND_RESNET,
+    "5x5, 7x7": LARGER_KERNELS,
+    "1-D": ONE_DIMENSION,
+    "batch": BATCHES,
+    "ResNet-50": RESNET50,
+    "depthwise": DEPTHWISE,
+}
+CASES = {name: case for cases in GROUPS.values() for name, case in cases.items()}
 
 OURS = "fastconv"
 
@@ -61,7 +101,8 @@ def ours(algorithm: str) -> Callable[[Case, int], Call]:
         if name.startswith("F"):
             m, r = name[1:], case.kernel
             name = f"F({m}x{m},{r}x{r})" if case.dims == 2 else f"F({m},{r})"
-        plan = plan_of(w, padding=case.pad, input_shape=x.shape, algorithm=name, threads=threads)
+        geometry = {"padding": case.pad, "stride": case.stride, "groups": case.groups}
+        plan = plan_of(w, **geometry, input_shape=x.shape, algorithm=name, threads=threads)
         return lambda: plan(x)
 
     return make
@@ -87,7 +128,7 @@ def truth(case: str) -> np.ndarray:
 
     x, w = (a.astype(float) for a in CASES[case].arrays())
     convolve = fastconv.conv2d if CASES[case].dims == 2 else fastconv.conv1d
-    return convolve(x, w, padding=CASES[case].pad, algorithm="im2col")
+    return convolve(x, w, padding=CASES[case].pad, stride=CASES[case].stride, groups=CASES[case].groups, algorithm="im2col")
 
 
 def rows_of(case: str, turns: dict[str, contest.Turns], threads: int) -> list[dict[str, Any]]:
@@ -120,6 +161,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--python", nargs="+", default=[], metavar="PYTHON", help="interpreters that hold peers")
     parser.add_argument("--layers", nargs="+", default=list(CASES), choices=list(CASES), metavar="NAME", help=", ".join(CASES))
+    parser.add_argument("--groups", nargs="+", choices=list(GROUPS), metavar="GROUP", help=f"layers by group: {', '.join(GROUPS)}")
     parser.add_argument("--contenders", nargs="+", choices=list(MAKERS), metavar="NAME", help="default: auto and all peers found")
     parser.add_argument("--turns", type=int, default=9)
     parser.add_argument("--threads", type=int, default=2)
@@ -133,6 +175,8 @@ def main() -> None:
     if options.serve:
         return contest.serve(MAKERS, CASES, options.serve, options.threads)
 
+    if options.groups:
+        options.layers = [name for group in options.groups for name in GROUPS[group]]
     script = Path(__file__)
     where = contest.found([sys.executable, *options.python], script)
     names = options.contenders or [OURS, *(name for name in PEERS if name in where)]
@@ -161,7 +205,7 @@ def main() -> None:
         print(json.dumps(rows))
     for name in names:
         if name in MINE:
-            for title, cases in (("3x3", VGG_AND_RESNET), ("5x5, 7x7", LARGER_KERNELS), ("1-D", ONE_DIMENSION)):
+            for title, cases in GROUPS.items():
                 ratios = [row["times_fastest_peer"] for row in rows if row["contender"] == name and row["layer"] in cases]
                 if ratios and all(ratios):
                     say(f"{name}, {title}: {contest.geometric_mean(ratios):.2f} times the fastest peer, least {min(ratios):.2f}")

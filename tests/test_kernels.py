@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from fastconv import algorithm, best_points, conv1d, conv2d, plan_conv1d, plan_conv2d, toom_cook
 from fastconv.kernels import Plan
-from fastconv.kernels.blocked import CHANNEL_BLOCK, DIRECT_BLOCK
+from fastconv.kernels.cut import CHANNEL_CHAIN, DIRECT_CHAIN
 from fastconv.kernels.simd import has_fma
 from fastconv.kernels.twin import twin, windows
 from fastconv.program import programs_of
@@ -53,7 +53,7 @@ def worst_error(plan: Plan, x, w, b):
     if axes is None:
         depth = w[0].size
         y = naive(x, w, np.abs(b), layer.stride, layer.padding, layer.dilation, layer.groups)
-        k = min(depth, DIRECT_BLOCK) + depth // DIRECT_BLOCK + 3
+        k = min(depth, DIRECT_CHAIN) + depth // DIRECT_CHAIN + 3
         return k * u / (1 - k * u) * y
     (ah, gh, bh), (aw, gw, bw) = ([np.abs(matrix) for matrix in alg.matrices(float)] for alg in axes)
     n, m = [a.n for a in axes], [a.m for a in axes]
@@ -63,7 +63,7 @@ def worst_error(plan: Plan, x, w, b):
     total = np.einsum("kcij,ncijpq->nkijpq", np.einsum("ia,jb,kcab->kcij", gh, gw, w), v, optimize=True)
     y = np.einsum("ai,bj,nkijpq->nkpaqb", ah, aw, total).reshape(layer.batch, layer.filters, count[0] * m[0], count[1] * m[1])
     steps = sum(2 * len(p.ops) for alg in axes for p in (programs_of(alg, plan.order).input, programs_of(alg, plan.order).output))
-    k = steps + 3 + min(layer.channels, CHANNEL_BLOCK) + layer.channels // CHANNEL_BLOCK
+    k = steps + 3 + min(layer.channels, CHANNEL_CHAIN) + layer.channels // CHANNEL_CHAIN
     return k * u / (1 - k * u) * (y[:, :, : layer.output[0], : layer.output[1]] + np.abs(b)[:, None, None])
 
 
@@ -106,7 +106,7 @@ def test_error_stays_within_its_bound(layer, threads):
 def test_equals_its_numpy_twin_bit_for_bit(layer, order):
     name, x, w, b, stride, padding, dilation, groups = layer
     plan = plan_conv2d(w, b, stride, padding, dilation, groups, input_shape=x.shape, algorithm=name, order=order, threads=2)
-    chain = CHANNEL_BLOCK if plan.method.axes else DIRECT_BLOCK
+    chain = CHANNEL_CHAIN if plan.method.axes else DIRECT_CHAIN
     np.testing.assert_array_equal(plan(x), twin(plan.layer, plan.method, x, w, b, plan.order, chain, has_fma()))
 
 

@@ -20,12 +20,6 @@ from fastconv.program import programs_of
 
 Array = npt.NDArray[Any]
 
-CHANNEL_BLOCK = 32
-"""Channels that a fast algorithm sums in one chain; the sums of blocks are then added up."""
-
-DIRECT_BLOCK = 128
-"""The same for a direct convolution, in products."""
-
 
 @dataclass(frozen=True)
 class Blocked:
@@ -67,12 +61,10 @@ def blocked(layer: Layer, method: Method, weight: Array, order: str, threads: in
     out_h, out_w = layer.output
     if method.axes is None:
         m, step, rows, offsets = (1, 1), layer.stride, rh, tuple(k * dw for k in range(rw))
-        chain = DIRECT_BLOCK
     else:
         alg_h, alg_w = method.axes
         m = step = (alg_h.m, alg_w.m)
         rows, offsets = alg_h.n, tuple(range(alg_w.n))
-        chain = CHANNEL_BLOCK
     tiles_h, tiles_w = -(-out_h // m[0]), -(-out_w // m[1])
     taps, span = len(offsets), offsets[-1] + 1
     work = work_of(layer, method.axes)
@@ -103,7 +95,7 @@ def blocked(layer: Layer, method: Method, weight: Array, order: str, threads: in
     d |= {F.TILES: tiles, F.TILES_H: tiles_h, F.TILES_W: tiles_w, F.STEP_H: step[0], F.STEP_W: step[1], F.OUT_H: m[0], F.OUT_W: m[1]}
     d |= {F.ROWS: rows, F.ROW_STEP: dh if method.axes is None else 1, F.TAPS: taps, F.SPAN: span}
     d |= {F.BLOCK: block, F.BLOCKS: blocks, F.SHARES: shares, F.KBLOCK: kblock, F.KBLOCKS: kblocks}
-    d |= {F.DEPTH: depth, F.CHANNEL_BLOCK: chain, F.XIS: xis, F.MR: mr, F.MT: mt, F.NK: nk}
+    d |= {F.DEPTH: depth, F.CHANNEL_BLOCK: work.chain, F.XIS: xis, F.MR: mr, F.MT: mt, F.NK: nk}
 
     vector = vector_bytes()
     chunk = lanes if method.axes else rounded(block, lanes)
@@ -173,7 +165,7 @@ def blocked(layer: Layer, method: Method, weight: Array, order: str, threads: in
     u = weight.reshape(layer.groups, 1, made, -1) if method.axes is None else transformed_weights(method.axes, weight, order)[None]
     if mt:
         u = np.pad(u, ((0, 0), (0, 0), (0, held - made), (0, 0)))
-    return Blocked(description, packed(u, kblock, panel, chain), tuple(tables), layer.groups * blocks * shares, held if mt else 0)
+    return Blocked(description, packed(u, kblock, panel, work.chain), tuple(tables), layer.groups * blocks * shares, held if mt else 0)
 
 
 def in_lanes(table: Array, groups: int, parts: Blocked) -> Array:

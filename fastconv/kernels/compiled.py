@@ -47,11 +47,6 @@ def part(function: Callable[..., Any]) -> Any:
     return njit(nogil=True, error_model="numpy")(function)
 
 
-def parallel(function: Callable[..., Any]) -> Any:
-    """Compile a function whose `prange` runs on numba's threads."""
-    return njit(cache=True, nogil=True, parallel=True)(named(function))
-
-
 def compiled(function: Callable[..., Any], *parameters: object) -> Any:
     """Compile a function of integers, to be called by its ``address``."""
     signature = f"void({', '.join(['intp'] * function.__code__.co_argcount)})"

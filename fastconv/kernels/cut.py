@@ -15,6 +15,12 @@ from fastconv.algebra import BilinearAlgorithm
 from fastconv.kernels.layer import Layer
 from fastconv.kernels.simd import vector_bytes
 
+CHANNEL_CHAIN = 32
+"""Channels that a fast algorithm sums in one chain; the sums of chains are then added up."""
+
+DIRECT_CHAIN = 128
+"""The same for a direct convolution, in products."""
+
 TRANSFORM = 8.0
 """Cycles that a vector of V or of M costs besides the product: transform, copies, its way to and from the image."""
 
@@ -37,6 +43,11 @@ LEAST_SUMS = 8
 """Fewer do not hide the latency of a multiply-add: they take as long as eight."""
 
 LARGEST_BLOCK = 192
+"""Tiles of a block; more only make the workspace larger."""
+
+LARGEST_STRIP = 400
+"""The same for outputs of a direct convolution, which share the rows that are read."""
+
 SMALLEST_BLOCK = 24
 STEPS = 8
 
@@ -53,6 +64,8 @@ class Work:
         Independent products.
     depth : int
         Terms of each of their sums.
+    chain : int
+        Terms that are summed before the sum is added to the total.
     filters, groups : int
         Filters of a group, and groups.
     size : int
@@ -62,6 +75,7 @@ class Work:
     tiles: int
     xis: int
     depth: int
+    chain: int
     filters: int
     groups: int
     size: int
@@ -93,11 +107,11 @@ class Cut:
 def work_of(layer: Layer, axes: tuple[BilinearAlgorithm, BilinearAlgorithm] | None) -> Work:
     """Count what a layer asks for, of a fast algorithm along height and width or, without, of im2col."""
     taken, made = layer.channels // layer.groups, layer.filters // layer.groups
-    m, xis, depth = (1, 1), 1, taken * layer.kernel[0] * layer.kernel[1]
+    m, xis, depth, chain = (1, 1), 1, taken * layer.kernel[0] * layer.kernel[1], DIRECT_CHAIN
     if axes is not None:
-        m, xis, depth = (axes[0].m, axes[1].m), axes[0].n * axes[1].n, taken
+        m, xis, depth, chain = (axes[0].m, axes[1].m), axes[0].n * axes[1].n, taken, CHANNEL_CHAIN
     tiles = max(layer.batch, 1) * parts(layer.output[0], m[0]) * parts(layer.output[1], m[1])
-    return Work(tiles, xis, depth, made, layer.groups, layer.dtype.itemsize)
+    return Work(tiles, xis, depth, chain, made, layer.groups, layer.dtype.itemsize)
 
 
 def tile_panel() -> tuple[int, int]:
@@ -128,7 +142,8 @@ def cut(work: Work, threads: int) -> Cut:
 
 def _cuts(work: Work, lanes: int, threads: int) -> Iterator[Cut]:
     tile_bytes = work.xis * work.depth * work.size
-    largest = max(lanes, min(LARGEST_BLOCK, INPUT_BYTES // tile_bytes // max(1, threads // 4)))
+    most = LARGEST_BLOCK if work.xis > 1 else LARGEST_STRIP
+    largest = max(lanes, min(most, INPUT_BYTES // tile_bytes // max(1, threads // 4)))
     most = rounded(parts(work.tiles, SMALLEST_BLOCK), threads)
     fewest = parts(work.tiles, largest)
     counts = {fewest, most, *(rounded(round(fewest * (most / fewest) ** (k / STEPS)), turn) for k in range(STEPS) for turn in (1, threads))}

@@ -12,9 +12,9 @@ from enum import IntEnum, auto
 from typing import Any
 
 import numpy as np
-from numba import carray, prange
+from numba import carray
 
-from fastconv.kernels.compiled import compiled, parallel, part
+from fastconv.kernels.compiled import compiled, part
 from fastconv.kernels.simd import call, claim, clear, integers, move, vector_bytes
 
 V = vector_bytes()
@@ -315,13 +315,5 @@ def _run_items(description, counter, items, x, u, bias, y, workspace):  # type: 
         item = claim(counter)
 
 
-def _run_chunks(run, chunks, size, description, counter, items, x, u, bias, y, workspace):  # type: ignore[no-untyped-def]
-    for k in prange(chunks):
-        call(run, (description, counter, items, x, u, bias, y, workspace + k * size))
-
-
 run_items = compiled(_run_items, V)
 """Computes work items, taking the next that nobody has taken from `counter`, until all `items` are taken."""
-
-run_chunks = parallel(_run_chunks)
-"""Calls `run` for all chunks at once, each in a workspace of `size` bytes: a late thread leaves its share to others."""

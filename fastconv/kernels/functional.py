@@ -221,6 +221,11 @@ def _runner(
         from fastconv.kernels.fourier import FourierRunner
 
         return FourierRunner(layer, weight, bias, threads, activation)
+    if method.name == "direct":
+        from fastconv.kernels.depthwise import DepthwiseRunner, fits
+
+        if fits(layer):
+            return DepthwiseRunner(layer, weight, bias, threads, activation)
     return BlockRunner(layer, method, weight, bias, order, threads, activation)
 
 

@@ -82,14 +82,10 @@ def run_items(function: Any, description: Array, items: int, addresses: tuple[in
     """Run a compiled function of the engine's signature on its items."""
     counter = np.zeros(1, np.int64)
     arguments = (description.ctypes.data, counter.ctypes.data, items, *addresses, 0)
-    chunks = min(threads, items)
-    if chunks == 1:
-        function.ctypes(*arguments)
-    elif chunks > 1:
-        from fastconv.kernels import engine
-        from fastconv.kernels.plan import in_parallel
+    if items:
+        from fastconv.kernels.threads import run
 
-        in_parallel(chunks, lambda: engine.run_chunks(function.address, chunks, 0, *arguments))
+        run(function, min(threads, items), 0, arguments)
 
 
 @cache

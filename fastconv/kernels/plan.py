@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import threading
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -17,8 +16,6 @@ from fastconv.kernels.method import Method
 
 COUNTER = 64
 """Bytes before the workspaces, a cache line: the number of the next work item."""
-
-_ONE_AT_A_TIME = threading.Lock()
 
 
 class Runner(Protocol):
@@ -188,17 +185,15 @@ class BlockRunner:
     def __call__(self, x: Array, y: Array) -> None:
         """Run all work items, in as many chunks as the plan has threads."""
         from fastconv.kernels import engine
+        from fastconv.kernels.threads import run
 
         workspace = self.pool.take()
-        parts, run, counter = self.parts, engine.run_items, workspace.ctypes.data
+        parts, counter = self.parts, workspace.ctypes.data
         workspace[:COUNTER] = 0
         arrays = (x.ctypes.data, parts.weights.ctypes.data, self.bias.ctypes.data, y.ctypes.data)
         arguments = (parts.description.ctypes.data, counter, parts.items, *arrays, counter + COUNTER)
         try:
-            if self.chunks == 1:
-                run.ctypes(*arguments)
-            else:
-                in_parallel(self.chunks, lambda: engine.run_chunks(run.address, self.chunks, parts.workspace, *arguments))
+            run(engine.run_items, self.chunks, parts.workspace, arguments)
         finally:
             self.pool.give(workspace)
 
@@ -214,21 +209,3 @@ class BlockRunner:
             f"filters in {d[Field.SHARES]} shares, {d[Field.KBLOCK]} transformed back at once",
             f"products summed in chains of {d[Field.CHANNEL_BLOCK]} with {fused}, vectors of {d[Field.LANES]}",
         ]
-
-
-def in_parallel(chunks: int, run: Any) -> None:
-    """Call `run` with that many of numba's threads, or all there are, and put its setting back."""
-    import numba
-
-    before = numba.get_num_threads()
-    # Of numba's threading layers only the workqueue cannot serve two callers at once: it would end the process.
-    alone = numba.threading_layer() == "workqueue"
-    if alone:
-        _ONE_AT_A_TIME.acquire()
-    try:
-        numba.set_num_threads(max(1, min(chunks, numba.config.NUMBA_NUM_THREADS)))
-        run()
-    finally:
-        numba.set_num_threads(before)
-        if alone:
-            _ONE_AT_A_TIME.release()

@@ -342,3 +342,53 @@ def multiply_panel(
         return context.get_dummy_value()
 
     return types.void(kind, lanes, mr, nv, fused, ahead_u, ahead_v, depth, u, ldu, v, ldv, out, ldo, add), codegen
+
+
+@intrinsic(prefer_literal=True)
+def depthwise_vector(
+    typingctx: Any,
+    kind: Any,
+    lanes: Any,
+    step: Any,
+    rows: Any,
+    offsets: Any,
+    fused: Any,
+    shaped: Any,
+    src: Any,
+    src_row: Any,
+    w: Any,
+    record: Any,
+    dst: Any,
+) -> Any:
+    """Write a vector of outputs of one channel: lane l sums the taps times the elements ``l step + offset`` of `rows` rows.
+
+    The sum is one chain of multiply-adds over the taps, from zero; then comes what `record` holds, as in `join_lanes`.
+    """
+    shifts = [int(t) for t in offsets.literal_value.split(",")]
+
+    def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        _, _, _, _, _, _, _, src, src_row, w, record, dst = args
+        size, width, m = _SIZE[kind.literal_value], lanes.literal_value, step.literal_value
+        vector, wide = _vector(kind.literal_value, width), _vector(kind.literal_value, width * m)
+        invariant = builder.module.add_metadata([])
+
+        def scalar(address: Any, k: int) -> Any:
+            value = _load(builder, builder.add(address, _I64(k * size)), vector.element)
+            value.set_metadata("invariant.load", invariant)
+            return _splat(builder, value, vector)
+
+        total = ir.Constant(vector, [0.0] * width)
+        for i in range(rows.literal_value):
+            row = _offset(builder, src, src_row, i)
+            for j, shift in enumerate(shifts):
+                part = _load(builder, builder.add(row, _I64(shift * size)), wide)
+                part = part if m == 1 else _shuffle(builder, part, part, [m * lane for lane in range(width)])
+                factor = scalar(w, i * len(shifts) + j)
+                total = _fma(builder, factor, part, total) if fused.literal_value else builder.fadd(total, builder.fmul(factor, part))
+        total = builder.fadd(total, scalar(record, 0))
+        if shaped.literal_value:
+            total = _activated(builder, [total], *(scalar(record, k) for k in (1, 2, 3)))[0]
+        _store(builder, total, dst)
+        return context.get_dummy_value()
+
+    return types.void(kind, lanes, step, rows, offsets, fused, shaped, src, src_row, w, record, dst), codegen

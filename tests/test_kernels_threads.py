@@ -1,0 +1,104 @@
+"""The team of threads: right with any number, with two callers at once, after a fork; depthwise layers equal im2col."""
+
+from __future__ import annotations
+
+import multiprocessing
+import threading
+
+import numpy as np
+import pytest
+
+from fastconv import plan_conv2d
+from fastconv.kernels import Activation
+from fastconv.kernels.depthwise import DepthwiseRunner
+from fastconv.kernels.threads import processors, team
+
+RNG = np.random.default_rng(0)
+X, W = RNG.standard_normal((2, 20, 30, 33)).astype("f4"), RNG.standard_normal((24, 20, 3, 3)).astype("f4")
+
+
+def test_many_jobs_in_a_row_all_give_the_same():
+    plan = plan_conv2d(W, padding=1, input_shape=X.shape, threads=2)
+    expected = plan_conv2d(W, padding=1, input_shape=X.shape, threads=1)(X)
+    for _ in range(300):
+        np.testing.assert_array_equal(plan(X), expected)
+
+
+def test_callers_at_once_each_get_their_own_result():
+    plan = plan_conv2d(W, padding=1, input_shape=X.shape, threads=2)
+    inputs = [X * k for k in (1, 2, 4, 8)]
+    expected = [plan(x) for x in inputs]
+    wrong: list[int] = []
+
+    def call(k: int) -> None:
+        for _ in range(50):
+            if not np.array_equal(plan(inputs[k]), expected[k]):
+                wrong.append(k)
+
+    callers = [threading.Thread(target=call, args=(k,)) for k in range(4)]
+    for caller in callers:
+        caller.start()
+    for caller in callers:
+        caller.join()
+    assert not wrong
+
+
+def child(expected, answers):
+    plan = plan_conv2d(W, padding=1, input_shape=X.shape, threads=2)
+    answers.put(bool(np.array_equal(plan(X), expected)))
+
+
+@pytest.mark.skipif("fork" not in multiprocessing.get_all_start_methods(), reason="this system does not fork")
+@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
+def test_a_forked_child_makes_a_team_of_its_own():
+    expected = plan_conv2d(W, padding=1, input_shape=X.shape, threads=2)(X)
+    context = multiprocessing.get_context("fork")
+    answers = context.Queue()
+    process = context.Process(target=child, args=(expected, answers))
+    process.start()
+    assert answers.get(timeout=60)
+    process.join()
+
+
+def test_more_threads_than_processors_make_no_larger_team():
+    x = RNG.standard_normal((8, 4, 40, 40)).astype("f4")
+    plan_conv2d(W[:, :4], input_shape=x.shape, threads=64)(x)
+    assert len(team().threads) < processors()
+
+
+@pytest.mark.parametrize("dtype", ["f4", "f8"])
+@pytest.mark.parametrize(
+    ("made", "size", "taps", "stride", "padding", "dilation"),
+    [
+        (1, (20, 23), 3, 1, 1, 1),
+        (2, (20, 23), 3, 2, 1, 1),
+        (1, (6, 5), 3, 1, 1, 1),
+        (1, (30, 33), 5, 2, 2, 2),
+        (3, (20, 7), (1, 3), (3, 1), 0, 1),
+    ],
+)
+def test_depthwise_layers_equal_im2col_bit_for_bit(dtype, made, size, taps, stride, padding, dilation):
+    kernel = (taps, taps) if isinstance(taps, int) else taps
+    x, w = RNG.standard_normal((2, 6, *size)).astype(dtype), RNG.standard_normal((6 * made, 1, *kernel)).astype(dtype)
+    b = RNG.standard_normal(6 * made).astype(dtype)
+    for activation in (None, Activation(slope=RNG.random(6 * made), high=2.0)):
+        for threads in (1, 2):
+            options = {"groups": 6, "input_shape": x.shape, "threads": threads, "activation": activation}
+            plan = plan_conv2d(w, b, stride, padding, dilation, algorithm="direct", **options)
+            assert isinstance(plan._runner, DepthwiseRunner)
+            y = plan(x)
+            np.testing.assert_array_equal(plan(x), y)
+            np.testing.assert_array_equal(y, plan_conv2d(w, b, stride, padding, dilation, algorithm="im2col", **options)(x))
+
+
+def test_a_nan_in_one_channel_stays_there():
+    x = RNG.standard_normal((1, 5, 12, 12)).astype("f4")
+    w = RNG.standard_normal((5, 1, 3, 3)).astype("f4")
+    plan = plan_conv2d(w, padding=1, groups=5, input_shape=x.shape, threads=1)
+    expected = plan(x)
+    spoilt = x.copy()
+    spoilt[0, 2] = np.nan
+    y = plan(spoilt)
+    assert np.isnan(y[0, 2]).all()
+    np.testing.assert_array_equal(np.delete(y, 2, axis=1), np.delete(expected, 2, axis=1))
+    np.testing.assert_array_equal(plan(x), expected)
