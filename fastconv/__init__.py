@@ -49,6 +49,8 @@ __all__ = sorted(_HOME)
 
 
 def __getattr__(name: str) -> Any:
+    if name == "torch":  # called by the name of its floor, for it needs another package
+        return importlib.import_module("fastconv.torch")
     if name not in _HOME:
         raise AttributeError(f"module 'fastconv' has no attribute {name!r}")
     value = getattr(importlib.import_module(f"fastconv.{_HOME[name]}"), name)

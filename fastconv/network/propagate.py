@@ -1,0 +1,226 @@
+"""Predict the error of every layer of a network in closed form, carry it to the output, and measure beside it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from fastconv.algebra import BilinearAlgorithm
+from fastconv.arithmetic import Policy
+from fastconv.error import Moments, predict_error
+from fastconv.error.predict_channels import channel_growth
+from fastconv.error.predict_rounding import unit
+from fastconv.exact import FORMATS
+from fastconv.network.emulated import Emulation, Shape
+from fastconv.network.graph import Array, Graph, Node
+from fastconv.network.operators import OPERATORS, Call
+from fastconv.network.operators.window import window
+from fastconv.network.policy_name import split_policy
+from fastconv.network.rounded import converted
+from fastconv.network.run import Choice, Network, Runner, assigned
+
+_NOISE = 1e-7
+"""Relative size of the noise by which sensitivities are measured in float64: small enough to be linear, far above rounding."""
+
+
+@dataclass(frozen=True)
+class LayerError:
+    """Relative L2 errors of a convolution's output.
+
+    Attributes
+    ----------
+    layer, algorithm : str
+    predicted, measured : float
+        Of the layer alone, on the input that the exact network gives it.
+    carried, accumulated : float
+        Of the layer within the network: as predicted from all layers up to it, and as measured.
+    gain : float
+        Relative error at the network's output for a relative error of one here, to first order.
+    """
+
+    layer: str
+    algorithm: str
+    predicted: float
+    measured: float
+    carried: float
+    accumulated: float
+    gain: float
+
+
+@dataclass(frozen=True)
+class NetworkErrors:
+    """What `predict_errors` finds: its layers, and the relative L2 error of the output as predicted and as measured."""
+
+    layers: tuple[LayerError, ...]
+    predicted: float
+    measured: float
+
+
+class _Noisy(Runner):
+    """A network in float64 that adds white noise to what one node gives."""
+
+    def __init__(self, graph: Graph, node: str, memory_limit: int) -> None:
+        super().__init__(graph, {}, None, memory_limit, optimise=False)
+        self._node = node
+
+    def _apply(self, node: Node, inputs: list[Array | None], left: int, *rest: Any) -> tuple[Array, ...]:
+        results = super()._apply(node, inputs, left, *rest)
+        if node.name != self._node:
+            return results
+        return (disturbed(results[0]), *results[1:])
+
+
+def disturbed(x: Array) -> Array:
+    """Add normal noise of a relative size of 1e-7."""
+    noise = np.random.default_rng(0).standard_normal(x.shape)
+    return np.asarray(x + noise * (_NOISE * math.sqrt(float(np.mean(np.square(x))))))
+
+
+def predict_errors(
+    net: Network, feeds: Mapping[str, Array], algorithm: Choice, policy: str | Policy = "fp32", channel_sum: str = "linear"
+) -> NetworkErrors:
+    """Predict the error of each convolution of a network from its weights and the statistics of its input.
+
+    Parameters
+    ----------
+    net : Network
+        A network of float32 with constant weights.
+    feeds : mapping
+        Input name to array: what statistics, sensitivities and measured errors are taken from. A few images are enough.
+    algorithm : str or BilinearAlgorithm
+        Runs the convolutions that it can, the others are direct.
+    policy : str or Policy
+        The precision policy, emulated.
+    channel_sum : str
+        ``"linear"``, ``"pairwise"`` or ``"blocked"``.
+
+    Returns
+    -------
+    NetworkErrors
+
+    Notes
+    -----
+    A layer's own error comes from `fastconv.predict_error` with the mean squares and fourth moments of weights and inputs, as if
+    they were independent and of mean zero, and from the rounding of weights and stored outputs to the policy's data format.
+    Inputs behind a rectifier are neither: neighbours are alike, so that partial sums are larger, or cancel more, than
+    independent ones; `LayerError.measured` beside `predicted` says what that does. Errors of different layers are taken as
+    independent, and are carried to first order: noise is added to one layer of the network in float64, and seen behind it.
+    """
+    found, balanced = split_policy(policy)
+    if balanced:
+        raise ValueError(f"the policy {policy} scales layers by what they meet, which is not predicted: pass {found}")
+    exact = net.prepare("direct", "fp64")
+    nodes = [node for node in net.graph.convolutions if node.inputs[1] in net.graph.constants]
+    seen = [node.outputs[0] for node in nodes]
+    outputs = [value.name for value in net.outputs]
+    truth = exact(feeds, dict.fromkeys([name for node in nodes for name in (node.inputs[0], *node.outputs)]))
+    choice = assigned(net.graph, algorithm)
+    watched = [*seen, *outputs]
+    gains = np.array([_change(_Noisy(exact.graph, node.name, net.memory_limit)(feeds, seen), truth, watched) for node in nodes]) / _NOISE
+    entering = _entering(exact, feeds, truth, watched, found)
+    runner = net.prepare(algorithm, policy, channel_sum=channel_sum)
+    accumulated = _change(runner(feeds, seen), truth, watched)
+    own = [_own_errors(net.graph, node, choice[node.name], truth, found, channel_sum) for node in nodes]
+    # A layer shows its own error whole, and those of the layers before it through their gains.
+    carried = np.sqrt((np.square([p for p, _ in own])[:, None] * gains**2).sum(axis=0) + entering**2)
+    layers = tuple(
+        LayerError(
+            node.name, _title(choice[node.name]), p, m, float(carried[k]), float(accumulated[k]), float(_joined(gains[k, len(nodes) :]))
+        )
+        for k, (node, (p, m)) in enumerate(zip(nodes, own, strict=True))
+    )
+    return NetworkErrors(layers, float(_joined(carried[len(nodes) :])), float(_joined(accumulated[len(nodes) :])))
+
+
+def _joined(values: Array) -> float:
+    return math.sqrt(float(np.mean(np.square(values))))
+
+
+def _title(choice: Choice) -> str:
+    return f"F({choice.m}x{choice.m},{choice.r}x{choice.r})" if isinstance(choice, BilinearAlgorithm) else "direct"
+
+
+def _change(got: Mapping[str, Array], truth: Mapping[str, Array], names: Iterable[str]) -> Array:
+    with np.errstate(all="ignore"):
+        return np.array([_distance(got[name], truth[name]) for name in names])
+
+
+def _distance(got: Array, truth: Array) -> float:
+    size = float(np.linalg.norm(truth.reshape(-1)))
+    return float(np.linalg.norm((got.astype(np.float64) - truth).reshape(-1))) / size if size else 0.0
+
+
+def _entering(exact: Runner, feeds: Mapping[str, Array], truth: Mapping[str, Array], names: list[str], policy: Policy) -> Array:
+    """Return what rounding the input to the data format does, which is known and need not be predicted."""
+    fp32 = FORMATS["fp32"]
+    stored = {
+        name: np.asarray(converted(array, fp32, policy.data), np.float32) if array.dtype == np.float32 else array
+        for name, array in feeds.items()
+    }
+    if all(np.array_equal(stored[name], feeds[name]) for name in feeds):
+        return np.zeros(len(names))
+    return _change(exact(stored, names), truth, names)
+
+
+def _own_errors(
+    graph: Graph, node: Node, choice: Choice, truth: Mapping[str, Array], policy: Policy, channel_sum: str
+) -> tuple[float, float]:
+    """Return the predicted and the measured relative error of one layer on its exact input."""
+    fp32 = FORMATS["fp32"]
+    weight = graph.constants[node.inputs[1]]
+    bias = graph.constants[node.inputs[2]] if len(node.inputs) > 2 and node.inputs[2] else None
+    call = Call(node.attributes, node.opset, 1, 2**62)
+    x = np.asarray(converted(truth[node.inputs[0]].astype(np.float32), fp32, policy.data), np.float32)
+    wide = [None if part is None else part.astype(np.float64) for part in (x, weight, bias)]
+    right = np.asarray(OPERATORS["Conv"](call, *wide))
+    view = window(call, x.shape[2:], weight.shape[2:])
+    x = np.pad(x, [(0, 0), (0, 0), *zip(view.begin, view.end, strict=True)])
+    flat = (x[:, :, None], weight[:, :, None], (1, *view.strides), (1, *view.dilations)) if x.ndim == 3 else None
+    x, weight, strides, dilations = flat or (x, weight, view.strides, view.dilations)
+    alg = choice if isinstance(choice, BilinearAlgorithm) else None
+    shape = Shape(strides, dilations, int(call["group"]))  # type: ignore[arg-type]
+    with np.errstate(all="ignore"):
+        got, _ = Emulation(weight, bias, shape, alg, policy, channel_sum)(x)
+        measured = _distance(got.reshape(right.shape), right)
+    size = float(np.mean(np.square(right)))
+    moments = _moments(weight, x)
+    square = _fast(alg, weight, moments, policy, channel_sum) if alg is not None else _direct(weight, moments, policy, channel_sum)
+    result = policy.accumulate if alg is None else policy.output
+    signal = weight[0].size * moments.w_variance * moments.x_variance
+    if policy.data.p < 24:
+        square += unit(policy.data) * signal  # of the weights
+    if policy.data.p < result.p:
+        square += unit(policy.data) * size  # of what is stored
+    if bias is not None and result.p <= 24:
+        square += unit(result) * size
+    return math.sqrt(square / size) if size else 0.0, measured
+
+
+def _moments(weight: Array, x: Array) -> Moments:
+    """Mean squares and fourth moments about zero: products and sums are rounded by their size, whatever their mean."""
+    numbers = []
+    for values in (weight.astype(np.float64), x.astype(np.float64)):
+        square = float(np.mean(np.square(values)))
+        numbers.append((square, float(np.mean(values**4)) / square**2 - 3 if square else 0.0))
+    (w, w_kurtosis), (v, v_kurtosis) = numbers
+    return Moments(max(w, 1e-300), max(v, 1e-300), max(w_kurtosis, -2.0), max(v_kurtosis, -2.0))
+
+
+def _fast(alg: BilinearAlgorithm, weight: Array, moments: Moments, policy: Policy, channel_sum: str) -> float:
+    return float(predict_error(alg, 2, policy, channels=weight.shape[1], channel_sum=channel_sum, inputs=moments).rms ** 2)
+
+
+def _direct(weight: Array, moments: Moments, policy: Policy, channel_sum: str) -> float:
+    """Mean square error of direct convolution: taps left to right, then channels; sums of variance q err by q units."""
+    channels, taps = weight.shape[1], int(np.prod(weight.shape[2:]))
+    product, accumulate = policy.product, policy.accumulate
+    errors = channels * (taps * (taps + 1) / 2 - 1) * unit(accumulate) + taps * channel_growth(channel_sum, channels)[0] * unit(accumulate)
+    if 2 * policy.data.p > product.p:
+        errors += channels * taps * unit(product)
+    if accumulate.p < min(product.p, 2 * policy.data.p):
+        errors += channels * taps * unit(accumulate)
+    return errors * moments.w_variance * moments.x_variance

@@ -1,0 +1,64 @@
+"""Predicted errors of networks: where the assumptions hold they are right, where not they say so; carrying is linear."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from onnx import TensorProto, helper, numpy_helper
+
+import fastconv as fc
+from fastconv.network.propagate import predict_errors
+
+
+def plain(layers=3, channels=16, bias=False):
+    """Convolutions of independent weights, without anything between them: what the closed form assumes, in the first layer."""
+    rng = np.random.default_rng(0)
+    nodes, weights, x = [], [], "x"
+    for k in range(layers):
+        w = rng.standard_normal((channels, channels, 3, 3)).astype("f4") / 12
+        weights.append(numpy_helper.from_array(w, f"w{k}"))
+        nodes.append(helper.make_node("Conv", [x, f"w{k}"], [f"y{k}"], name=f"conv{k}"))
+        x = f"y{k}"
+    info = lambda name, count: helper.make_tensor_value_info(name, TensorProto.FLOAT, ["N", count, "H", "W"])
+    graph = helper.make_graph(nodes, "plain", [info("x", channels)], [info(x, channels)], weights)
+    return fc.load_onnx(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)]))
+
+
+@pytest.fixture(scope="module")
+def net():
+    return plain()
+
+
+@pytest.fixture(scope="module")
+def x():
+    return np.random.default_rng(1).standard_normal((2, 16, 26, 26)).astype("f4")
+
+
+@pytest.mark.parametrize("policy", ["fp32", "mixed", "bf16", "fp16", "fp16-fp32"])
+@pytest.mark.parametrize("algorithm", ["direct", "F(2x2,3x3)", "F(4x4,3x3)"])
+def test_independent_numbers_err_as_predicted(net, x, algorithm, policy):
+    found = predict_errors(net, {"x": x}, algorithm, policy)
+    first = found.layers[0]
+    # 18,432 outputs of 48 kernels: the closed form's 5 % and the spread of few kernels.
+    assert first.predicted == pytest.approx(first.measured, rel=0.12)
+    assert found.predicted == pytest.approx(found.measured, rel=0.25)
+    assert found.layers[-1].gain == pytest.approx(1, rel=0.03)
+
+
+def test_errors_are_carried_as_independent_ones(net, x):
+    found = predict_errors(net, {"x": x}, "F(4x4,3x3)", "mixed")
+    assert [layer.algorithm for layer in found.layers] == ["F(4x4,3x3)"] * 3
+    squares = sum((layer.predicted * layer.gain) ** 2 for layer in found.layers)
+    assert found.predicted == pytest.approx(squares**0.5)
+    assert found.layers[0].carried == pytest.approx(found.layers[0].predicted, rel=0.03)
+
+
+def test_rounded_input_enters_where_the_data_are_narrow(net, x):
+    exact_in_bf16 = (x.view(np.uint32) & np.uint32(0xFFFF0000)).view(np.float32)
+    wide, narrow = (predict_errors(net, {"x": v}, "direct", "bf16") for v in (x, exact_in_bf16))
+    assert wide.predicted > narrow.predicted
+
+
+def test_scaled_policies_are_not_predicted(net, x):
+    with pytest.raises(ValueError, match="scales layers by what they meet"):
+        predict_errors(net, {"x": x}, "F(4x4,3x3)", "fp16-balanced")

@@ -1,0 +1,165 @@
+"""PyTorch modules with fast convolutions: the same answers, the same state; a small ResNet and a small U-Net."""
+
+from __future__ import annotations
+
+import copy
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+import fastconv.torch
+
+torch = pytest.importorskip("torch", reason="PyTorch is not installed: pip install 'fastconv[torch]'")
+nn = torch.nn
+
+
+class Block(nn.Module):
+    def __init__(self, inputs, outputs, stride=1):
+        super().__init__()
+        self.conv1, self.norm1 = nn.Conv2d(inputs, outputs, 3, stride, 1, bias=False), nn.BatchNorm2d(outputs)
+        self.conv2, self.norm2 = nn.Conv2d(outputs, outputs, 3, 1, 1, bias=False), nn.BatchNorm2d(outputs)
+        self.skip = nn.Conv2d(inputs, outputs, 1, stride) if inputs != outputs or stride > 1 else nn.Identity()
+
+    def forward(self, x):
+        y = torch.relu(self.norm1(self.conv1(x)))
+        return torch.relu(self.norm2(self.conv2(y)) + self.skip(x))
+
+
+class ResNet(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.stem, self.body = nn.Conv2d(3, 8, 3, padding=1), nn.Sequential(Block(8, 8), Block(8, 16, 2))
+        self.head = nn.Linear(16, 10)
+
+    def forward(self, x):
+        return self.head(self.body(torch.relu(self.stem(x))).mean((2, 3)))
+
+
+class UNet(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.down1, self.down2 = nn.Conv2d(1, 8, 3, padding="same"), nn.Conv2d(8, 16, 3, padding="same")
+        self.up, self.out = nn.ConvTranspose2d(16, 8, 2, 2), nn.Conv2d(16, 1, 5, padding=2)
+
+    def forward(self, x):
+        a = torch.relu(self.down1(x))
+        b = torch.relu(self.down2(nn.functional.max_pool2d(a, 2)))
+        return self.out(torch.cat([a, self.up(b)], 1))
+
+
+def made(kind):
+    torch.manual_seed(1)
+    module = kind().eval()
+    for child in module.modules():
+        if isinstance(child, nn.BatchNorm2d):
+            child.running_mean.normal_()
+            child.running_var.uniform_(0.5, 2)
+    return module, torch.randn(2, 3 if kind is ResNet else 1, 20, 24)
+
+
+def fast_ones(module):
+    return sorted(name for name, child in module.named_modules() if type(child).__name__.startswith("Fast"))
+
+
+@pytest.mark.parametrize("kind", [ResNet, UNet])
+@pytest.mark.parametrize("algorithm", ["auto", "direct", "F(2x2,3x3)", "F(4x4,3x3)"])
+def test_answers_are_those_of_torch(kind, algorithm):
+    module, x = made(kind)
+    fast = fastconv.torch.convert(module, algorithm)
+    with torch.inference_mode():
+        exact = copy.deepcopy(module).double()(x.double())
+        got, plain = fast(x), module(x)
+    assert got.dtype == torch.float32
+    assert got.shape == plain.shape
+    # Both are float32 through a few layers of at most 400 products; F(4x4) multiplies roundings by less than 60.
+    assert torch.linalg.norm(got - exact) < 60 * 2**-24 * 10 * torch.linalg.norm(exact)
+
+
+def test_eligible_layers_are_replaced_and_no_others():
+    module, _ = made(ResNet)
+    assert fast_ones(fastconv.torch.convert(module)) == ["body.0.conv1", "body.0.conv2", "body.1.conv2", "stem"]
+    assert fast_ones(module) == []
+    unet, _ = made(UNet)
+    assert fast_ones(fastconv.torch.convert(unet)) == ["down1", "down2", "out"]
+    assert fast_ones(fastconv.torch.convert(unet, "F(4x4,3x3)")) == ["down1", "down2"]
+
+
+def test_state_is_untouched():
+    module, _ = made(ResNet)
+    fast = fastconv.torch.convert(module)
+    ours, theirs = fast.state_dict(), module.state_dict()
+    assert list(ours) == list(theirs)
+    assert all(ours[name].data_ptr() == theirs[name].data_ptr() for name in theirs)
+
+
+def test_changed_weights_are_seen():
+    module, x = made(UNet)
+    fast = fastconv.torch.convert(module, "F(2x2,3x3)")
+    with torch.inference_mode():
+        before = fast(x)
+    with torch.no_grad():
+        module.down1.weight.mul_(2)
+    fast.load_state_dict({**fast.state_dict(), "down2.bias": torch.ones(16)})
+    with torch.inference_mode():
+        after, want = fast(x), module(x)
+    assert not torch.allclose(before, after)
+    torch.testing.assert_close(after, want, rtol=1e-4, atol=1e-5)
+
+
+def test_one_dimension_and_single_images():
+    torch.manual_seed(0)
+    conv, x = nn.Conv1d(4, 6, 5, padding=2), torch.randn(3, 4, 50)
+    fast = fastconv.torch.convert(conv)
+    assert type(fast).__name__ == "FastConv1d"
+    with torch.no_grad():
+        torch.testing.assert_close(fast(x), conv(x), rtol=1e-4, atol=1e-5)
+        torch.testing.assert_close(fast(x[0]), conv(x[0]), rtol=1e-4, atol=1e-5)
+
+
+def test_one_layer_in_two_places_stays_one():
+    conv = nn.Conv2d(4, 4, 3, padding=1)
+    fast = fastconv.torch.convert(nn.Sequential(conv, nn.ReLU(), conv))
+    assert fast[0] is fast[2]
+
+
+def test_gradients_are_refused_and_other_types_left_to_torch():
+    conv = nn.Conv2d(3, 4, 3)
+    fast = fastconv.torch.convert(conv)
+    with pytest.raises(RuntimeError, match="records no gradient"):
+        fast(torch.randn(1, 3, 8, 8))
+    wide = fastconv.torch.convert(copy.deepcopy(conv).double())
+    with torch.no_grad():
+        assert wide(torch.randn(1, 3, 8, 8, dtype=torch.float64)).dtype == torch.float64
+        assert type(fastconv.torch.convert(copy.deepcopy(conv).to(torch.bfloat16))) is nn.Conv2d
+
+
+def test_bad_arguments():
+    with pytest.raises(TypeError, match=r"a module is a torch.nn.Module, not int"):
+        fastconv.torch.convert(3)
+    with pytest.raises(ValueError, match="unknown algorithm"):
+        fastconv.torch.convert(nn.Conv2d(1, 1, 3), "fastest")
+
+
+@pytest.mark.parametrize("kind", [ResNet, UNet])
+def test_report_of_a_module(kind):
+    module, x = made(kind)
+    rep = fastconv.torch.compare(module, x, ["F(2x2,3x3)", "F(4x4,3x3)"])
+    assert [row.algorithm for row in rep.rows] == ["direct", "F(2x2,3x3)", "F(4x4,3x3)"]
+    assert (rep.network, rep.images) == (kind.__name__, 2)
+    assert len(rep.layers) == len(rep.rows[0].layer_relative_l2) == (6 if kind is ResNet else 3)
+    with torch.inference_mode():
+        exact = copy.deepcopy(module).double()(x.double()).numpy()
+        got = fastconv.torch.convert(module, "F(4x4,3x3)")(x).numpy()
+    error = np.linalg.norm(got - exact) / np.linalg.norm(exact)
+    assert rep.rows[2].relative_l2 == pytest.approx(error, rel=1e-6)
+    direct, _, fast = rep.rows
+    assert 0 < direct.layer_relative_l2[0] < fast.layer_relative_l2[0] < 1e-5
+    assert fast.speed_vs_direct == pytest.approx(direct.seconds / fast.seconds)
+
+
+def test_torch_is_loaded_only_when_called():
+    code = "import sys, fastconv; fastconv.torch.convert; print('torch' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "False"
