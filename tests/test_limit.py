@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 import fastconv as fc
 from fastconv.algebra import best_row, published_sources
+from fastconv.cli import main
 from fastconv.exact import FORMATS
 from fastconv.search import certified_limit
 from fastconv.search.limit import MARGIN, first_order_error, limits, load, scale_of, start
@@ -181,6 +182,11 @@ def test_how_close_the_table_is():
         assert certified_limit(2, 3, dims)["gap"] < 0.02
         assert certified_limit(3, 3, dims, True)["gap"] < 0.05
     assert certified_limit(6, 3) is None
+
+
+def test_what_is_closed_is_printed(capsys):
+    assert main(["points", "2", "3", "--trials", "50"]) == 0
+    assert "within 1.0% of the best possible (certified)" in capsys.readouterr().out
 
 
 def test_other_sizes_are_refused():

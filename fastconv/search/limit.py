@@ -49,7 +49,7 @@ def scale_of(fmt: Format) -> float:
     --------
     >>> from fastconv.exact import FORMATS
     >>> round(scale_of(FORMATS["fp32"]) * 2**24, 4)
-    0.113
+    0.1129
     """
     return math.sqrt(unit(fmt) * 2 / math.pi) / 3
 
@@ -132,7 +132,7 @@ class Limit:
         args = (self.boxes, self.slopes, self.limits, self.heap, self.size, self.infinity, self.m, self.r, self.dims, self.goal, boxes)
         self.size, examined = branch(*args)
         self.examined += examined
-        return examined >= boxes
+        return bool(examined >= boxes)
 
     def save(self, path: Path) -> None:
         """Write the open boxes: to a temporary name, then renamed."""

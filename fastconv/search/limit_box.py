@@ -182,7 +182,7 @@ def jet_limit(
     count_A: Any,
     shares: Any,
     count: int,
-) -> int:
+) -> Any:
     """Return where the pool then holds the jet of a function that is at most the error on all of the box whose choices are given."""
     n = m + r - 1
     BE, D, B, G = places(n, r)
@@ -350,7 +350,7 @@ def room(n: int, m: int, r: int) -> int:
 
 
 @njit(cache=True, error_model="numpy")  # type: ignore[untyped-decorator]
-def limit_of_box(lo: Any, hi: Any, inf: bool, m: int, r: int, dims: int, enough: float, result: Any) -> float:
+def limit_of_box(lo: Any, hi: Any, inf: bool, m: int, r: int, dims: int, enough: float, result: Any) -> Any:
     """Return a number that the error, in units of one rounding, does not go below in the box; enter slopes in `result`.
 
     Parameters

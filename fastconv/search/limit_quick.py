@@ -11,7 +11,7 @@ from fastconv.search.limit_choices import least_cost
 
 
 @njit(cache=True, error_model="numpy")  # type: ignore[untyped-decorator]
-def _least_square(x: Any) -> float:
+def _least_square(x: Any) -> Any:
     a, b = x[0, 0], x[0, 1]
     return 0.0 if a <= 0.0 <= b else min(a * a, b * b)
 
@@ -29,7 +29,7 @@ def _largest_cosine(rows: Any, j: int, q: int) -> float:
         two += _least_square(y)
     if one * two == 0.0:
         return 1.0
-    return min(1.0, max(abs(low), abs(high)) / np.sqrt(one * two))
+    return float(min(1.0, max(abs(low), abs(high)) / np.sqrt(one * two)))
 
 
 @njit(cache=True, error_model="numpy")  # type: ignore[untyped-decorator]
@@ -51,7 +51,7 @@ def _kept(shared: Any, cosines: Any, out: Any) -> None:
 
 
 @njit(cache=True, error_model="numpy")  # type: ignore[untyped-decorator]
-def _mean_root(e: Any, p: Any, o: Any, r: int, dims: int) -> float:
+def _mean_root(e: Any, p: Any, o: Any, r: int, dims: int) -> Any:
     """Return the mean over outputs of the root of the variances, from what rounds before, at and after the product."""
     m = len(e)
     total = 0.0
@@ -82,7 +82,7 @@ def quick_limit(
     mult_A: Any,
     ratio_B: Any,
     ratio_G: Any,
-) -> float:
+) -> Any:
     """Return a lower limit from the least value of each positive term, partial sums in AT z left out."""
     n = m + r - 1
     cos_G, cos_B = np.zeros((n, n)), np.zeros((n, n))

@@ -22,8 +22,17 @@ def _by_magnitude(points: Array) -> Array:
     Whole numbers made of the bits with the sign behind the others are in this order.
     """
     bits = (np.ascontiguousarray(points, np.float64) + 0.0).view(np.uint64)
-    keys = np.sort(bits << np.uint64(1) | bits >> np.uint64(63) ^ np.uint64(1), axis=1)
-    return np.asarray((keys >> np.uint64(1) | (keys ^ np.uint64(1)) << np.uint64(63)).view(np.float64))
+    keys = bits << np.uint64(1)
+    bits >>= np.uint64(63)  # in place: arrays of this size cost more than what is done to them
+    bits ^= np.uint64(1)
+    keys |= bits
+    keys.sort(axis=1)
+    np.bitwise_and(keys, np.uint64(1), out=bits)
+    bits ^= np.uint64(1)
+    bits <<= np.uint64(63)
+    keys >>= np.uint64(1)
+    keys |= bits
+    return np.asarray(keys.view(np.float64))
 
 
 def predicted(m: int, r: int, dims: int, policy: str | Policy) -> Objective:

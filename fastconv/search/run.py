@@ -208,7 +208,7 @@ def search_points(
         )
     ]
     with Store(store) as held, _executor(executor, _seconds(specs)) as pool_of_workers:
-        runner = _Runner(held, pool_of_workers, progress)
+        runner = Runner(held, pool_of_workers, progress)
         results = runner.run([spec for i, spec in enumerate(specs) if i % shard[1] == shard[0]], confirm)
         ranked = _ranked(results, 2 * keep)
         if objective == "predicted":
@@ -279,7 +279,7 @@ def _known(job: dict[str, Any], k: int, height: int, bits: int) -> list[Points]:
     return list(found)
 
 
-class _Runner:
+class Runner:
     """Runs units that the store does not hold, a few at a time, and commits each as it ends."""
 
     def __init__(self, store: Store, executor: Executor | None, progress: Progress | None) -> None:

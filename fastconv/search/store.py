@@ -12,7 +12,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-VERSION = 1
+VERSION = 2
 """Of the tables and of what units mean; a store of another version is refused."""
 
 _APPLICATION = 0x46434F4E

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import math
 from fractions import Fraction
-from itertools import combinations, islice
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from fastconv.algebra import BilinearAlgorithm, toom_cook
 from fastconv.arithmetic import Policy, policy_named
 from fastconv.exact import INF, Format
-from fastconv.search.candidates import Points, in_order, random_start
+from fastconv.search.candidates import Points, random_start
 from fastconv.search.objective import objective_named
 from fastconv.search.refine import Search
 
@@ -96,15 +96,36 @@ def _descent(spec: dict[str, Any]) -> dict[str, Any]:
 def _all(spec: dict[str, Any]) -> dict[str, Any]:
     """Evaluate a run of all subsets of the pool."""
     search = _search_for(spec)
-    pool = points_of(spec["pool"])
+    names = spec["pool"].split()
     k = spec["m"] + spec["r"] - 1 - spec["infinity"]
     begin = spec["index"] * CHUNK
-    subsets = list(islice(combinations(range(len(pool)), k), begin, begin + CHUNK))
-    floats = np.array(pool, float)
-    values = search.values(floats[np.array(subsets, int).reshape(len(subsets), k)])
-    for i in np.argsort(values, kind="stable")[: search.keep]:
-        search.note(in_order(pool[j] for j in subsets[i]), float(values[i]))
-    return _result(search)
+    chosen = subsets(len(names), k, begin, min(begin + CHUNK, math.comb(len(names), k)))
+    values = search.values(np.array(points_of(spec["pool"]), float)[chosen])
+    low = np.flatnonzero(values <= np.partition(values, min(spec["keep"], len(values)) - 1)[min(spec["keep"], len(values)) - 1])
+    best = low[np.argsort(values[low], kind="stable")][: spec["keep"]]
+    sets = [[float(values[i]), " ".join(names[j] for j in chosen[i])] for i in best if math.isfinite(values[i])]
+    return {"evaluated": search.evaluated, "sets": sets}
+
+
+def subsets(size: int, k: int, begin: int, end: int) -> npt.NDArray[np.int64]:
+    """Return a run of the subsets of k among so many numbers, in lexicographic order: their places in it are in [begin, end).
+
+    Each is read off its place: in the combinatorial number system (Lehmer) of the places counted from the last, its first
+    element is the largest whose binomial coefficient fits, and so on with the rest.
+
+    Examples
+    --------
+    >>> subsets(4, 2, 1, 4).tolist()
+    [[0, 2], [0, 3], [1, 2]]
+    """
+    rest = math.comb(size, k) - 1 - np.arange(begin, end, dtype=np.int64)
+    found = np.empty((end - begin, k), np.int64)
+    for j in range(k):
+        below = np.array([math.comb(c, k - j) for c in range(size)], np.int64)
+        largest = np.searchsorted(below, rest, side="right") - 1
+        found[:, j] = size - 1 - largest
+        rest -= below[largest]
+    return found
 
 
 def _measure(spec: dict[str, Any]) -> dict[str, Any]:
@@ -116,12 +137,12 @@ def _measure(spec: dict[str, Any]) -> dict[str, Any]:
     try:
         alg = algorithm_for(spec["m"], spec["r"], points, spec["infinity"], policy)
     except ValueError:  # an entry is beyond the format, however it is balanced
-        return {"mean_abs": None, "stderr": None, "direct": None}
+        return {"mean_abs": None, "stderr": None, "direct": None, "relative": None}
     report = measure_error(alg, dims=spec["dims"], policy=policy, trials=spec["trials"], seed=spec["seed"])
     if not math.isfinite(report.mean_abs) or report.overflows:
-        return {"mean_abs": None, "stderr": None, "direct": None}
+        return {"mean_abs": None, "stderr": None, "direct": None, "relative": None}
     assert report.direct is not None
-    return {"mean_abs": report.mean_abs, "stderr": report.mean_abs_stderr, "direct": report.direct.mean_abs}
+    return {"mean_abs": report.mean_abs, "stderr": report.mean_abs_stderr, "direct": report.direct.mean_abs, "relative": report.relative_l2}
 
 
 _KINDS = {"descent": _descent, "all": _all, "measure": _measure}
