@@ -2,11 +2,16 @@
 
     python analysis/best_points.py --r 3 --n 4-18 --dims 1 2 --policy fp32 [--starts 32] [--store best.sqlite]
 
-For each size, with infinity and without: `fastconv.search_points`; its best sets and the rational published ones measured
-anew (seed 1); the best three of those in other orders, for these decide ties in the Huffman trees; the cheapest within 0.4 %
-of the best of these measured once more (seed 2), so that the figure written is free of the selection. A row of
-the table is replaced by a better one only, unless --replace is given. The store holds every finished piece: a run that was killed goes on
-where it was.
+For each size, with infinity and without: `fastconv.search_points`, which descends in the prediction of the policy or, with
+--descend-in, in that of another; its best sets, by the prediction of the policy, and the rational published ones measured
+anew (seed 1); the best three of those in other orders, for these decide ties in the Huffman trees; the best four of these again,
+on all tiles (seed 1); the cheapest within 0.4 % of the best once more (seed 2), so that the figure written is free of the selection.
+Where every set overflows, or errs by more than the outputs are, the table says that; where the best set in fp32 and the published
+ones overflow, or err by more than three times the outputs, nothing is searched.
+
+A row of the table is replaced by one of smaller error, beyond a standard error, or by one as good, within a standard error, which
+takes no more operations: so its command finds it again. --replace replaces even by worse ones. The store holds every finished piece,
+searched or measured: a run that was killed goes on where it was.
 """
 
 from __future__ import annotations
@@ -17,29 +22,40 @@ import os
 import time
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
+from contextlib import nullcontext
 from fractions import Fraction
 from itertools import product
 from multiprocessing import get_context
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 import fastconv as fc
-from fastconv.algebra import published_sources
+from fastconv.algebra import best_row, published_sources
 from fastconv.arithmetic import policy_named
+from fastconv.error.predict_bulk import predict_errors
 from fastconv.program import programs_of
-from fastconv.search.units import algorithm_for, policy_data, run_unit
+from fastconv.search import Store
+from fastconv.search.run import Runner
+from fastconv.search.store import VERSION
+from fastconv.search.units import algorithm_for, policy_data
 
 TABLE = Path(fc.__file__).parent / "algebra" / "best_points.json"
 FINALISTS = 8
 REORDERED = 3
 ORDERS = 14
+LAST = 4
+FAR = 3.0
+"""Relative error at which no other set helps: sets for one format are within some percent of the best in another."""
+PRELIMINARY = 4
+"""The first measurements take this part of the tiles of the last."""
+Points = tuple[Any, ...]
 TIE = 1.004
 """Sets within this factor of the best count as tied: the one of fewest operations is shipped."""
 
 
-def published(n: int) -> Iterator[tuple[str, tuple[Any, ...]]]:
+def published(n: int) -> Iterator[tuple[str, Points]]:
     """Yield the rational published sets of a size."""
     for source, dims in product(published_sources(), (1, 2)):
         try:
@@ -50,83 +66,107 @@ def published(n: int) -> Iterator[tuple[str, tuple[Any, ...]]]:
             yield source, points
 
 
-def trials(n: int) -> int:
+def trials(n: int, policy: str) -> int:
+    """Return the tiles of the last measurements; emulated formats are slow."""
+    if policy != "fp32":
+        return 5000
     return 20000 if n <= 10 else 10000 if n <= 13 else 5000
 
 
-def measured(job: dict[str, Any], sets: list[tuple[Any, ...]], seed: int, executor: ProcessPoolExecutor) -> list[dict[str, Any]]:
-    """Measure sets, their rows balanced where the format is narrow; an error is None where it overflows."""
-    specs = []
-    for points in sets:
-        infinity = points[-1] is fc.INF
-        text = " ".join(map(str, points[: len(points) - infinity]))
-        specs.append(job | {"kind": "measure", "points": text, "infinity": infinity, "trials": trials(len(points)), "seed": seed})
-    return list(executor.map(run_unit, specs))
+class Bench(NamedTuple):
+    """Where the pieces of work run, and are kept."""
+
+    runner: Runner
+    job: dict[str, Any]
+    trials: int
+
+    def reports(self, sets: list[Points], seed: int, part: int = 1) -> list[dict[str, Any]]:
+        """Measure sets, their rows balanced where the format is narrow; an error is None where it overflows."""
+        specs = []
+        for points in sets:
+            infinity = points[-1] is fc.INF
+            text = " ".join(map(str, points[: len(points) - infinity]))
+            tiles = {"kind": "measure", "trials": self.trials // part, "seed": seed}
+            specs.append(self.job | tiles | {"points": text, "infinity": infinity})
+        return [result for _, result in self.runner.run(specs, 0)]
+
+    def errors(self, sets: list[Points], part: int = 1) -> list[tuple[float, Points]]:
+        """Return the sets that do not overflow with their errors on the same tiles, the best first."""
+        reports = self.reports(sets, 1, part)
+        found = [(report["mean_abs"], points) for points, report in zip(sets, reports, strict=True) if report["mean_abs"] is not None]
+        return sorted(found, key=lambda f: f[0])
 
 
-def errors_of(job: dict[str, Any], sets: list[tuple[Any, ...]], executor: ProcessPoolExecutor) -> list[tuple[float, tuple[Any, ...]]]:
-    """Return the sets that do not overflow with their errors on the same tiles, the best first."""
-    reports = measured(job, sets, 1, executor)
-    found = [(report["mean_abs"], points) for points, report in zip(sets, reports, strict=True) if report["mean_abs"] is not None]
-    return sorted(found, key=lambda f: f[0])
-
-
-def other_orders(points: tuple[Any, ...]) -> list[tuple[Any, ...]]:
+def other_orders(points: Points) -> list[Points]:
     """Draw other orders of the finite points; infinity stays last."""
     finite = len(points) - (points[-1] is fc.INF)
     rng = np.random.default_rng(0)
     return [(*(points[i] for i in rng.permutation(finite)), *points[finite:]) for _ in range(ORDERS)]
 
 
-def operations(m: int, r: int, points: tuple[Any, ...]) -> tuple[int, int]:
+def operations(m: int, r: int, points: Points) -> tuple[int, int]:
     """Count additions and multiplications of the three transforms in one dimension."""
     programs = programs_of(fc.toom_cook(m, r, points))
     counts = [p.counts for p in (programs.output, programs.kernel, programs.input)]
     return sum(c.adds for c in counts), sum(c.muls for c in counts)
 
 
+def searched(m: int, r: int, dims: int, policy: str, infinity: bool, args: argparse.Namespace, executor: Any) -> tuple[list[Points], int]:
+    """Search; return the best sets by the prediction of the policy, and how many were evaluated."""
+    options = {"store": args.store, "executor": executor, "starts": args.starts, "seed": args.seed, "infinity": infinity, "confirm": 0}
+    found = fc.search_points(m, r, dims, args.descend_in or policy, **options)
+    sets = [s.points for s in found]
+    if args.descend_in not in (None, policy):
+        floats = np.array([[float(p) for p in points[: len(points) - infinity]] for points in sets])
+        sets = [sets[i] for i in np.argsort(predict_errors(floats, m, r, dims, policy)[0], kind="stable")]
+    return sets[:FINALISTS], found.evaluated
+
+
 def row_for(
-    m: int, r: int, dims: int, policy: str, infinity: bool, args: argparse.Namespace, executor: ProcessPoolExecutor
-) -> dict[str, Any] | None:
-    """Search, choose and measure: one row of the table, None if nothing fits the format."""
-    options = {"store": args.store, "executor": executor, "starts": args.starts, "seed": args.seed, "infinity": infinity}
-    found = fc.search_points(m, r, dims, policy, confirm=0, **options)
-    sets = {s.points: "search" for s in found[:FINALISTS]}
-    for source, points in published(m + r - 1):
-        if infinity:
-            sets.setdefault(points, source)
-    job = {"m": m, "r": r, "dims": dims, "policy": policy_data(policy)}
-    finals = errors_of(job, list(sets), executor)[:REORDERED]
-    if not finals:
-        return None
+    m: int, r: int, dims: int, policy: str, infinity: bool, args: argparse.Namespace, executor: Any, store: Store
+) -> dict[str, Any]:
+    """Search, choose and measure: one row of the table, without points if nothing fits the format."""
+    job = {"version": VERSION, "m": m, "r": r, "dims": dims, "policy": policy_data(policy)}
+    bench = Bench(Runner(store, executor, None), job, trials(m + r - 1, policy))
+    command = f"--r {r} --n {m + r - 1} --dims {dims} --policy {policy} --starts {args.starts} --seed {args.seed}"
+    command += f" --descend-in {args.descend_in}" if args.descend_in else ""
+    row = {"m": m, "r": r, "dims": dims, "policy": policy, "infinity": infinity, "points": None}
+    row["command"] = f"python analysis/best_points.py {command}"
+    known = {points: source for source, points in published(m + r - 1) if infinity}
+    if policy != "fp32":
+        best = [fc.best_points(m, r, dims, infinity=infinity)] if best_row(m, r, dims, infinity=infinity) else []
+        tried = [report for report in bench.reports([*best, *known], 1, PRELIMINARY) if report["mean_abs"] is not None]
+        if best and all(report["relative"] > FAR for report in tried):
+            what = "errs by more than the outputs are" if tried else "overflows"
+            return row | {"evaluated": len(best) + len(known), "because": f"every set that was tried {what}"}
+    found, evaluated = searched(m, r, dims, policy, infinity, args, executor)
+    row["evaluated"] = evaluated
+    sets = known | {points: "search" for points in found}
+    finals = bench.errors(list(sets), PRELIMINARY)[:REORDERED]
     origin = {order: points for _, points in finals for order in (points, *other_orders(points))}
-    ordered = errors_of(job, list(origin), executor)
-    tied = [(sum(operations(m, r, points)), error, points) for error, points in ordered if error <= ordered[0][0] * TIE]
+    last = bench.errors([points for _, points in bench.errors(list(origin), PRELIMINARY)[:LAST]])
+    tied = [(sum(operations(m, r, points)), error, points) for error, points in last if error <= last[0][0] * TIE]
+    if not tied:
+        return row | {"because": "every set that was tried overflows"}
     points = min(tied, key=lambda t: t[:2])[2]
-    source = sets[origin[points]]
-    (report,) = measured(job, [points], 2, executor)
+    (report,) = bench.reports([points], 2)
     if report["mean_abs"] is None:
-        return None
+        return row | {"because": "every set that was tried overflows"}
+    if report["relative"] >= 1:
+        return row | {"because": "every set that was tried errs by more than the outputs are"}
     additions, multiplications = operations(m, r, points)
     alg = algorithm_for(m, r, points[: len(points) - infinity], infinity, policy_named(policy))
-    command = f"--r {r} --n {m + r - 1} --dims {dims} --policy {policy} --starts {args.starts} --seed {args.seed}"
-    return {
-        "m": m,
-        "r": r,
-        "dims": dims,
-        "policy": policy,
-        "infinity": infinity,
+    return row | {
         "points": " ".join(map(str, points)),
         "predicted": fc.predict_error(alg, dims=dims, policy=policy).mean_abs,
         "measured": report["mean_abs"],
         "stderr": report["stderr"],
         "direct": report["direct"],
-        "trials": trials(m + r - 1),
+        "relative": report["relative"],
+        "trials": trials(m + r - 1, policy),
         "additions": additions,
         "multiplications": multiplications,
-        "found": source,
-        "evaluated": found.evaluated,
-        "command": f"python analysis/best_points.py {command}",
+        "found": sets[origin[points]],
     }
 
 
@@ -134,12 +174,21 @@ def key(row: dict[str, Any]) -> tuple[Any, ...]:
     return row["r"], row["dims"], row["policy"], row["m"], not row["infinity"]
 
 
+def gains(row: dict[str, Any], old: dict[str, Any] | None) -> bool:
+    """Whether a row takes the place of the one that the table holds: see above."""
+    if old is None or old["points"] is None:
+        return True
+    if row["points"] is None:
+        return False
+    more = (row["additions"] + row["multiplications"]) - (old["additions"] + old["multiplications"])
+    return bool(row["measured"] < old["measured"] + (old["stderr"] if more <= 0 else -np.hypot(row["stderr"], old["stderr"])))
+
+
 def write(row: dict[str, Any], replace: bool) -> bool:
-    """Put a row into the table, unless that holds one as good: to a temporary name, then renamed."""
+    """Put a row into the table, unless that holds a better one: to a temporary name, then renamed."""
     table = json.loads(TABLE.read_text(encoding="utf-8")) if TABLE.exists() else {"rows": []}
     rows = {key(old): old for old in table["rows"]}
-    old = rows.get(key(row))
-    if not replace and old is not None and row["measured"] * TIE > old["measured"]:
+    if not replace and not gains(row, rows.get(key(row))):
         return False
     rows[key(row)] = row
     lines = ",\n  ".join(
@@ -156,6 +205,11 @@ def sizes(text: str) -> list[int]:
     return list(range(int(first), int(last or first) + 1))
 
 
+def processes(workers: int) -> Any:
+    """Return processes to run in, as a context; None, which is this one, for a single worker."""
+    return ProcessPoolExecutor(workers, mp_context=get_context("spawn")) if workers > 1 else nullcontext()
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--r", type=int, nargs="+", default=[3])
@@ -165,25 +219,24 @@ def main() -> None:
     parser.add_argument("--starts", type=int, default=32)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--store", default="best.sqlite")
-    parser.add_argument("--with-infinity-only", action="store_true", help="leave out the sets without infinity")
+    parser.add_argument("--infinity", choices=("yes", "no", "both"), default="both", help="as a point of every set, of none, or both")
+    parser.add_argument("--descend-in", metavar="POLICY", help="whose prediction the descents minimise; by default that of --policy")
     parser.add_argument("--replace", action="store_true", help="replace rows of the table even by worse ones")
     parser.add_argument("--workers", type=int, default=os.cpu_count())
     args = parser.parse_args()
-    with ProcessPoolExecutor(args.workers, mp_context=get_context("spawn")) as executor:
-        for policy, r, n, dims, infinity in product(args.policy, args.r, args.n, args.dims, (True, False)[: 2 - args.with_infinity_only]):
-            if n < r + 1:
+    with processes(args.workers) as executor, Store(args.store) as store:
+        for policy, r, n, dims, infinity in product(args.policy, args.r, args.n, args.dims, (True, False)):
+            if n < r + 1 or (infinity and args.infinity == "no") or (not infinity and args.infinity == "yes"):
                 continue
             begun = time.time()
-            row = row_for(n - r + 1, r, dims, policy, infinity, args, executor)
-            if row is None:
-                print(f"r={r} n={n} {dims}-D {policy}{'' if infinity else ' without infinity'}: nothing fits", flush=True)
+            row = row_for(n - r + 1, r, dims, policy, infinity, args, executor, store)
+            new = ", new" if write(row, args.replace) else ""
+            what = f"r={r} n={n} {dims}-D {policy}{'' if infinity else ' without infinity'}"
+            cost = f"{row['evaluated']} sets, {time.time() - begun:.0f} s"
+            if row["points"] is None:
+                print(f"{what}: {row['because']} ({cost})", flush=True)
                 continue
-            new = write(row, args.replace)
-            job = {"m": n - r + 1, "r": r, "dims": dims, "policy": policy_data(policy)}
-            known = [e["mean_abs"] for e in measured(job, [p for _, p in published(n)], 2, executor) if e["mean_abs"] is not None]
-            gain = f"{1 - row['measured'] / min(known):.1%} below the best published" if known else "nothing published"
-            what = f"r={r} n={n} {dims}-D {policy}: {row['measured']:.3e} +- {row['stderr']:.0e}, {gain}; {row['points']}"
-            print(f"{what} ({row['found']}{', new' if new else ''}, {row['evaluated']} sets, {time.time() - begun:.0f} s)", flush=True)
+            print(f"{what}: {row['measured']:.3e} +- {row['stderr']:.0e}; {row['points']} ({row['found']}{new}, {cost})", flush=True)
 
 
 if __name__ == "__main__":

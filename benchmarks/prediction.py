@@ -4,7 +4,9 @@
 
 F(n - 2, 3) in fp32, by `predict_errors`: with and without the shape of the distribution of the errors; medians of turns that are
 taken in rotation. Seed 0; the sets: {0, +-a, +-b, ...} and infinity; scattered points, nothing shared; rationals of height 6,
-some of them with zero and some without. The results go to figures/prediction_rate.csv, where all sizes ran.
+some of them with zero and some without. Then `search_points` itself, from the candidates to the ranking, with its store: all
+sets of seven of 27 rationals of height 5, and infinity, n = 8 in one dimension. The results go to
+figures/prediction_rate.csv, where all sizes ran.
 """
 
 from __future__ import annotations
@@ -14,13 +16,16 @@ import csv
 import json
 import os
 import statistics
+import tempfile
 import time
+from concurrent.futures import ThreadPoolExecutor
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from fastconv import search_points
 from fastconv.error.predict_bulk import predict_errors
 
 FIGURES = Path(__file__).parent.parent / "figures"
@@ -70,6 +75,21 @@ def rows_of(sizes: list[int], turns: int) -> list[dict[str, Any]]:
     ]
 
 
+def row_of_search(turns: int) -> dict[str, Any]:
+    """Time an enumeration end to end, in this process."""
+    positive = sorted({Fraction(p, q) for p in range(1, 6) for q in range(1, 6)}, key=lambda p: (p.numerator + p.denominator, p))[:13]
+    pool = [Fraction(0), *positive, *(-p for p in positive)]
+    rates = []
+    with tempfile.TemporaryDirectory() as folder, ThreadPoolExecutor(1) as alone:
+        search_points(6, 3, 1, candidates=pool[:9], store=None, executor=alone, infinity=True, confirm=0)
+        for turn in range(turns):
+            begun = time.perf_counter()
+            found = search_points(6, 3, 1, candidates=pool, store=f"{folder}/{turn}", executor=alone, infinity=True, confirm=0)
+            rates.append(found.evaluated / (time.perf_counter() - begun))
+    rate = {"sets_per_second": round(statistics.median(rates)), "slowest_turn": round(min(rates))}
+    return {"n": 8, "dims": 1, "shape": False, "sets": "search_points"} | rate
+
+
 def write(rows: list[dict[str, Any]]) -> None:
     path = FIGURES / "prediction_rate.csv"
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
@@ -86,17 +106,18 @@ def main() -> None:
     parser.add_argument("--turns", type=int, default=7)
     parser.add_argument("--json", action="store_true", help="print rows as JSON")
     options = parser.parse_args()
-    rows = rows_of(options.sizes, options.turns)
+    rows = [*rows_of(options.sizes, options.turns), row_of_search(max(1, options.turns // 2))]
     if options.sizes == list(SIZES):
         write(rows)
     if options.json:
         print(json.dumps(rows, indent=1))
         return
     print(f"{'n':>3} {'dims':>4} {'shape':>5}" + "".join(f"{name:>12}" for name in KINDS) + "   sets a second")
-    for k in range(0, len(rows), len(KINDS)):
+    for k in range(0, len(rows) - 1, len(KINDS)):
         what = rows[k]
         rates = "".join(f"{row['sets_per_second']:12,}" for row in rows[k : k + len(KINDS)])
         print(f"{what['n']:3} {what['dims']:4} {'yes' if what['shape'] else 'no':>5}{rates}")
+    print(f"search_points, n = 8, 1-D, all subsets: {rows[-1]['sets_per_second']:,}")
 
 
 if __name__ == "__main__":

@@ -24,6 +24,7 @@ from fastconv.search import Store
 from fastconv.search.candidates import few_bits, in_order, near, random_start, rationals
 from fastconv.search.objective import objective_named
 from fastconv.search.refine import Search
+from fastconv.search.units import CHUNK, policy_data, run_unit, subsets, text_of
 
 POOL = [0, 1, -1, Fraction(1, 2), Fraction(-1, 2), 2, -2]
 QUICK = {"dims": 1, "starts": 3, "confirm": 3, "trials": 200, "infinity": True, "height": 6, "bits": 3}
@@ -368,6 +369,45 @@ def test_the_table_is_below_the_published_errors():
     assert all(a < b * 1.02 for a, b in zip(measured, published, strict=True))
     for n, gain in {5: 0.16, 6: 0.24, 7: 0.15, 9: 0.36, 10: 0.43, 12: 0.29}.items():
         assert measured[n - 4] < (1 - gain) * published[n - 4]
+
+
+def test_where_nothing_is_of_use_best_points_says_so():
+    from fastconv.algebra.catalogue import _searched, best_source
+
+    useless = [size for size, row in _searched().items() if row["points"] is None]
+    assert useless
+    for m, r, dims, policy, infinity in useless:
+        with pytest.raises(ValueError, match=f"F\\({m},{r}\\).*{policy}.*smaller tile") as caught:
+            fc.best_points(m, r, dims, policy, infinity=infinity)
+        assert "\n" not in str(caught.value)
+        assert best_row(m, r, dims, policy, infinity=infinity) is None
+        assert policy != "fp32"
+        if infinity:
+            with pytest.raises(ValueError, match="smaller tile"):
+                best_source(m, r, dims, policy)
+
+
+@given(st.integers(1, 12), st.data())
+def test_subsets_are_those_of_combinations_in_order(size, data):
+    k = data.draw(st.integers(0, size))
+    every = list(combinations(range(size), k))
+    begin = data.draw(st.integers(0, len(every)))
+    end = data.draw(st.integers(begin, len(every)))
+    assert list(map(tuple, subsets(size, k, begin, end).tolist())) == every[begin:end]
+
+
+def test_chunks_of_an_exhaustive_search_keep_their_best():
+    """Units of 20000 sets: each returns its best, in order, as if all had been sorted."""
+    pool = in_order({Fraction(0), *rationals(3), *(-p for p in rationals(3)), Fraction(4), Fraction(-4)})
+    k, keep = 7, 5
+    spec = {"kind": "all", "m": 6, "r": 3, "dims": 1, "policy": policy_data("fp32"), "objective": "predicted"}
+    spec |= {"infinity": True, "keep": keep, "pool": text_of(pool)}
+    every = list(combinations(pool, k))
+    found = run_unit(spec | {"index": 0})
+    values = objective_named("predicted")(6, 3, 1, "fp32")(np.array(every[:CHUNK], float), True)
+    order = np.argsort(values, kind="stable")[:keep]
+    assert found["evaluated"] == min(CHUNK, len(every))
+    assert found["sets"] == [[values[i], text_of(every[i])] for i in order]
 
 
 def test_best_points_outside_the_table_come_from_the_catalogue():

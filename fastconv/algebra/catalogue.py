@@ -65,9 +65,14 @@ def published_points(source: str, n: int, dims: int = 2) -> tuple[Number, ...]:
 
 
 @lru_cache(maxsize=1)
-def _found() -> dict[tuple[int, int, int, str, bool], dict[str, Any]]:
+def _searched() -> dict[tuple[int, int, int, str, bool], dict[str, Any]]:
     data = json.loads(files("fastconv.algebra").joinpath("best_points.json").read_text(encoding="utf-8"))
     return {(row["m"], row["r"], row["dims"], row["policy"], row["infinity"]): row for row in data["rows"]}
+
+
+@lru_cache(maxsize=1)
+def _found() -> dict[tuple[int, int, int, str, bool], dict[str, Any]]:
+    return {size: row for size, row in _searched().items() if row["points"] is not None}
 
 
 def best_points(m: int, r: int, dims: int = 2, policy: str = "fp32", *, infinity: bool = True) -> tuple[Number, ...]:
@@ -94,7 +99,7 @@ def best_points(m: int, r: int, dims: int = 2, policy: str = "fp32", *, infinity
     Raises
     ------
     ValueError
-        Where no set of that size is known.
+        Where no set of that size is known, or the search found none that is of use in the policy.
 
     Notes
     -----
@@ -106,6 +111,7 @@ def best_points(m: int, r: int, dims: int = 2, policy: str = "fp32", *, infinity
     >>> sorted(best_points(2, 3)[:-1]), best_points(2, 3)[-1]
     ([Fraction(-1, 1), Fraction(0, 1), Fraction(1, 1)], inf)
     """
+    _check_use(m, r, dims, policy, infinity)
     row = best_row(m, r, dims, policy, infinity=infinity)
     if row is not None:
         return tuple(exact_point(p) for p in row["points"].split())
@@ -115,14 +121,15 @@ def best_points(m: int, r: int, dims: int = 2, policy: str = "fp32", *, infinity
 
 
 def best_row(m: int, r: int, dims: int = 2, policy: str = "fp32", *, infinity: bool = True) -> dict[str, Any] | None:
-    """Return what is known of the set of `best_points`, None where it comes from the catalogue.
+    """Return what is known of the set of `best_points`, None where it comes from the catalogue or where there is none.
 
     Returns
     -------
     dict or None
         ``"points"`` as text; ``"predicted"`` and ``"measured"`` mean error (uniform inputs as libstdc++ draws them,
         Huffman order, one channel), ``"stderr"`` of the measured one, ``"direct"``, that of direct convolution,
-        and ``"trials"``; ``"additions"`` and ``"multiplications"`` of the three transforms in one dimension;
+        and ``"trials"``; in newer rows ``"relative"``, the root mean square of the error over that of the outputs;
+        ``"additions"`` and ``"multiplications"`` of the three transforms in one dimension;
         ``"found"`` (by search, or the source), ``"policy"``, and the ``"command"`` that finds it again.
 
     Examples
@@ -132,11 +139,14 @@ def best_row(m: int, r: int, dims: int = 2, policy: str = "fp32", *, infinity: b
     True
     """
     _check_size(m, r, dims, policy)
-    return _found().get((m, r, dims, policy, infinity)) or _found().get((m, r, dims, "fp32", infinity))
+    if (m, r, dims, policy, infinity) in _searched():
+        return _found().get((m, r, dims, policy, infinity))
+    return _found().get((m, r, dims, "fp32", infinity))
 
 
 def best_source(m: int, r: int, dims: int = 2, policy: str = "fp32") -> str:
     """Return the source of `best_points`: ``"fastconv"``, or one of `published_sources`."""
+    _check_use(m, r, dims, policy, True)
     row = best_row(m, r, dims, policy)
     if row is not None:
         return "fastconv" if row["found"] == "search" else str(row["found"])
@@ -145,6 +155,15 @@ def best_source(m: int, r: int, dims: int = 2, policy: str = "fp32") -> str:
     if n > 18:
         raise ValueError(f"no point set is known for F({m},{r}), n = {n}: sets are known to n = 18; give points of your own to toom_cook")
     return source
+
+
+def _check_use(m: int, r: int, dims: int, policy: str, infinity: bool) -> None:
+    """Refuse sizes at which the search found the policy too narrow or too coarse."""
+    _check_size(m, r, dims, policy)
+    row = _searched().get((m, r, dims, policy, infinity))
+    if row is not None and row["points"] is None:
+        where = f"F({m},{r}) in {dims}-D in {policy}{'' if infinity else ' without infinity'}"
+        raise ValueError(f"no point set is of use for {where}: {row['because']}; take a smaller tile or a wider policy")
 
 
 def _check_size(m: int, r: int, dims: int, policy: str) -> None:
