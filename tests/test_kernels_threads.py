@@ -10,6 +10,7 @@ import pytest
 
 from fastconv import plan_conv2d
 from fastconv.kernels import Activation
+from fastconv.kernels.blocked import PAST_BYTES
 from fastconv.kernels.depthwise import DepthwiseRunner
 from fastconv.kernels.threads import processors, team
 
@@ -102,3 +103,22 @@ def test_a_nan_in_one_channel_stays_there():
     assert np.isnan(y[0, 2]).all()
     np.testing.assert_array_equal(np.delete(y, 2, axis=1), np.delete(expected, 2, axis=1))
     np.testing.assert_array_equal(plan(x), expected)
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+@pytest.mark.parametrize(("batch", "size"), [(1, (14, 14)), (3, (7, 7)), (5, (3, 5)), (2, (1, 1))])
+def test_layers_of_one_tap_read_small_planes_where_they_are(threads, batch, size):
+    x, w = RNG.standard_normal((batch, 12, *size)).astype("f4"), RNG.standard_normal((40, 6, 1, 1)).astype("f4")
+    y = plan_conv2d(w, groups=2, input_shape=x.shape, threads=threads)(x)
+    wide = np.pad(x, ((0, 0), (0, 0), (0, 0), (0, 40)))  # planes too large for it: gathered
+    np.testing.assert_array_equal(y, plan_conv2d(w, groups=2, input_shape=wide.shape, threads=threads)(wide)[..., : size[1]])
+
+
+def test_large_outputs_go_past_the_caches_and_are_the_same():
+    x, w = RNG.standard_normal((1, 2, 270, 251)).astype("f4"), RNG.standard_normal((70, 2, 3, 3)).astype("f4")
+    plan = plan_conv2d(w, padding=1, input_shape=x.shape, algorithm="F(4x4,3x3)", threads=2)
+    y = plan(x)
+    assert y.nbytes >= PAST_BYTES
+    part = plan_conv2d(w[:8], padding=1, input_shape=x.shape, algorithm="F(4x4,3x3)", threads=1)(x)
+    assert part.nbytes < PAST_BYTES
+    np.testing.assert_array_equal(y[:, :8], part)

@@ -21,6 +21,13 @@ from fastconv.program import programs_of
 Array = npt.NDArray[Any]
 
 
+STRAIGHT_BYTES = 1024
+"""Planes that small are read where they are by a layer of one tap: channels lie close together as they are."""
+
+PAST_BYTES = 16 << 20
+"""Outputs that large leave the caches before anybody reads them: they are written past the caches, not read into them first."""
+
+
 @dataclass(frozen=True)
 class Blocked:
     """A layer ready for the engine.
@@ -97,6 +104,10 @@ def blocked(layer: Layer, method: Method, weight: Array, order: str, threads: in
     d |= {F.BLOCK: block, F.BLOCKS: blocks, F.SHARES: shares, F.KBLOCK: kblock, F.KBLOCKS: kblocks}
     d |= {F.DEPTH: depth, F.CHANNEL_BLOCK: work.chain, F.XIS: xis, F.MR: mr, F.MT: mt, F.NK: nk}
 
+    plane = layer.height * layer.width * size
+    pointwise = method.axes is None and layer.kernel == layer.stride == (1, 1) and layer.padding == ((0, 0), (0, 0))
+    d |= {F.STRAIGHT: pointwise and plane <= STRAIGHT_BYTES}
+    d |= {F.PAST: layer.batch * layer.filters * out_h * out_w * size >= PAST_BYTES}
     vector = vector_bytes()
     chunk = lanes if method.axes else rounded(block, lanes)
     run = -(-min(block, tiles_w) // lanes) * lanes

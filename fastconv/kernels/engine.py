@@ -15,7 +15,7 @@ import numpy as np
 from numba import carray
 
 from fastconv.kernels.compiled import compiled, part
-from fastconv.kernels.simd import call, claim, clear, integers, move, vector_bytes
+from fastconv.kernels.simd import call, claim, clear, integers, move, move_past, vector_bytes
 
 V = vector_bytes()
 
@@ -82,6 +82,8 @@ class Field(IntEnum):
     HALF = auto()
     WHOLE = auto()
     LINES = auto()
+    STRAIGHT = auto()  # whether planes of the input are rows of V
+    PAST = auto()  # whether the output goes past the caches
     WORKSPACE = auto()  # of a thread
     INPUT_H = auto()  # compiled functions; zero where the axis has no transform
     INPUT_W = auto()
@@ -138,6 +140,21 @@ def copy(dst, src, size):  # type: ignore[no-untyped-def]
     else:
         for k in range(0, size, 4):
             move(4, dst + k, src + k)
+
+
+@part
+def copy_past(dst, src, size):  # type: ignore[no-untyped-def]
+    """Copy exactly `size` bytes past the caches: nobody reads them before they would have left the caches again."""
+    k = 0
+    while k < size and (dst + k) % V:
+        move_past(4, dst + k, src + k)
+        k += 4
+    while k + V <= size:
+        move_past(V, dst + k, src + k)
+        k += V
+    while k < size:
+        move_past(4, dst + k, src + k)
+        k += 4
 
 
 @part
@@ -238,7 +255,10 @@ def scatter(d, count, k, m, bias, y, at, strips, used):  # type: ignore[no-untyp
         strip = strips[q]
         src, dst = lines + strip[S.LANE] * d[F.OUT_W] * size, y + strip[S.OUT] + k * d[F.OUT_HEIGHT] * row_bytes
         for _ in range(strip[S.OUT_ROWS]):
-            copy(dst, src, strip[S.OUT_BYTES])
+            if d[F.PAST]:
+                copy_past(dst, src, strip[S.OUT_BYTES])
+            else:
+                copy(dst, src, strip[S.OUT_BYTES])
             src += line
             dst += row_bytes
 
@@ -267,7 +287,10 @@ def scatter_filters(d, count, k, m, bias, y, at, strips, used):  # type: ignore[
             src = lines + l * rows * line + strip[S.LANE] * columns * d[F.SIZE]
             dst = y + strip[S.OUT] + (k + l) * d[F.OUT_HEIGHT] * row_bytes
             for _ in range(strip[S.OUT_ROWS]):
-                copy(dst, src, strip[S.OUT_BYTES])
+                if d[F.PAST]:
+                    copy_past(dst, src, strip[S.OUT_BYTES])
+                else:
+                    copy(dst, src, strip[S.OUT_BYTES])
                 src += line
                 dst += row_bytes
 
@@ -282,27 +305,34 @@ def run_item(d, item, x, u, bias, y, at):  # type: ignore[no-untyped-def]
     count = min(d[F.BLOCK], d[F.TILES] - first)
     strips = carray(integers(at + d[F.STRIPS]), (count, STRIP), np.int64)
     used = cut(d, first, count, group, at, strips)
-    gather(d, count, x, at, strips, used)
     tiles = (count + lanes - 1) // lanes * lanes
+    read = (count + d[F.MT] - 1) // d[F.MT] * d[F.MT] if d[F.MT] else tiles
+    v, ldv, plane = at + d[F.INPUT], d[F.LDV], d[F.HEIGHT] * d[F.WIDTH]
+    if d[F.STRAIGHT] and first // plane == (first + read - 1) // plane:
+        # A pixel is a tile and a plane a row of V: nothing to gather.
+        v = x + ((first // plane * d[F.GROUPS] + group) * d[F.CHANNELS] * plane + first % plane) * d[F.SIZE]
+        ldv = plane * d[F.SIZE]
+    else:
+        gather(d, count, x, at, strips, used)
     channels, pitch = d[F.OUT_CHANNELS], d[F.LANE_PITCH]
     for kblock in range(share * d[F.KBLOCKS] // d[F.SHARES], (share + 1) * d[F.KBLOCKS] // d[F.SHARES]):
         k0 = kblock * d[F.KBLOCK]
         here = min(d[F.KBLOCK], channels - k0)
         weights, out = u + group * d[F.U_GROUP] + kblock * d[F.U_KBLOCK], at + d[F.OUTPUT]
-        v, xi = at + d[F.INPUT], d[F.V_XI]
+        xi = d[F.V_XI]
         if d[F.MT]:
             panel = d[F.NK] * lanes
             padded = (channels + panel - 1) // panel * panel  # the filters of a group, in the weights and in the biases
             panels, turns = (here + panel - 1) // panel, (count + d[F.MT] - 1) // d[F.MT]
             sizes = (d[F.XIS], panels, turns, d[F.DEPTH], d[F.CHANNEL_BLOCK])
-            call(d[F.PRODUCT], (*sizes, weights, v, xi, d[F.LDV], out, d[F.M_XI], d[F.M_TILE]))
+            call(d[F.PRODUCT], (*sizes, weights, v, xi, ldv, out, d[F.M_XI], d[F.M_TILE]))
             for k in range(0, here, lanes):
                 record = bias + (group * padded + k0 + k) * d[F.BIAS]
                 scatter_filters(d, count, k0 + k, out + k * d[F.SIZE], record, y, at, strips, used)
         else:
             panels, tails = here // d[F.MR], here % d[F.MR]
             shape = (d[F.XIS], panels, tails, tiles, d[F.DEPTH], d[F.CHANNEL_BLOCK])
-            call(d[F.PRODUCT], (*shape, weights, v, xi, d[F.LDV], out, d[F.M_XI], pitch))
+            call(d[F.PRODUCT], (*shape, weights, v, xi, ldv, out, d[F.M_XI], pitch))
             for k in range(here):
                 scatter(d, count, k0 + k, out + k * pitch, bias + (group * channels + k0 + k) * d[F.BIAS], y, at, strips, used)
 

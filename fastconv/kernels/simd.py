@@ -97,6 +97,19 @@ def move(typingctx: Any, size: Any, dst: Any, src: Any) -> Any:
 
 
 @intrinsic(prefer_literal=True)
+def move_past(typingctx: Any, size: Any, dst: Any, src: Any) -> Any:
+    """Copy `size` bytes (4, or those of a vector) to `dst`, a multiple of `size`, past the caches."""
+
+    def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        kind = ir.VectorType(_I32, size.literal_value // 4) if size.literal_value > 4 else _I32
+        store = builder.store(_load(builder, args[2], kind), _pointer(builder, args[1], kind), align=size.literal_value)
+        store.set_metadata("nontemporal", builder.module.add_metadata([_I32(1)]))
+        return context.get_dummy_value()
+
+    return types.void(size, dst, src), codegen
+
+
+@intrinsic(prefer_literal=True)
 def clear(typingctx: Any, size: Any, dst: Any) -> Any:
     """Write `size` zero bytes at `dst`."""
 
