@@ -2,8 +2,9 @@
 
 Two OpenMP runtimes in one process ruin each other, so every contender is a process that holds what it has made ready
 and is stopped until its turn comes. A turn is a warm-up and then at least 0.1 s and four calls; its value is the median call.
-Before and after each turn a probe of the multiply-add rate tells what state the machine was in. A contender may run
-in another Python than ours, which then needs the peer and numpy only.
+Before and after each turn a probe of the multiply-add rate tells what state the machine was in. A call may carry an
+attribute ``about``, a function that returns what there is to tell in JSON; if that holds ``bytes``, a probe of copying
+so many follows each turn. A contender may run in another Python than ours, which then needs the peer and numpy only.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import statistics
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
@@ -37,10 +39,12 @@ class RefusedError(Exception):
 
 @dataclass
 class Turns:
-    """What was measured of one contender at one case: seconds, the multiply-add rate beside each, memory since it started."""
+    """What was measured of one contender at one case: seconds, the rates beside each, memory since it started, what it tells."""
 
     seconds: list[float] = field(default_factory=list)
     rates: list[float] = field(default_factory=list)
+    bandwidths: list[float] = field(default_factory=list)
+    about: dict[str, Any] = field(default_factory=dict)
     error: float = float("nan")
     refused: str = ""
     peak_bytes: int = 0
@@ -73,8 +77,12 @@ def serve(makers: Mapping[str, Maker], cases: Mapping[str, Any], name: str, thre
         try:
             if request["what"] == "probe":
                 answer = multiply_add_rate(threads)
+            elif request["what"] == "bandwidth":
+                answer = copy_rate(int(request["case"]), threads)
             elif request["what"] == "memory":
                 answer = peak_bytes()
+            elif request["what"] == "about":
+                answer = getattr(calls[request["case"]], "about", dict)()
             elif request["what"] == "drop":
                 answer = calls.pop(request["case"], None) is not None
             else:
@@ -99,26 +107,59 @@ def peak_bytes() -> int:
     return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM"))
 
 
-def multiply_add_rate(threads: int) -> float:
-    """Return GFLOP/s of our inner product on panels that stay in the caches."""
+def calls_a_second(make: Callable[[], Call], threads: int, least: float = 0.015) -> float:
+    """Return how many calls a second `threads` threads do together, each what `make` gives it.
+
+    By the median call of each: a thread that starts late, or whose core is taken away for a while, would otherwise hide
+    what the machine can do.
+    """
     from concurrent.futures import ThreadPoolExecutor
 
+    start = threading.Barrier(threads)
+
+    def one(_: int) -> float:
+        call, times = make(), []
+        call()
+        start.wait()
+        end = time.perf_counter() + least
+        while (before := time.perf_counter()) < end:
+            call()
+            times.append(time.perf_counter() - before)
+        return 1 / statistics.median(times)
+
+    with ThreadPoolExecutor(threads) as pool:
+        return sum(pool.map(one, range(threads)))
+
+
+def multiply_add_rate(threads: int) -> float:
+    """Return GFLOP/s of our inner product on panels that stay in the caches."""
     from fastconv.kernels.compiled import lanes_of, product
     from fastconv.kernels.cut import tile_panel
 
-    (mr, nv), lanes, depth, products, repeats = tile_panel(), lanes_of("f4"), 256, 32, 600
+    (mr, nv), lanes, depth, products = tile_panel(), lanes_of("f4"), 256, 256  # long enough that who holds Python's lock does not matter
     kernel = product("f4", mr, nv, 0).ctypes
 
-    def one(_: int) -> None:
-        u, v, m = (np.zeros(size, np.float32) for size in (products * depth * mr, depth * nv * lanes, mr * nv * lanes))
-        a, b, c = (array.ctypes.data for array in (u, v, m))
-        for _ in range(repeats):
-            kernel(products, 1, 0, nv * lanes, depth, depth, a, b, 0, nv * lanes * 4, c, 0, nv * lanes * 4)
+    def make() -> Call:
+        arrays = [np.zeros(size, np.float32) for size in (products * depth * mr, depth * nv * lanes, mr * nv * lanes)]
+        a, b, c = (array.ctypes.data for array in arrays)
+        arguments = (products, 1, 0, nv * lanes, depth, depth, a, b, 0, nv * lanes * 4, c, 0, nv * lanes * 4)
+        return lambda kept=arrays: kernel(*arguments)
 
-    start = time.perf_counter()
-    with ThreadPoolExecutor(threads) as pool:
-        list(pool.map(one, range(threads)))
-    return 2 * mr * nv * lanes * depth * products * repeats * threads / (time.perf_counter() - start) / 1e9
+    return 2 * mr * nv * lanes * depth * products * calls_a_second(make, threads) / 1e9
+
+
+def copy_rate(size: int, threads: int) -> float:
+    """Return GB/s, read and written, of copying half of `size` bytes to the other half, over and over, each thread its share.
+
+    Of a layer's bytes some are read and some are written, and they may stay in a cache from call to call: so do these.
+    """
+    half = max(size // (2 * threads), 1 << 16)
+
+    def make() -> Call:
+        source, target = np.ones(half, np.uint8), np.zeros(half, np.uint8)
+        return lambda: np.copyto(target, source)
+
+    return 2 * half * calls_a_second(make, threads) / 1e9
 
 
 @contextmanager
@@ -204,6 +245,7 @@ def contest(
                 try:
                     ask[name](str(scratch / "output.npy"), case)
                     here[name].error = relative_l2(np.load(scratch / "output.npy"), right)
+                    here[name].about = ask[name]("about", case)
                 except RefusedError as reason:
                     here[name].refused = str(reason)
             runs = [name for name in names if not here[name].refused]
@@ -213,6 +255,8 @@ def contest(
                     before = probe("probe")
                     here[name].seconds.append(ask[name]("time", case))
                     here[name].rates.append(min(before, probe("probe")))
+                    if "bytes" in here[name].about:
+                        here[name].bandwidths.append(probe("bandwidth", str(here[name].about["bytes"])))
             for name in runs:
                 here[name].peak_bytes = ask[name]("memory")
                 ask[name]("drop", case)

@@ -5,7 +5,10 @@
 Each ``--python`` is an interpreter that holds peers (torch, onnxruntime, openvino, ncnn, MNN, ai-edge-litert, jax), in
 environments of their own if need be. How turns are taken: benchmarks/contest.py; how peers are asked:
 benchmarks/layer_peers.py. Effective GFLOP/s are those of the direct convolution over the time taken, whatever the
-algorithm; the error is the relative L2 norm of the difference to a direct convolution in float64. The results go to
+algorithm; the error is the relative L2 norm of the difference to a direct convolution in float64. The share of the
+machine is the time of a row's own roofline over the time taken: the multiplications of the algorithm that ran, at the
+multiply-add rate of that turn, or its bytes (input, output, packed weights) at the rate of copying so many, whichever
+takes longer. The results go to
 figures/layers_THREADS.csv, from which analysis/layers_figures.py draws.
 """
 
@@ -13,6 +16,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import statistics
 import sys
 from collections.abc import Callable
@@ -103,9 +107,37 @@ def ours(algorithm: str) -> Callable[[Case, int], Call]:
             name = f"F({m}x{m},{r}x{r})" if case.dims == 2 else f"F({m},{r})"
         geometry = {"padding": case.pad, "stride": case.stride, "groups": case.groups}
         plan = plan_of(w, **geometry, input_shape=x.shape, algorithm=name, threads=threads)
-        return lambda: plan(x)
+
+        def call() -> Any:
+            return plan(x)
+
+        call.about = lambda: about(plan)  # type: ignore[attr-defined]
+        return call
 
     return make
+
+
+def about(plan: Any) -> dict[str, Any]:
+    """Return what a plan has to do at least: the multiplications of its algorithm, whole tiles, and the bytes that come and go."""
+    from fastconv.kernels.cut import work_of
+
+    work = work_of(plan.layer, plan.method.axes)
+    numbers = math.prod(plan.input_shape) + math.prod(plan.output_shape)
+    return {
+        "algorithm": plan.algorithm,
+        "multiplications": work.tiles * work.xis * work.depth * work.filters * work.groups,
+        "bytes": numbers * plan.layer.dtype.itemsize + plan.weight_bytes,
+        "workspace_bytes": plan.workspace_bytes,
+    }
+
+
+def rooflines(turns: contest.Turns) -> list[float]:
+    """Return for each turn the seconds that its multiplications or its bytes take at the rates measured beside it, the longer."""
+    told = turns.about
+    return [
+        max(2 * told["multiplications"] / rate, told["bytes"] / bandwidth) / 1e9
+        for rate, bandwidth in zip(turns.rates, turns.bandwidths, strict=True)
+    ]
 
 
 MINE = {OURS: ours("auto"), **{f"{OURS} {a}": ours(a) for a in ("direct", "im2col", "F2", "F4", "F6")}}
@@ -139,6 +171,8 @@ def rows_of(case: str, turns: dict[str, contest.Turns], threads: int) -> list[di
     for name, t in turns.items():
         if not t.seconds:
             continue
+        limits = rooflines(t) if t.about else []
+        shares = [limit / seconds for limit, seconds in zip(limits, t.seconds, strict=False)]
         rows.append(
             {
                 "layer": case,
@@ -152,6 +186,10 @@ def rows_of(case: str, turns: dict[str, contest.Turns], threads: int) -> list[di
                 "relative_l2": float(f"{t.error:.2e}"),
                 "fma_gflops": round(statistics.median(t.rates)),
                 "slowest_fma_gflops": round(min(t.rates)),
+                **{name: t.about.get(name, "") for name in ("algorithm", "multiplications", "bytes", "workspace_bytes")},
+                "copy_gbytes": round(statistics.median(t.bandwidths), 1) if t.bandwidths else "",
+                "roofline_ms": round(statistics.median(limits) * 1e3, 4) if limits else "",
+                "share": round(statistics.median(shares), 3) if shares else "",
             }
         )
     return rows
@@ -191,9 +229,11 @@ def main() -> None:
         new = rows_of(case, turns, options.threads)
         rows.extend(new)
         for row in new:
+            share = f"{row['share']:.0%}" if row["share"] else ""
             say(
                 f"{row['layer']:24}{row['contender']:22}{row['milliseconds']:9.3f} ms {row['effective_gflops']:7.1f} GFLOP/s"
-                f"  {row['times_fastest_peer']!s:>6}  error {row['relative_l2']:.1e}  fma {row['slowest_fma_gflops']}..{row['fma_gflops']}",
+                f"  {row['times_fastest_peer']!s:>6} {share:>5}  error {row['relative_l2']:.1e}"
+                f"  fma {row['slowest_fma_gflops']}..{row['fma_gflops']}",
                 flush=True,
             )
         for name, t in turns.items():
