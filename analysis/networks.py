@@ -104,7 +104,7 @@ def number(text: str) -> float:
 def draw_policies(rows: list[dict[str, str]]) -> None:
     """Error over the size of the tile, a panel a network, a line a policy; direct convolution at m = 1."""
     names = list(dict.fromkeys(row["network"] for row in rows))
-    figure = Figure(figsize=(3.1 * len(names) + 0.6, 4.4), layout="constrained")
+    figure = Figure(figsize=(max(3.1 * len(names) + 0.6, 9), 4.4), layout="constrained")
     axes = np.atleast_1d(figure.subplots(1, len(names), sharey=True))
     colours = ("#0072b2", "#56b4e9", "#009e73", "#e69f00", "#d55e00", "#cc79a7")
     for ax, name in zip(axes, names, strict=True):

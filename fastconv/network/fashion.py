@@ -1,4 +1,4 @@
-"""The network that fastconv ships: a VGG-like classifier trained on Fashion-MNIST, with 1,000 of the test images."""
+"""The networks that fastconv ships: a VGG-like and a residual classifier trained on Fashion-MNIST, with 1,000 of the test images."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from fastconv.network.graph import Array
 from fastconv.network.run import Network, load_onnx
 
 
-def load() -> Network:
-    """Load the network."""
-    return load_onnx(_data("fashion.onnx"))
+def load(name: str = "fashion") -> Network:
+    """Load ``"fashion"`` or ``"fashion-resnet20"``."""
+    return load_onnx(_data(f"{name}.onnx"))
 
 
 def _data(name: str) -> bytes:
