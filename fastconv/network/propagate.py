@@ -223,4 +223,4 @@ def _direct(weight: Array, moments: Moments, policy: Policy, channel_sum: str) -
         errors += channels * taps * unit(product)
     if accumulate.p < min(product.p, 2 * policy.data.p):
         errors += channels * taps * unit(accumulate)
-    return errors * moments.w_variance * moments.x_variance
+    return float(errors * moments.w_variance * moments.x_variance)
