@@ -19,6 +19,7 @@ def run(args: argparse.Namespace) -> int:
     from fastconv.algebra import best_points, best_row, published_points, published_sources, toom_cook
     from fastconv.error import measure_error
     from fastconv.exact import to_text
+    from fastconv.search import certified_limit
 
     m, r, named = size_of(args)
     dims = args.dims or named or 2
@@ -42,7 +43,9 @@ def run(args: argparse.Namespace) -> int:
         rows.append((report, points_text, sources, alg.points == best))
     rows.sort(key=lambda row: row[0].mean_abs)
     if args.json:
-        print_json([{"points": p, "sources": s, "best": b, "error": e.to_dict()} for e, p, s, b in rows])
+        limits = {kind: certified_limit(m, r, dims, given) for kind, given in (("all", None), ("infinity", True)) if args.policy == "fp32"}
+        marked = [{"points": p, "sources": s, "best": b, "error": e.to_dict()} | ({"limits": limits} if b else {}) for e, p, s, b in rows]
+        print_json(marked)
         return 0
     cells = [
         [
