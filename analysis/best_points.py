@@ -9,8 +9,8 @@ on all tiles (seed 1); the cheapest within 0.4 % of the best once more (seed 2),
 Where every set overflows, or errs by more than the outputs are, the table says that; where the best set in fp32 and the published
 ones overflow, or err by more than three times the outputs, nothing is searched.
 
-A row of the table is replaced by one of smaller error, beyond a standard error, or by one as good, within a standard error, which
-takes no more operations: so its command finds it again. --replace replaces even by worse ones. The store holds every finished piece,
+A row of the table is replaced by one of smaller error, beyond the standard errors if it takes more operations, or by one as good, within a
+standard error, which takes fewer. --replace replaces even by worse ones. The store holds every finished piece,
 searched or measured: a run that was killed goes on where it was.
 """
 
@@ -181,7 +181,9 @@ def gains(row: dict[str, Any], old: dict[str, Any] | None) -> bool:
     if row["points"] is None:
         return False
     more = (row["additions"] + row["multiplications"]) - (old["additions"] + old["multiplications"])
-    return bool(row["measured"] < old["measured"] + (old["stderr"] if more <= 0 else -np.hypot(row["stderr"], old["stderr"])))
+    if more == 0:
+        return bool(row["measured"] <= old["measured"])
+    return bool(row["measured"] < old["measured"] + (old["stderr"] if more < 0 else -np.hypot(row["stderr"], old["stderr"])))
 
 
 def write(row: dict[str, Any], replace: bool) -> bool:
