@@ -234,6 +234,21 @@ def test_shards_make_a_whole(tmp_path):
     assert whole.computed <= QUICK["confirm"]
 
 
+def test_a_second_store_in_this_process_does_not_release_the_first(tmp_path):
+    """Its locks are the process's: were they dropped, another process that closes the file would take the log away."""
+    path = tmp_path / "s.sqlite"
+    code = "import sys; from fastconv.search import Store; s = Store(sys.argv[1]); s.put({'by': 'other'}, {}); s.close()"
+    with Store(path) as first:
+        first.put({"by": "first"}, {})
+        Store(path).close()
+        subprocess.run([sys.executable, "-c", code, str(path)], check=True, timeout=60)
+        assert path.with_name("s.sqlite-wal").exists()
+        first.put({"by": "first again"}, {})
+        assert len(first) == 3
+    with Store(path) as whole:
+        assert len(whole) == 3
+
+
 def damaged(path, kind):
     with Store(path) as store:
         for i in range(400):

@@ -16,7 +16,6 @@ VERSION = 2
 """Of the tables and of what units mean; a store of another version is refused."""
 
 _APPLICATION = 0x46434F4E
-_MAGIC = b"SQLite format 3\x00"
 _SCHEMA = """
 CREATE TABLE unit (
   key TEXT PRIMARY KEY NOT NULL,
@@ -136,30 +135,30 @@ def _check(path: Path) -> None:
     """Refuse what is no store of this version, without writing to it."""
     if not path.is_file():
         raise ValueError(f"{path} is no file: give the store a name of its own")
-    with path.open("rb") as file:
-        header = file.read(100)
+    application, version, problem = _seen(path)
     advice = "it is left as it is; give another name, and the search begins anew"
-    if len(header) < 100 or not header.startswith(_MAGIC) or int.from_bytes(header[68:72], "big") != _APPLICATION:
+    if application != _APPLICATION:
         raise ValueError(f"{path} is not a store of searches, or is damaged: {advice}")
-    version = int.from_bytes(header[60:64], "big")
     if version != VERSION:
         raise ValueError(f"{path} is a store of version {version}, this is version {VERSION}: {advice}")
-    problem = _problem(path)
     if problem != "ok":
         raise ValueError(f"the store {path} is damaged ({' '.join(problem.split())[:80]}): {advice}")
 
 
-def _problem(path: Path) -> str:
-    """Return what is wrong with a database, "ok" if nothing is.
+def _seen(path: Path) -> tuple[int | None, int | None, str]:
+    """Return the application and version that a database names, and what is wrong with it, "ok" if nothing is.
 
-    A file that no process has open is read as immutable, which leaves no files beside it. Should one open and change it
-    meanwhile, its log appears, and the look is repeated under locks.
+    Only SQLite opens it: closing a file drops all locks of this process on it, those of another open store among them, whose log a
+    third process would then delete. A file that no process has open is read as immutable, which leaves no files beside it. Should one
+    open and change it meanwhile, its log appears, and the look is repeated under locks.
     """
     log = path.with_name(f"{path.name}-wal")
     for mode in ("mode=ro" if log.exists() else "immutable=1", "mode=ro"):
+        application = version = None
         try:
             db = sqlite3.connect(f"{path.absolute().as_uri()}?{mode}", uri=True, timeout=60)
             try:
+                application, version = (int(db.execute(f"PRAGMA {name}").fetchone()[0]) for name in ("application_id", "user_version"))
                 problem = str(db.execute("PRAGMA quick_check(1)").fetchone()[0])
                 db.execute("SELECT key, spec, result FROM unit LIMIT 1").fetchone()
             finally:
@@ -168,4 +167,4 @@ def _problem(path: Path) -> str:
             problem = str(e)
         if problem == "ok" or not log.exists():
             break
-    return problem
+    return application, version, problem
