@@ -65,9 +65,10 @@ def table() -> None:
     figure = Figure(figsize=(11, 5), layout="constrained")
     for dims, ax in zip((1, 2), figure.subplots(1, 2), strict=True):
         base = {row[2]: row[3] for row in rows if row[:2] == ["barabasz2020", dims]}
-        for k, name in enumerate(dict.fromkeys(row[0] for row in rows)):
+        names = sorted(dict.fromkeys(row[0] for row in rows), key=lambda name: name.startswith("certified"))
+        for k, name in enumerate(names):
             some = [row for row in rows if row[:2] == [name, dims]]
-            look = style(k if name != "nova2025" else 6)
+            look = style(k)
             if name.startswith("certified"):  # not sets but what no set can reach
                 look = {"color": "0.45", "ls": "", "marker": 6 if name == "certified limit" else "_", "ms": 9, "mew": 2}
             ax.plot([row[2] for row in some], [row[3] / base[row[2]] for row in some], label=name, **look)

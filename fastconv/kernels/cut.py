@@ -36,6 +36,9 @@ NEAR_COST, FAR_COST = 0.06, 0.12
 INPUT_BYTES = 8 << 20
 """The most that V of a block takes: the workspaces of all threads stay small."""
 
+STRIP_BYTES = 5 << 19
+"""The same for a direct convolution, whose V is written from few rows and read again for each panel of filters."""
+
 OUTPUT_BYTES = 1 << 20
 """The most that M of a block of filters takes."""
 
@@ -142,8 +145,8 @@ def cut(work: Work, threads: int) -> Cut:
 
 def _cuts(work: Work, lanes: int, threads: int) -> Iterator[Cut]:
     tile_bytes = work.xis * work.depth * work.size
-    most = LARGEST_BLOCK if work.xis > 1 else LARGEST_STRIP
-    largest = max(lanes, min(most, INPUT_BYTES // tile_bytes // max(1, threads // 4)))
+    most, room = (LARGEST_BLOCK, INPUT_BYTES) if work.xis > 1 else (LARGEST_STRIP, STRIP_BYTES)
+    largest = max(lanes, min(most, room // tile_bytes // max(1, threads // 4)))
     most = rounded(parts(work.tiles, SMALLEST_BLOCK), threads)
     fewest = parts(work.tiles, largest)
     counts = {fewest, most, *(rounded(round(fewest * (most / fewest) ** (k / STEPS)), turn) for k in range(STEPS) for turn in (1, threads))}
