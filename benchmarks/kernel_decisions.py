@@ -1,0 +1,167 @@
+"""Time layers with each decision of the kernels as it is and as it would be otherwise.
+
+    python benchmarks/kernel_decisions.py [--turns 7]
+
+Decisions: tiles or filters in the lanes, how far ahead weights are fetched, tiles of a block, threads, outputs of a tile.
+For each layer all variants are made first and called in turn, in rotating order; a turn is the median of a few calls, and
+what counts is the median of the turns. Beside each stands the multiply-add rate of two threads. The results go to
+figures/kernel_decisions.csv; docs/kernels.md tells what they mean.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from functools import cache, partial
+from pathlib import Path
+from typing import Any
+
+import contest
+import numba
+import numpy as np
+
+import fastconv
+from fastconv.kernels import blocked, compiled, cut
+
+FIGURES = Path(__file__).parent.parent / "figures"
+Size = tuple[int, int, int]  # channels, filters, height = width
+Cutter = Callable[[cut.Work, int], cut.Cut]
+
+SMALL_TO_LARGE: tuple[Size, ...] = ((64, 64, 56), (128, 128, 28), (256, 256, 14), (512, 512, 7))
+
+
+@contextmanager
+def rebound(place: Any, **values: Any) -> Iterator[None]:
+    """Give names of a module other values for a while."""
+    before = {name: getattr(place, name) for name in values}
+    try:
+        for name, value in values.items():
+            setattr(place, name, value)
+        yield
+    finally:
+        for name, value in before.items():
+            setattr(place, name, value)
+
+
+def plan_of(size: Size, algorithm: str = "F(4x4,3x3)", threads: int = 2, cutter: Cutter = cut.cut) -> contest.Call:
+    """Return a call of a plan whose work is cut as told."""
+    channels, filters, side = size
+    rng = np.random.default_rng(0)
+    x = rng.standard_normal((1, channels, side, side), np.float32)
+    w = rng.standard_normal((filters, channels, 3, 3), np.float32)
+    with rebound(blocked, cut=cutter):
+        plan = fastconv.plan_conv2d(w, padding=1, input_shape=x.shape, algorithm=algorithm, threads=threads)
+    return lambda: plan(x)
+
+
+def fastest(filters_in_lanes: bool) -> Cutter:
+    """Return the chooser of cuts, of those with filters in the lanes or of the others."""
+
+    def choose(work: cut.Work, threads: int) -> cut.Cut:
+        lanes = cut.vector_bytes() // work.size
+        return min((c for c in cut._cuts(work, lanes, threads) if bool(c.mt) == filters_in_lanes), key=lambda c: c.cycles)
+
+    return choose
+
+
+@contextmanager
+def fetched(ahead: int, ahead_scalars: int) -> Iterator[Any]:
+    """Compile inner products that fetch weights so many bytes ahead, and give them, to be kept as long as plans call them.
+
+    What is on disk goes by the same names whatever the distance, so these are kept elsewhere.
+    """
+    made = {name: cache(getattr(compiled, name).__wrapped__) for name in ("product", "product_filters")}
+    with tempfile.TemporaryDirectory() as folder, rebound(numba.config, CACHE_DIR=folder), rebound(blocked, **made):
+        with rebound(compiled, AHEAD=ahead, AHEAD_SCALARS=ahead_scalars):
+            yield made
+
+
+def kept_call(call: contest.Call, kept: Any) -> Any:
+    """Call what needs `kept` to live."""
+    return call()
+
+
+def lanes() -> Iterator[tuple[Size, dict[str, contest.Call]]]:
+    for size in SMALL_TO_LARGE:
+        yield (
+            size,
+            {name: plan_of(size, cutter=fastest(held)) for name, held in (("tiles in the lanes", False), ("filters in the lanes", True))},
+        )
+
+
+def fetching() -> Iterator[tuple[Size, dict[str, contest.Call]]]:
+    own = (compiled.AHEAD, compiled.AHEAD_SCALARS)
+    for size in ((64, 64, 56), (256, 256, 14), (512, 512, 28), (512, 512, 7)):
+        calls = {}
+        for name, (vectors, scalars) in {
+            "not ahead": (0, 0),
+            f"{own[0]} and {own[1]} bytes ahead (as set)": own,
+            "8192 and 4096 bytes ahead": (8192, 4096),
+        }.items():
+            with fetched(vectors, scalars) as made:
+                calls[name] = partial(kept_call, plan_of(size), made)
+        yield size, calls
+
+
+def blocks() -> Iterator[tuple[Size, dict[str, contest.Call]]]:
+    for size in ((64, 64, 224), (64, 64, 56), (256, 256, 56), (512, 512, 28)):
+        calls = {"as chosen": plan_of(size)}
+        for tiles in (8, 24, 48, 96, 192, 384):
+            if tiles <= -((-size[2] // 4) ** 2):
+                calls[f"{tiles} tiles"] = plan_of(
+                    size, cutter=lambda work, threads, tiles=tiles: replace(cut.cut(work, threads), block=tiles)
+                )
+        yield size, calls
+
+
+def threads() -> Iterator[tuple[Size, dict[str, contest.Call]]]:
+    for size in SMALL_TO_LARGE:
+        yield size, {name: plan_of(size, threads=count) for name, count in (("one thread", 1), ("two threads", 2))}
+
+
+def outputs() -> Iterator[tuple[Size, dict[str, contest.Call]]]:
+    for size in ((512, 512, 14), (512, 512, 7), (64, 64, 56)):
+        yield size, {name: plan_of(size, name) for name in ("direct", "F(2x2,3x3)", "F(3x3,3x3)", "F(4x4,3x3)", "F(6x6,3x3)", "auto")}
+
+
+DECISIONS = {"lanes": lanes, "weights fetched": fetching, "tiles of a block": blocks, "threads": threads, "outputs of a tile": outputs}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--turns", type=int, default=7)
+    turns = parser.parse_args().turns
+    rows: list[dict[str, Any]] = []
+    for decision, variants in DECISIONS.items():
+        for (channels, filters, side), calls in variants():
+            times: dict[str, list[float]] = {name: [] for name in calls}
+            names, rates = list(calls), []
+            for k in range(turns):
+                rates.append(contest.multiply_add_rate(2))
+                first = k % len(names)
+                for name in names[first:] + names[:first]:
+                    times[name].append(contest.median_call(calls[name], 0.02))
+            for name in names:
+                seconds = statistics.median(times[name])
+                rows.append(
+                    {
+                        "decision": decision,
+                        "layer": f"{channels}-{filters}@{side}",
+                        "variant": name,
+                        "milliseconds": round(seconds * 1e3, 3),
+                        "effective_gflops": round(18 * channels * filters * side**2 / seconds / 1e9, 1),
+                        "fma_gflops": round(statistics.median(rates)),
+                    }
+                )
+                print(
+                    "{decision:18}{layer:13}{variant:40}{milliseconds:9.3f} ms{effective_gflops:8.1f}  fma {fma_gflops}".format(**rows[-1])
+                )
+    contest.write_rows(FIGURES / "kernel_decisions.csv", rows)
+
+
+if __name__ == "__main__":
+    main()
