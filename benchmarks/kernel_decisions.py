@@ -111,7 +111,7 @@ def blocks() -> Iterator[tuple[Size, dict[str, contest.Call]]]:
     for size in ((64, 64, 224), (64, 64, 56), (256, 256, 56), (512, 512, 28)):
         calls = {"as chosen": plan_of(size)}
         for tiles in (8, 24, 48, 96, 192, 384):
-            if tiles <= -((-size[2] // 4) ** 2):
+            if tiles <= cut.parts(size[2], 4) ** 2:
                 calls[f"{tiles} tiles"] = plan_of(
                     size, cutter=lambda work, threads, tiles=tiles: replace(cut.cut(work, threads), block=tiles)
                 )
