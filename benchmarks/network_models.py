@@ -18,6 +18,7 @@ class Builder:
         self.rng = np.random.default_rng(seed)
 
     def node(self, operator: str, inputs: list[str], **attributes: Any) -> str:
+        """Add an operator; return the name of its output."""
         from onnx import helper
 
         name = f"{operator.lower()}{len(self.nodes)}"
@@ -25,6 +26,7 @@ class Builder:
         return name
 
     def weight(self, values: np.ndarray) -> str:
+        """Add a constant; return its name."""
         from onnx import numpy_helper
 
         name = f"w{len(self.weights)}"
@@ -32,9 +34,11 @@ class Builder:
         return name
 
     def normal(self, *shape: int, fan: int) -> str:
+        """Add normal weights, scaled as He et al. do."""
         return self.weight(self.rng.standard_normal(shape, np.float32) * np.float32(np.sqrt(2 / fan)))
 
     def conv(self, x: str, channels: int, filters: int, kernel: int = 3, stride: int = 1, pad: int | None = None, bias: bool = True) -> str:
+        """Add a convolution."""
         pad = kernel // 2 if pad is None else pad
         inputs = [x, self.normal(filters, channels, kernel, kernel, fan=channels * kernel**2)]
         if bias:
@@ -53,10 +57,12 @@ class Builder:
         return self.node("BatchNormalization", [x, *map(self.weight, values)])
 
     def dense(self, x: str, inputs: int, outputs: int) -> str:
+        """Add a dense layer."""
         bias = self.weight(self.rng.standard_normal(outputs) / 10)
         return self.node("Gemm", [x, self.normal(outputs, inputs, fan=inputs), bias], transB=1)
 
     def model(self, name: str, shape: tuple[int, ...], output: str, out_shape: tuple[int, ...]) -> Any:
+        """Return the model."""
         from onnx import TensorProto, helper
 
         self.nodes[-1].output[0] = "y"
@@ -108,7 +114,7 @@ def resnet(depth: int) -> Any:
 
 
 def waifu2x() -> Any:
-    """The seven convolutions of waifu2x's vgg7, 256x256, nothing padded."""
+    """Return the seven convolutions of waifu2x's vgg7, 256x256, nothing padded."""
     b, x = Builder(), "x"
     widths = (3, 32, 32, 64, 64, 128, 128)
     for channels, filters in zip(widths, widths[1:], strict=False):
@@ -117,7 +123,7 @@ def waifu2x() -> Any:
 
 
 def demosaic() -> Any:
-    """The demosaicking network that fastconv knows (Gharbi et al. 2016), here with random weights, 512x512."""
+    """Return the demosaicking network that fastconv knows (Gharbi et al. 2016), here with random weights, 512x512."""
     from fastconv.network.demosaic import SHAPES, model
 
     rng = np.random.default_rng(0)

@@ -100,7 +100,7 @@ def torch_network(network: Network, threads: int) -> Call:
     """Trace the graph node by node and let torch freeze and fuse it, channels last: what its users would do."""
     import onnx
     import torch
-    from torch.nn import functional as F
+    from torch.nn import functional
 
     torch.set_num_threads(threads)
     path, given, made, x = network
@@ -114,22 +114,22 @@ def torch_network(network: Network, threads: int) -> Call:
     def one(kind: str, inputs: list[Any], a: dict[str, Any]) -> Any:
         t, *rest = inputs
         if kind in ("Conv", "ConvTranspose"):
-            f = F.conv2d if kind == "Conv" else F.conv_transpose2d
+            f = functional.conv2d if kind == "Conv" else functional.conv_transpose2d
             return f(t, *rest, stride=a.get("strides", [1, 1]), padding=a.get("pads", [0] * 4)[:2], groups=a.get("group", 1))
         if kind == "BatchNormalization":
             scale, shift, mean, var = rest
-            return F.batch_norm(t, mean, var, scale, shift, eps=1e-5)
+            return functional.batch_norm(t, mean, var, scale, shift, eps=1e-5)
         if kind == "MaxPool":
-            return F.max_pool2d(t, a["kernel_shape"], a["strides"], a.get("pads", [0] * 4)[:2])
+            return functional.max_pool2d(t, a["kernel_shape"], a["strides"], a.get("pads", [0] * 4)[:2])
         if kind == "Gemm":
-            return F.linear(t, *rest)
+            return functional.linear(t, *rest)
         if kind == "Slice":
             return t[:, :, 30:-30, 30:-30]
         if kind == "Split":
             return t.chunk(2, a["axis"])
         plain: dict[str, Callable[[], Any]] = {
-            "Relu": lambda: F.relu(t),
-            "LeakyRelu": lambda: F.leaky_relu(t, a["alpha"]),
+            "Relu": lambda: functional.relu(t),
+            "LeakyRelu": lambda: functional.leaky_relu(t, a["alpha"]),
             "GlobalAveragePool": lambda: t.mean((2, 3), keepdim=True),
             "Flatten": lambda: t.flatten(1),
             "Add": lambda: t + rest[0],

@@ -59,8 +59,8 @@ class Arena:
     def _memory(self, size: int) -> Array:
         with self._lock:
             fits = [k for k, memory in enumerate(self._free) if memory.nbytes >= size]
-            if fits:
-                return self._free.pop(min(fits, key=lambda k: self._free[k].nbytes))
+            if fits:  # of the smallest the one that came back last: it is the likeliest to be in a cache
+                return self._free.pop(min(fits, key=lambda k: (self._free[k].nbytes, -k)))
             if self._free:  # the largest is too small: it makes room for what is needed, so that their number does not grow
                 self._free.pop(max(range(len(self._free)), key=lambda k: self._free[k].nbytes))
         whole = np.empty(size + _ALIGNED, np.uint8)
