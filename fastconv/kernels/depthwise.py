@@ -17,7 +17,7 @@ from fastconv.kernels.compiled import SIZE, compiled, lanes_of
 from fastconv.kernels.cut import DIRECT_CHAIN
 from fastconv.kernels.engine import copy
 from fastconv.kernels.layer import Array, Layer, check_bytes
-from fastconv.kernels.plan import COUNTER, Pool
+from fastconv.kernels.plan import Pool
 from fastconv.kernels.simd import claim, depthwise_vector, has_fma, integers
 
 FIELDS = 12
@@ -91,9 +91,8 @@ class DepthwiseRunner:
         pitch = -(-(left + layer.width + right + lanes * (layer.stride[1] + 1)) * size // 64) * 64
         plane = (top + layer.height + bottom) * pitch + pitch
         self.items = layer.batch * layer.channels
-        self.chunks = max(1, min(threads, self.items))
-        self.bytes = plane + 64
-        check_bytes("a workspace", self.bytes * self.chunks)
+        members, each = max(1, min(threads, self.items)), plane + 64
+        check_bytes("a workspace", each * members)
         bias = np.zeros(layer.filters, layer.dtype) if bias is None else bias.copy()
         self.record = bias if activation is None else activation.table(bias)
         self.weights = np.ascontiguousarray(weight).reshape(layer.filters, -1)
@@ -113,22 +112,13 @@ class DepthwiseRunner:
         )
         self.description = np.array(numbers, np.int64)
         self.function = _planes(kind, layer.stride[1], layer.kernel[0], offsets, int(activation is not None))
-        self.workspace_bytes = COUNTER + self.bytes * self.chunks
+        self.pool = Pool(members, each)  # all zeros: what lies around the plane is never written
+        self.workspace_bytes = self.pool.size
         self.weight_bytes = self.weights.nbytes
-        self.pool = Pool(self.workspace_bytes)  # all zeros: what lies around the plane is never written
 
     def __call__(self, x: Array, y: Array) -> None:
         """Run all planes."""
-        from fastconv.kernels.threads import run
-
-        workspace = self.pool.take()
-        counter = workspace.ctypes.data
-        workspace[:COUNTER] = 0
-        arrays = (x.ctypes.data, self.weights.ctypes.data, self.record.ctypes.data, y.ctypes.data)
-        try:
-            run(self.function, self.chunks, self.bytes, (self.description.ctypes.data, counter, self.items, *arrays, counter + COUNTER))
-        finally:
-            self.pool.give(workspace)
+        self.pool.run(self.function, self.description, self.items, (x, self.weights, self.record, y))
 
     def details(self) -> list[str]:
         """Say how the layer is cut."""

@@ -235,6 +235,22 @@ def gather(d, count, x, at, strips, used):  # type: ignore[no-untyped-def]
 
 
 @part
+def write(d, k, lines, line, y, strips, used):  # type: ignore[no-untyped-def]
+    """Write the rows of one output channel, `line` bytes apart at `lines`, to where the strips belong."""
+    row_bytes = d[F.OUT_WIDTH] * d[F.SIZE]
+    for q in range(used):
+        strip = strips[q]
+        src, dst = lines + strip[S.LANE] * d[F.OUT_W] * d[F.SIZE], y + strip[S.OUT] + k * d[F.OUT_HEIGHT] * row_bytes
+        for _ in range(strip[S.OUT_ROWS]):
+            if d[F.PAST]:
+                copy_past(dst, src, strip[S.OUT_BYTES])
+            else:
+                copy(dst, src, strip[S.OUT_BYTES])
+            src += line
+            dst += row_bytes
+
+
+@part
 def scatter(d, count, k, m, bias, y, at, strips, used):  # type: ignore[no-untyped-def]
     """Transform one output channel of a block of tiles back, add the bias, and write its rows."""
     size, lanes = d[F.SIZE], d[F.LANES]
@@ -250,17 +266,7 @@ def scatter(d, count, k, m, bias, y, at, strips, used):  # type: ignore[no-untyp
         src, row, tap = to, d[F.OUT_W] * pitch, pitch
     line, lines = d[F.OUT_W] * pitch, at + d[F.LINES]
     call(d[F.JOINER], (src, row, tap, lines, line, d[F.OUT_H], vectors, bias))
-    row_bytes = d[F.OUT_WIDTH] * size
-    for q in range(used):
-        strip = strips[q]
-        src, dst = lines + strip[S.LANE] * d[F.OUT_W] * size, y + strip[S.OUT] + k * d[F.OUT_HEIGHT] * row_bytes
-        for _ in range(strip[S.OUT_ROWS]):
-            if d[F.PAST]:
-                copy_past(dst, src, strip[S.OUT_BYTES])
-            else:
-                copy(dst, src, strip[S.OUT_BYTES])
-            src += line
-            dst += row_bytes
+    write(d, k, lines, line, y, strips, used)
 
 
 @part
@@ -280,19 +286,8 @@ def scatter_filters(d, count, k, m, bias, y, at, strips, used):  # type: ignore[
             call(d[F.OUTPUT_W], (src, tap, tile, row, to, vector, columns * vector, out, here, rows, d[F.OUTPUT_W_CONSTANTS]))
             src, tile, row = to, vector, out
         call(d[F.JOINER], (src, row, tile, lines + first * columns * d[F.SIZE], line, rows * line, rows, here * columns, bias))
-    row_bytes = d[F.OUT_WIDTH] * d[F.SIZE]
     for l in range(min(d[F.LANES], d[F.OUT_CHANNELS] - k)):  # noqa: E741
-        for q in range(used):
-            strip = strips[q]
-            src = lines + l * rows * line + strip[S.LANE] * columns * d[F.SIZE]
-            dst = y + strip[S.OUT] + (k + l) * d[F.OUT_HEIGHT] * row_bytes
-            for _ in range(strip[S.OUT_ROWS]):
-                if d[F.PAST]:
-                    copy_past(dst, src, strip[S.OUT_BYTES])
-                else:
-                    copy(dst, src, strip[S.OUT_BYTES])
-                src += line
-                dst += row_bytes
+        write(d, k + l, lines + l * rows * line, line, y, strips, used)
 
 
 @part

@@ -17,7 +17,7 @@ from numba.core import types
 from numba.extending import intrinsic
 
 from fastconv.kernels.compiled import compiled
-from fastconv.kernels.simd import call, integers
+from fastconv.kernels.simd import call, external, integers
 from fastconv.kernels.threads import JOB, SPIN, WAITS, Word
 
 _I64, _I32 = ir.IntType(64), ir.IntType(32)
@@ -64,17 +64,13 @@ def add(typingctx: Any, address: Any, value: Any) -> Any:
     return types.int64(address, types.int64), codegen
 
 
-def _external(builder: Any, name: str, kind: ir.FunctionType) -> Any:
-    return builder.module.globals.get(name) or ir.Function(builder.module, kind, name)
-
-
 @intrinsic
 def pause(typingctx: Any) -> Any:
     """Tell the processor that this thread is waiting."""
 
     def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
         if platform.machine() in ("x86_64", "AMD64"):
-            builder.call(_external(builder, "llvm.x86.sse2.pause", ir.FunctionType(ir.VoidType(), [])), [])
+            builder.call(external(builder, "llvm.x86.sse2.pause", ir.FunctionType(ir.VoidType(), [])), [])
         return context.get_dummy_value()
 
     return types.void(), codegen
@@ -85,7 +81,7 @@ def cycles(typingctx: Any) -> Any:
     """Return the processor's clock."""
 
     def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-        return builder.call(_external(builder, "llvm.readcyclecounter", ir.FunctionType(_I64, [])), [])
+        return builder.call(external(builder, "llvm.readcyclecounter", ir.FunctionType(_I64, [])), [])
 
     return types.int64(), codegen
 
@@ -95,7 +91,7 @@ def yield_processor(typingctx: Any) -> Any:
     """Let another thread run on this processor."""
 
     def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-        builder.call(_external(builder, "sched_yield", ir.FunctionType(_I32, [])), [])
+        builder.call(external(builder, "sched_yield", ir.FunctionType(_I32, [])), [])
         return context.get_dummy_value()
 
     return types.void(), codegen
@@ -107,10 +103,10 @@ def futex(typingctx: Any, address: Any, what: Any, value: Any) -> Any:
 
     def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
         if not _FUTEX:
-            builder.call(_external(builder, "sched_yield", ir.FunctionType(_I32, [])), [])
+            builder.call(external(builder, "sched_yield", ir.FunctionType(_I32, [])), [])
             return context.get_dummy_value()
         zero = _I64(0)
-        function = _external(builder, "syscall", ir.FunctionType(_I64, [_I64], var_arg=True))
+        function = external(builder, "syscall", ir.FunctionType(_I64, [_I64], var_arg=True))
         builder.call(function, [_I64(_FUTEX), args[0], args[1], args[2], zero, zero, zero])
         return context.get_dummy_value()
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -136,8 +136,9 @@ class Plan:
 class Pool:
     """Workspaces that calls borrow: one is made at once, more when calls overlap."""
 
-    def __init__(self, size: int) -> None:
-        self.size = size
+    def __init__(self, members: int, each: int) -> None:
+        self.members, self.each = members, each
+        self.size = COUNTER + each * members
         self.free: deque[Array] = deque([self.make()])
 
     def make(self) -> Array:
@@ -153,9 +154,18 @@ class Pool:
         except IndexError:
             return self.make()
 
-    def give(self, workspace: Array) -> None:
-        """Bring one back."""
-        self.free.append(workspace)
+    def run(self, function: Any, description: Array, items: int, arrays: Sequence[Array]) -> None:
+        """Run the items of a compiled function in a workspace of the pool: a part for each member, behind the counter."""
+        from fastconv.kernels.threads import run
+
+        workspace = self.take()
+        workspace[:COUNTER] = 0
+        counter = workspace.ctypes.data
+        addresses = (array.ctypes.data for array in arrays)
+        try:
+            run(function, self.members, self.each, (description.ctypes.data, counter, items, *addresses, counter + COUNTER))
+        finally:
+            self.free.append(workspace)
 
 
 class BlockRunner:
@@ -177,25 +187,15 @@ class BlockRunner:
         bias = np.zeros(layer.filters, layer.dtype) if bias is None else bias.copy()
         table = bias[:, None] if activation is None else activation.table(bias)
         self.bias = in_lanes(table, layer.groups, self.parts) if self.parts.held else table
-        self.chunks = min(threads, self.parts.items)
-        self.workspace_bytes = COUNTER + self.parts.workspace * self.chunks
-        self.pool = Pool(self.workspace_bytes)
+        self.pool = Pool(min(threads, self.parts.items), self.parts.workspace)
+        self.workspace_bytes = self.pool.size
         self.weight_bytes = self.parts.weights.nbytes
 
     def __call__(self, x: Array, y: Array) -> None:
-        """Run all work items, in as many chunks as the plan has threads."""
-        from fastconv.kernels import engine
-        from fastconv.kernels.threads import run
+        """Run all work items, in as many threads as the plan has."""
+        from fastconv.kernels.engine import run_items
 
-        workspace = self.pool.take()
-        parts, counter = self.parts, workspace.ctypes.data
-        workspace[:COUNTER] = 0
-        arrays = (x.ctypes.data, parts.weights.ctypes.data, self.bias.ctypes.data, y.ctypes.data)
-        arguments = (parts.description.ctypes.data, counter, parts.items, *arrays, counter + COUNTER)
-        try:
-            run(engine.run_items, self.chunks, parts.workspace, arguments)
-        finally:
-            self.pool.give(workspace)
+        self.pool.run(run_items, self.parts.description, self.parts.items, (x, self.parts.weights, self.bias, y))
 
     def details(self) -> list[str]:
         """Say how the layer is cut."""

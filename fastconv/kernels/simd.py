@@ -70,18 +70,21 @@ def _splat(builder: Any, scalar: Any, vector: ir.Type) -> Any:
     return _shuffle(builder, one, ir.Constant(vector, ir.Undefined), [0] * vector.count)
 
 
+def external(builder: Any, name: str, kind: ir.FunctionType) -> Any:
+    """Declare a function of that name, of LLVM or of the process, unless the module knows it."""
+    return builder.module.globals.get(name) or ir.Function(builder.module, kind, name)
+
+
 def _fma(builder: Any, a: Any, b: Any, c: Any) -> Any:
     name = f"llvm.fma.v{a.type.count}{'f32' if a.type.element == _ELEMENT['f4'] else 'f64'}"
-    function = builder.module.globals.get(name) or ir.Function(builder.module, ir.FunctionType(a.type, [a.type] * 3), name)
-    return builder.call(function, [a, b, c])
+    return builder.call(external(builder, name, ir.FunctionType(a.type, [a.type] * 3)), [a, b, c])
 
 
 def _prefetch(builder: Any, address: Any) -> None:
     """Ask for the cache line at an address, to be read soon and more than once."""
     pointer = _pointer(builder, address, ir.IntType(8))
     kind = ir.FunctionType(ir.VoidType(), [pointer.type, _I32, _I32, _I32])
-    function = builder.module.globals.get("llvm.prefetch.p0i8") or ir.Function(builder.module, kind, "llvm.prefetch.p0i8")
-    builder.call(function, [pointer, _I32(0), _I32(3), _I32(1)])
+    builder.call(external(builder, "llvm.prefetch.p0i8", kind), [pointer, _I32(0), _I32(3), _I32(1)])
 
 
 @intrinsic(prefer_literal=True)
