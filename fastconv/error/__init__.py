@@ -7,6 +7,7 @@ from fastconv.error.inputs import GENERATORS
 from fastconv.error.measure import ErrorReport, measure_error
 from fastconv.error.predict import Prediction, predict_error
 from fastconv.error.predict_inputs import Moments
+from fastconv.error.predict_sample import Sample, SampledPrediction, predict_direct
 from fastconv.error.reference import reference
 from fastconv.error.theorem import error_constants, theorem_bound
 from fastconv.error.tolerance import Tolerance, tolerance
@@ -16,12 +17,15 @@ __all__ = [
     "GENERATORS",
     "Moments",
     "Prediction",
+    "Sample",
+    "SampledPrediction",
     "Tolerance",
     "bound_error",
     "certified_constant",
     "error_constants",
     "evaluate",
     "measure_error",
+    "predict_direct",
     "predict_error",
     "reference",
     "theorem_bound",

@@ -110,7 +110,7 @@ def predict_error(
     parse_order(order)
     channel_sum_named(channel_sum)
     policy = policy_named(policy)
-    _check_range(alg, policy)
+    check_range(alg, policy)
     if isinstance(inputs, str) and inputs in MOMENTS:
         moments = MOMENTS[inputs]
     elif isinstance(inputs, Moments):
@@ -444,7 +444,8 @@ class _Model:
         return np.asarray(itself * of_sums + of_rest + others * (of_all - of_sums - of_rest))
 
 
-def _check_range(alg: BilinearAlgorithm, policy: Policy) -> None:
+def check_range(alg: BilinearAlgorithm, policy: Policy) -> None:
+    """Refuse an algorithm with matrix entries beyond the range of a format."""
     for name, matrix, fmt in (("AT", alg.AT, policy.output), ("G", alg.G, policy.kernel), ("BT", alg.BT, policy.input)):
         held = policy.constants or fmt
         for i, row in enumerate(matrix):

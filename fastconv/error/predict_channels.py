@@ -27,7 +27,7 @@ def channel_growth(name: str, channels: int, bits: int = 0) -> tuple[float, floa
     """
     if channels == 1:
         return 0.0, 1.0, 1.0
-    left, right = _additions(name, channels)
+    left, right = additions(name, channels)
     total = left[:, 1] - left[:, 0] + right[:, 1] - right[:, 0]
     a, b = (part[:, 1] - part[:, 0] for part in (left, right))
     growth = total * sum_factor(a, b, total, bits, bits)
@@ -40,7 +40,7 @@ def channel_growth(name: str, channels: int, bits: int = 0) -> tuple[float, floa
     return float(growth.sum()), float(weight @ near @ chosen), float(weight @ (total / channels))
 
 
-def _additions(name: str, channels: int) -> tuple[Array, Array]:
+def additions(name: str, channels: int) -> tuple[Array, Array]:
     """Return the runs of channels that each addition of a channel sum adds."""
     lefts: list[Array] = []
     rights: list[Array] = []

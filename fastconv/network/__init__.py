@@ -3,6 +3,7 @@
 from fastconv.network.compare import Comparison, Contender, Row, compare, published_contenders
 from fastconv.network.explain import Explanation, LayerChoice, Option
 from fastconv.network.fetch import FetchError
+from fastconv.network.fit import fitted, fitted_contenders, known_algorithms
 from fastconv.network.graph import Graph, Node, Value
 from fastconv.network.onnx_import import read_onnx
 from fastconv.network.pretrained import KnownNetwork, known_network, known_networks
@@ -23,6 +24,9 @@ __all__ = [
     "Runner",
     "Value",
     "compare",
+    "fitted",
+    "fitted_contenders",
+    "known_algorithms",
     "known_network",
     "known_networks",
     "load_onnx",

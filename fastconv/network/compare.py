@@ -3,26 +3,27 @@
 from __future__ import annotations
 
 import math
-import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
-from fastconv.algebra import BilinearAlgorithm
+from fastconv.algebra.catalogue import parse_name
 from fastconv.network.contenders import Contender, contenders, crossed, published_contenders
+from fastconv.network.fit import FITTED, fitted_contenders
 from fastconv.network.graph import Array, Graph, Node
 from fastconv.network.policy_name import Scales
+from fastconv.network.race import Progress, Race, length, square
 from fastconv.network.report import HIGH, LOW, Comparison, Row
-from fastconv.network.run import Choice, Network, Runner, is_eligible
+from fastconv.network.run import Network, Runner, is_eligible
 
 __all__ = ["Comparison", "Contender", "Metric", "Progress", "Row", "after", "agreement", "compare", "contenders", "published_contenders"]
 
 Metric = Callable[[Mapping[str, Array], Mapping[str, Array], Mapping[str, Array]], Mapping[str, float]]
 """``metric(outputs, reference, direct)`` of whole output dictionaries gives named numbers."""
-Progress = Callable[[int, int, str], None]
-"""``progress(done, total, label)`` is called after each run."""
+_FIT_IMAGES = 8
+"""On the statistics of so many images points are fitted."""
 
 _FOLLOWERS = frozenset(
     "BatchNormalization Celu Clip Elu Gelu HardSigmoid HardSwish LeakyRelu Mish PRelu Relu Selu Sigmoid Softplus Softsign "
@@ -49,7 +50,8 @@ def compare(
 
     The images go through in batches. For each batch the contenders run one after the other, beginning with another one
     each time, so that a slow phase of the machine meets all of them; each has run once before, to compile and to transform
-    its weights.
+    its weights. Where the transformed weights of all contenders take more than a quarter of the network's memory limit, only
+    some are there at once, and direct convolution runs beside them.
 
     Parameters
     ----------
@@ -59,7 +61,8 @@ def compare(
         Input name to array. Where the network leaves the first length free, or fixes it to a divisor of the arrays' first
         length, that axis holds the images.
     algorithms : iterable
-        Names, `BilinearAlgorithm` objects or ``(label, points, algorithm)``. Direct convolution is always the first row.
+        Names, `BilinearAlgorithm` objects, ``(label, points, algorithm)``, or "fitted F(4x4,3x3)" for points that `fitted` chooses
+        for each layer on the first images. Direct convolution is always the first row.
         Each algorithm is used for the convolutions that it can run, the rest of the network runs direct.
     reference : {"fp64"}
         What errors are measured against: the same network in float64 with direct convolution.
@@ -101,121 +104,55 @@ def compare(
             raise ValueError(f"{what} must be a positive integer, not {value!r}")
     if isinstance(policies, str):
         raise TypeError(f"policies must be a list of policies, not the one string {policies!r}")
-    rivals = crossed(contenders(algorithms), policies, channel_sums)
+    rivals = crossed(contenders(_resolved(algorithms, net, feeds)), policies, channel_sums)
     if not rivals:
         raise ValueError("there is nothing to compare: name at least one policy and one sum over channels")
-    runners = [net.prepare(rival.algorithm, rival.policy, threads=threads, channel_sum=rival.channel_sum) for rival in rivals]
-    timed = [not rival.is_emulated for rival in rivals]
     exact = net.prepare("direct", reference, threads=threads)
     watched = {node.name: after(net.graph, node) for node in net.graph.convolutions}
     keep = tuple(dict.fromkeys(watched.values()))
     images, parts = _batches(net, feeds, batch or _fitting(net, feeds, exact, keep))
-    rounds = max(repeats, len(parts)) if any(timed) else len(parts)
-    total = rounds * sum(timed) + len(parts) * (1 + len(rivals) - sum(timed)) + sum(timed)
-    done = 0
-
-    def step(label: str) -> None:
-        nonlocal done
-        done += 1
-        if progress is not None:
-            progress(done, total, label)
-
-    for rival, runner, once in zip(rivals, runners, timed, strict=True):
-        if once:
-            runner(parts[0], keep)
-            step(f"{rival.label}: first run")
-    tallies = [_Tally(keep) for _ in rivals]
-    truths: list[Mapping[str, Array]] = []
-    sizes = dict.fromkeys(keep, 0.0)
-    for turn in range(rounds):
-        part, first = parts[turn % len(parts)], turn < len(parts)
-        if first:
-            truth = exact(part, keep)
-            truths.append({value.name: truth[value.name] for value in net.outputs})
-            for tensor in keep:
-                sizes[tensor] += _square(truth[tensor])
-            step("float64")
-        for i in range(len(rivals)):
-            who = (i + turn) % len(rivals)
-            if not (first or timed[who]):
-                continue
-            begun = time.perf_counter()
-            got = tallies[who].counted(runners[who], part, keep)
-            tallies[who].seconds.append((time.perf_counter() - begun) / _length(part))
-            if first:
-                tallies[who].add(got, truth, [value.name for value in net.outputs])
-            step(f"{rivals[who].label} {rivals[who].policy}" if rivals[who].is_emulated else rivals[who].label)
-        truth = {}
+    race = Race(net, exact, keep, parts, threads, repeats, progress)
+    tallies = race.run(rivals)
     outputs = [_joined(tally.outputs) for tally in tallies]
-    whole = _joined(truths)
+    whole = _joined(race.truths)
     measure = metric or agreement
     kernel, direct = _usual_kernel(net.graph, rivals), 0
     rows: list[Row] = []
     for k, (rival, tally, output) in enumerate(zip(rivals, tallies, outputs, strict=True)):
         # Direct convolution opens each policy.
         direct = k if rival.algorithm == "direct" else direct
-        seconds, usual = (float(np.median(tallies[row].seconds)) for row in (k, direct))
+        seconds = float(np.median(tally.seconds))
         with np.errstate(all="ignore"):
             final, numbers = _final_error(output, whole), measure(output, whole, outputs[direct])
         rows.append(
             Row(
                 rival.label,
                 rival.points,
-                _multiplications(rival.algorithm, kernel),
+                _multiplications(rival, kernel),
                 *final,
                 {key: float(value) for key, value in numbers.items()},
-                seconds * _length(feeds),
-                math.nan if rival.is_emulated else usual / seconds,
-                tuple(_ratio(tally.error[tensor], sizes[tensor]) for tensor in watched.values()),
+                seconds * length(feeds),
+                math.nan if rival.is_emulated else float(np.median(tally.beside)) / seconds,
+                tuple(_ratio(tally.error[tensor], race.sizes[tensor]) for tensor in watched.values()),
                 rival.policy,
                 rival.channel_sum,
                 tally.overflows,
-                {layer: (scale.input, scale.kernel) for layer, scale in getattr(runners[k], "scales", {}).items() if scale != Scales()},
+                {layer: (scale.input, scale.kernel) for layer, scale in tally.scales.items() if scale != Scales()},
             )
         )
     return Comparison(name or net.name, images, reference, tuple(watched), tuple(rows))
 
 
-class _Tally:
-    """What one contender gathers over the batches: the squared error of each layer, its outputs, its times."""
-
-    def __init__(self, keep: Iterable[str]) -> None:
-        self.error = dict.fromkeys(keep, 0.0)
-        self.outputs: list[Mapping[str, Array]] = []
-        self.seconds: list[float] = []
-        self.overflows: dict[str, dict[str, int]] = {}
-
-    def counted(self, runner: Runner, feeds: Mapping[str, Array], keep: Iterable[str]) -> Mapping[str, Array]:
-        """Run; where the runner counts what overflows, add it up."""
-        from fastconv.network.policy_run import EmulatedRunner
-
-        if not isinstance(runner, EmulatedRunner):
-            return runner(feeds, keep)
-        got, extents = runner.counted(feeds, keep)
-        for layer, extent in extents.items():
-            for stage, count in extent.overflows.items():
-                stages = self.overflows.setdefault(layer, {})
-                stages[stage] = stages.get(stage, 0) + count
-        return got
-
-    def add(self, got: Mapping[str, Array], truth: Mapping[str, Array], outputs: Iterable[str]) -> None:
-        for name in self.error:
-            self.error[name] += _square(got[name], truth[name])
-        self.outputs.append({name: got[name] for name in outputs})
-
-
-def _square(x: Array, minus: Array | None = None) -> float:
-    """Sum of squares of an array, or of a difference, in float64; in pieces that stay in the cache."""
-    x, total, piece = x.reshape(-1), 0.0, 2**15
-    other = None if minus is None else minus.reshape(-1)
-    with np.errstate(all="ignore"):  # what overflowed before is reported as such
-        for start in range(0, x.size, piece):
-            part = x[start : start + piece].astype(np.float64)
-            if other is not None:
-                part -= other[start : start + piece]
-            # Not part @ part: BLAS would start its threads, which fight with those of the kernels.
-            total += float(np.square(part, out=part).sum())
-    return total
+def _resolved(algorithms: Iterable[Any], net: Network, feeds: Mapping[str, Array]) -> Iterator[Any]:
+    """Fit the algorithms that are called "fitted F(m x m, r x r)", on some of the images."""
+    if isinstance(algorithms, str):
+        raise TypeError(f"algorithms must be a list of algorithms, not the one string {algorithms!r}")
+    for entry in algorithms:
+        if isinstance(entry, str) and entry.startswith(FITTED):
+            m, r, _ = parse_name(entry.removeprefix(FITTED))
+            yield from fitted_contenders(net, _batches(net, feeds, _FIT_IMAGES)[1][0], (m,), r=r)
+        else:
+            yield entry
 
 
 def _ratio(error: float, size: float) -> float:
@@ -226,7 +163,7 @@ def _final_error(got: Mapping[str, Array], truth: Mapping[str, Array]) -> tuple[
     """Relative L2 and maximal error over all floating-point outputs together (over all outputs, if none is)."""
     names = [name for name in truth if truth[name].dtype.kind == "f"] or list(truth)
     differences = {name: np.asarray(got[name], np.float64) - truth[name] for name in names}
-    relative = _ratio(sum(_square(d) for d in differences.values()), sum(_square(truth[name]) for name in names))
+    relative = _ratio(sum(square(d) for d in differences.values()), sum(square(truth[name]) for name in names))
     return relative, max((float(np.abs(d).max(initial=0)) for d in differences.values()), default=0.0)
 
 
@@ -240,10 +177,6 @@ def after(graph: Graph, node: Node) -> str:
             break
         name = readers[0].outputs[0]
     return name
-
-
-def _length(feeds: Mapping[str, Array]) -> int:
-    return max((int(np.shape(array)[0]) for array in feeds.values() if np.ndim(array)), default=1)
 
 
 def _batches(net: Network, feeds: Mapping[str, Array], batch: int) -> tuple[int, list[Mapping[str, Array]]]:
@@ -279,17 +212,17 @@ def _joined(parts: Sequence[Mapping[str, Array]]) -> dict[str, Array]:
 
 def _usual_kernel(graph: Graph, rivals: Iterable[Contender]) -> int | None:
     """Taps of the kernel that the comparison is about: the contenders', else that of most eligible convolutions."""
-    sizes = Counter(rival.algorithm.r**2 for rival in rivals if isinstance(rival.algorithm, BilinearAlgorithm))
+    sizes = Counter(rival.fast.r**2 for rival in rivals if rival.fast is not None)
     if not sizes:
         weights = [graph.constants[node.inputs[1]] for node in graph.convolutions if is_eligible(graph, node)]
         sizes = Counter(int(np.prod(weight.shape[2:])) for weight in weights)
     return sizes.most_common(1)[0][0] if sizes else None
 
 
-def _multiplications(algorithm: Choice, kernel: int | None) -> float | None:
-    if isinstance(algorithm, BilinearAlgorithm):
-        return algorithm.n**2 / algorithm.m**2
-    return float(kernel) if kernel is not None and algorithm in ("direct", "im2col") else None
+def _multiplications(rival: Contender, kernel: int | None) -> float | None:
+    if rival.fast is not None:
+        return rival.fast.n**2 / rival.fast.m**2
+    return float(kernel) if kernel is not None and rival.algorithm in ("direct", "im2col") else None
 
 
 def agreement(outputs: Mapping[str, Array], reference: Mapping[str, Array], direct: Mapping[str, Array]) -> dict[str, float]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -17,12 +17,14 @@ from fastconv.network.run import Choice, resolved
 class Contender:
     """One row to be: its name, where its points come from ("" for none), the algorithm, the policy and the sum over channels.
 
+    `algorithm` may be a mapping from all layers to algorithms, such as `fastconv.fitted` gives.
+
     Without a `channel_sum` the policy fp32 runs on the fast kernels; whatever else is emulated.
     """
 
     label: str
     points: str
-    algorithm: Choice
+    algorithm: Choice | Mapping[str, Choice]
     policy: str = "fp32"
     channel_sum: str | None = None
 
@@ -30,6 +32,12 @@ class Contender:
     def is_emulated(self) -> bool:
         """Whether its time says nothing."""
         return self.policy != "fp32" or self.channel_sum is not None
+
+    @property
+    def fast(self) -> BilinearAlgorithm | None:
+        """The fast algorithm, of several the first; None where there is none."""
+        used = self.algorithm.values() if isinstance(self.algorithm, Mapping) else [self.algorithm]
+        return next((algorithm for algorithm in used if isinstance(algorithm, BilinearAlgorithm)), None)
 
 
 def crossed(rivals: Iterable[Contender], policies: Iterable[str], channel_sums: Iterable[str | None]) -> tuple[Contender, ...]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,8 +11,7 @@ import numpy as np
 
 from fastconv.algebra import BilinearAlgorithm
 from fastconv.arithmetic import Policy
-from fastconv.error import Moments, predict_error
-from fastconv.error.predict_channels import channel_growth
+from fastconv.error import predict_direct
 from fastconv.error.predict_rounding import unit
 from fastconv.exact import FORMATS
 from fastconv.network.emulated import Emulation, Shape
@@ -22,9 +21,12 @@ from fastconv.network.operators.window import window
 from fastconv.network.policy_name import split_policy
 from fastconv.network.rounded import converted
 from fastconv.network.run import Choice, Network, Runner, assigned
+from fastconv.network.samples import sample_for, some, windows
 
 _NOISE = 1e-7
 """Relative size of the noise by which sensitivities are measured in float64: small enough to be linear, far above rounding."""
+_GROUPS = 4
+"""Of so many groups of a convolution the error is predicted."""
 
 
 @dataclass(frozen=True)
@@ -104,11 +106,10 @@ def predict_errors(
 
     Notes
     -----
-    A layer's own error comes from `fastconv.predict_error` with the mean squares and fourth moments of weights and inputs, as if
-    they were independent and of mean zero, and from the rounding of weights and stored outputs to the policy's data format.
-    Inputs behind a rectifier are neither: neighbours are alike, so that partial sums are larger, or cancel more, than
-    independent ones; `LayerError.measured` beside `predicted` says what that does. Errors of different layers are taken as
-    independent, and are carried to first order: noise is added to one layer of the network in float64, and seen behind it.
+    A layer's own error comes from the second moments of a sample of its weights and input (`fastconv.Sample`), and from the
+    rounding of weights and stored outputs to the policy's data format. Errors of different layers are taken as independent and
+    white, and are carried to first order: noise is added to one layer of the network in float64, and seen behind it. An error
+    that is alike in all pixels, as that of rounded kernels on an even picture, is neither.
     """
     found, balanced = split_policy(policy)
     if balanced:
@@ -187,12 +188,13 @@ def _own_errors(
         got, _ = Emulation(weight, bias, shape, alg, policy, channel_sum)(x)
         measured = _distance(got.reshape(right.shape), right)
     size = float(np.mean(np.square(right)))
-    moments = _moments(weight, x)
-    square = _fast(alg, weight, moments, policy, channel_sum) if alg is not None else _direct(weight, moments, policy, channel_sum)
+    square = np.mean([_predicted(w, part, shape, alg, policy, channel_sum) for w, part in _groups(weight, x, shape.groups)])
     result = policy.accumulate if alg is None else policy.output
-    signal = weight[0].size * moments.w_variance * moments.x_variance
     if policy.data.p < 24:
-        square += unit(policy.data) * signal  # of the weights
+        signal = np.square(weight).mean(axis=0).sum(axis=(1, 2)).reshape(1, -1) * np.square(x).mean(axis=(0, 2, 3)).reshape(
+            shape.groups, -1
+        )
+        square += unit(policy.data) * float(signal.sum(axis=1).mean())  # of the weights
     if policy.data.p < result.p:
         square += unit(policy.data) * size  # of what is stored
     if bias is not None and result.p <= 24:
@@ -200,27 +202,22 @@ def _own_errors(
     return math.sqrt(square / size) if size else 0.0, measured
 
 
-def _moments(weight: Array, x: Array) -> Moments:
-    """Mean squares and fourth moments about zero: products and sums are rounded by their size, whatever their mean."""
-    numbers = []
-    for values in (weight.astype(np.float64), x.astype(np.float64)):
-        square = float(np.mean(np.square(values)))
-        numbers.append((square, float(np.mean(values**4)) / square**2 - 3 if square else 0.0))
-    (w, w_kurtosis), (v, v_kurtosis) = numbers
-    return Moments(max(w, 1e-300), max(v, 1e-300), max(w_kurtosis, -2.0), max(v_kurtosis, -2.0))
+def _groups(weight: Array, x: Array, groups: int) -> Iterator[tuple[Array, Array]]:
+    """Give some groups of a convolution, kernels and channels."""
+    for g in np.linspace(0, groups - 1, min(groups, _GROUPS)).astype(int):
+        filters, channels = len(weight) // groups, x.shape[1] // groups
+        yield weight[g * filters : (g + 1) * filters], x[:, g * channels : (g + 1) * channels]
 
 
-def _fast(alg: BilinearAlgorithm, weight: Array, moments: Moments, policy: Policy, channel_sum: str) -> float:
-    return float(predict_error(alg, 2, policy, channels=weight.shape[1], channel_sum=channel_sum, inputs=moments).rms ** 2)
-
-
-def _direct(weight: Array, moments: Moments, policy: Policy, channel_sum: str) -> float:
-    """Mean square error of direct convolution: taps left to right, then channels; sums of variance q err by q units."""
-    channels, taps = weight.shape[1], int(np.prod(weight.shape[2:]))
-    product, accumulate = policy.product, policy.accumulate
-    errors = channels * (taps * (taps + 1) / 2 - 1) * unit(accumulate) + taps * channel_growth(channel_sum, channels)[0] * unit(accumulate)
-    if 2 * policy.data.p > product.p:
-        errors += channels * taps * unit(product)
-    if accumulate.p < min(product.p, 2 * policy.data.p):
-        errors += channels * taps * unit(accumulate)
-    return float(errors * moments.w_variance * moments.x_variance)
+def _predicted(weight: Array, x: Array, shape: Shape, alg: BilinearAlgorithm | None, policy: Policy, channel_sum: str) -> float:
+    """Return the predicted mean square error of a convolution of a padded input, without bias."""
+    if alg is not None:
+        return sample_for(x, weight, alg.m).predict(alg, policy, channel_sum).rms ** 2
+    size = weight.shape[2:]
+    count = [
+        (have - apart * (length - 1) - 1) // step + 1
+        for have, length, step, apart in zip(x.shape[2:], size, shape.strides, shape.dilations, strict=True)
+    ]
+    met = windows(x, size, shape.strides, count, shape.dilations)
+    kernels, met = (part.reshape(*part.shape[:2], -1) for part in (some(weight), met))
+    return predict_direct(kernels, met, policy, channel_sum).rms ** 2
