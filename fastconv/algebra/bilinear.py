@@ -18,6 +18,8 @@ from fastconv.exact import (
     INF,
     Field,
     Format,
+    Gaussian,
+    Infinity,
     Number,
     exact_number,
     exact_point,
@@ -30,6 +32,9 @@ from fastconv.exact import (
 )
 
 Matrix: TypeAlias = tuple[tuple[Number, ...], ...]
+
+_PLAIN = (Fraction, Infinity, Gaussian)
+"""Kinds of numbers that hold no symbols."""
 
 _JSON_FORMAT = "fastconv-bilinear-1"
 
@@ -48,7 +53,9 @@ class Matrices(NamedTuple):
 
 @dataclass(frozen=True)
 class BilinearAlgorithm:
-    """An algorithm F(m, r) for ``y_i = sum_k w_k x_{i+k}``, i = 0..m-1, with n = m + r - 1 multiplications.
+    """An algorithm F(m, r) for ``y_i = sum_k w_k x_{i+k}``, i = 0..m-1, on tiles of n = m + r - 1.
+
+    It takes n multiplications, the fewest possible, where all points are real; a pair of complex points takes three.
 
     In two dimensions the same matrices serve F(m x m, r x r): ``Y = AT [(G W G^T) * (BT X BT^T)] A``.
 
@@ -57,9 +64,9 @@ class BilinearAlgorithm:
     m, r : int
         Outputs and taps.
     points : tuple
-        The interpolation points, `Fraction`, sympy expressions or `INF`; empty for foreign matrices.
+        The interpolation points, `Fraction`, sympy expressions, `Gaussian` (a pair of them) or `INF`; empty for foreign matrices.
     AT, G, BT : tuple of tuples
-        The matrices, (m, n), (n, r) and (n, n), of exact numbers.
+        The matrices, (m, products), (products, r) and (products, n), of exact numbers.
 
     Examples
     --------
@@ -83,9 +90,13 @@ class BilinearAlgorithm:
         for name, value in (("m", self.m), ("r", self.r)):
             if not isinstance(value, int) or isinstance(value, bool) or value < 1:
                 raise ValueError(f"{name} is {value!r}: outputs and taps are integers of at least 1")
-        for name, matrix, shape in (("AT", self.AT, (self.m, self.n)), ("G", self.G, (self.n, self.r)), ("BT", self.BT, (self.n, self.n))):
+        k = self.products
+        if k < self.n:
+            raise ValueError(f"G has {k} rows: F({self.m},{self.r}) takes at least n = m + r - 1 = {self.n} multiplications")
+        for name, matrix, shape in (("AT", self.AT, (self.m, k)), ("G", self.G, (k, self.r)), ("BT", self.BT, (k, self.n))):
             if len(matrix) != shape[0] or any(len(row) != shape[1] for row in matrix):
-                raise ValueError(f"{name} is not {shape[0]} rows of {shape[1]}: F({self.m},{self.r}) has n = m + r - 1 = {self.n}")
+                rule = f"F({self.m},{self.r}) of {k} products has n = m + r - 1 = {self.n}"
+                raise ValueError(f"{name} is not {shape[0]} rows of {shape[1]}: {rule}")
 
     def __hash__(self) -> int:
         return hash((self.m, self.r, self.points, self.AT, self.G, self.BT))
@@ -96,8 +107,13 @@ class BilinearAlgorithm:
 
     @property
     def n(self) -> int:
-        """Tile size and number of products, m + r - 1."""
+        """Tile size, m + r - 1."""
         return self.m + self.r - 1
+
+    @property
+    def products(self) -> int:
+        """Number of multiplications: n, and one more for each pair of complex points."""
+        return len(self.G)
 
     @property
     def is_rational(self) -> bool:
@@ -150,7 +166,7 @@ class BilinearAlgorithm:
         AT, G, BT = ([[K(e) for e in row] for row in matrix] for matrix in (self.AT, self.G, self.BT))
         zero, one = K(Fraction(0)), K(Fraction(1))
         for i, k in product(range(self.m), range(self.r)):
-            weights = [(j, AT[i][j] * G[j][k]) for j in range(self.n) if AT[i][j] and G[j][k]]
+            weights = [(j, AT[i][j] * G[j][k]) for j in range(self.products) if AT[i][j] and G[j][k]]
             for l in range(self.n):  # noqa: E741 - i, k, l index y, w, x
                 total = sum((weight * BT[j][l] for j, weight in weights if BT[j][l]), zero)
                 if total != (one if l == i + k else zero):
@@ -198,7 +214,7 @@ class BilinearAlgorithm:
         ValueError
             If no entry holds the symbol, or the value makes two points coincide.
         """
-        expressions = [e for e in self._entries() if not isinstance(e, Fraction) and e is not INF]
+        expressions = [e for e in self._entries() if not isinstance(e, _PLAIN)]
         known = {s for e in expressions for s in e.free_symbols}
         target = next((s for s in known if s == symbol or str(s) == str(symbol)), None)
         if target is None:
@@ -206,11 +222,11 @@ class BilinearAlgorithm:
         number = to_sympy(exact_number(value))
 
         def replaced(e: Number) -> Number:
-            return e if e is INF or isinstance(e, Fraction) else exact_number(e.subs(target, number))
+            return e if isinstance(e, _PLAIN) else exact_number(e.subs(target, number))
 
         try:
             points = tuple(map(replaced, self.points))
-            finite = [p for p in simplified([p for p in points if p is not INF])]
+            finite = [p for p in simplified([p for p in points if not isinstance(p, (Infinity, Gaussian))])]
             if len(set(finite)) < len(finite):
                 raise ValueError("two points coincide")
             new = [tuple(simplified([replaced(e) for e in row]) for row in matrix) for matrix in (self.AT, self.G, self.BT)]
@@ -228,7 +244,7 @@ class BilinearAlgorithm:
 
         Parameters
         ----------
-        dA, dG, dB : sequences of n exact numbers
+        dA, dG, dB : sequences of exact numbers
             Factors of the columns of AT, the rows of G and the rows of BT.
 
         Examples
@@ -239,9 +255,9 @@ class BilinearAlgorithm:
         """
         given = {k: [exact_number(e) for e in d] for k, d in (("dA", dA), ("dG", dG), ("dB", dB)) if d is not None}
         for name, d in given.items():
-            if len(d) != self.n or any(e == 0 for e in d):
-                raise ValueError(f"{name} is not {self.n} numbers other than zero: one factor a product")
-        one = [Fraction(1)] * self.n
+            if len(d) != self.products or any(e == 0 for e in d):
+                raise ValueError(f"{name} is not {self.products} numbers other than zero: one factor a product")
+        one = [Fraction(1)] * self.products
         factors = {k: given.get(k, one) for k in ("dA", "dG", "dB")}
         if len(given) < 3:
             free = next(k for k in ("dG", "dB", "dA") if k not in given)
@@ -303,7 +319,7 @@ class BilinearAlgorithm:
         """Write the algorithm as JSON text: numbers are strings ``"p/q"`` or expressions."""
         data: dict[str, Any] = {"format": _JSON_FORMAT, "m": self.m, "r": self.r, "points": [to_text(p) for p in self.points]}
         data |= {name: [[to_text(e) for e in row] for row in matrix] for name, matrix in (("AT", self.AT), ("G", self.G), ("BT", self.BT))}
-        symbols = {s for e in self._entries() if not isinstance(e, Fraction) and e is not INF for s in e.free_symbols}
+        symbols = {s for e in self._entries() if not isinstance(e, _PLAIN) for s in e.free_symbols}
         if symbols:  # sympy's symbols are equal only with the same assumptions
             data["symbols"] = {s.name: dict(s.assumptions0) for s in sorted(symbols, key=str)}
         return json.dumps(data)
@@ -346,4 +362,4 @@ def _assumed(symbols: Mapping[str, Mapping[str, bool]]) -> Any:
     import sympy
 
     table = {sympy.Symbol(name): sympy.Symbol(name, **assumptions) for name, assumptions in symbols.items()}
-    return lambda e: e if e is INF or isinstance(e, Fraction) else e.xreplace(table)
+    return lambda e: e if isinstance(e, _PLAIN) else e.xreplace(table)

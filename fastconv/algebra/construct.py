@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from fractions import Fraction
 from functools import lru_cache
 from typing import Any
 
 from fastconv.algebra.bilinear import BilinearAlgorithm
-from fastconv.exact import INF, Field, Number, exact_point, to_text
+from fastconv.exact import INF, Field, Gaussian, Infinity, Number, exact_point, gaussian, to_text, turned_root
 
 LARGEST_TILE = 256
 """The largest n that is built: far past any use in floating point, and small enough to answer in seconds."""
+
+_PLAIN = (Fraction, Infinity, Gaussian)
 
 
 def toom_cook(m: int, r: int, points: Iterable[Any]) -> BilinearAlgorithm:
@@ -24,7 +26,8 @@ def toom_cook(m: int, r: int, points: Iterable[Any]) -> BilinearAlgorithm:
     points : iterable
         Exactly n = m + r - 1 distinct points, each an int, a `Fraction`, text such as ``"1/2"`` or
         ``"sqrt(2)"``, a real sympy expression (which may hold symbols), or `INF` / ``"inf"``. With infinity
-        the algorithm is the modified one, without it the plain one.
+        the algorithm is the modified one, without it the plain one. A complex point, ``"3/5+4/5*I"``, stands for itself
+        and its conjugate: it counts twice, and takes three multiplications.
 
     Returns
     -------
@@ -48,6 +51,8 @@ def toom_cook(m: int, r: int, points: Iterable[Any]) -> BilinearAlgorithm:
     ----------
     Barabasz, Anderson, Soodhalter, Gregg, "Error Analysis and Improving the Accuracy of Winograd Convolution
     for Deep Neural Networks", ACM TOMS 46(4), 2020, sections 2 and 3.
+    Barabasz, Gregg, "Winograd Convolution for DNNs: Beyond Linear Polynomials", 2019, arXiv 1905.05233, for factors of
+    higher degree, of which pairs of complex points are a case.
 
     Examples
     --------
@@ -66,50 +71,96 @@ def toom_cook(m: int, r: int, points: Iterable[Any]) -> BilinearAlgorithm:
     if n > LARGEST_TILE:
         raise ValueError(f"F({m},{r}) has tiles of n = m + r - 1 = {n}: at most {LARGEST_TILE} are built")
     exact = tuple(exact_point(p) for p in points)
-    if len(exact) != n:
-        raise ValueError(f"{len(exact)} points given: F({m},{r}) takes exactly n = m + r - 1 = {n}, infinity counted")
+    pairs = sum(isinstance(p, Gaussian) for p in exact)
+    if len(exact) + pairs != n:
+        twice = ", complex ones twice" if pairs else ""
+        raise ValueError(f"{len(exact) + pairs} points given: F({m},{r}) takes exactly n = m + r - 1 = {n}, infinity counted{twice}")
+    if pairs and not all(isinstance(p, _PLAIN) for p in exact):
+        raise ValueError("complex points go with rational points, or infinity: one of the others is irrational or holds a symbol")
     return _toom_cook(m, r, exact)
 
 
 @lru_cache(maxsize=256)
 def _toom_cook(m: int, r: int, points: tuple[Number, ...]) -> BilinearAlgorithm:
-    finite = [p for p in points if p is not INF]
-    K = Field(finite)
-    a = [K(p) for p in finite]
+    n = m + r - 1
+    real = [p for p in points if p is not INF and not isinstance(p, Gaussian)]
+    K = Field(real)
+    roots = [p if p is INF else _roots(p) if isinstance(p, Gaussian) else (K(p),) for p in points]
     zero, one = K(Fraction(0)), K(Fraction(1))
-    for i, p in enumerate(finite):
-        if a[i] in a[:i]:
-            raise ValueError(f"point {to_text(p)} is given twice: points are distinct")
-    if len(points) - len(finite) > 1:
-        raise ValueError("point inf is given twice: points are distinct")
+    for i, (p, q) in enumerate(zip(points, roots, strict=True)):
+        if q in roots[:i]:
+            also = ": a complex point stands for its conjugate, too" if isinstance(p, Gaussian) else ": points are distinct"
+            raise ValueError(f"point {to_text(p)} is given twice{also}")
 
     M = [one]
-    for p in a:
-        M = [low - p * high for low, high in zip([zero, *M], [*M, zero], strict=True)]
+    for factor in (_factor(q, one) for q in roots if q is not INF):
+        M = _product(M, factor, zero)
 
     columns, G, BT = [], [], []
-    at = iter(a)
-    for point in points:
-        if point is INF:
+    for q in roots:
+        if q is INF:
             columns.append([zero] * (m - 1) + [one])
             G.append([zero] * (r - 1) + [one])
             BT.append(M)
             continue
-        p = next(at)
-        quotient = _quotient(M, p)
-        N = _value(quotient, p)
-        columns.append(_powers(p, m, one))
-        G.append([power / N for power in _powers(p, r, one)])
-        BT.append(quotient + [zero] * (m + r - 1 - len(quotient)))
+        quotient = _quotient(M, q[0])
+        if len(q) == 2:
+            for column, g, b in _pair(m, r, q[0], quotient):
+                columns.append(column)
+                G.append(g)
+                BT.append(b + [zero] * (n - len(b)))
+            continue
+        N = _value(quotient, q[0])
+        columns.append(_powers(q[0], m, one))
+        G.append([power / N for power in _powers(q[0], r, one)])
+        BT.append(quotient + [zero] * (n - len(quotient)))
     AT = zip(*columns, strict=True)
     return BilinearAlgorithm(m, r, points, *(tuple(tuple(K.number(e) for e in row) for row in matrix) for matrix in (AT, G, BT)))
 
 
+def _roots(z: Gaussian) -> tuple[Gaussian, Gaussian]:
+    """Return a complex point and its conjugate, the upper one first."""
+    return (z, z.conjugate) if z.im > 0 else (z.conjugate, z)
+
+
+def _factor(roots: tuple[Any, ...], one: Any) -> list[Any]:
+    """Return the monic polynomial of a real point or a pair of complex ones; coefficients low to high."""
+    return [-roots[0], one] if len(roots) == 1 else [roots[0].norm, -2 * roots[0].re, one]
+
+
+def _product(a: list[Any], b: list[Any], zero: Any) -> list[Any]:
+    total = [zero] * (len(a) + len(b) - 1)
+    for i, x in enumerate(a):
+        for j, y in enumerate(b):
+            total[i + j] = total[i + j] + x * y
+    return total
+
+
+def _pair(m: int, r: int, z: Gaussian, quotient: list[Gaussian]) -> Iterator[tuple[list[Fraction], list[Fraction], list[Fraction]]]:
+    """Yield the three products of a complex point and its conjugate: column of AT, row of G, row of BT.
+
+    The residue of the product of two polynomials there is the product of two complex numbers, in three multiplications;
+    both contribute twice its real part times ``M_z(x)``. On the unit circle the columns of AT are centred on ``z^((m-1)/2)`` and the
+    rows of BT turned by half the angle of z: then real parts are the same from both ends, imaginary parts opposite.
+    """
+    one = Gaussian(Fraction(1), Fraction(0))
+    root = turned_root(z)
+    turn = one if root is None else z.conjugate ** ((m - 1) // 2) * (root.conjugate if m % 2 == 0 else one)
+    spin = one if root is None else root
+    a = [turn * z**i for i in range(m)]
+    b = [spin * c for c in quotient]
+    scale = gaussian(Fraction(2)) / (turn * spin * _value(quotient, z))
+    g = [scale * z**k for k in range(r)]
+    yield [e.re for e in a], [e.re for e in g], [e.re + e.im for e in b]
+    yield [e.im for e in a], [e.im for e in g], [e.im - e.re for e in b]
+    yield [e.re + e.im for e in a], [-e.re - e.im for e in g], [e.im for e in b]
+
+
 def _quotient(M: list[Any], a: Any) -> list[Any]:
     """Divide a polynomial by (x - a), where a is a root: Horner's scheme; coefficients low to high."""
-    quotient = [M[-1]]
+    quotient = [M[-1] if not isinstance(a, Gaussian) else gaussian(M[-1])]
     for c in M[-2:0:-1]:
-        quotient.append(c + a * quotient[-1])
+        quotient.append(a * quotient[-1] + c)
     return quotient[::-1]
 
 

@@ -37,7 +37,7 @@ def evaluate(
     policy : str or Policy
         Formats of the stages; w and x are first rounded to its data format.
     order : str
-        Order of summation in the transforms: ``"huffman"``, ``"sequential"`` or ``"pairwise"``, and ``+shared``, ``+fma``.
+        Order of summation in the transforms: ``"huffman"``, ``"sequential"`` or ``"pairwise"``, and ``+shared``, ``+folded``, ``+fma``.
     channels : bool
         Whether to sum over a channel axis.
     channel_sum : str

@@ -111,7 +111,7 @@ def measure_error(
     policy : str or Policy
         Formats of the stages.
     order : str
-        Order of summation in the transforms: ``"huffman"``, ``"sequential"`` or ``"pairwise"``, and ``+shared``, ``+fma``.
+        Order of summation in the transforms: ``"huffman"``, ``"sequential"`` or ``"pairwise"``, and ``+shared``, ``+folded``, ``+fma``.
     channels : int
         Channels summed over.
     channel_sum : str

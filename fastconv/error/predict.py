@@ -289,7 +289,7 @@ class _Model:
         """Return the mean squares of rounding the products, summed over the channels."""
         m, fmt, held = self.moments, self.policy.product, self.policy.operands
         if 2 * min(held.p, max(self.policy.kernel.p, self.policy.input.p)) <= fmt.p:
-            return np.zeros((self.alg.n,) * self.dims)
+            return np.zeros((self.alg.products,) * self.dims)
         u, v = (_kron((M**2).sum(axis=1), self.dims) for M in (self.G, self.B))
         moments = mellin(m.w_kurtosis * _kron(_kurtosis(self.G), self.dims)) * mellin(m.x_kurtosis * _kron(_kurtosis(self.B), self.dims))
         variance = m.w_variance * m.x_variance * u * v

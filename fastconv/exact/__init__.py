@@ -1,6 +1,7 @@
 """Exact numbers, number formats, and the one rounding between them."""
 
 from fastconv.exact.formats import FORMATS, Format, format_named, format_of_dtype, round_rational, rounded
+from fastconv.exact.gaussian import Gaussian, gaussian, turned_root
 from fastconv.exact.numbers import INF, Field, Infinity, Number, exact_number, exact_point, simplified, to_sympy, to_text
 
 __all__ = [
@@ -8,15 +9,18 @@ __all__ = [
     "INF",
     "Field",
     "Format",
+    "Gaussian",
     "Infinity",
     "Number",
     "exact_number",
     "exact_point",
     "format_named",
     "format_of_dtype",
+    "gaussian",
     "round_rational",
     "rounded",
     "simplified",
     "to_sympy",
     "to_text",
+    "turned_root",
 ]

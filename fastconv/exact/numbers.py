@@ -11,6 +11,8 @@ from collections.abc import Callable, Iterable, Sequence
 from fractions import Fraction
 from typing import Any, TypeAlias
 
+from fastconv.exact.gaussian import Gaussian, gaussian_of_text
+
 Number: TypeAlias = Any
 """A `Fraction`, or a sympy expression where the number is irrational or holds symbols."""
 
@@ -83,7 +85,17 @@ def exact_number(value: Any) -> Number:
 
 
 def exact_point(value: Any) -> Number:
-    """Return an interpolation point: an exact number or `INF` (also written ``"inf"``, or sympy's ``oo``)."""
+    """Return an interpolation point: an exact number, a `Gaussian`, or `INF` (also written ``"inf"``, or sympy's ``oo``).
+
+    Examples
+    --------
+    >>> exact_point("5/13 + 12/13*I")
+    5/13+12/13*I
+    """
+    if isinstance(value, Gaussian):
+        return value if value.im else value.re
+    if isinstance(value, str) and (z := gaussian_of_text(value)):
+        return z
     if value is INF or (isinstance(value, str) and value.strip().lower() in ("inf", "oo", "infinity")):
         return INF
     if _is_sympy(value) and value.is_infinite and value.is_extended_positive:

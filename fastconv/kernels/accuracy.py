@@ -11,6 +11,7 @@ from fastconv.algebra import BilinearAlgorithm, toom_cook
 from fastconv.arithmetic import Policy
 from fastconv.error import predict_error
 from fastconv.kernels.layer import Layer
+from fastconv.program import order_for
 
 Axes = tuple[BilinearAlgorithm, BilinearAlgorithm]
 
@@ -40,5 +41,7 @@ def _rounded_up(channels: int) -> int:
 
 @lru_cache(maxsize=1024)
 def _one(alg: BilinearAlgorithm, dims: int, channels: int) -> float:
-    error = predict_error(alg, dims=dims, policy=POLICY, channels=channels, channel_sum="blocked", inputs="normal").rms
+    error = predict_error(
+        alg, dims=dims, policy=POLICY, order=order_for(alg), channels=channels, channel_sum="blocked", inputs="normal"
+    ).rms
     return error / math.sqrt(channels * alg.r**dims)

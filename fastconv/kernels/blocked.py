@@ -68,10 +68,11 @@ def blocked(layer: Layer, method: Method, weight: Array, order: str, threads: in
     out_h, out_w = layer.output
     if method.axes is None:
         m, step, rows, offsets = (1, 1), layer.stride, rh, tuple(k * dw for k in range(rw))
+        products = (rh, rw)
     else:
         alg_h, alg_w = method.axes
         m = step = (alg_h.m, alg_w.m)
-        rows, offsets = alg_h.n, tuple(range(alg_w.n))
+        rows, offsets, products = alg_h.n, tuple(range(alg_w.n)), (alg_h.products, alg_w.products)
     tiles_h, tiles_w = -(-out_h // m[0]), -(-out_w // m[1])
     taps, span = len(offsets), offsets[-1] + 1
     work = work_of(layer, method.axes)
@@ -101,6 +102,7 @@ def blocked(layer: Layer, method: Method, weight: Array, order: str, threads: in
     d |= {F.OUT_CHANNELS: made, F.OUT_HEIGHT: out_h, F.OUT_WIDTH: out_w, F.PAD_TOP: layer.padding[0][0], F.PAD_LEFT: layer.padding[1][0]}
     d |= {F.TILES: tiles, F.TILES_H: tiles_h, F.TILES_W: tiles_w, F.STEP_H: step[0], F.STEP_W: step[1], F.OUT_H: m[0], F.OUT_W: m[1]}
     d |= {F.ROWS: rows, F.ROW_STEP: dh if method.axes is None else 1, F.TAPS: taps, F.SPAN: span}
+    d |= {F.PRODUCTS_H: products[0], F.PRODUCTS_W: products[1]}
     d |= {F.BLOCK: block, F.BLOCKS: blocks, F.SHARES: shares, F.KBLOCK: kblock, F.KBLOCKS: kblocks}
     d |= {F.DEPTH: depth, F.CHANNEL_BLOCK: work.chain, F.XIS: xis, F.MR: mr, F.MT: mt, F.NK: nk}
 
@@ -124,15 +126,15 @@ def blocked(layer: Layer, method: Method, weight: Array, order: str, threads: in
     m_tile = _odd_lines(kblock * size)
     m_xi = _odd_lines((rounded(block, mt) + lanes) * m_tile if mt else kblock * lane_pitch)
     square = m[0] * m[1] * lane_pitch
-    whole, half, out_line = square, m[0] * taps * lane_pitch, 0
+    whole, half, out_line = square, m[0] * products[1] * lane_pitch, 0
     if mt:
-        half, whole = (k * (chunk + lanes) * vector for k in (m[0] * taps, m[0] * m[1]))
+        half, whole = (k * (chunk + lanes) * vector for k in (m[0] * products[1], m[0] * m[1]))
         out_line = _odd_lines((block * m[1] + lanes * m[1] + lanes) * size)
         square = lanes * m[0] * out_line
     if method.axes is None:
         into_v = {F.V_ROW: taps * ldv, F.V_TAP: ldv, F.V_CHANNEL: rows * taps * ldv}
     else:
-        into_v = {F.V_ROW: taps * v_xi, F.V_TAP: v_xi, F.V_CHANNEL: ldv}
+        into_v = {F.V_ROW: products[1] * v_xi, F.V_TAP: v_xi, F.V_CHANNEL: ldv}
     d |= {F.PITCH: pitch, F.LANE_PITCH: lane_pitch, F.LDV: ldv, F.V_XI: v_xi, **into_v, F.M_XI: m_xi}
     d |= {F.M_TILE: m_tile, F.LINE: out_line, F.CHUNK: chunk}
     d |= {F.U_KBLOCK: xis * kblock * depth * size, F.U_GROUP: xis * held * depth * size}
@@ -140,8 +142,8 @@ def blocked(layer: Layer, method: Method, weight: Array, order: str, threads: in
         {
             F.STRIPS: block * len(Strip) * 8,
             F.BAND: strips * rows * pitch + vector,
-            F.COLUMN: rows * pitch * has_h + vector,
-            F.SPLIT: rows * taps * lane_pitch * has_w + vector,
+            F.COLUMN: products[0] * pitch * has_h + vector,
+            F.SPLIT: products[0] * taps * lane_pitch * has_w + vector,
             F.INPUT: xis * v_xi + vector * (1 + mt),
             F.OUTPUT: xis * m_xi + vector,
             F.HALF: half * has_h + vector,

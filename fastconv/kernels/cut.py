@@ -112,7 +112,7 @@ def work_of(layer: Layer, axes: tuple[BilinearAlgorithm, BilinearAlgorithm] | No
     taken, made = layer.channels // layer.groups, layer.filters // layer.groups
     m, xis, depth, chain = (1, 1), 1, taken * layer.kernel[0] * layer.kernel[1], DIRECT_CHAIN
     if axes is not None:
-        m, xis, depth, chain = (axes[0].m, axes[1].m), axes[0].n * axes[1].n, taken, CHANNEL_CHAIN
+        m, xis, depth, chain = (axes[0].m, axes[1].m), axes[0].products * axes[1].products, taken, CHANNEL_CHAIN
     tiles = max(layer.batch, 1) * parts(layer.output[0], m[0]) * parts(layer.output[1], m[1])
     return Work(tiles, xis, depth, chain, made, layer.groups, layer.dtype.itemsize)
 

@@ -48,6 +48,8 @@ class Field(IntEnum):
     ROWS = auto()  # input rows that a tile reads
     ROW_STEP = auto()  # from one of them to the next
     TAPS = auto()  # vectors that a row is split into
+    PRODUCTS_H = auto()  # of an algorithm along each axis; the rows and taps of a direct convolution
+    PRODUCTS_W = auto()
     SPAN = auto()  # input columns that a tile reads
     BLOCK = auto()  # tiles of a block
     BLOCKS = auto()
@@ -228,10 +230,10 @@ def gather(d, count, x, at, strips, used):  # type: ignore[no-untyped-def]
                 inner = ((run - 1) * d[F.STEP_W] + d[F.SPAN] + lanes - 1) // lanes
                 call(d[F.INPUT_H], (rows, pitch, 0, step, columns, pitch, 0, step, 1, inner, d[F.INPUT_H_CONSTANTS]))
                 rows = columns
-            call(d[F.SPLITTER], (rows, pitch, to + strip[S.LANE] * size, row, tap, d[F.ROWS], (run + lanes - 1) // lanes))
+            call(d[F.SPLITTER], (rows, pitch, to + strip[S.LANE] * size, row, tap, d[F.PRODUCTS_H], (run + lanes - 1) // lanes))
         if d[F.INPUT_W]:
             xi, dst = d[F.V_XI], at + d[F.INPUT] + c * d[F.V_CHANNEL]
-            call(d[F.INPUT_W], (to, tap, row, step, dst, xi, d[F.TAPS] * xi, step, d[F.ROWS], vectors, d[F.INPUT_W_CONSTANTS]))
+            call(d[F.INPUT_W], (to, tap, row, step, dst, xi, d[F.PRODUCTS_W] * xi, step, d[F.PRODUCTS_H], vectors, d[F.INPUT_W_CONSTANTS]))
 
 
 @part
@@ -255,11 +257,14 @@ def scatter(d, count, k, m, bias, y, at, strips, used):  # type: ignore[no-untyp
     """Transform one output channel of a block of tiles back, add the bias, and write its rows."""
     size, lanes = d[F.SIZE], d[F.LANES]
     vectors, step, pitch = (count + lanes - 1) // lanes, lanes * size, d[F.LANE_PITCH]
-    src, row, tap = m, d[F.TAPS] * d[F.M_XI], d[F.M_XI]
+    src, row, tap = m, d[F.PRODUCTS_W] * d[F.M_XI], d[F.M_XI]
     if d[F.OUTPUT_H]:
         to = at + d[F.HALF]
-        call(d[F.OUTPUT_H], (src, row, tap, step, to, d[F.TAPS] * pitch, pitch, step, d[F.TAPS], vectors, d[F.OUTPUT_H_CONSTANTS]))
-        src, row, tap = to, d[F.TAPS] * pitch, pitch
+        call(
+            d[F.OUTPUT_H],
+            (src, row, tap, step, to, d[F.PRODUCTS_W] * pitch, pitch, step, d[F.PRODUCTS_W], vectors, d[F.OUTPUT_H_CONSTANTS]),
+        )
+        src, row, tap = to, d[F.PRODUCTS_W] * pitch, pitch
     if d[F.OUTPUT_W]:
         to = at + d[F.WHOLE]
         call(d[F.OUTPUT_W], (src, tap, row, step, to, pitch, d[F.OUT_W] * pitch, step, d[F.OUT_H], vectors, d[F.OUTPUT_W_CONSTANTS]))
@@ -276,10 +281,10 @@ def scatter_filters(d, count, k, m, bias, y, at, strips, used):  # type: ignore[
     lines, line = at + d[F.LINES], d[F.LINE]
     for first in range(0, count, d[F.CHUNK]):
         here = min(d[F.CHUNK], count - first)
-        src, tile, row, tap = m + first * d[F.M_TILE], d[F.M_TILE], d[F.TAPS] * d[F.M_XI], d[F.M_XI]
+        src, tile, row, tap = m + first * d[F.M_TILE], d[F.M_TILE], d[F.PRODUCTS_W] * d[F.M_XI], d[F.M_XI]
         if d[F.OUTPUT_H]:
-            to, out = at + d[F.HALF], d[F.TAPS] * vector
-            call(d[F.OUTPUT_H], (src, row, tile, tap, to, out, rows * out, vector, here, d[F.TAPS], d[F.OUTPUT_H_CONSTANTS]))
+            to, out = at + d[F.HALF], d[F.PRODUCTS_W] * vector
+            call(d[F.OUTPUT_H], (src, row, tile, tap, to, out, rows * out, vector, here, d[F.PRODUCTS_W], d[F.OUTPUT_H_CONSTANTS]))
             src, tile, row, tap = to, rows * out, out, vector
         if d[F.OUTPUT_W]:
             to, out = at + d[F.WHOLE], d[F.CHUNK] * columns * vector

@@ -13,8 +13,6 @@ from fastconv.kernels.layer import Array, Ints, array_of, layer_of
 from fastconv.kernels.method import Method, method_of
 from fastconv.kernels.plan import BlockRunner, Plan, Runner
 
-ORDER = "huffman"
-
 
 def plan_conv2d(
     weight: npt.ArrayLike,
@@ -27,7 +25,7 @@ def plan_conv2d(
     input_shape: Sequence[int],
     algorithm: Any = "auto",
     threads: int | None = None,
-    order: str = ORDER,
+    order: str | None = None,
     activation: Activation | None = None,
     max_error: float | None = None,
 ) -> Plan:
@@ -52,8 +50,9 @@ def plan_conv2d(
         ``"F(2x4,5x3)"``), an algorithm for both axes, or one for the height and one for the width.
     threads : int, optional
         Threads a call uses; numba's default if not given. The result is the same bit for bit.
-    order : str
-        Order of summation of the transforms, as in `measure_error`.
+    order : str, optional
+        Order of summation of the transforms, as in `measure_error`: ``"huffman"`` if not given, and for complex points
+        ``"huffman+folded"``.
     activation : Activation, optional
         What is done to the sums, bias included, before they are written.
     max_error : float, optional
@@ -106,7 +105,7 @@ def plan_conv1d(
     input_shape: Sequence[int],
     algorithm: Any = "auto",
     threads: int | None = None,
-    order: str = ORDER,
+    order: str | None = None,
     activation: Activation | None = None,
     max_error: float | None = None,
 ) -> Plan:
@@ -133,7 +132,7 @@ def conv2d(
     *,
     algorithm: Any = "auto",
     threads: int | None = None,
-    order: str = ORDER,
+    order: str | None = None,
     max_error: float | None = None,
 ) -> Array:
     """Convolve (correlate, as in deep learning) a batch of images with a bank of filters.
@@ -167,7 +166,7 @@ def conv1d(
     *,
     algorithm: Any = "auto",
     threads: int | None = None,
-    order: str = ORDER,
+    order: str | None = None,
     max_error: float | None = None,
 ) -> Array:
     """Convolve a batch of signals (batch, channels, length) with a bank of filters: `conv2d`, one dimension less.
@@ -198,17 +197,19 @@ def _plan(
     input_shape: Sequence[int],
     algorithm: Any,
     threads: int | None,
-    order: str,
+    order: str | None,
     activation: Activation | None,
     max_error: float | None,
 ) -> Plan:
-    from fastconv.program import parse_order
+    from fastconv.program import order_for, parse_order
 
     w = array_of("weight", weight, dims + 2)
     b = None if bias is None else array_of("bias", bias)
     layer = layer_of(w, b, stride, padding, dilation, groups, input_shape, dims)
     count = _threads(threads)
     method = method_of(algorithm, layer, max_error)
+    if order is None:
+        order = max((order_for(alg) for alg in method.axes or ()), default="huffman", key=len)
     order = str(parse_order(order))
     w = w.reshape(layer.filters, layer.channels // layer.groups, *layer.kernel)
     return Plan(layer, method, order, count, dims, _runner(layer, method, w, b, order, count, activation))

@@ -29,6 +29,9 @@ LARGEST_TAPS = 11
 LARGEST_TILE = 16
 """Tiles past this lose all accuracy in single precision."""
 
+LARGEST_COMPLEX_TILE = 66
+"""Larger ones save hardly more, and their transforms take long to compile."""
+
 PLAIN = ("direct", "im2col", "fft")
 _RECTANGLE = re.compile(r"f\((\d+)x(\d+),(\d+)x(\d+)\)")
 
@@ -168,7 +171,11 @@ def _check(axes: tuple[BilinearAlgorithm, BilinearAlgorithm], layer: Layer) -> N
             raise ValueError(f"{name} does not fit {what} {value[0]}x{value[1]}: fast algorithms take {what} 1; pass 'auto' or 'direct'")
     if layer.groups > 1:
         raise ValueError(f"{name} does not fit {layer.groups} groups: fast algorithms take groups 1; pass 'auto' or 'direct'")
-    _check_sizes(tuple((a.m, a.r) for a in axes))
+    for alg in axes:
+        if alg.products == alg.n:
+            _check_sizes(((alg.m, alg.r),))
+        elif alg.n > LARGEST_COMPLEX_TILE:
+            raise ValueError(f"{alg!r} has tiles of {alg.n}: layers run tiles of at most {LARGEST_COMPLEX_TILE} with complex points")
 
 
 def _check_sizes(sizes: tuple[tuple[int, int], ...]) -> None:

@@ -110,7 +110,7 @@ class Plan:
         axes = self.method.axes
         lines = [f"{self.algorithm}, {self.method.why}: {self.input_shape} -> {self.output_shape}, {self.layer.dtype}"]
         if axes is not None:
-            per_output = axes[0].n * axes[1].n / (axes[0].m * axes[1].m)
+            per_output = axes[0].products * axes[1].products / (axes[0].m * axes[1].m)
             direct = self.layer.kernel[0] * self.layer.kernel[1]
             lines.append(f"multiplications per output and channel: {per_output:g}, direct {direct}: {direct / per_output:.3g} times fewer")
             lines += [f"{name}: {alg!r}" for name, alg in zip(("height", "width"), axes, strict=True) if alg.n > 1]

@@ -50,7 +50,7 @@ def twin(layer: Layer, method: Method, x: Array, weight: Array, bias: Array | No
     if method.axes is None:
         y = total.reshape(layer.batch, layer.filters, oh, ow)
     else:
-        y = total.reshape(*n, *total.shape[1:])
+        y = total.reshape(*(a.products for a in method.axes), *total.shape[1:])
         for axis, alg in enumerate(method.axes):
             y = apply(programs_of(alg, order).output, y, array_reading(fmt), axis)
         # (row of a tile, column of a tile, batch, 1, filters, tiles down, tiles across)

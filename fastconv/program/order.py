@@ -10,6 +10,7 @@ from functools import lru_cache
 from typing import NamedTuple
 
 from fastconv.exact import Number, to_text
+from fastconv.program.fold import folded, transposed
 from fastconv.program.ir import Kind, Op, Program
 
 Matrix = Sequence[Sequence[Number]]
@@ -69,7 +70,7 @@ class _Weighed:
 
 
 ORDERS: dict[str, Callable[[Sequence[Term], Combine], Term]] = {"huffman": _huffman, "sequential": _sequential, "pairwise": _pairwise}
-OPTIONS = ("shared", "fma")
+OPTIONS = ("shared", "folded", "fma")
 
 
 @dataclass(frozen=True)
@@ -78,6 +79,7 @@ class Order:
 
     base: str
     shared: bool
+    folded: bool
     fma: bool
 
     def __str__(self) -> str:
@@ -88,7 +90,9 @@ def parse_order(name: str) -> Order:
     """Read an order's name: ``"huffman"``, ``"sequential"`` or ``"pairwise"``, with options behind ``+``.
 
     ``+shared`` computes the common parts of a pair of rows or columns that differ only in signs once (the even
-    and odd parts at points a and -a); ``+fma`` fuses each multiplication with the addition that follows.
+    and odd parts at points a and -a); ``+folded`` sums and subtracts mirrored inputs or outputs first, where that saves
+    operations, as it does for complex points (`fastconv.program.fold`); ``+fma`` fuses each multiplication with the addition that
+    follows.
 
     Examples
     --------
@@ -98,8 +102,8 @@ def parse_order(name: str) -> Order:
     base, *options = name.split("+") if isinstance(name, str) else [name]
     if base not in ORDERS or any(option not in OPTIONS for option in options):
         known = ", ".join(ORDERS)
-        raise ValueError(f"unknown order {name!r}: the orders are {known}, each with +shared, +fma or both behind it")
-    return Order(base, "shared" in options, "fma" in options)
+        raise ValueError(f"unknown order {name!r}: the orders are {known}, each with any of +shared, +folded and +fma behind it")
+    return Order(base, *(option in options for option in OPTIONS))
 
 
 def program_of(matrix: Matrix, order: str = "huffman") -> Program:
@@ -141,10 +145,11 @@ def _program_of(matrix: tuple[tuple[Number, ...], ...], order: Order) -> Program
         for e in row:
             if not isinstance(e, Fraction) and e.free_symbols:
                 raise ValueError(f"{to_text(e)} holds symbols: replace them by numbers first, with alg.subs(symbol, value)")
-    if not order.shared:
-        return _Builder(len(matrix[0]), order).build(matrix, False, False)
-    ways = [(True, True), (False, True), (True, False), (False, False)]
+    ways = [(True, True), (False, True), (True, False), (False, False)] if order.shared else [(False, False)]
     programs = [_Builder(len(matrix[0]), order).build(matrix, *way) for way in ways]
+    if order.folded:
+        backwards = tuple(transposed(factor) for factor in reversed(folded(transposed(matrix))))
+        programs += [_Builder(len(matrix[0]), order).chain(factors) for factors in (folded(matrix), backwards)]
     return min(programs, key=lambda p: (p.counts.adds + p.counts.fmas, p.counts.muls + p.counts.shifts))
 
 
@@ -174,6 +179,13 @@ class _Builder:
             outputs[i] = self.value(self.combine(even, odd))
             outputs[partner[i]] = self.value(self.combine(even, turned(odd)))
         return Program(self.inputs, tuple(self.index), tuple(outputs[i] for i in range(len(rows))), str(self.order))
+
+    def chain(self, factors: Sequence[Sequence[Sequence[Number]]]) -> Program:
+        """Multiply by one matrix after the other."""
+        values = list(range(self.inputs))
+        for factor in factors:
+            values = [self.value(self.sum([_term(e, values[j]) for j, e in enumerate(row) if e])) for row in factor]
+        return Program(self.inputs, tuple(self.index), tuple(values), str(self.order))
 
     def share_columns(self, matrix: tuple[tuple[Number, ...], ...]) -> list[list[Term]]:
         """Put sums and differences of inputs in the place of columns that are equal up to signs."""
