@@ -13,10 +13,13 @@ __version__ = "0.1.0"
 
 _HOME = {
     "INF": "exact",
+    "Gaussian": "exact",
     "BilinearAlgorithm": "algebra",
     "VerificationError": "algebra",
     "algorithm": "algebra",
     "best_points": "algebra",
+    "circle_points": "algebra",
+    "complex_points": "algebra",
     "published_points": "algebra",
     "toom_cook": "algebra",
     "conv1d": "kernels",

@@ -11,6 +11,7 @@ import pytest
 
 from fastconv import conv2d, plan_conv1d, plan_conv2d
 from fastconv.kernels.accuracy import relative_error
+from fastconv.kernels.cut import cut, work_of
 from fastconv.kernels.layer import layer_of
 from fastconv.kernels.method import MAX_ERROR, choose, method_of
 
@@ -64,20 +65,19 @@ def test_a_limit_below_direct_convolution_is_refused():
     assert "float64" in sentence
 
 
-def test_a_tighter_limit_takes_a_smaller_tile():
-    """Each limit lies just below what the choice before it is predicted to err."""
-    one, outputs, limit = layer(128, 128, 56), [], 1.0
+def test_a_tighter_limit_takes_a_slower_algorithm():
+    """Each limit lies just below what the choice before it is predicted to err; at last direct convolution is left."""
+    one, cycles, limit = layer(128, 128, 56), [], 1.0
     while True:
         method = choose(one, limit)
-        outputs.append(method.axes[0].m if method.axes else 1)
+        cycles.append(cut(work_of(one, method.sizes), 2).cycles)
         if method.axes is None:
             break
         error = relative_error(one, method.axes)
         assert error <= limit
         limit = error * 0.999
-    assert outputs == sorted(outputs, reverse=True)
-    assert len(outputs) >= 3
-    assert outputs[0] >= 4
+    assert cycles == sorted(cycles)
+    assert len(cycles) >= 4
 
 
 @pytest.mark.parametrize(

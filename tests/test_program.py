@@ -11,7 +11,7 @@ import fastconv as fc
 from fastconv.program import ORDERS, is_power_of_two, parse_order, program_of, programs_of
 
 ENTRIES = st.sampled_from([Fraction(0), Fraction(1), Fraction(-1), Fraction(2), Fraction(-1, 2), Fraction(3, 4), Fraction(-5, 3)])
-NAMES = [base + option for base in ORDERS for option in ("", "+shared", "+fma", "+shared+fma")]
+NAMES = [base + option for base in ORDERS for option in ("", "+shared", "+folded", "+fma", "+shared+fma", "+shared+folded+fma")]
 
 
 @st.composite

@@ -9,6 +9,7 @@ from importlib.resources import files
 from typing import Any
 
 from fastconv.algebra.bilinear import BilinearAlgorithm
+from fastconv.algebra.complex_points import complex_points
 from fastconv.algebra.construct import toom_cook
 from fastconv.exact import INF, Number, exact_point
 
@@ -207,13 +208,28 @@ def parse_name(name: str) -> tuple[int, int, int]:
     raise ValueError(f"unknown algorithm {name!r}: write 'F(4x4,3x3)' for two dimensions, 'F(4,3)' for one, or 'winograd43'")
 
 
+def split_name(name: str) -> tuple[str, int | None]:
+    """Split the number of products from an algorithm's name, ``"F(8x8,5x5)/14"``: more than n with complex points.
+
+    Examples
+    --------
+    >>> split_name("F(8x8,5x5)/14"), split_name("F(4,3)")
+    (('F(8x8,5x5)', 14), ('F(4,3)', None))
+    """
+    head, slash, tail = name.rpartition("/") if isinstance(name, str) else (name, "", "")
+    if slash and tail.strip().isdigit():
+        return head.strip(), int(tail)
+    return name, None
+
+
 def algorithm(name: str, points: str = "best") -> BilinearAlgorithm:
     """Return an algorithm by its name, at the best-known points for fp32 or at those of a source.
 
     Parameters
     ----------
     name : str
-        See `parse_name`.
+        See `parse_name`. A number of products behind it, ``"F(8x8,5x5)/14"``, takes as many `complex_points` as it
+        has products more than n.
     points : str
         ``"best"`` or a source of `published_points`.
 
@@ -221,8 +237,15 @@ def algorithm(name: str, points: str = "best") -> BilinearAlgorithm:
     --------
     >>> algorithm("winograd43").n
     6
+    >>> algorithm("F(14x14,5x5)/25").products
+    25
     """
-    m, r, dims = parse_name(name)
+    head, products = split_name(name)
+    m, r, dims = parse_name(head)
+    if products is not None and products != m + r - 1:
+        if points != "best":
+            raise ValueError(f"{name!r} has complex points, {points!r} publishes none: leave the source out")
+        return toom_cook(m, r, complex_points(m, r, products - (m + r - 1), dims))
     return toom_cook(m, r, best_points(m, r, dims) if points == "best" else published_points(points, m + r - 1, dims))
 
 

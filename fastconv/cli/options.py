@@ -7,24 +7,29 @@ import json
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from fastconv.algebra import BilinearAlgorithm, best_points, parse_name, published_points, toom_cook
+from fastconv.algebra import BilinearAlgorithm, algorithm, best_points, parse_name, published_points, split_name, toom_cook
 
 
 def add_size(parser: argparse.ArgumentParser) -> None:
     """Add an algorithm's size: ``4 3`` or ``F(4x4,3x3)``."""
-    parser.add_argument("size", nargs="+", metavar="SIZE", help="outputs and taps, as in '4 3', or a name, as in 'F(4x4,3x3)'")
+    parser.add_argument(
+        "size", nargs="+", metavar="SIZE", help="outputs and taps, as in '4 3', or a name, as in 'F(4x4,3x3)' or 'F(8,5)/14'"
+    )
 
 
 def add_algorithm(parser: argparse.ArgumentParser) -> None:
     """Add an algorithm: its size, and its points if they are not to be the best."""
     add_size(parser)
-    parser.add_argument("--points", help="points 'p,q,...,inf', or a source such as barabasz2020; the best known by default")
+    parser.add_argument(
+        "--points",
+        help="points 'p,q,...,inf', 'I' among them for a pair of complex ones, or a source such as barabasz2020; the best known by default",
+    )
 
 
 def size_of(args: argparse.Namespace) -> tuple[int, int, int | None]:
     """Return m, r and, where a name tells it, the dimension."""
     if len(args.size) == 1 and not args.size[0].isdigit():
-        return parse_name(args.size[0])
+        return parse_name(split_name(args.size[0])[0])
     if len(args.size) != 2 or not all(text.isdigit() for text in args.size):
         raise ValueError(f"size is {' '.join(args.size)!r}: write outputs and taps, as in '4 3', or a name, as in 'F(4x4,3x3)'")
     return int(args.size[0]), int(args.size[1]), None
@@ -33,6 +38,9 @@ def size_of(args: argparse.Namespace) -> tuple[int, int, int | None]:
 def algorithm_of(args: argparse.Namespace, dims: int) -> BilinearAlgorithm:
     """Make the algorithm that size and points ask for."""
     m, r, _ = size_of(args)
+    products = split_name(args.size[0])[1]
+    if args.points is None and products is not None:
+        return algorithm(f"F({m}x{m},{r}x{r})/{products}" if dims == 2 else f"F({m},{r})/{products}")
     if args.points is None:
         return toom_cook(m, r, best_points(m, r, dims))
     if "," in args.points or args.points.strip().lstrip("-").isdigit():
@@ -49,7 +57,7 @@ def add_formats(parser: argparse.ArgumentParser) -> None:
 def add_measurement(parser: argparse.ArgumentParser) -> None:
     """Add what decides an error measurement."""
     add_formats(parser)
-    parser.add_argument("--order", default="huffman", help="order of summation: huffman, sequential, pairwise, with +shared, +fma")
+    parser.add_argument("--order", default="huffman", help="order of summation: huffman, sequential, pairwise, with +shared, +folded, +fma")
     parser.add_argument("--channels", type=int, default=1, help="channels that are summed over")
     parser.add_argument("--channel-sum", default="linear", help="linear, pairwise or blocked")
     parser.add_argument("--inputs", default="uniform-libstdcxx", help="generator: uniform-libstdcxx, uniform, uniform-grid, normal")

@@ -85,12 +85,12 @@ def gaussian_of_text(text: str) -> Gaussian | None:
 
 
 def turned_root(z: Gaussian) -> Gaussian | None:
-    """Return a number of half the angle of `z`, of magnitude near one; None if `z` is not on the unit circle.
+    """Return a number of half the angle of `z`, of magnitude near one; None if `z` is not on the unit circle, or is I.
 
     Every rational point of the circle is the square of a Gaussian number over its norm: of 1 + z, as the diagonal of a
-    rhombus halves its angle.
+    rhombus halves its angle. The powers of I are left alone: they are the cheapest constants that there are.
     """
-    if z.norm != 1 or z.im == 0:
+    if z.norm != 1 or z.im == 0 or z.re == 0:
         return None
     root = z + Fraction(1)
     length = Fraction(float(root.norm) ** 0.5).limit_denominator(16)

@@ -11,7 +11,7 @@ from fastconv.algebra import BilinearAlgorithm, toom_cook
 from fastconv.arithmetic import Policy
 from fastconv.error import predict_error
 from fastconv.kernels.layer import Layer
-from fastconv.program import order_for
+from fastconv.kernels.simd import has_fma
 
 Axes = tuple[BilinearAlgorithm, BilinearAlgorithm]
 
@@ -34,6 +34,11 @@ def relative_error(layer: Layer, axes: Axes | None) -> float:
     return scale * math.prod(errors) ** (1 / len(errors))
 
 
+def order_of(alg: BilinearAlgorithm) -> str:
+    """Return the order of summation that a layer runs an algorithm in, unless told: with complex points what repeats is shared."""
+    return "huffman" if alg.products == alg.n else "huffman+shared+folded" + "+fma" * has_fma()
+
+
 def _rounded_up(channels: int) -> int:
     """Round up to a power of two: the error grows little with the channels, and a network has few powers of two."""
     return 1 << (channels - 1).bit_length()
@@ -41,7 +46,5 @@ def _rounded_up(channels: int) -> int:
 
 @lru_cache(maxsize=1024)
 def _one(alg: BilinearAlgorithm, dims: int, channels: int) -> float:
-    error = predict_error(
-        alg, dims=dims, policy=POLICY, order=order_for(alg), channels=channels, channel_sum="blocked", inputs="normal"
-    ).rms
+    error = predict_error(alg, dims=dims, policy=POLICY, order=order_of(alg), channels=channels, channel_sum="blocked", inputs="normal").rms
     return error / math.sqrt(channels * alg.r**dims)

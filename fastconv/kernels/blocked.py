@@ -75,7 +75,7 @@ def blocked(layer: Layer, method: Method, weight: Array, order: str, threads: in
         rows, offsets, products = alg_h.n, tuple(range(alg_w.n)), (alg_h.products, alg_w.products)
     tiles_h, tiles_w = -(-out_h // m[0]), -(-out_w // m[1])
     taps, span = len(offsets), offsets[-1] + 1
-    work = work_of(layer, method.axes)
+    work = work_of(layer, method.sizes)
     tiles, xis, depth = work.tiles, work.xis, work.depth
 
     best = cut(work, threads)

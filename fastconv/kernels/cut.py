@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import NamedTuple
 
 from fastconv.algebra import BilinearAlgorithm
 from fastconv.kernels.layer import Layer
@@ -21,8 +22,17 @@ CHANNEL_CHAIN = 32
 DIRECT_CHAIN = 128
 """The same for a direct convolution, in products."""
 
-TRANSFORM = 8.0
-"""Cycles that a vector of V or of M costs besides the product: transform, copies, its way to and from the image."""
+COPY = 2.0
+"""Cycles that a vector of V or of M costs besides the product and the transforms: its way to and from the image."""
+
+WINDOW = 8.0
+"""The same for a direct convolution, whose windows are cut from rows."""
+
+OPERATION = 0.9
+"""Cycles of an operation of a transform, on a vector: most of its values are in the cache, not in registers."""
+
+DENSITY = 0.7
+"""Operations of a transform, of as many as its matrix has entries."""
 
 ITEM = 20_000.0
 """Cycles that an item costs besides."""
@@ -73,6 +83,8 @@ class Work:
         Filters of a group, and groups.
     size : int
         Bytes of a number.
+    into, back : float
+        Cycles that a vector of V and one of M cost besides the product.
     """
 
     tiles: int
@@ -82,6 +94,8 @@ class Work:
     filters: int
     groups: int
     size: int
+    into: float
+    back: float
 
 
 @dataclass(frozen=True)
@@ -107,14 +121,40 @@ class Cut:
     cycles: float
 
 
-def work_of(layer: Layer, axes: tuple[BilinearAlgorithm, BilinearAlgorithm] | None) -> Work:
+class Size(NamedTuple):
+    """Of an algorithm along one axis: what its cost depends on."""
+
+    m: int
+    n: int
+    products: int
+
+
+def size_of(alg: BilinearAlgorithm) -> Size:
+    """Return the size of an algorithm."""
+    return Size(alg.m, alg.n, alg.products)
+
+
+def work_of(layer: Layer, sizes: tuple[Size, Size] | None) -> Work:
     """Count what a layer asks for, of a fast algorithm along height and width or, without, of im2col."""
     taken, made = layer.channels // layer.groups, layer.filters // layer.groups
-    m, xis, depth, chain = (1, 1), 1, taken * layer.kernel[0] * layer.kernel[1], DIRECT_CHAIN
-    if axes is not None:
-        m, xis, depth, chain = (axes[0].m, axes[1].m), axes[0].products * axes[1].products, taken, CHANNEL_CHAIN
-    tiles = max(layer.batch, 1) * parts(layer.output[0], m[0]) * parts(layer.output[1], m[1])
-    return Work(tiles, xis, depth, chain, made, layer.groups, layer.dtype.itemsize)
+    if sizes is None:
+        depth = taken * layer.kernel[0] * layer.kernel[1]
+        return Work(_tiles(layer, (1, 1)), 1, depth, DIRECT_CHAIN, made, layer.groups, layer.dtype.itemsize, WINDOW, WINDOW)
+    h, w = sizes
+    xis = h.products * w.products
+    # Along the height first, on columns that neighbouring tiles share; then along the width, for each product of the height.
+    into = (w.m * _operations(h.products, h.n) + h.products * _operations(w.products, w.n)) / xis
+    back = (w.products * _operations(h.products, h.m) + h.m * _operations(w.products, w.m)) / xis
+    costs = COPY + OPERATION * into, COPY + OPERATION * back
+    return Work(_tiles(layer, (h.m, w.m)), xis, taken, CHANNEL_CHAIN, made, layer.groups, layer.dtype.itemsize, *costs)
+
+
+def _tiles(layer: Layer, m: tuple[int, int]) -> int:
+    return max(layer.batch, 1) * parts(layer.output[0], m[0]) * parts(layer.output[1], m[1])
+
+
+def _operations(products: int, values: int) -> float:
+    return 0.0 if products == 1 else DENSITY * products * values
 
 
 def tile_panel() -> tuple[int, int]:
@@ -176,8 +216,8 @@ def _cycles(work: Work, lanes: int, threads: int, block: int, shares: int, produ
     far = weights * work.filters * work.groups > NEAR
     stream = weights * filters * (FAR_COST * min(threads, 4) if far else NEAR_COST)
     turns = parts(parts(work.tiles, block) * shares * work.groups, threads)
-    vectors = parts(block, lanes) * work.depth + back
-    return turns * (work.xis * (work.depth * product + TRANSFORM * vectors) + stream + ITEM)
+    vectors = work.into * parts(block, lanes) * work.depth + work.back * back
+    return turns * (work.xis * (work.depth * product + vectors) + stream + ITEM)
 
 
 def parts(whole: int, size: int) -> int:

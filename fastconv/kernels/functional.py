@@ -52,7 +52,7 @@ def plan_conv2d(
         Threads a call uses; numba's default if not given. The result is the same bit for bit.
     order : str, optional
         Order of summation of the transforms, as in `measure_error`: ``"huffman"`` if not given, and for complex points
-        ``"huffman+folded"``.
+        ``"huffman+shared+folded"``, with ``+fma`` where the CPU fuses.
     activation : Activation, optional
         What is done to the sums, bias included, before they are written.
     max_error : float, optional
@@ -201,7 +201,8 @@ def _plan(
     activation: Activation | None,
     max_error: float | None,
 ) -> Plan:
-    from fastconv.program import order_for, parse_order
+    from fastconv.kernels.accuracy import order_of
+    from fastconv.program import parse_order
 
     w = array_of("weight", weight, dims + 2)
     b = None if bias is None else array_of("bias", bias)
@@ -209,7 +210,7 @@ def _plan(
     count = _threads(threads)
     method = method_of(algorithm, layer, max_error)
     if order is None:
-        order = max((order_for(alg) for alg in method.axes or ()), default="huffman", key=len)
+        order = max((order_of(alg) for alg in method.axes or ()), default="huffman", key=len)
     order = str(parse_order(order))
     w = w.reshape(layer.filters, layer.channels // layer.groups, *layer.kernel)
     return Plan(layer, method, order, count, dims, _runner(layer, method, w, b, order, count, activation))

@@ -5,13 +5,14 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from fractions import Fraction
-from typing import Any
+from functools import lru_cache
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from fastconv.algebra import BilinearAlgorithm, best_points, parse_name, toom_cook
+from fastconv.algebra import BilinearAlgorithm, best_points, complex_points, complex_sizes, parse_name, split_name, toom_cook
 from fastconv.kernels.accuracy import relative_error
-from fastconv.kernels.cut import cut, work_of
+from fastconv.kernels.cut import Size, cut, size_of, work_of
 from fastconv.kernels.layer import Layer
 
 MAX_ERROR = 1e-6
@@ -23,11 +24,11 @@ THREADS = 2
 OUTPUTS = (2, 3, 4, 5, 6)
 """Outputs an axis of the fast algorithms that are tried."""
 
-LARGEST_TAPS = 11
-"""Longer kernels leave a fast algorithm no tile of sixteen with several outputs."""
+CIRCLES = {1: (10, 18, 34, 50), 2: (10, 14, 18)}
+"""Tile sizes of sets on the unit circle that are tried, in one dimension and in two."""
 
 LARGEST_TILE = 16
-"""Tiles past this lose all accuracy in single precision."""
+"""Tiles of real points past this lose all accuracy in single precision."""
 
 LARGEST_COMPLEX_TILE = 66
 """Larger ones save hardly more, and their transforms take long to compile."""
@@ -53,6 +54,11 @@ class Method:
     name: str
     axes: tuple[BilinearAlgorithm, BilinearAlgorithm] | None = None
     why: str = "asked for"
+
+    @property
+    def sizes(self) -> tuple[Size, Size] | None:
+        """What the cost depends on."""
+        return None if self.axes is None else (size_of(self.axes[0]), size_of(self.axes[1]))
 
 
 def method_of(given: Any, layer: Layer, max_error: float | None = None) -> Method:
@@ -93,23 +99,24 @@ def method_of(given: Any, layer: Layer, max_error: float | None = None) -> Metho
 def choose(layer: Layer, max_error: float | None = None) -> Method:
     """Choose what is estimated to be the fastest of what keeps the error limit by the closed form.
 
-    Of fast algorithms, the best points for m outputs an axis, m = 2 to 6. Times are estimated from counts, see
-    `fastconv.kernels.cut`. The choice does not depend on the plan's threads, so that results do not.
+    Of fast algorithms, the best real points for m outputs an axis, m = 2 to 6, and sets with pairs of complex points. Times
+    are estimated from counts, see `fastconv.kernels.cut`. The choice does not depend on the plan's threads, so that results
+    do not.
     """
     limit = MAX_ERROR if max_error is None else max_error
     if max_error is None:
         limit *= float(np.finfo(layer.dtype).eps / np.finfo(np.float32).eps)
-    candidates: list[tuple[BilinearAlgorithm, BilinearAlgorithm] | None] = [None]
+    candidates: list[tuple[Candidate, Candidate] | None] = [None]
     plain = layer.stride == layer.dilation == (1, 1) and layer.groups == 1 and layer.kernel != (1, 1)
-    if plain and min(layer.channels, layer.filters) > 1 and max(layer.kernel) <= LARGEST_TAPS:
-        dims = 1 if 1 in layer.kernel else 2
-        candidates += [(_best(m, layer.kernel[0], dims), _best(m, layer.kernel[1], dims)) for m in OUTPUTS]
-    timed = sorted(((cut(work_of(layer, axes), THREADS).cycles, k) for k, axes in enumerate(candidates)))
+    if plain and min(layer.channels, layer.filters) > 1:
+        candidates += _candidates(*layer.kernel)
+    timed = sorted((cut(work_of(layer, c and (c[0].size, c[1].size)), THREADS).cycles, k) for k, c in enumerate(candidates))
     direct = next(cycles for cycles, k in timed if k == 0)
     for cycles, k in timed:
-        axes = candidates[k]
-        if axes is None and max_error is None:
+        chosen = candidates[k]
+        if chosen is None and max_error is None:
             return Method("direct", None, "chosen: no fast algorithm is estimated to pay on this layer")
+        axes = None if chosen is None else (chosen[0].algorithm(), chosen[1].algorithm())
         error = relative_error(layer, axes)
         if error <= limit:
             name = "direct" if axes is None else name_of(axes)
@@ -122,13 +129,47 @@ def choose(layer: Layer, max_error: float | None = None) -> Method:
     )
 
 
+class Candidate(NamedTuple):
+    """An algorithm for one axis, not made yet: outputs, taps, pairs of complex points."""
+
+    m: int
+    r: int
+    pairs: int
+    dims: int
+
+    @property
+    def size(self) -> Size:
+        """What its cost depends on."""
+        n = self.m + self.r - 1
+        return Size(self.m, n, n + self.pairs)
+
+    def algorithm(self) -> BilinearAlgorithm:
+        """Make it."""
+        return _best(self.m, self.r, self.dims, self.pairs)
+
+
+@lru_cache(maxsize=64)
+def _candidates(rh: int, rw: int) -> tuple[tuple[Candidate, Candidate], ...]:
+    """Return what is tried for a kernel: the same tile on both axes, or one axis alone."""
+    dims, r = 1 if 1 in (rh, rw) else 2, max(rh, rw)
+    pairs = [(m, 0) for m in OUTPUTS if m + r - 1 <= LARGEST_TILE]
+    if dims == 1 or rh == rw:
+        pairs += complex_sizes(r, dims)
+        pairs += [(n - r + 1, (n - 3) // 2) for n in CIRCLES[dims] if n - r + 1 >= 2]
+    one = Candidate(1, 1, 0, dims)
+    return tuple((one if rh == 1 else Candidate(m, rh, p, dims), one if rw == 1 else Candidate(m, rw, p, dims)) for m, p in pairs)
+
+
 def name_of(axes: tuple[BilinearAlgorithm, BilinearAlgorithm]) -> str:
     """Return the name of a pair, ``"F(4x4,3x3)"``."""
-    return f"F({axes[0].m}x{axes[1].m},{axes[0].r}x{axes[1].r})"
+    more = sorted({alg.products for alg in axes if alg.products > alg.n})
+    return f"F({axes[0].m}x{axes[1].m},{axes[0].r}x{axes[1].r})" + "".join(f"/{products}" for products in more)
 
 
-def _best(m: int, r: int, dims: int) -> BilinearAlgorithm:
-    return identity() if r == 1 else toom_cook(m, r, best_points(m, r, dims))
+def _best(m: int, r: int, dims: int, pairs: int = 0) -> BilinearAlgorithm:
+    if m == r == 1:
+        return identity()
+    return toom_cook(m, r, complex_points(m, r, pairs, dims) if pairs else best_points(m, r, dims))
 
 
 def identity() -> BilinearAlgorithm:
@@ -138,17 +179,26 @@ def identity() -> BilinearAlgorithm:
 
 
 def _named(name: str, layer: Layer) -> tuple[BilinearAlgorithm, BilinearAlgorithm]:
-    if match := _RECTANGLE.fullmatch(name.replace(" ", "").lower()):
+    head, products = split_name(name)
+    if match := _RECTANGLE.fullmatch(head.replace(" ", "").lower()):
         mh, mw, rh, rw = map(int, match.groups())
         if (mh, rh) != (mw, rw):
             if not (mh and mw and rh and rw):
                 raise ValueError(f"algorithm {name!r} has a zero in it: outputs and taps are at least 1")
-            _check_sizes(((mh, rh), (mw, rw)))
             dims = 1 if 1 in (rh, rw) else 2
-            return _best(mh, rh, dims), _best(mw, rw, dims)
-    m, r, _ = parse_name(name)
-    _check_sizes(((m, r),))
-    return _fitted(_best(m, r, 1 if layer.kernel.count(1) == 1 else 2), layer)
+            return _sized(mh, rh, dims, products), _sized(mw, rw, dims, products)
+    m, r, _ = parse_name(head)
+    return _fitted(_sized(m, r, 1 if layer.kernel.count(1) == 1 else 2, products), layer)
+
+
+def _sized(m: int, r: int, dims: int, products: int | None) -> BilinearAlgorithm:
+    """Make the best algorithm known of a size; what goes beyond n in the products are pairs of complex points."""
+    n = m + r - 1
+    pairs = 0 if products is None or m == r == 1 else products - n
+    if pairs < 0:
+        raise ValueError(f"{products} products asked for F({m},{r}): it takes at least n = m + r - 1 = {n}")
+    _check_size(m, r, pairs)
+    return _best(m, r, dims, pairs)
 
 
 def _fitted(alg: BilinearAlgorithm, layer: Layer) -> tuple[BilinearAlgorithm, BilinearAlgorithm]:
@@ -172,15 +222,11 @@ def _check(axes: tuple[BilinearAlgorithm, BilinearAlgorithm], layer: Layer) -> N
     if layer.groups > 1:
         raise ValueError(f"{name} does not fit {layer.groups} groups: fast algorithms take groups 1; pass 'auto' or 'direct'")
     for alg in axes:
-        if alg.products == alg.n:
-            _check_sizes(((alg.m, alg.r),))
-        elif alg.n > LARGEST_COMPLEX_TILE:
-            raise ValueError(f"{alg!r} has tiles of {alg.n}: layers run tiles of at most {LARGEST_COMPLEX_TILE} with complex points")
+        _check_size(alg.m, alg.r, alg.products - alg.n)
 
 
-def _check_sizes(sizes: tuple[tuple[int, int], ...]) -> None:
-    for m, r in sizes:
-        if m + r - 1 > LARGEST_TILE:
-            raise ValueError(
-                f"F({m},{r}) has tiles of n = m + r - 1 = {m + r - 1}: layers run tiles of at most {LARGEST_TILE}; take a smaller m"
-            )
+def _check_size(m: int, r: int, pairs: int) -> None:
+    largest, n = LARGEST_COMPLEX_TILE if pairs else LARGEST_TILE, m + r - 1
+    if n > largest:
+        other = "take a smaller m" if pairs else f"take a smaller m, or complex points, 'F({m}x{m},{r}x{r})/{n + (n - 3) // 2}'"
+        raise ValueError(f"F({m},{r}) has tiles of n = m + r - 1 = {n}: layers run tiles of at most {largest}; {other}")

@@ -107,7 +107,7 @@ class Emulation:
         u, peak = transform.in_two_dimensions(np.ascontiguousarray(w.transpose(1, 2, 3, 0)))  # (C, n, n, K)
         u = converted(u, policy.kernel, policy.operands)
         self.extents.add("kernel", u, peak)
-        self.kernels = np.ascontiguousarray(u.transpose(1, 2, 3, 0).reshape(algorithm.n**2, u.shape[3], u.shape[0], 1))
+        self.kernels = np.ascontiguousarray(u.transpose(1, 2, 3, 0).reshape(algorithm.products**2, u.shape[3], u.shape[0], 1))
 
     def __call__(self, x: Array, threads: int = 1) -> tuple[Array, Extents]:
         """Convolve, and say what the stages reached."""
@@ -152,7 +152,7 @@ class Emulation:
     def _fast(self, x: Array, threads: int) -> tuple[Array, Extents]:
         alg, policy, filters = self.algorithm, self.policy, self.kernels.shape[1]
         assert alg is not None
-        m, n = alg.m, alg.n
+        m, n, k = alg.m, alg.n, alg.products
         height, width = (size - alg.r + 1 for size in x.shape[2:])
         down, across = -(-height // m), -(-width // m)
         need = [(0, count * m + alg.r - 1 - size) for count, size in zip((down, across), x.shape[2:], strict=True)]
@@ -169,11 +169,11 @@ class Emulation:
             v, peak = self.input.in_two_dimensions(tiles.reshape(-1, n, n, tiles.shape[-1]))
             v = converted(np.ascontiguousarray(v.transpose(1, 2, 0, 3)), policy.input, policy.operands)
             reached.add("input", v, peak)
-            v = v.reshape(n * n, -1, 1, v.shape[-1])
-            total = np.stack([self.contraction(self.kernels[k], v[k]) for k in range(n * n)])
+            v = v.reshape(k * k, -1, 1, v.shape[-1])
+            total = np.stack([self.contraction(kernel, one) for kernel, one in zip(self.kernels, v, strict=True)])
             reached.add("sum", total)
             total = converted(total, policy.accumulate, policy.output)
-            rest = total.reshape(n, n, filters, -1).transpose(2, 0, 1, 3)
+            rest = total.reshape(k, k, filters, -1).transpose(2, 0, 1, 3)
             out, peak = self.output.in_two_dimensions(np.ascontiguousarray(rest))
             reached.add("output", out, peak)
             y[part] = converted(_scaled(out, back), FORMATS["fp64"], policy.output).transpose(3, 0, 1, 2)

@@ -240,9 +240,9 @@ def _layer(
     options = []
     for label, how in offered.items():
         m = how.m if isinstance(how, BilinearAlgorithm) else 1
-        taps = how.n**2 / m**2 if isinstance(how, BilinearAlgorithm) else float(np.prod(weight.shape[2:]))
+        taps = how.products**2 / m**2 if isinstance(how, BilinearAlgorithm) else float(np.prod(weight.shape[2:]))
         error = predicted(how if isinstance(how, BilinearAlgorithm) else None, weight.shape[1], weight.shape[2:]) * noise
-        size = int(weight.nbytes * (how.n**2 / how.r**2 if isinstance(how, BilinearAlgorithm) else 1))
+        size = int(weight.nbytes * (how.products**2 / how.r**2 if isinstance(how, BilinearAlgorithm) else 1))
         option = Option(label, taps, error, 0.0, size)
         if label == name:
             option = replace(option, workspace_bytes=plan.workspace_bytes, weight_bytes=plan.weight_bytes)

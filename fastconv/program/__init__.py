@@ -28,11 +28,6 @@ def programs_of(alg: BilinearAlgorithm, order: str = "huffman") -> Programs:
     return Programs(program_of(alg.AT, order), program_of(alg.G, order), program_of(alg.BT, order))
 
 
-def order_for(alg: BilinearAlgorithm) -> str:
-    """Return the order of summation that layers run an algorithm in: Huffman's, folded where there are complex points."""
-    return "huffman" if alg.products == alg.n else "huffman+folded"
-
-
 __all__ = [
     "ORDERS",
     "Counts",
@@ -41,7 +36,6 @@ __all__ = [
     "Programs",
     "Reading",
     "is_power_of_two",
-    "order_for",
     "parse_order",
     "program_of",
     "programs_of",

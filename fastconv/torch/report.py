@@ -71,7 +71,7 @@ def compare(
             Row(
                 rival.label,
                 rival.points,
-                rival.algorithm.n**2 / rival.algorithm.m**2 if isinstance(rival.algorithm, BilinearAlgorithm) and fast else None,
+                rival.algorithm.products**2 / rival.algorithm.m**2 if isinstance(rival.algorithm, BilinearAlgorithm) and fast else None,
                 math.sqrt(sum(_square(outputs[k] - truth[k]) for k in truth) / max(sum(map(_square, truth.values())), 1e-300)),
                 max(float(np.abs(outputs[k] - truth[k]).max(initial=0)) for k in truth),
                 {key: float(value) for key, value in numbers.items()},

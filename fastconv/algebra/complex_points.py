@@ -1,0 +1,107 @@
+"""Sets of points with pairs of complex ones: on the unit circle, and the best known."""
+
+from __future__ import annotations
+
+import json
+import math
+from fractions import Fraction
+from functools import lru_cache
+from importlib.resources import files
+from typing import Any
+
+from fastconv.exact import INF, Gaussian, Number, exact_point
+
+_REALS = (Fraction(0), INF, Fraction(1), Fraction(-1))
+
+
+def circle_points(n: int) -> tuple[Number, ...]:
+    """Return 0, infinity, and points of the unit circle, equally spaced but for their roundings to rational parts.
+
+    Parameters
+    ----------
+    n : int
+        Tile size m + r - 1, at least 4. Without the pairs of complex points one real point is left on the circle if
+        n is odd, and two if it is even.
+
+    Returns
+    -------
+    tuple
+        The real points, then one of each pair of complex ones, a `Gaussian` in the upper half plane.
+
+    Notes
+    -----
+    With all N-th roots of unity in the place of the rational points, the matrices were those of a discrete Fourier transform of
+    N = n - 2 points, and two products that correct what wraps around. Their entries are sines and cosines: the error does not grow
+    with the tile as that of real points does. A rational point of the circle is ``(1 + t I)**2 / (1 + t**2)``.
+
+    Examples
+    --------
+    >>> circle_points(8)
+    (Fraction(0, 1), inf, Fraction(1, 1), Fraction(-1, 1), 21/29+20/29*I, -21/29+20/29*I)
+    """
+    if not isinstance(n, int) or isinstance(n, bool):
+        raise TypeError(f"n is {n!r}: the tile size is an integer")
+    if n < 4:
+        raise ValueError(f"n is {n}: a circle takes tiles of at least 4")
+    pairs = (n - 3) // 2
+    finest = max(12, pairs)
+
+    def near(k: int) -> Gaussian:
+        """Return the point nearest to k of n - 2 parts of the circle."""
+        if 4 * k == n - 2:
+            return Gaussian(Fraction(0), Fraction(1))
+        if 4 * k > n - 2 and n % 2 == 0:
+            return -near((n - 2) // 2 - k).conjugate
+        t = Fraction(math.tan(math.pi * k / (n - 2))).limit_denominator(finest)
+        return Gaussian((1 - t * t) / (1 + t * t), 2 * t / (1 + t * t))
+
+    return (*_REALS[: n - 2 * pairs], *(near(k + 1) for k in range(pairs)))
+
+
+@lru_cache(maxsize=1)
+def _searched() -> dict[tuple[int, int, int, int], dict[str, Any]]:
+    data = json.loads(files("fastconv.algebra").joinpath("complex_points.json").read_text(encoding="utf-8"))
+    return {(row["m"], row["r"], row["dims"], row["pairs"]): row for row in data["rows"]}
+
+
+def complex_points(m: int, r: int, pairs: int, dims: int = 2) -> tuple[Number, ...]:
+    """Return the points of the smallest known error with so many pairs of complex ones.
+
+    Parameters
+    ----------
+    m, r : int
+        Outputs and taps.
+    pairs : int
+        Pairs of complex points, at least one: each takes one multiplication more than two real points, and lowers the error.
+    dims : {1, 2}
+        Dimension.
+
+    Raises
+    ------
+    ValueError
+        Where no such set is known; says which numbers of pairs have one.
+
+    Notes
+    -----
+    The sets come from the table that analysis/complex_points.py writes; `circle_points` is the set with the most pairs.
+
+    Examples
+    --------
+    >>> complex_points(14, 5, 7) == circle_points(18)
+    True
+    """
+    n = m + r - 1
+    row = _searched().get((m, r, dims, pairs))
+    if row is not None:
+        return tuple(exact_point(p) for p in row["points"].split())
+    most = (n - 3) // 2
+    if pairs == most and n >= 5:
+        return circle_points(n)
+    known = sorted({key[3] for key in _searched() if key[:3] == (m, r, dims)} | ({most} if n >= 5 else set()))
+    have = f"sets are known with {', '.join(map(str, known))}" if known else "no set is known"
+    raise ValueError(f"{pairs} pairs of complex points asked for F({m},{r}) in {dims}-D: {have}; give points of your own to toom_cook")
+
+
+def complex_sizes(r: int, dims: int) -> tuple[tuple[int, int], ...]:
+    """Return outputs and pairs of the sets that were searched for a kernel."""
+    return tuple((m, pairs) for m, taps, d, pairs in _searched() if (taps, d) == (r, dims))

@@ -1,0 +1,218 @@
+"""Complex points: exact construction and proof, sums of mirrored inputs, their error, layers that run them."""
+
+import re
+from fractions import Fraction
+from itertools import product
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import fastconv as fc
+from fastconv.exact import Gaussian, exact_point, to_text, turned_root
+from fastconv.kernels.accuracy import order_of
+from fastconv.kernels.twin import twin
+from fastconv.program import program_of, programs_of
+from fastconv.program.fold import folded, transposed
+
+PARTS = st.fractions(-3, 3, max_denominator=5)
+NUMBERS = st.builds(Gaussian, PARTS, PARTS.filter(bool))
+CIRCLE = {n: fc.toom_cook(n - 4, 5, fc.circle_points(n)) for n in (6, 9, 10, 18)}
+
+
+@st.composite
+def algorithms(draw):
+    """Real and complex points together, n up to 9."""
+    pairs, reals, r = draw(st.integers(1, 3)), draw(st.integers(0, 3)), draw(st.integers(1, 4))
+    n = reals + 2 * pairs
+    r = min(r, n)
+    upper = draw(st.lists(NUMBERS, min_size=pairs, max_size=pairs, unique_by=lambda z: (z.re, abs(z.im))))
+    finite = draw(st.lists(PARTS, min_size=reals, max_size=reals, unique=True))
+    if finite and draw(st.booleans()):
+        finite[0] = fc.INF
+    return fc.toom_cook(n - r + 1, r, draw(st.permutations([*upper, *finite])))
+
+
+def multiply(matrix, v):
+    return [sum((e * t for e, t in zip(row, v, strict=True)), Fraction(0)) for row in matrix]
+
+
+@given(NUMBERS, NUMBERS)
+def test_gaussian_numbers_are_complex_numbers(a, b):
+    """Parts of up to 5ths: a quotient's are below 30 with denominators below 2**20, so float64 tells them apart."""
+    x, y = complex(a.re, a.im), complex(b.re, b.im)
+    for exact, near in ((a + b, x + y), (a - b, x - y), (a * b, x * y), (a / b, x / y), (a**3, x**3)):
+        assert abs(complex(exact.re, exact.im) - near) <= 1e-12 * max(1, abs(near))
+    assert exact_point(to_text(a)) == a
+
+
+@pytest.mark.parametrize(("text", "re", "im"), [("I", 0, 1), ("-I", 0, -1), ("1/2 - 3/4*I", "1/2", "-3/4"), ("0.6+0.8*I", "3/5", "4/5")])
+def test_complex_points_are_read_from_text(text, re, im):
+    assert exact_point(text) == Gaussian(Fraction(re), Fraction(im))
+
+
+@given(algorithms())
+@settings(max_examples=40)
+def test_any_complex_points_are_proved(alg):
+    alg.verify()
+    assert alg.products == alg.n + sum(isinstance(p, Gaussian) for p in alg.points)
+    assert fc.BilinearAlgorithm.from_json(alg.to_json()) == alg
+
+
+@given(algorithms(), st.data())
+@settings(max_examples=40)
+def test_equals_direct_convolution_in_rationals(alg, data):
+    w = data.draw(st.lists(PARTS, min_size=alg.r, max_size=alg.r))
+    x = data.draw(st.lists(PARTS, min_size=alg.n, max_size=alg.n))
+    y = multiply(alg.AT, [a * b for a, b in zip(multiply(alg.G, w), multiply(alg.BT, x), strict=True)])
+    assert y == [sum(w[k] * x[i + k] for k in range(alg.r)) for i in range(alg.m)]
+
+
+@pytest.mark.parametrize(
+    ("points", "words"),
+    [
+        (["I", "-I"], "stands for its conjugate"),
+        (["I", 0], "complex ones twice"),
+        (["I", "sqrt(2)", 0], "irrational or holds a symbol"),
+        (["I", 0, "inf", 1, 2], "exactly n = m + r - 1 = 4"),
+    ],
+)
+def test_wrong_complex_points_are_refused(points, words):
+    with pytest.raises(ValueError, match=re.escape(words)):
+        fc.toom_cook(2, 3, points)
+
+
+@pytest.mark.parametrize("n", [*range(4, 24), 34, 50])
+def test_circle_points_are_apart_on_the_circle(n):
+    points = fc.circle_points(n)
+    pairs = [p for p in points if isinstance(p, Gaussian)]
+    assert len(points) + len(pairs) == n
+    assert all(z.norm == 1 and z.im > 0 for z in pairs)
+    angles = sorted(float(np.angle(complex(z.re, z.im))) for z in pairs)
+    # Equal parts are 2 pi / (n - 2) wide; the nearest rational point is within a tenth of one.
+    assert all(abs(a - 2 * np.pi * (k + 1) / (n - 2)) < 0.1 * 2 * np.pi / (n - 2) for k, a in enumerate(angles))
+
+
+@pytest.mark.parametrize(("given", "kind"), [(3, ValueError), (2.0, TypeError), (True, TypeError)])
+def test_no_circle_of_that_size(given, kind):
+    with pytest.raises(kind, match="tile"):
+        fc.circle_points(given)
+
+
+def test_entries_stay_small_on_the_circle():
+    """Where real points have entries beyond 1000: sines and cosines, but for the correction of what wraps around."""
+    alg = CIRCLE[18]
+    assert max(abs(e) for row in (*alg.AT, *alg.BT) for e in row) < 3
+    real = fc.toom_cook(14, 5, fc.best_points(14, 5))
+    assert max(abs(e) for row in (*real.AT, *real.BT) for e in row) > 1000
+
+
+@given(NUMBERS)
+def test_the_root_has_half_the_angle(z):
+    w = z * z / z.norm  # on the circle
+    root = turned_root(w)
+    if root is not None:
+        half = np.angle(complex(w.re, w.im)) / 2
+        assert abs(np.angle(complex(root.re, root.im)) - half) < 1e-12
+
+
+@given(
+    st.lists(st.lists(st.sampled_from([Fraction(k, 2) for k in range(-2, 3)]), min_size=5, max_size=5).filter(any), min_size=1, max_size=5)
+)
+def test_folding_multiplies_to_the_matrix(rows):
+    for mirrored in (rows, [[*row, *row[::-1]] for row in rows], [[*row, *(-e for e in row[::-1])] for row in rows]):
+        total = [[Fraction(int(i == j)) for j in range(len(mirrored[0]))] for i in range(len(mirrored[0]))]
+        for factor in folded(mirrored):
+            assert all(any(row) for row in factor)
+            total = [[sum(a * b for a, b in zip(row, column, strict=True)) for column in transposed(total)] for row in factor]
+        assert total == mirrored
+
+
+@pytest.mark.parametrize(("n", "order"), list(product(CIRCLE, ["huffman+folded", "huffman+shared+folded+fma", "pairwise+folded"])))
+def test_folded_programs_are_the_matrices(n, order):
+    alg, programs = CIRCLE[n], programs_of(CIRCLE[n], order)
+    assert (programs.output.matrix(), programs.kernel.matrix(), programs.input.matrix()) == (alg.AT, alg.G, alg.BT)
+
+
+def test_folding_halves_the_operations_on_the_circle():
+    for matrix in (CIRCLE[18].AT, CIRCLE[18].BT):
+        plain, less = program_of(matrix, "huffman").counts, program_of(matrix, "huffman+folded").counts
+        assert less.adds < 0.5 * plain.adds
+        assert less.muls < 0.55 * plain.muls
+
+
+@pytest.mark.parametrize(
+    ("alg", "dims"), [(CIRCLE[10], 1), (CIRCLE[18], 1), (CIRCLE[10], 2), (fc.toom_cook(3, 3, [0, "inf", "1/2", "2*I"]), 2)]
+)
+def test_the_predicted_error_is_the_measured_one(alg, dims):
+    """Normal inputs, 8 channels: the mean over 6 blocks of tiles, within 5 % and three standard errors."""
+    settings = {"dims": dims, "order": "huffman+folded", "channels": 8, "inputs": "normal"}
+    measured = [fc.measure_error(alg, trials=60, seed=seed, **settings).rms for seed in range(6)]
+    predicted = fc.predict_error(alg, **settings).rms
+    assert abs(np.mean(measured) - predicted) < 0.05 * predicted + 3 * np.std(measured) / np.sqrt(5)
+
+
+def test_the_error_hardly_grows_with_the_tile():
+    """From n = 6 to 18 by less than a half, where the best real points lose more than three digits."""
+    circle = [fc.predict_error(CIRCLE[n], dims=2, order="huffman+folded").relative_l2 for n in (6, 18)]
+    assert circle[1] < 1.5 * circle[0]
+    real = [fc.predict_error(fc.toom_cook(n - 4, 5, fc.best_points(n - 4, 5)), dims=2).relative_l2 for n in (6, 18)]
+    assert real[1] > 1000 * real[0]
+
+
+def layer_arrays(channels, filters, shape, kernel, dtype="f4"):
+    rng = np.random.default_rng([channels, *shape])
+    return rng.standard_normal((2, channels, *shape)).astype(dtype), rng.standard_normal((filters, channels, *kernel)).astype(dtype)
+
+
+@pytest.mark.parametrize(
+    ("name", "shape", "kernel", "dtype"),
+    [
+        ("F(6x6,5x5)/13", (13, 17), (5, 5), "f4"),
+        ("F(3x3,3x3)/6", (9, 4), (3, 3), "f8"),
+        ("F(14x14,5x5)/25", (14, 30), (5, 5), "f4"),
+        ("F(10,9)/25", (1, 64), (1, 9), "f4"),
+        ("F(4,3)/7", (40, 3), (3, 1), "f4"),
+    ],
+)
+def test_layers_equal_their_numpy_twin_bit_for_bit(name, shape, kernel, dtype):
+    from fastconv.kernels.cut import CHANNEL_CHAIN
+    from fastconv.kernels.simd import has_fma
+
+    x, w = layer_arrays(5, 11, shape, kernel, dtype)
+    pad = (kernel[0] // 2, kernel[1] // 2)
+    plans = [fc.plan_conv2d(w, padding=pad, input_shape=x.shape, algorithm=name, threads=t) for t in (1, 3)]
+    expected = twin(plans[0].layer, plans[0].method, x, w, None, plans[0].order, CHANNEL_CHAIN, has_fma())
+    for plan in plans:
+        np.testing.assert_array_equal(plan(x), expected)
+    assert name.split("/")[1] in plans[0].algorithm
+    again = fc.plan_conv2d(w, padding=pad, input_shape=x.shape, algorithm=plans[0].algorithm)
+    assert again.method.axes == plans[0].method.axes
+
+
+@pytest.mark.parametrize(("size", "kernel", "dims"), [(56, 5, 2), (56, 7, 2), (2000, 9, 1), (1500, 15, 1)])
+def test_auto_takes_complex_points_for_long_kernels(size, kernel, dims):
+    """And keeps to the limit, against float64, with the margin of one draw: a sum of many independent errors."""
+    x, w = layer_arrays(32, 32, (size,) * dims, (kernel,) * dims)
+    make = fc.plan_conv1d if dims == 1 else fc.plan_conv2d
+    plan = make(w, padding=kernel // 2, input_shape=x.shape)
+    assert "/" in plan.algorithm
+    assert plan.order == order_of(plan.method.axes[1])
+    reference = make(w.astype("f8"), padding=kernel // 2, input_shape=x.shape, algorithm="fft")(x.astype("f8"))
+    assert np.linalg.norm(plan(x) - reference) < 1e-6 * np.linalg.norm(reference)
+
+
+def test_long_tiles_of_real_points_are_refused_with_a_remedy():
+    x, w = layer_arrays(2, 2, (40, 40), (5, 5))
+    with pytest.raises(ValueError, match="at most 16") as refusal:
+        fc.plan_conv2d(w, input_shape=x.shape, algorithm="F(14x14,5x5)")
+    remedy = str(refusal.value).split("'")[1]
+    assert fc.plan_conv2d(w, input_shape=x.shape, algorithm=remedy).method.axes[0].products == 25
+
+
+@pytest.mark.parametrize("name", ["F(4x4,3x3)/5", "F(14x14,5x5)/20", "F(80x80,5x5)/122"])
+def test_impossible_numbers_of_products_are_refused(name):
+    x, w = layer_arrays(2, 2, (40, 40), (3, 3) if "3x3" in name else (5, 5))
+    with pytest.raises(ValueError, match=r"at least n|sets are known with|at most 66"):
+        fc.plan_conv2d(w, input_shape=x.shape, algorithm=name)
