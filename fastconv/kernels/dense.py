@@ -10,8 +10,10 @@ from typing import Any
 
 import numpy as np
 
+from fastconv.kernels.activation import Activation
 from fastconv.kernels.layer import Array
-from fastconv.kernels.pixelwise import ALONE, kind_of, run_items, types_of
+from fastconv.kernels.pixelwise import ALONE, kind_of, types_of
+from fastconv.kernels.threads import Job
 
 FEW = 8
 """Rows up to which the weights' way from memory is all that counts."""
@@ -19,17 +21,28 @@ _ROWS = 16
 """Rows or columns of the weights in one claim of work."""
 
 
-def dense(x: Array, weight: Array, out: Array, transposed: bool, threads: int = 1) -> None:
-    """Write ``x weight.T`` to `out` if the weight is `transposed` (outputs, inputs), ``x weight`` if it is (inputs, outputs).
+def dense(
+    x: Array,
+    weight: Array,
+    out: Array,
+    transposed: bool,
+    bias: Array | None = None,
+    activation: Activation | None = None,
+    threads: int = 1,
+) -> Job:
+    """Return the job that writes ``activation(x weight.T + bias)`` to `out`, or ``x weight`` if the weight is not `transposed`.
 
-    Sums of a transposed weight are made in lanes, as vectors allow, and those of the other in order, with fused
-    multiply-adds where the CPU has them. All arrays are in C order and of one format that `kind_of` knows.
+    A `transposed` weight is (outputs, inputs), another (inputs, outputs). Sums of the first are made in lanes, as vectors
+    allow, and those of the other in order, with fused multiply-adds where the CPU has them. All arrays are in C order and
+    of one format that `kind_of` knows.
     """
     outputs = out.shape[1]
     group = _ROWS if transposed else 8 * _ROWS
-    description = np.array([x.shape[0], x.shape[1], outputs, group, transposed], np.int64)
-    addresses = (x.ctypes.data, weight.ctypes.data, 0, out.ctypes.data)
-    run_items(_dense(kind_of(x)), description, -(-outputs // group), addresses, threads if weight.size > ALONE else 1)
+    table = None
+    if bias is not None or activation is not None:
+        table = (activation or Activation()).table(np.zeros(outputs, x.dtype) if bias is None else bias)
+    description = np.array([x.shape[0], x.shape[1], outputs, group, transposed, table is not None], np.int64)
+    return Job(_dense(kind_of(x)), description, -(-outputs // group), (x, weight, table, out), threads if weight.size > ALONE else 1)
 
 
 @cache
@@ -53,8 +66,9 @@ def _dense(kind: str) -> Any:
         for i in range(length):
             out[i] += factor * b[i]
 
-    def dense(description, counter, items, x, weight, unused, y, workspace):  # type: ignore[no-untyped-def]
-        d = carray(integers(description), (5,), np.int64)
+    def dense(description, counter, items, x, weight, table, y, workspace):  # type: ignore[no-untyped-def]
+        d = carray(integers(description), (6,), np.int64)
+        zero = number(0)
         rows, inputs, outputs, group = d[0], d[1], d[2], d[3]
         item = claim(counter)
         while item < items:
@@ -74,6 +88,15 @@ def _dense(kind: str) -> Any:
                     for c in range(inputs):
                         w = carray(pointer(weight + (c * outputs + first) * width), (last - first,), number)
                         add(a[c], w, out, last - first)
+            if d[5]:
+                for row in range(rows):
+                    out = carray(pointer(y + (row * outputs + first) * width), (last - first,), number)
+                    for k in range(last - first):
+                        r = carray(pointer(table + (first + k) * 4 * width), (4,), number)
+                        z = out[k] + r[0]
+                        z = r[1] * z if z < zero else z
+                        z = r[2] if z < r[2] else z
+                        out[k] = r[3] if z > r[3] else z
             item = claim(counter)
 
     return compiled(dense, kind)

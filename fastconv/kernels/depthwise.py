@@ -17,8 +17,8 @@ from fastconv.kernels.compiled import SIZE, compiled, lanes_of
 from fastconv.kernels.cut import DIRECT_CHAIN
 from fastconv.kernels.engine import copy
 from fastconv.kernels.layer import Array, Layer, check_bytes
-from fastconv.kernels.plan import Pool
 from fastconv.kernels.simd import claim, depthwise_vector, has_fma, integers
+from fastconv.kernels.threads import COUNTER, Job, Pool
 
 FIELDS = 12
 
@@ -91,8 +91,8 @@ class DepthwiseRunner:
         pitch = -(-(left + layer.width + right + lanes * (layer.stride[1] + 1)) * size // 64) * 64
         plane = (top + layer.height + bottom) * pitch + pitch
         self.items = layer.batch * layer.channels
-        members, each = max(1, min(threads, self.items)), plane + 64
-        check_bytes("a workspace", each * members)
+        self.members, self.each = max(1, min(threads, self.items)), plane + 64
+        check_bytes("a workspace", self.each * self.members)
         bias = np.zeros(layer.filters, layer.dtype) if bias is None else bias.copy()
         self.record = bias if activation is None else activation.table(bias)
         self.weights = np.ascontiguousarray(weight).reshape(layer.filters, -1)
@@ -112,13 +112,18 @@ class DepthwiseRunner:
         )
         self.description = np.array(numbers, np.int64)
         self.function = _planes(kind, layer.stride[1], layer.kernel[0], offsets, int(activation is not None))
-        self.pool = Pool(members, each)  # all zeros: what lies around the plane is never written
-        self.workspace_bytes = self.pool.size
+        self.pool = Pool(clean=True)
+        self.workspace_bytes = COUNTER + self.members * self.each
         self.weight_bytes = self.weights.nbytes
 
     def __call__(self, x: Array, y: Array) -> None:
         """Run all planes."""
-        self.pool.run(self.function, self.description, self.items, (x, self.weights, self.record, y))
+        self.pool.run(self.job(x, y))
+
+    def job(self, x: Array, y: Array) -> Job:
+        """Return the planes as items. What lies around a plane is never written, so the workspace is clean."""
+        arrays = (x, self.weights, self.record, y)
+        return Job(self.function, self.description, self.items, arrays, self.members, self.each, clean=True)
 
     def details(self) -> list[str]:
         """Say how the layer is cut."""

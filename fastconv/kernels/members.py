@@ -134,22 +134,32 @@ def _serve(at, index):  # type: ignore[no-untyped-def]
         add(at + INSIDE, -1)
 
 
-def _lead(at):  # type: ignore[no-untyped-def]
-    job = carray(integers(at + FIRST), (JOB,), np.int64)
-    number = load(at + NUMBER) + 1
-    store(at + OPEN, number)
-    store(at + NUMBER, number)
-    if load(at + SLEEPING):
-        futex(at + NUMBER, _WAKE, 1 << 30)
-    if job[0]:
-        call(job[0], (job[3], job[4], job[5], job[6], job[7], job[8], job[9], job[10]))
-    store(at + OPEN, 0)
-    begun = cycles()
-    while load(at + INSIDE):
-        if cycles() - begun < SPIN:
-            pause()
-        else:
-            yield_processor()
+def _lead(at, jobs, count):  # type: ignore[no-untyped-def]
+    """Do jobs one after the other; with no team, or where a job is for one, alone."""
+    for k in range(count):
+        todo = carray(integers(jobs + k * JOB * 8), (JOB,), np.int64)
+        if todo[4]:
+            store(todo[4], 0)
+        team = at != 0 and todo[1] > 1
+        if team:
+            job = carray(integers(at + FIRST), (JOB,), np.int64)
+            for i in range(JOB):
+                job[i] = todo[i]
+            number = load(at + NUMBER) + 1
+            store(at + OPEN, number)
+            store(at + NUMBER, number)
+            if load(at + SLEEPING):
+                futex(at + NUMBER, _WAKE, 1 << 30)
+        if todo[0]:
+            call(todo[0], (todo[3], todo[4], todo[5], todo[6], todo[7], todo[8], todo[9], todo[10]))
+        if team:
+            store(at + OPEN, 0)
+            begun = cycles()
+            while load(at + INSIDE):
+                if cycles() - begun < SPIN:
+                    pause()
+                else:
+                    yield_processor()
 
 
 serve = compiled(_serve, SPIN, _FUTEX)

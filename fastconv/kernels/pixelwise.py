@@ -13,6 +13,7 @@ import numpy as np
 
 from fastconv.kernels.activation import Activation
 from fastconv.kernels.layer import Array
+from fastconv.kernels.threads import Job
 
 ALONE = 2**15
 """Elements below which a second thread costs more than it brings."""
@@ -34,8 +35,8 @@ def planewise(
     affine: tuple[Array, Array, Array] | None = None,
     activation: Activation | None = None,
     threads: int = 1,
-) -> None:
-    """Write ``activation((x - mean) * factor + shift)`` or ``activation(x + other)`` to `out`.
+) -> Job:
+    """Return the job that writes ``activation((x - mean) * factor + shift)`` or ``activation(x + other)`` to `out`.
 
     Parameters
     ----------
@@ -64,28 +65,16 @@ def planewise(
         count = x.shape[0] * x.shape[1]
     group = max(1, _CHUNK // max(size, 1))
     description = np.array([x.size, size, count, group, channels, other is not None], np.int64)
-    there = 0 if other is None else other.ctypes.data
-    addresses = (x.ctypes.data, there, record.ctypes.data, out.ctypes.data)
-    run_items(_planes(kind_of(x)), description, -(-count // group), addresses, threads if x.size > ALONE else 1)
+    arrays = (x, other, record, out)
+    return Job(_planes(kind_of(x)), description, -(-count // group), arrays, threads if x.size > ALONE else 1)
 
 
-def pool(x: Array, out: Array, kernel: Any, strides: Any, dilations: Any, begin: Any, count: Array | None = None, threads: int = 1) -> None:
-    """Write the maximum of each window, or its sum divided by `count`, to `out`: arrays (batch, channels, height, width)."""
+def pool(x: Array, out: Array, kernel: Any, strides: Any, dilations: Any, begin: Any, count: Array | None = None, threads: int = 1) -> Job:
+    """Return the job that writes the maximum of each window, or its sum divided by `count`: arrays (batch, channels, height, width)."""
     (h, w), (oh, ow) = x.shape[2:], out.shape[2:]
     description = np.array([h, w, oh, ow, *kernel, *strides, *dilations, *begin, count is not None], np.int64)
-    there = 0 if count is None else count.ctypes.data
     planes = x.shape[0] * x.shape[1]
-    run_items(_pool(kind_of(x)), description, planes, (x.ctypes.data, there, 0, out.ctypes.data), threads if x.size > ALONE else 1)
-
-
-def run_items(function: Any, description: Array, items: int, addresses: tuple[int, int, int, int], threads: int) -> None:
-    """Run a compiled function of the engine's signature on its items."""
-    counter = np.zeros(1, np.int64)
-    arguments = (description.ctypes.data, counter.ctypes.data, items, *addresses, 0)
-    if items:
-        from fastconv.kernels.threads import run
-
-        run(function, min(threads, items), 0, arguments)
+    return Job(_pool(kind_of(x)), description, planes, (x, count, None, out), threads if x.size > ALONE else 1)
 
 
 @cache

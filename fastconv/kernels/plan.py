@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -13,9 +12,7 @@ import numpy.typing as npt
 from fastconv.kernels.activation import Activation
 from fastconv.kernels.layer import Array, Layer, array_of
 from fastconv.kernels.method import Method
-
-COUNTER = 64
-"""Bytes before the workspaces, a cache line: the number of the next work item."""
+from fastconv.kernels.threads import COUNTER, Job, Pool
 
 
 class Runner(Protocol):
@@ -27,6 +24,9 @@ class Runner(Protocol):
     def __call__(self, x: Array, y: Array) -> None:
         """Compute the layer of `x` into `y`."""
 
+    def job(self, x: Array, y: Array) -> Job | None:
+        """Return what a call would have the threads do; None where it does more than that."""
+
     def details(self) -> list[str]:
         """Say how, in lines for `Plan.explain`."""
 
@@ -36,8 +36,8 @@ class Plan:
     """A layer made ready: weights transformed and packed, block sizes chosen, code compiled.
 
     Made by `plan_conv2d` and `plan_conv1d`; called with the input it gives the output. Two threads may call one
-    plan at once: each call takes a workspace of its own. A call allocates nothing but the output, unless the
-    input is not in C order or two calls run at once for the first time.
+    plan at once: each call takes a workspace of its own. But for the first, a call allocates nothing but the output, unless
+    the input is not in C order or two calls run at once for the first time.
     """
 
     layer: Layer
@@ -79,6 +79,12 @@ class Plan:
             image = array.reshape(layer.batch, layer.channels, layer.height, layer.width)
             self._runner(image, y.reshape(layer.batch, layer.filters, *layer.output))
         return y
+
+    def job(self, x: Array, out: Array) -> Job | None:
+        """Return the work of ``plan(x, out)``, which takes these arrays, for who does it later; None where there is more to it."""
+        layer = self.layer
+        image = x.reshape(layer.batch, layer.channels, layer.height, layer.width)
+        return self._runner.job(image, out.reshape(layer.batch, layer.filters, *layer.output))
 
     @property
     def algorithm(self) -> str:
@@ -133,41 +139,6 @@ class Plan:
         return (self.layer.batch, channels, *sizes[2 - self.dims :])
 
 
-class Pool:
-    """Workspaces that calls borrow: one is made at once, more when calls overlap."""
-
-    def __init__(self, members: int, each: int) -> None:
-        self.members, self.each = members, each
-        self.size = COUNTER + each * members
-        self.free: deque[Array] = deque([self.make()])
-
-    def make(self) -> Array:
-        """Allocate one, aligned to a cache line."""
-        whole = np.zeros(self.size + 64, np.uint8)
-        start = -whole.ctypes.data % 64
-        return whole[start : start + self.size]
-
-    def take(self) -> Array:
-        """Borrow one."""
-        try:
-            return self.free.pop()
-        except IndexError:
-            return self.make()
-
-    def run(self, function: Any, description: Array, items: int, arrays: Sequence[Array]) -> None:
-        """Run the items of a compiled function in a workspace of the pool: a part for each member, behind the counter."""
-        from fastconv.kernels.threads import run
-
-        workspace = self.take()
-        workspace[:COUNTER] = 0
-        counter = workspace.ctypes.data
-        addresses = (array.ctypes.data for array in arrays)
-        try:
-            run(function, self.members, self.each, (description.ctypes.data, counter, items, *addresses, counter + COUNTER))
-        finally:
-            self.free.append(workspace)
-
-
 class BlockRunner:
     """Runs a layer with the block engine: a fast algorithm, or im2col."""
 
@@ -187,15 +158,20 @@ class BlockRunner:
         bias = np.zeros(layer.filters, layer.dtype) if bias is None else bias.copy()
         table = bias[:, None] if activation is None else activation.table(bias)
         self.bias = in_lanes(table, layer.groups, self.parts) if self.parts.held else table
-        self.pool = Pool(min(threads, self.parts.items), self.parts.workspace)
-        self.workspace_bytes = self.pool.size
+        self.pool, self.members = Pool(), min(threads, self.parts.items)
+        self.workspace_bytes = COUNTER + self.members * self.parts.workspace
         self.weight_bytes = self.parts.weights.nbytes
 
     def __call__(self, x: Array, y: Array) -> None:
         """Run all work items, in as many threads as the plan has."""
+        self.pool.run(self.job(x, y))
+
+    def job(self, x: Array, y: Array) -> Job:
+        """Return the work items."""
         from fastconv.kernels.engine import run_items
 
-        self.pool.run(run_items, self.parts.description, self.parts.items, (x, self.parts.weights, self.bias, y))
+        arrays = (x, self.parts.weights, self.bias, y)
+        return Job(run_items, self.parts.description, self.parts.items, arrays, self.members, self.parts.workspace)
 
     def details(self) -> list[str]:
         """Say how the layer is cut."""

@@ -10,18 +10,26 @@ from __future__ import annotations
 import os
 import sys
 import threading
+from collections import deque
 from collections.abc import Sequence
+from dataclasses import dataclass
 from enum import IntEnum, auto
 from functools import cache
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 SPIN = 300_000
 """Cycles that a thread without work stays awake."""
 
 JOB = 11
 """Integers of a job: function, members, bytes of a workspace, and the function's eight arguments."""
+
+COUNTER = 64
+"""Bytes before the workspaces, a cache line: the number of the next work item."""
+
+Array = npt.NDArray[Any]
 
 
 class Word(IntEnum):
@@ -39,23 +47,95 @@ class Word(IntEnum):
     END = auto()
 
 
-def run(function: Any, chunks: int, workspace: int, arguments: Sequence[int]) -> None:
-    """Call a compiled function in at most `chunks` threads at once, each with a workspace of its own.
+@dataclass(frozen=True, eq=False)
+class Job:
+    """A compiled function with what it works on.
 
-    Parameters
+    Attributes
     ----------
     function : compiled function
         Takes description, counter, items, x, u, bias, y and the address of a workspace, and claims items until none is left.
-    chunks : int
-        Members of the team, this thread included. If the team is at another job, this thread does it all.
-    workspace : int
-        Bytes from the workspace of a member to the next one's.
-    arguments : sequence of int
-        The function's; the last one is the address of the first workspace.
+    description : array
+        What the function knows of its work.
+    items : int
+        Work items; any of them can run at once.
+    arrays : tuple of arrays
+        x, u, bias and y; None where the function reads nothing.
+    members : int
+        Threads at most.
+    each : int
+        Bytes of one member's workspace.
+    clean : bool
+        Whether its workspace is zeros at first and then its own; otherwise any will do.
     """
-    members = min(chunks, processors())
-    if members <= 1 or not team().run(function.address, members, workspace, arguments):
-        function.ctypes(*arguments)
+
+    function: Any
+    description: Array
+    items: int
+    arrays: tuple[Array | None, Array | None, Array | None, Array]
+    members: int = 1
+    each: int = 0
+    clean: bool = False
+
+    @property
+    def room(self) -> int:
+        """Bytes of workspace that it needs: the counter, and a part for each member."""
+        return COUNTER + self.each * self.members
+
+    def words(self, workspace: int, addresses: Sequence[int] | None = None) -> tuple[int, ...]:
+        """Return what the team is told, the workspace at an address; those of the arrays if not given are where they are now."""
+        x, u, bias, y = addresses or (0 if a is None else a.ctypes.data for a in self.arrays)
+        members = min(self.members, self.items, processors())
+        given = (self.description.ctypes.data, workspace, self.items, x, u, bias, y, workspace + COUNTER)
+        return (self.function.address, members, self.each, *given)
+
+
+def run(job: Job, workspace: Array) -> None:
+    """Do a job in a workspace of at least its room."""
+    run_all(np.array(job.words(workspace.ctypes.data), np.int64))
+
+
+def run_all(words: Array) -> None:
+    """Do jobs one after the other, each given by its words: in a team, or alone where the team is at others."""
+    from fastconv.kernels.members import lead
+
+    count = words.size // JOB
+    members = int(words[1::JOB].max(initial=1))
+    if members <= 1 or not team().run(words, count, members):
+        lead.ctypes(0, words.ctypes.data, count)
+
+
+class Pool:
+    """Workspaces that jobs borrow: made when none is free or large enough, and kept.
+
+    Jobs whose workspace stays clean share a pool of `clean` ones only if they leave the same places untouched.
+    """
+
+    def __init__(self, clean: bool = False) -> None:
+        self.free: deque[Array] = deque()
+        self.clean = clean
+
+    def run(self, job: Job) -> None:
+        """Do a job in a workspace that is free."""
+        if job.clean and not self.clean:
+            return run(job, memory(job.room, clean=True))
+        try:
+            workspace = self.free.pop()
+        except IndexError:
+            workspace = memory(job.room, job.clean)
+        if workspace.size < job.room:
+            workspace = memory(job.room, job.clean)
+        try:
+            run(job, workspace)
+        finally:
+            self.free.append(workspace)
+
+
+def memory(size: int, clean: bool = False) -> Array:
+    """Return fresh memory, aligned to a cache line, of zeros if it is to be `clean`."""
+    whole = (np.zeros if clean else np.empty)(size + 64, np.uint8)
+    start = -whole.ctypes.data % 64
+    return whole[start : start + size]
 
 
 @cache
@@ -76,8 +156,8 @@ class Team:
         self.threads: list[threading.Thread] = []
         self.lead, self.serve = lead.ctypes, serve.ctypes
 
-    def run(self, address: int, members: int, workspace: int, arguments: Sequence[int]) -> bool:
-        """Do a job, or return False if the team is at another."""
+    def run(self, words: Array, count: int, members: int) -> bool:
+        """Do jobs, or return False if the team is at others."""
         if not self.busy.acquire(blocking=False):
             return False
         try:
@@ -86,8 +166,7 @@ class Team:
                 thread = threading.Thread(target=self.serve, args=(self.at, index), name=f"fastconv-{index}", daemon=True)
                 thread.start()
                 self.threads.append(thread)
-            self.words[Word.JOB : Word.JOB + JOB] = (address, members, workspace, *arguments)
-            self.lead(self.at)
+            self.lead(self.at, words.ctypes.data, count)
         finally:
             self.busy.release()
         return True
@@ -96,8 +175,9 @@ class Team:
         """Send the members home: before the interpreter takes their memory away."""
         with self.busy:
             self.words[Word.STOP] = 1
-            self.words[Word.JOB : Word.JOB + JOB] = 0
-            self.lead(self.at)
+            nothing = np.zeros(JOB, np.int64)
+            nothing[1] = len(self.threads) + 1
+            self.lead(self.at, nothing.ctypes.data, 1)
             for thread in self.threads:
                 thread.join()
 

@@ -56,6 +56,11 @@ class Arena:
             self._lent[key] = weakref.ref(lease, lambda _: self._back(key)), memory
         return lease.reshape(shape)
 
+    def clear(self) -> None:
+        """Give back what is not lent."""
+        with self._lock:
+            self._free.clear()
+
     def _memory(self, size: int) -> Array:
         with self._lock:
             fits = [k for k, memory in enumerate(self._free) if memory.nbytes >= size]

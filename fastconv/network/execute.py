@@ -6,11 +6,12 @@ import threading
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
+from fastconv.kernels.threads import Pool
 from fastconv.network.arena import Arena
 from fastconv.network.assign import Choice
 from fastconv.network.fast import Allocate, Place, fast
@@ -20,6 +21,7 @@ from fastconv.network.operators import MEMORY_LIMIT, OPERATORS, Call
 from fastconv.network.operators.convolution import check_convolution
 from fastconv.network.operators.window import window
 from fastconv.network.optimise import known_from_shapes, optimised, with_known
+from fastconv.network.tape import Recorder, Tape
 
 _PLANS = 4
 """Input shapes for which a convolution keeps its transformed weights; the least recently used goes first."""
@@ -71,6 +73,11 @@ class Program:
     dead: tuple[tuple[str, ...], ...]
     shaped: frozenset[str]
 
+    @property
+    def steps(self) -> list[tuple[Node, tuple[str, ...]]]:
+        """The nodes, each with what dies after it."""
+        return list(zip(self.graph.nodes, self.dead, strict=True))
+
     @staticmethod
     def of(graph: Graph, wanted: Iterable[str], shaped: frozenset[str]) -> Program:
         """Work out where each tensor dies."""
@@ -119,7 +126,8 @@ class Runner:
         self.graph, self.algorithms, self.threads, self.memory_limit = graph, dict(algorithms), threads, memory_limit
         self.optimise, self._arena = optimise, arena or Arena()
         self._plans = {node.name: Kept(_PLANS) for node in graph.nodes if node.operator in ("Conv", "Gemm", "MatMul")}
-        self._programs, self._special = Kept(_PROGRAMS), Kept(_PROGRAMS)
+        self._programs, self._special, self._tapes = Kept(_PROGRAMS), Kept(_PROGRAMS), Kept(_PLANS)
+        self._pool = Pool()
 
     def __call__(self, feeds: Mapping[str, Array], keep: Iterable[str] = (), *, watch: Watch | None = None) -> dict[str, Array]:
         """Run the network.
@@ -145,77 +153,125 @@ class Runner:
         """
         wanted = list(dict.fromkeys([value.name for value in self.graph.outputs] + list(keep)))
         given = checked_feeds(self.graph, feeds)
+        if self.optimise and watch is None:
+            tape: Tape = self._tapes.get(self._key(wanted, given), lambda: self._recorded(wanted, given))
+            found: dict[str, Array] | None = None if tape.changed else tape(given)
+            if found is not None:
+                return found
+        return self._run_once(feeds, given, wanted, watch)
+
+    def _recorded(self, wanted: list[str], given: Mapping[str, Array]) -> Tape:
+        """Run the network once, for its plans, and return the tape of it; what only the plans have read is let go."""
+        key = frozenset(wanted)
+        program = self._special.held(self._key(wanted, given)) or self._programs.held(key) or self._rewritten(wanted)
+        steps, shaped, constants = program.steps, program.shaped, dict(program.graph.constants)
+        del program
+        recorder = Recorder()
+        given = {name: array if array.flags.c_contiguous else array.copy() for name, array in given.items()}
+        for name, array in given.items():
+            recorder.feed(name, array)
+        self._run(steps, shaped, constants, given, key, recorder=recorder, spend=True)
+        for name in set(wanted).difference(recorder.tensors, recorder.fixed):
+            recorder.fixed[name] = self._constant(name, constants)
+        self._arena.clear()
+        self._pool.free.clear()
+
+        def apply(node: Node, inputs: list[Array | None], constants: Mapping[str, Array]) -> tuple[Array, ...]:
+            return self._apply(node, inputs, self.memory_limit, self._place(node, constants, np.empty))
+
+        return Tape(recorder, wanted, apply)
+
+    def _constant(self, name: str, constants: Mapping[str, Array]) -> Array:
+        for place in (constants, self.graph.constants):
+            if name in place:
+                return place[name]
+        raise ValueError(f"the network has no tensor {name!r}")
+
+    def _run_once(self, feeds: Mapping[str, Array], given: Mapping[str, Array], wanted: list[str], watch: Watch | None) -> dict[str, Array]:
         program, record = self._program(wanted, given)
         constants = program.graph.constants
-        values = self._run(program, given, frozenset(wanted), record, watch)
+        values = self._run(program.steps, program.shaped, constants, given, frozenset(wanted), record, watch)
         if record is not None:
             self._special.get(self._key(wanted, given), lambda: self._specialised(program, wanted, record))
-        found = {}
-        for name in wanted:
-            for place in (values, constants, self.graph.constants):
-                if name in place:
-                    found[name] = place[name]
-                    break
-            else:
-                raise ValueError(f"the network has no tensor {name!r}")
+        found = {name: values[name] if name in values else self._constant(name, constants) for name in wanted}
         # Never hand out a view of the model's weights, of a tensor inside, or of the caller's own arrays.
         theirs = {id(array) for place in (feeds, constants, self.graph.constants) for array in place.values()}
         return {name: array.copy() if array.base is not None or id(array) in theirs else array for name, array in found.items()}
 
     @staticmethod
     def _key(wanted: Iterable[str], given: Mapping[str, Array]) -> Any:
-        return frozenset(wanted), tuple(array.shape for array in given.values())
+        return frozenset(wanted), tuple((array.shape, array.dtype) for array in given.values())
 
     def _program(self, wanted: list[str], given: Mapping[str, Array]) -> tuple[Program, dict[str, Array] | None]:
         """Return what to run, and where to note what only the shapes of the inputs tell, if that is not known yet."""
-
-        def make() -> Program:
-            graph = optimised(self.graph, wanted) if self.optimise else self.graph
-            return Program.of(graph, wanted, known_from_shapes(graph) if self.optimise else frozenset())
-
-        program: Program = self._programs.get(frozenset(wanted), make)
+        program: Program = self._programs.get(frozenset(wanted), lambda: self._rewritten(wanted))
         if not program.shaped:
             return program, None
         special: Program | None = self._special.held(self._key(wanted, given))
         return (program, {}) if special is None else (special, None)
+
+    def _rewritten(self, wanted: list[str]) -> Program:
+        graph = optimised(self.graph, wanted) if self.optimise else self.graph
+        return Program.of(graph, wanted, known_from_shapes(graph) if self.optimise else frozenset())
 
     @staticmethod
     def _specialised(program: Program, wanted: list[str], record: Mapping[str, Array]) -> Program:
         return Program.of(with_known(program.graph, record), wanted, frozenset())
 
     def _run(
-        self, program: Program, given: Mapping[str, Array], wanted: frozenset[str], record: dict[str, Array] | None, watch: Watch | None
+        self,
+        steps: Iterable[tuple[Node, tuple[str, ...]]],
+        shaped: frozenset[str],
+        constants: Mapping[str, Array],
+        given: Mapping[str, Array],
+        wanted: frozenset[str],
+        record: dict[str, Array] | None = None,
+        watch: Watch | None = None,
+        recorder: Recorder | None = None,
+        spend: bool = False,
     ) -> dict[str, Array]:
-        values, constants = dict(given), program.graph.constants
+        """Run nodes one after the other; `spend` lets go of each constant once it has been read for the last time."""
+        values = dict(given)
         used = sum(array.nbytes for array in values.values())
-        for node, dead in zip(program.graph.nodes, program.dead, strict=True):
+        for node, dead in steps:
             inputs = [(values[name] if name in values else constants[name]) if name else None for name in node.inputs]
             # What leaves the network is not lent: it belongs to the caller.
             allocate: Allocate = np.empty if wanted.intersection(node.outputs) else self._arena.lease
             begun = time.perf_counter()
-            results = self._apply(node, inputs, self.memory_limit - used, self._place(node, constants, allocate))
+            jobs: list[Any] = []
+            results = self._apply(node, inputs, self.memory_limit - used, self._place(node, constants, allocate, jobs))
             if watch is not None:
                 watch(node, inputs, results, time.perf_counter() - begun)
+            if recorder is not None:
+                known = shaped.issuperset(name for name in node.outputs if name)
+                results = recorder.node(node, inputs, results, jobs, constants, known)
             used += sum(array.nbytes for array in results[: len(node.outputs)])
             if used > self.memory_limit:
                 raise ValueError(f"{node}: {_too_large(self.memory_limit)}")
             values.update(zip(node.outputs, results, strict=False))
             if record is not None:
-                record.update(
-                    (name, values[name]) for name in program.shaped.intersection(node.outputs) if values[name].nbytes <= _KNOWN_BYTES
-                )
+                record.update((name, values[name]) for name in shaped.intersection(node.outputs) if values[name].nbytes <= _KNOWN_BYTES)
             for name in dead:
                 if name in values:
                     used -= values.pop(name).nbytes
-            del inputs, results  # what is dead gives its memory to the next node
+                elif spend and isinstance(constants, dict):
+                    constants.pop(name, None)
+            del inputs, results, jobs  # what is dead gives its memory to the next node
         return values
 
-    def _place(self, node: Node, constants: Mapping[str, Array], allocate: Allocate) -> Place:
+    def _place(self, node: Node, constants: Mapping[str, Array], allocate: Allocate, jobs: list[Any] | None = None) -> Place:
+        """Say where a node computes; jobs that are all it does are noted in `jobs`."""
         if (threads := self.threads) is None:
             import numba
 
             threads = int(numba.get_num_threads())
-        return Place(constants, allocate, threads, lambda key, make: self._plans[node.name].get(key, make))
+
+        def do(job: Any) -> None:
+            self._pool.run(job)
+            if jobs is not None:
+                jobs.append(job)
+
+        return Place(constants, allocate, threads, lambda key, make: self._plans[node.name].get(key, make), do, self._pool.run)
 
     def _apply(self, node: Node, inputs: list[Array | None], left: int, place: Place) -> tuple[Array, ...]:
         """Run a node and what is fused to it: compiled where that serves, else one after the other."""
@@ -258,8 +314,11 @@ class Runner:
         if begin != end:
             call.reserve((*x.shape[:2], *(n + b + e for n, b, e in zip(x.shape[2:], begin, end, strict=True))), x.dtype)
             x, begin = np.pad(x, [(0, 0), (0, 0), *zip(begin, end, strict=True)]), (0, 0)
+            place = replace(place, do=place.now)
         if x.size == 0:
             return None
+
+        from fastconv.kernels.pixelwise import kind_of
 
         image = np.ascontiguousarray(x)
 
@@ -281,7 +340,11 @@ class Runner:
 
         plan = place.plan((image.shape, node.inputs[1:], tuple(part.name for part in node.fused)), make)
         y = place.allocate(plan.output_shape, image.dtype)
-        plan(image, y)
+        job = plan.job(image, y) if kind_of(image) else None
+        if job is None:
+            plan(image, y)
+        else:
+            (place.do if image is x else place.now)(job)
         return y[:, :, 0] if flat else y
 
     def plan(self, layer: str) -> Any:

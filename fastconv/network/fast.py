@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -25,6 +25,10 @@ class Place:
     threads: int
     plan: Callable[[Any, Callable[[], Any]], Any]
     """``plan(key, make)`` returns the node's plan for a key, made once."""
+    do: Callable[[Any], None]
+    """Does a job that depends on the values of the node's inputs by its arrays alone, and is all that the node does but for others such."""
+    now: Callable[[Any], None]
+    """Does any other job."""
 
     def activation(self, nodes: tuple[Node, ...], y_shape: tuple[int, ...]) -> Any:
         """Return the activation that fused nodes are; None for no node, or where they are no such activation."""
@@ -52,7 +56,7 @@ def _activation(node: Node, call: Call, inputs: list[Array | None], place: Place
     if x is None or activation is None:
         return None
     y = place.allocate(x.shape, x.dtype)
-    planewise(x, y, activation=activation, threads=place.threads)
+    place.do(planewise(x, y, activation=activation, threads=place.threads))
     return y
 
 
@@ -67,7 +71,7 @@ def _sum(node: Node, call: Call, inputs: list[Array | None], place: Place) -> Ar
         return None
     call.reserve(a.shape, a.dtype)
     y = place.allocate(a.shape, a.dtype)
-    planewise(a, y, other=b, activation=activation, threads=place.threads)
+    place.do(planewise(a, y, other=b, activation=activation, threads=place.threads))
     return y
 
 
@@ -83,7 +87,8 @@ def _normalisation(node: Node, call: Call, inputs: list[Array | None], place: Pl
         return None
     scale, shift, mean, var = (part.astype(x.dtype, copy=False) for part in known)
     y = place.allocate(x.shape, x.dtype)
-    planewise(x, y, None, (mean, scale / np.sqrt(var + call["epsilon"]), shift), activation, place.threads)
+    do = place.do if all(name in place.constants for name in node.inputs[1:]) else place.now
+    do(planewise(x, y, None, (mean, scale / np.sqrt(var + call["epsilon"]), shift), activation, place.threads))
     return y
 
 
@@ -101,7 +106,7 @@ def _pool(node: Node, call: Call, inputs: list[Array | None], place: Place) -> A
         axes = zip(x.shape[2:], view.out, view.kernel, view.strides, view.dilations, view.begin, before, after, strict=True)
         rows, columns = (_inside(*axis) for axis in axes)
         count = np.asarray(rows[:, None] * columns, x.dtype)
-    pool(x, y, view.kernel, view.strides, view.dilations, view.begin, count, place.threads)
+    place.do(pool(x, y, view.kernel, view.strides, view.dilations, view.begin, count, place.threads))
     return y
 
 
@@ -124,10 +129,17 @@ def _gemm(node: Node, call: Call, inputs: list[Array | None], place: Place) -> A
     a, b, c = (*inputs, None)[:3]
     if a is None or b is None or a.ndim != 2 or b.ndim != 2 or call["transA"]:
         return None
-    product = _matrix(node, call, a, b, bool(call["transB"]), place)
-    y = None if product is None else finished(call, product, c)
+    transposed = bool(call["transB"])
+    outputs = b.shape[0 if transposed else 1]
     activation = place.activation(node.fused, (0, 0))
-    return y if y is None or not node.fused or activation is None else np.asarray(activation(y))
+    plain = call["alpha"] == 1 == call["beta"] and (activation is not None or not node.fused)
+    if plain and (c is None or node.inputs[2] in place.constants and c.shape in ((outputs,), (1, outputs)) and c.dtype == a.dtype):
+        return _matrix(node, call, a, b, transposed, place, None if c is None else c.reshape(-1), activation)
+    product = _matrix(node, call, a, b, transposed, replace(place, do=place.now))
+    y = None if product is None else finished(call, product, c)
+    if y is None or not node.fused:
+        return y
+    return None if activation is None else np.asarray(activation(y))
 
 
 def _matmul(node: Node, call: Call, inputs: list[Array | None], place: Place) -> Array | None:
@@ -135,7 +147,9 @@ def _matmul(node: Node, call: Call, inputs: list[Array | None], place: Place) ->
     return None if a is None or b is None or a.ndim != 2 or b.ndim != 2 else _matrix(node, call, a, b, False, place)
 
 
-def _matrix(node: Node, call: Call, a: Array, b: Array, transposed: bool, place: Place) -> Array | None:
+def _matrix(
+    node: Node, call: Call, a: Array, b: Array, transposed: bool, place: Place, bias: Array | None = None, activation: Any = None
+) -> Array | None:
     """Multiply by constant weights: few rows read them where they are, many rows are the pixels of a 1x1 convolution."""
     from fastconv.kernels import plan_conv2d
     from fastconv.kernels.dense import FEW, dense
@@ -147,7 +161,7 @@ def _matrix(node: Node, call: Call, a: Array, b: Array, transposed: bool, place:
     call.reserve((a.shape[0], outputs), a.dtype)
     if a.shape[0] <= FEW:
         y = np.empty((a.shape[0], outputs), a.dtype)
-        dense(a, b, y, transposed, place.threads)
+        place.do(dense(a, b, y, transposed, bias, activation, place.threads))
         return y
     if node.inputs[1] not in place.constants:
         return None
@@ -155,7 +169,9 @@ def _matrix(node: Node, call: Call, a: Array, b: Array, transposed: bool, place:
 
     def make() -> Any:
         weight = b if transposed else b.T
-        return plan_conv2d(weight[:, :, None, None], input_shape=image.shape, algorithm="direct", threads=place.threads)
+        return plan_conv2d(
+            weight[:, :, None, None], bias, input_shape=image.shape, algorithm="direct", threads=place.threads, activation=activation
+        )
 
     return np.ascontiguousarray(place.plan(a.shape, make)(image)[0, :, 0].T)
 

@@ -1,0 +1,175 @@
+"""A network that runs from its tape computes what it computes node by node, bit for bit, whatever comes in."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from onnx import TensorProto, helper, numpy_helper
+
+import fastconv as fc
+from fastconv.network.tape import Part, places
+
+
+def network(nodes, weights, inputs=("x",), outputs=("y",)):
+    infos = [helper.make_tensor_value_info(name, TensorProto.FLOAT, None) for name in (*inputs, *outputs)]
+    tensors = [numpy_helper.from_array(np.asarray(value), name) for name, value in weights.items()]
+    graph = helper.make_graph(nodes, "g", infos[: len(inputs)], infos[len(inputs) :], tensors)
+    return fc.load_onnx(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)]))
+
+
+def node(operator, inputs, *outputs, **attributes):
+    return helper.make_node(operator, inputs.split(), outputs, name=outputs[0], **attributes)
+
+
+def random(*shape, seed=0):
+    return np.random.default_rng(seed).standard_normal(shape).astype(np.float32)
+
+
+def step_by_step(net, feeds, algorithm="auto", **options):
+    return net.prepare(algorithm, **options)(feeds, watch=lambda *_: None)
+
+
+def assert_same(got, wanted):
+    assert got.keys() == wanted.keys()
+    for name, array in wanted.items():
+        assert got[name].dtype == array.dtype
+        np.testing.assert_array_equal(got[name], array)
+
+
+def mixed(threads=None):
+    """Convolutions of every kind, views, nodes that only numpy runs, a branch that is read late, a tensor that leaves twice."""
+    rng = np.random.default_rng(5)
+    weights = {
+        "w1": rng.standard_normal((8, 3, 3, 3)).astype("f4"),
+        "w2": rng.standard_normal((8, 8, 1, 1)).astype("f4"),
+        "w3": rng.standard_normal((8, 1, 3, 3)).astype("f4"),
+        "w4": rng.standard_normal((8, 3, 2, 2)).astype("f4"),
+        "b": rng.standard_normal(8).astype("f4"),
+        "starts": np.array([1]),
+        "ends": np.array([1000]),
+        "axes": np.array([2]),
+        "d": rng.standard_normal((10, 8)).astype("f4"),
+        "e": rng.standard_normal(10).astype("f4"),
+        **{name: rng.uniform(0.5, 1, 8).astype("f4") for name in ("scale", "shift", "mean", "var")},
+    }
+    nodes = [
+        node("Conv", "x w1 b", "c1", pads=[1] * 4),
+        node("BatchNormalization", "c1 scale shift mean var", "n1"),
+        node("Relu", "n1", "r1"),
+        node("Conv", "x w4 b", "late", pads=[1, 0, 0, 1]),
+        node("Conv", "r1 w2", "c2"),
+        node("Conv", "c2 w3 b", "c3", pads=[1] * 4, group=8),
+        node("Add", "c3 r1", "s"),
+        node("Slice", "s starts ends axes", "cut"),
+        node("Conv", "cut w2 b", "c4"),
+        node("Split", "c4", "left", "right", axis=1),
+        node("Mul", "left right", "m"),
+        node("Concat", "m left", "both", axis=1),
+        node("Sigmoid", "both", "sig"),
+        node("MaxPool", "sig", "p", kernel_shape=[2, 2], strides=[2, 2]),
+        node("AveragePool", "late", "q", kernel_shape=[3, 3], strides=[1, 1]),
+        node("GlobalAveragePool", "p", "g"),
+        node("Flatten", "g", "f"),
+        node("Gemm", "f d e", "dense", transB=1),
+        node("Relu", "dense", "y"),
+        node("Transpose", "q", "z", perm=[0, 2, 3, 1]),
+    ]
+    return network(nodes, weights, outputs=("y", "z", "s"))
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+@pytest.mark.parametrize("algorithm", ["auto", "fft"])
+def test_a_tape_computes_what_the_nodes_do(threads, algorithm):
+    net = mixed()
+    for seed, shape in enumerate([(1, 3, 40, 41), (2, 3, 24, 70), (1, 3, 40, 41), (1, 3, 40, 41)]):
+        feeds = {"x": random(*shape, seed=seed)}
+        if seed == 3:
+            feeds["x"][0, 1, 5, 5] = np.nan
+        assert_same(net.run(feeds, algorithm, threads=threads), step_by_step(mixed(), feeds, algorithm, threads=threads))
+
+
+def test_feeds_in_any_order_of_memory():
+    net = mixed()
+    x = random(1, 40, 41, 3)
+    wanted = net.run({"x": np.ascontiguousarray(x.transpose(0, 3, 1, 2))})
+    for _ in range(2):
+        assert_same(net.run({"x": x.transpose(0, 3, 1, 2)}), wanted)
+        assert_same(mixed().run({"x": x.transpose(0, 3, 1, 2)}), wanted)
+
+
+def test_results_and_feeds_are_nobody_elses():
+    net, x = mixed(), random(1, 3, 40, 41)
+    given_x = x.copy()
+    first = net.run({"x": x})
+    kept = {name: array.copy() for name, array in first.items()}
+    for array in net.run({"x": x}).values():
+        array[...] = 7
+    net.run({"x": -x})
+    assert_same(first, kept)
+    np.testing.assert_array_equal(x, given_x)
+    assert_same(net.run({"x": x}), kept)
+
+
+def test_callers_at_once_have_memory_of_their_own():
+    net = mixed()
+    inputs = [random(1, 3, 40, 41, seed=k) for k in range(6)]
+    wanted = [step_by_step(mixed(), {"x": x}) for x in inputs]
+    with ThreadPoolExecutor(4) as pool:
+        for got, right in zip(pool.map(lambda x: net.run({"x": x}), inputs * 4), wanted * 4, strict=True):
+            assert_same(got, right)
+
+
+def test_shapes_that_depend_on_values_may_change():
+    nodes = [
+        node("Relu", "x", "r"),
+        node("NonZero", "r", "at"),
+        node("Cast", "at", "y", to=TensorProto.FLOAT),
+        node("Reshape", "x shape", "v"),
+        node("Relu", "v", "z"),
+    ]
+    net = fc.load_onnx(_with_shape_input(nodes))
+    for count, shape in ((3, (2, 6)), (3, (2, 6)), (5, (2, 6)), (5, (3, 4)), (3, (12, 1))):
+        x = np.full(12, -1, np.float32)
+        x[:count] = 1
+        got = net.run({"x": x, "shape": np.array(shape)})
+        assert got["y"].ravel().tolist() == list(range(count))
+        np.testing.assert_array_equal(got["z"], np.maximum(x, 0).reshape(shape))
+
+
+def _with_shape_input(nodes):
+    infos = [helper.make_tensor_value_info("x", TensorProto.FLOAT, None), helper.make_tensor_value_info("shape", TensorProto.INT64, [2])]
+    outs = [helper.make_tensor_value_info(name, TensorProto.FLOAT, None) for name in ("y", "z")]
+    return helper.make_model(helper.make_graph(nodes, "g", infos, outs), opset_imports=[helper.make_opsetid("", 17)])
+
+
+def test_weights_that_are_computed_are_read_anew():
+    nodes = [
+        node("Gemm", "x v", "y"),
+        node("BatchNormalization", "x4 s s s s", "z"),
+    ]
+    net = network(nodes, {}, ("x", "v", "x4", "s"), ("y", "z"))
+    for seed in range(3):
+        feeds = {"x": random(2, 5, seed=seed), "v": random(5, 7, seed=seed), "x4": random(1, 4, 3, 3, seed=seed)}
+        feeds["s"] = np.abs(random(4, seed=seed)) + 1
+        assert_same(net.run(feeds), step_by_step(network(nodes, {}, ("x", "v", "x4", "s"), ("y", "z")), feeds))
+
+
+@given(st.lists(st.tuples(st.integers(0, 300), st.integers(0, 9), st.integers(0, 4)), max_size=14))
+def test_parts_that_live_at_once_lie_apart(drawn):
+    parts = [Part(size, first, first + length) for size, first, length in drawn]
+    starts, whole = places(parts)
+    for k, (part, start) in enumerate(zip(parts, starts, strict=True)):
+        assert start % 64 == 0
+        assert start + part.size <= whole
+        for other, there in zip(parts[:k], starts[:k], strict=True):
+            apart = start + part.size <= there or there + other.size <= start
+            assert apart or part.last < other.first or other.last < part.first
+
+
+def test_a_chain_takes_two_places():
+    parts = [Part(1024, k, k + 1) for k in range(8)]
+    assert places(parts)[1] == 2048
