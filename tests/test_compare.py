@@ -229,3 +229,36 @@ def test_intervals_are_shown_with_their_metric():
 
 def test_direct_is_first_and_once():
     assert [c.label for c in contenders(["im2col", "direct", fc.algorithm("F(2x2,3x3)")])] == ["direct", "im2col", "F(2x2,3x3)"]
+
+
+def test_few_contenders_are_in_memory_at_once(net, x):
+    """Whatever the memory, the numbers are the same."""
+    tight = fc.load_onnx(chain(), memory_limit=100_000)
+    steps = []
+    options = {"policies": ["fp32", "fp16"], "batch": 3, "repeats": 2}
+    wide = fc.compare(net, {"x": x}, ["F(2x2,3x3)", "F(4x4,3x3)"], **options)
+    got = fc.compare(tight, {"x": x}, ["F(2x2,3x3)", "F(4x4,3x3)"], **options, progress=lambda *step: steps.append(step))
+    for one, other in zip(got.rows, wide.rows, strict=True):
+        assert (one.algorithm, one.policy, one.overflows) == (other.algorithm, other.policy, other.overflows)
+        assert one.relative_l2 == pytest.approx(other.relative_l2, rel=1e-9)
+        assert one.layer_relative_l2 == pytest.approx(other.layer_relative_l2, rel=1e-9)
+        assert np.isnan(one.speed_vs_direct) == (one.policy == "fp16")
+    assert [done for done, _, _ in steps] == list(range(1, len(steps) + 1))
+    assert {total for _, total, _ in steps} == {len(steps)}
+
+
+def test_contenders_are_grouped_by_the_weights_they_keep():
+    from fastconv.network.contenders import crossed
+    from fastconv.network.race import Race
+
+    rivals = crossed(contenders(["F(2x2,3x3)", "F(4x4,3x3)", "F(6x6,3x3)"]), ["fp32", "fp16"], [None])
+    exact = fc.load_onnx(chain()).prepare("direct", "fp64")
+    sizes = {}
+    for limit in (1, 100_000, 2**30):
+        race = Race(fc.load_onnx(chain(), memory_limit=limit), exact, (), [{}], None, 1, None)
+        groups = list(race.groups(rivals))
+        assert [rival for group in groups for rival in group] == list(rivals)
+        sizes[limit] = [len(group) for group in groups]
+    assert sizes[1] == [1] * 8
+    assert sizes[2**30] == [8]
+    assert 1 < len(sizes[100_000]) < 8

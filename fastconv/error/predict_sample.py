@@ -157,6 +157,7 @@ def _fast(sample: Sample, alg: BilinearAlgorithm, policy: Policy, channel_sum: s
     sums = U @ V
     flat = sums.reshape(alg.n**2, -1)
     moments = (flat @ flat.T / flat.shape[1]).reshape((alg.n,) * 4)
+    total = np.einsum("abab->ab", moments)
     bits = min(policy.output.p, policy.accumulate.p, max(2 * policy.operands.p, 1))
     itself = np.einsum("ab,cd->acbd", np.eye(alg.m), np.eye(alg.m))
     # Rounded constants err alike in each channel and tile: see them do it.
@@ -165,7 +166,7 @@ def _fast(sample: Sample, alg: BilinearAlgorithm, policy: Policy, channel_sum: s
         "kernel": scale * _before(kernel, moments_w, v * reach, policy.kernel, policy),
         "input": scale * _before(input, moments_x, u * reach, policy.input, policy),
         "product": float((squared * _products(each, sample.channels, policy)).sum()),
-        "sum": float((squared * _sums(each, np.einsum("abab->ab", moments), sample.channels, channel_sum, policy)).sum()),
+        "sum": float((squared * _sums(each, total, (V != 0).mean(axis=(2, 3)), sample.channels, channel_sum, policy)).sum()),
         "output": sum(_rounded(output, moments, itself, policy.output, bits)[:2]),
         "constants": float(np.square(off).mean()) * alg.m**2,
     }
@@ -224,11 +225,11 @@ def _products(each: Array, channels: int, policy: Policy) -> Array:
     return channels * underflow(unit(fmt) * each, each, fmt, "product")
 
 
-def _sums(each: Array, total: Array, channels: int, channel_sum: str, policy: Policy) -> Array:
+def _sums(each: Array, total: Array, alive: Array, channels: int, channel_sum: str, policy: Policy) -> Array:
     """Return the mean squares of rounding the sums over channels.
 
     A run of k channels has the mean square ``k each + k (k - 1) pair``; `pair`, what two channels have in common on average,
-    follows from the sum of all.
+    follows from the sum of all. `alive` is the share of channels that are not zero: adding nothing is exact.
     """
     fmt, product = policy.accumulate, policy.product
     bits = min(product.p, 2 * policy.operands.p, fmt.p) - fmt.p
@@ -237,7 +238,8 @@ def _sums(each: Array, total: Array, channels: int, channel_sum: str, policy: Po
         pair = (total / channels - each) / (channels - 1)
         left, right = ((part[:, 1] - part[:, 0])[(..., *[None] * each.ndim)] for part in additions(channel_sum, channels))
         a, b, both = (np.maximum(k * each + k * (k - 1) * pair, _TINY) for k in (left, right, left + right))
-        square = unit(fmt) * (both * sum_factor(a, b, both, bits, bits)).sum(axis=0)
+        some = (1 - (1 - alive) ** left) * (1 - (1 - alive) ** right)
+        square = unit(fmt) * (both * some * sum_factor(a, b, both, bits, bits)).sum(axis=0)
     if fmt.p < min(product.p, 2 * policy.operands.p):
         square = square + channels * unit(fmt) * each
     if policy.output.p < fmt.p:
@@ -266,10 +268,13 @@ def predict_direct(w: Array, x: Array, policy: str | Policy = "fp32", channel_su
         run = run + term
         size, both = (np.square(part).mean(axis=(0, 1)) for part in (term, run))
         products += float(size.sum())
-        sums += float((both * sum_factor(before, size, both, bits, bits)).sum())
+        if tap:  # adding nothing is exact, and rectified numbers often are
+            rounded = (np.square(run) * ((term != 0) & (run != term))).mean(axis=(0, 1))
+            sums += float((rounded * sum_factor(before, size, both, bits, bits)).sum())
         before = both
     total = np.square(run.sum(axis=2)).mean()
-    channels = _sums(np.asarray(before.mean()), np.asarray(total), len(before), channel_sum, Policy(*[fmt] * 5))
+    each, alive = np.asarray(before.mean()), np.asarray((run != 0).mean())
+    channels = _sums(each, np.asarray(total), alive, len(before), channel_sum, Policy(*[fmt] * 5))
     converted = unit(fmt) * products if fmt.p < wide else 0.0
     rounded = unit(policy.product) * products if 2 * policy.data.p > policy.product.p else 0.0
     return _result({"product": rounded, "sum": unit(fmt) * sums + converted + float(channels)}, float(total))

@@ -14,7 +14,7 @@ from fastconv.arithmetic import Policy
 from fastconv.exact import Number
 from fastconv.network.assign import Choice, is_eligible
 from fastconv.network.contenders import Contender
-from fastconv.network.graph import Array, Node
+from fastconv.network.graph import Array, Graph, Node
 from fastconv.network.operators import Call
 from fastconv.network.operators.window import window
 from fastconv.network.policy_name import split_policy
@@ -94,25 +94,27 @@ def fitted(
     if isinstance(m, bool) or not isinstance(m, int) or m < 1:
         raise ValueError(f"m is {m!r}: pass the outputs of a tile, such as 4 for F(4x4,3x3)")
     found, _ = split_policy(policy)
-    layers = {node.name: node for node in net.graph.convolutions if is_eligible(net.graph, node)}
-    chosen: dict[str, Choice] = dict.fromkeys((node.name for node in net.graph.convolutions), "direct")
+    offered = {node.name: _offered(net.graph, node, m, candidates) for node in net.graph.convolutions}
+    chosen: dict[str, Choice] = dict.fromkeys(offered, "direct")
 
     def watch(node: Node, inputs: list[Array | None], results: tuple[Array, ...], seconds: float) -> None:
         x, weight = (*inputs, None)[:2]
-        if node.name not in layers or x is None or weight is None or x.ndim != 4 or len(set(weight.shape[2:])) > 1 or not x.size:
-            return
-        offered = [
-            a for a in (known_algorithms(m, weight.shape[3]) if candidates is None else candidates) if (a.m, a.r) == (m, weight.shape[3])
-        ]
-        if not offered:
+        if x is None or weight is None or not x.size or not offered.get(node.name):
             return
         view = window(Call(node.attributes, node.opset), x.shape[2:], weight.shape[2:])
         padded = np.pad(x, [(0, 0), (0, 0), *zip(view.begin, view.end, strict=True)])
         sample = sample_for(padded, weight, m)
-        chosen[node.name] = min(offered, key=lambda alg: sample.predict(alg, found, channel_sum).rms)
+        chosen[node.name] = min(offered[node.name], key=lambda alg: sample.predict(alg, found, channel_sum).rms)
 
     net.prepare("direct", "fp64")(feeds, watch=watch)
     return chosen
+
+
+def _offered(graph: Graph, node: Node, m: int, candidates: Sequence[BilinearAlgorithm] | None) -> tuple[BilinearAlgorithm, ...]:
+    weight = graph.constants.get(node.inputs[1])
+    if weight is None or (r := weight.shape[-1]) == 1 or not is_eligible(graph, node, r):
+        return ()
+    return tuple(a for a in (known_algorithms(m, r) if candidates is None else candidates) if (a.m, a.r) == (m, r))
 
 
 def fitted_contenders(net: Network, feeds: Mapping[str, Array], sizes: Iterable[int] = (4, 6), r: int = 3) -> tuple[Contender, ...]:

@@ -83,7 +83,11 @@ def disturbed(x: Array) -> Array:
 
 
 def predict_errors(
-    net: Network, feeds: Mapping[str, Array], algorithm: Choice, policy: str | Policy = "fp32", channel_sum: str = "linear"
+    net: Network,
+    feeds: Mapping[str, Array],
+    algorithm: Choice | Mapping[str, Choice],
+    policy: str | Policy = "fp32",
+    channel_sum: str = "linear",
 ) -> NetworkErrors:
     """Predict the error of each convolution of a network from its weights and the statistics of its input.
 
@@ -93,7 +97,7 @@ def predict_errors(
         A network of float32 with constant weights.
     feeds : mapping
         Input name to array: what statistics, sensitivities and measured errors are taken from. A few images are enough.
-    algorithm : str or BilinearAlgorithm
+    algorithm : str, BilinearAlgorithm, or mapping from layer name to either
         Runs the convolutions that it can, the others are direct.
     policy : str or Policy
         The precision policy, emulated.
@@ -111,30 +115,45 @@ def predict_errors(
     white, and are carried to first order: noise is added to one layer of the network in float64, and seen behind it. An error
     that is alike in all pixels, as that of rounded kernels on an even picture, is neither.
     """
-    found, balanced = split_policy(policy)
-    if balanced:
-        raise ValueError(f"the policy {policy} scales layers by what they meet, which is not predicted: pass {found}")
-    exact = net.prepare("direct", "fp64")
-    nodes = [node for node in net.graph.convolutions if node.inputs[1] in net.graph.constants]
-    seen = [node.outputs[0] for node in nodes]
-    outputs = [value.name for value in net.outputs]
-    truth = exact(feeds, dict.fromkeys([name for node in nodes for name in (node.inputs[0], *node.outputs)]))
-    choice = assigned(net.graph, algorithm)
-    watched = [*seen, *outputs]
-    gains = np.array([_change(_Noisy(exact.graph, node.name, net.memory_limit)(feeds, seen), truth, watched) for node in nodes]) / _NOISE
-    entering = _entering(exact, feeds, truth, watched, found)
-    runner = net.prepare(algorithm, policy, channel_sum=channel_sum)
-    accumulated = _change(runner(feeds, seen), truth, watched)
-    own = [_own_errors(net.graph, node, choice[node.name], truth, found, channel_sum) for node in nodes]
-    # A layer shows its own error whole, and those of the layers before it through their gains.
-    carried = np.sqrt((np.square([p for p, _ in own])[:, None] * gains**2).sum(axis=0) + entering**2)
-    layers = tuple(
-        LayerError(
-            node.name, _title(choice[node.name]), p, m, float(carried[k]), float(accumulated[k]), float(_joined(gains[k, len(nodes) :]))
+    return Propagation(net, feeds).errors(algorithm, policy, channel_sum)
+
+
+class Propagation:
+    """A network run once in float64, with what an error in each layer does to those behind it.
+
+    Parameters
+    ----------
+    net : Network
+    feeds : mapping
+        As `predict_errors` takes them.
+    """
+
+    def __init__(self, net: Network, feeds: Mapping[str, Array]) -> None:
+        self.net, self.feeds, self.exact = net, feeds, net.prepare("direct", "fp64")
+        self.nodes = [node for node in net.graph.convolutions if node.inputs[1] in net.graph.constants]
+        self.seen = [node.outputs[0] for node in self.nodes]
+        self.watched = [*self.seen, *(value.name for value in net.outputs)]
+        self.truth = self.exact(feeds, dict.fromkeys([name for node in self.nodes for name in (node.inputs[0], *node.outputs)]))
+        noisy = (_Noisy(self.exact.graph, node.name, net.memory_limit)(feeds, self.seen) for node in self.nodes)
+        self.gains = np.array([_change(one, self.truth, self.watched) for one in noisy]) / _NOISE
+
+    def errors(self, algorithm: Choice | Mapping[str, Choice], policy: str | Policy = "fp32", channel_sum: str = "linear") -> NetworkErrors:
+        """Predict the errors of an algorithm in a policy, see `predict_errors`."""
+        found, balanced = split_policy(policy)
+        if balanced:
+            raise ValueError(f"the policy {policy} scales layers by what they meet, which is not predicted: pass {found}")
+        choice, count = assigned(self.net.graph, algorithm), len(self.nodes)
+        entering = _entering(self.exact, self.feeds, self.truth, self.watched, found)
+        runner = self.net.prepare(algorithm, policy, channel_sum=channel_sum)
+        accumulated = _change(runner(self.feeds, self.seen), self.truth, self.watched)
+        own = [_own_errors(self.net.graph, node, choice[node.name], self.truth, found, channel_sum) for node in self.nodes]
+        # A layer shows its own error whole, and those of the layers before it through their gains.
+        carried = np.sqrt((np.square([p for p, _ in own])[:, None] * self.gains**2).sum(axis=0) + entering**2)
+        layers = tuple(
+            LayerError(node.name, _title(choice[node.name]), p, m, float(carried[k]), float(accumulated[k]), _joined(self.gains[k, count:]))
+            for k, (node, (p, m)) in enumerate(zip(self.nodes, own, strict=True))
         )
-        for k, (node, (p, m)) in enumerate(zip(nodes, own, strict=True))
-    )
-    return NetworkErrors(layers, float(_joined(carried[len(nodes) :])), float(_joined(accumulated[len(nodes) :])))
+        return NetworkErrors(layers, _joined(carried[count:]), _joined(accumulated[count:]))
 
 
 def _joined(values: Array) -> float:

@@ -1,0 +1,99 @@
+"""Points fitted to a network: the smallest predicted error of all sets, layer by layer; a contender like any other."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from test_network_run import chain
+from test_propagate import plain
+
+import fastconv as fc
+from fastconv.network.fit import fitted_contenders, known_algorithms
+from fastconv.network.samples import KERNELS, TILES, sample_for, some, windows
+
+
+@pytest.fixture(scope="module")
+def net():
+    return plain(layers=2)
+
+
+def smooth(height=26):
+    """Pictures of a strong mean and alike neighbours."""
+    rng = np.random.default_rng(1)
+    level, slope = rng.standard_normal((2, 2, 16, 1, 1))
+    return (3 + level + slope * np.arange(height) / 20 + rng.standard_normal((2, 16, height, height)) / 50).astype("f4")
+
+
+def test_no_known_set_errs_less_on_the_network(net):
+    x = smooth()
+    found = fc.fitted(net, {"x": x}, 4)
+    exact = net.run({"x": x}, policy="fp64")["y1"]
+    error = lambda choice: np.linalg.norm(net.run({"x": x}, choice, channel_sum="linear")["y1"] - exact) / np.linalg.norm(exact)
+    all_known = [error(alg) for alg in known_algorithms(4, 3)]
+    # 30,976 outputs: their spread and the closed form's error are below 5 %.
+    assert error(found) < 1.05 * min(all_known) < 0.7 * max(all_known)
+
+
+def test_the_choice_follows_the_input(net):
+    rng = np.random.default_rng(2)
+    both = [fc.toom_cook(4, 3, fc.published_points("lavin2016", 6)), fc.toom_cook(4, 3, [0, "1/2", "-1/2", "3/2", "-3/2", "inf"])]
+    # Of these two the integers take the mean away, which is nearly all that this picture has; noise has none.
+    flat = (5 + rng.standard_normal((2, 16, 26, 26)) / 500).astype("f4")
+    noise = rng.standard_normal((2, 16, 26, 26)).astype("f4")
+    assert [fc.fitted(net, {"x": x}, 4, candidates=both)["conv0"] for x in (flat, noise)] == both
+
+
+def test_only_layers_that_can_are_fast():
+    net = fc.load_onnx(chain())
+    x = np.random.default_rng(2).standard_normal((5, 3, 16, 16)).astype(np.float32)
+    found = fc.fitted(net, {"x": x}, 2)
+    assert list(found) == list(net.layers)
+    assert {name for name, choice in found.items() if choice != "direct"} == {"dense", "lopsided"}
+    assert (found["dense"].m, found["dense"].r) == (2, 3)
+    assert fc.fitted(net, {"x": x}, 2, candidates=[])["dense"] == "direct"
+
+
+def test_fitting_is_repeatable(net):
+    assert fc.fitted(net, {"x": smooth()}, 6) == fc.fitted(net, {"x": smooth()}, 6)
+
+
+@pytest.mark.parametrize("m", [0, 2.0, True, "4"])
+def test_bad_size(net, m):
+    with pytest.raises(ValueError, match="pass the outputs of a tile"):
+        fc.fitted(net, {"x": smooth()}, m)
+
+
+def test_comparison_fits_by_name():
+    net = fc.load_onnx(chain())
+    x = np.random.default_rng(2).standard_normal((5, 3, 16, 16)).astype(np.float32)
+    report = fc.compare(net, {"x": x}, ["fitted F(4x4,3x3)"], repeats=1)
+    row = report.rows[1]
+    assert (row.algorithm, row.points, row.multiplications_per_output) == ("F(4x4,3x3)", "fitted", 2.25)
+    (by_hand,) = fitted_contenders(net, {"x": x}, (4,))
+    assert fc.compare(net, {"x": x}, [by_hand], repeats=1).rows[1].relative_l2 == row.relative_l2
+
+
+def test_known_sets_are_distinct_and_of_the_size():
+    found = known_algorithms(4, 3)
+    assert {(a.m, a.r) for a in found} == {(4, 3)}
+    assert len({frozenset(a.points) for a in found}) == len(found) >= 10
+
+
+def test_windows_are_those_of_the_image():
+    x = np.arange(2 * 3 * 9 * 10, dtype=float).reshape(2, 3, 9, 10)
+    drawn = windows(x, (2, 3), (2, 3), (4, 2), (2, 1))
+    everything = {
+        x[n, :, 2 * i : 2 * i + 3 : 2, 3 * j : 3 * j + 3].tobytes() for n in range(2) for i in range(4) for j in range(2) if 2 * i + 2 < 9
+    }
+    assert drawn.shape == (16, 3, 2, 3)
+    assert {np.ascontiguousarray(one).tobytes() for one in drawn} == everything
+
+
+def test_tiles_reach_over_the_edge_as_the_algorithm_lays_them():
+    x = np.ones((1, 2, 7, 7))
+    sample = sample_for(x, np.ones((50, 2, 3, 3)), 4)
+    assert (sample.x.shape, sample.w.shape) == ((4, 2, 6, 6), (KERNELS, 2, 3, 3))
+    # 5 outputs a side are two tiles of 4, the second of which begins at 4 and has 3 rows of the image.
+    assert sorted(sample.x[:, 0].sum(axis=(1, 2))) == [9, 18, 18, 36]
+    assert len(windows(np.ones((1, 1, 100, 100)), (6, 6), (4, 4), (24, 24))) == TILES
+    assert len(some(np.ones((5, 1, 3, 3)))) == 5
