@@ -17,7 +17,7 @@ from fastconv.arithmetic import Policy
 from fastconv.network.assign import Choice, is_eligible, resolved
 from fastconv.network.graph import Array, Graph, Node
 from fastconv.network.operators import Call
-from fastconv.network.operators.window import window
+from fastconv.network.operators.window import Window, planar, window
 
 if TYPE_CHECKING:
     from fastconv.network.run import Network
@@ -218,7 +218,6 @@ def _drawn(net: Network) -> dict[str, Array]:
 def _layer(
     graph: Graph, node: Node, x: Array, weight: Array, y: Array | None, plan: Any, rate: float | None, threads: int | None
 ) -> LayerChoice:
-    flat = x.ndim == 3
     view = window(Call(node.attributes, node.opset), x.shape[2:], weight.shape[2:])
     output = (x.shape[0], weight.shape[0], *view.out)
     offered: dict[str, Choice] = {"direct": "direct"}
@@ -251,7 +250,7 @@ def _layer(
             work = 2.0 * x.shape[0] * weight.shape[0] * math.prod(whole) * weight.shape[1] * taps
             option = replace(option, seconds=work / rate * _MISSES)
         else:
-            option = _measured(option, how, node, x, weight, view, flat, threads)
+            option = _measured(option, how, node, x, weight, view, threads)
         options.append(option)
     why = plan.method.why
     return LayerChoice(node.name, weight.shape[2:], x.shape, output, math.sqrt(x_square), name, why, tuple(options))
@@ -313,18 +312,15 @@ def _timed(call: Any) -> float:
     return statistics.median(times)
 
 
-def _measured(option: Option, how: Choice, node: Node, x: Array, weight: Array, view: Any, flat: bool, threads: int | None) -> Option:
+def _measured(option: Option, how: Choice, node: Node, x: Array, weight: Array, view: Window, threads: int | None) -> Option:
     """Time an option on the layer's own input, and compare it with float64."""
     from fastconv.kernels import plan_conv2d
 
-    pads = list(zip(view.begin, view.end, strict=True))
-    if flat:
-        x, weight, pads = x[:, :, None], weight[:, :, None], [(0, 0), *pads]
-    one = (1,) if flat else ()
-    even = all(before == after for before, after in pads)
-    image = np.ascontiguousarray(x if even else np.pad(x, [(0, 0), (0, 0), *pads]))
-    padding = tuple(before for before, _ in pads) if even else (0, 0)
-    arguments = ((*one, *view.strides), padding, (*one, *view.dilations), int(node.attributes.get("group", 1)))  # type: ignore[arg-type]
+    view, x, weight = planar(view, x, weight)
+    even = view.begin == view.end
+    image = np.ascontiguousarray(x if even else np.pad(x, view.pads))
+    padding = view.begin if even else (0, 0)
+    arguments = (view.strides, padding, view.dilations, int(node.attributes.get("group", 1)))  # type: ignore[arg-type]
     plan = plan_conv2d(weight, None, *arguments, input_shape=image.shape, algorithm=how, threads=threads)
     y = plan(image)
     wide = plan_conv2d(weight.astype(np.float64), None, *arguments, input_shape=image.shape, algorithm="direct", threads=threads)

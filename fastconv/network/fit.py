@@ -102,8 +102,7 @@ def fitted(
         if x is None or weight is None or not x.size or not offered.get(node.name):
             return
         view = window(Call(node.attributes, node.opset), x.shape[2:], weight.shape[2:])
-        padded = np.pad(x, [(0, 0), (0, 0), *zip(view.begin, view.end, strict=True)])
-        sample = sample_for(padded, weight, m)
+        sample = sample_for(np.pad(x, view.pads), weight, m)
         chosen[node.name] = min(offered[node.name], key=lambda alg: sample.predict(alg, found, channel_sum).rms)
 
     net.prepare("direct", "fp64")(feeds, watch=watch)

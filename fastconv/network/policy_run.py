@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import threading
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
@@ -11,11 +10,12 @@ import numpy as np
 
 from fastconv.algebra import BilinearAlgorithm
 from fastconv.arithmetic import Policy, channel_sum_named, policy_named
+from fastconv.kernels.threads import processors
 from fastconv.network.emulated import Emulation, Extents, Shape, scales_of
 from fastconv.network.graph import Array, Graph, Node
 from fastconv.network.operators import MEMORY_LIMIT, Call
 from fastconv.network.operators.convolution import check_convolution
-from fastconv.network.operators.window import window
+from fastconv.network.operators.window import planar, window
 from fastconv.network.policy_name import Scales, split_policy
 from fastconv.network.run import Choice, Runner
 
@@ -104,26 +104,22 @@ class EmulatedRunner(Runner):
     def _emulate(self, node: Node, call: Call, x: Any, weight: Any, bias: Array | None) -> Array:
         check_convolution(call, x, weight, bias)
         view = window(call, x.shape[2:], weight.shape[2:])
-        call.reserve((x.shape[0], weight.shape[0], *view.out), x.dtype)
-        pads = [(0, 0), (0, 0), *zip(view.begin, view.end, strict=True)]
-        strides, dilations = view.strides, view.dilations
-        flat = x.ndim == 3
-        x = np.pad(x, pads)
-        if flat:  # one dimension is two with a height of one
-            x, weight, strides, dilations = x[:, :, None], weight[:, :, None], (1, *strides), (1, *dilations)
+        out = call.reserve((x.shape[0], weight.shape[0], *view.out), x.dtype)
+        view, x, weight = planar(view, x, weight)
         if x.size == 0 or weight.size == 0:
-            return np.zeros((x.shape[0], weight.shape[0], *view.out), np.float32)
-        shape = Shape(strides, dilations, int(call["group"]))  # type: ignore[arg-type]
+            return np.zeros(out, np.float32)
+        x = np.pad(x, view.pads)
+        shape = Shape(view.strides, view.dilations, int(call["group"]))  # type: ignore[arg-type]
         constant = all(not name or name in self.graph.constants for name in node.inputs[1:])
         layer = self._layers.get(node.name) if constant else None
         if layer is None:
             layer = self._made(node.name, weight, bias, shape, x)
             if constant:
                 self._layers.setdefault(node.name, layer)
-        y, reached = layer(x, self._workers())
+        y, reached = layer(x, self.threads or processors())
         if hasattr(self._call, "extents"):
             self._call.extents[node.name] = reached
-        return y[:, :, 0] if flat else y
+        return y.reshape(out)
 
     def _made(self, name: str, weight: Array, bias: Array | None, shape: Shape, x: Array) -> Emulation:
         choice = self.algorithms.get(name, "direct")
@@ -135,8 +131,5 @@ class EmulatedRunner(Runner):
         layer = make(self.policy, Scales())
         if not scaled:
             return layer
-        _, reached = make(policy_named("fp32"), Scales())(x, self._workers())
+        _, reached = make(policy_named("fp32"), Scales())(x, self.threads or processors())
         return make(self.policy, scales_of(layer, reached))
-
-    def _workers(self) -> int:
-        return self.threads or len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else self.threads or os.cpu_count() or 1

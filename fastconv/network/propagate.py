@@ -17,7 +17,7 @@ from fastconv.exact import FORMATS
 from fastconv.network.emulated import Emulation, Shape
 from fastconv.network.graph import Array, Graph, Node
 from fastconv.network.operators import OPERATORS, Call
-from fastconv.network.operators.window import window
+from fastconv.network.operators.window import planar, window
 from fastconv.network.policy_name import split_policy
 from fastconv.network.rounded import converted
 from fastconv.network.run import Choice, Network, Runner, assigned
@@ -197,12 +197,10 @@ def _own_errors(
     x = np.asarray(converted(truth[node.inputs[0]].astype(np.float32), fp32, policy.data), np.float32)
     wide = [None if part is None else part.astype(np.float64) for part in (x, weight, bias)]
     right = np.asarray(OPERATORS["Conv"](call, *wide))
-    view = window(call, x.shape[2:], weight.shape[2:])
-    x = np.pad(x, [(0, 0), (0, 0), *zip(view.begin, view.end, strict=True)])
-    flat = (x[:, :, None], weight[:, :, None], (1, *view.strides), (1, *view.dilations)) if x.ndim == 3 else None
-    x, weight, strides, dilations = flat or (x, weight, view.strides, view.dilations)
+    view, x, weight = planar(window(call, x.shape[2:], weight.shape[2:]), x, weight)
+    x = np.pad(x, view.pads)
     alg = choice if isinstance(choice, BilinearAlgorithm) else None
-    shape = Shape(strides, dilations, int(call["group"]))  # type: ignore[arg-type]
+    shape = Shape(view.strides, view.dilations, int(call["group"]))  # type: ignore[arg-type]
     with np.errstate(all="ignore"):
         got, _ = Emulation(weight, bias, shape, alg, policy, channel_sum)(x)
         measured = _distance(got.reshape(right.shape), right)

@@ -28,6 +28,11 @@ class Window:
     end: tuple[int, ...]
     out: tuple[int, ...]
 
+    @property
+    def pads(self) -> list[tuple[int, int]]:
+        """The padding as `numpy.pad` takes it, images and channels first."""
+        return [(0, 0), (0, 0), *zip(self.begin, self.end, strict=True)]
+
     def taps(self) -> Iterator[tuple[tuple[Any, ...], tuple[Any, ...]]]:
         """Yield the index of each tap into the weights and of its values into the padded input, both on the last axes."""
         for tap in product(*(range(k) for k in self.kernel)):
@@ -85,6 +90,22 @@ def window(call: Call, spatial: Sequence[int], kernel: Sequence[int], ceil_mode:
         # A window that would begin in the padding behind the input is left out (the rule since opset 22, torch's always).
         sizes.append(size - 1 if ceil_mode and (size - 1) * s >= n + b else size)
     return Window(kernel, strides, dilations, begin, end, tuple(sizes))
+
+
+def planar(view: Window, x: Array, weight: Array) -> tuple[Window, Array, Array]:
+    """Return a convolution in two dimensions: one dimension is two with a height of one.
+
+    Examples
+    --------
+    >>> line = window(Call({"pads": (1, 1)}, 17), (5,), (3,))
+    >>> view, x, weight = planar(line, np.zeros((1, 2, 5)), np.zeros((4, 2, 3)))
+    >>> view.begin, x.shape, weight.shape
+    ((0, 1), (1, 2, 1, 5), (4, 2, 1, 3))
+    """
+    if x.ndim != 3:
+        return view, x, weight
+    flat = Window((1, *view.kernel), (1, *view.strides), (1, *view.dilations), (0, *view.begin), (0, *view.end), (1, *view.out))
+    return flat, x[:, :, None], weight[:, :, None]
 
 
 def padded(call: Call, x: Array, view: Window, value: Any) -> Array:
