@@ -1,17 +1,14 @@
-"""Read the arrays of a pickle of numpy's, without letting the file run anything.
-
-A pickle may call any function that it can name; the reader here knows the three names by which numpy writes an array.
-"""
+"""Read the arrays of a pickle of numpy's: the reader knows the three names by which numpy writes an array."""
 
 from __future__ import annotations
 
 import io
-import pickle
 from typing import Any
 
 import numpy as np
 
 from fastconv.network.graph import Array
+from fastconv.network.unpickle import Unpickler, refused_unless
 
 _DTYPES = frozenset("f2 f4 f8 i1 i2 i4 i8 u1 u2 u4 u8 b1".split())
 
@@ -49,20 +46,12 @@ def _reconstruct(*_: Any) -> _Array:
     return _Array()
 
 
-# The unpickler in Python, not the one in C, whose memory a file can make grow without limit by one large index.
-class _Reader(pickle._Unpickler):
-    """An unpickler that knows numpy's arrays, and nothing else."""
-
-    def find_class(self, module: str, name: str) -> Any:
-        known: dict[tuple[str, str], Any] = {
-            ("numpy.core.multiarray", "_reconstruct"): _reconstruct,
-            ("numpy._core.multiarray", "_reconstruct"): _reconstruct,
-            ("numpy", "ndarray"): _Array,
-            ("numpy", "dtype"): _Dtype,
-        }
-        if (module, name) not in known:
-            raise ValueError(f"the file asks for {module}.{name}; only arrays are read")
-        return known[module, name]
+_KNOWN: dict[tuple[str, str], Any] = {
+    ("numpy.core.multiarray", "_reconstruct"): _reconstruct,
+    ("numpy._core.multiarray", "_reconstruct"): _reconstruct,
+    ("numpy", "ndarray"): _Array,
+    ("numpy", "dtype"): _Dtype,
+}
 
 
 def read_arrays(data: bytes) -> dict[str, Array]:
@@ -89,8 +78,8 @@ def read_arrays(data: bytes) -> dict[str, Array]:
     Traceback (most recent call last):
     ValueError: not a file of arrays: ...
     """
-    try:
-        found = _Reader(io.BytesIO(data)).load()
+    with refused_unless("a file of arrays"):
+        found = Unpickler(io.BytesIO(data), _KNOWN, "arrays").load()
         if not isinstance(found, dict):
             raise ValueError("it holds something else than named arrays")
         named = {
@@ -101,6 +90,3 @@ def read_arrays(data: bytes) -> dict[str, Array]:
         if not all(isinstance(name, str) and isinstance(thing, _Array) and thing.array is not None for name, thing in named.items()):
             raise ValueError("it holds something else than named arrays")
         return {name: thing.array for name, thing in named.items()}
-    except Exception as error:  # damaged pickles raise nearly everything
-        text = (str(error).splitlines() or [type(error).__name__])[0]
-        raise ValueError(f"not a file of arrays: {text}") from error

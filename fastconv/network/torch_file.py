@@ -1,23 +1,23 @@
 """Read the tensors of a PyTorch weight file without torch, and without letting the file run anything.
 
 A ``.pth`` file is a pickle that names storages, and the raw bytes of these storages: behind the pickle in the format before
-torch 1.6, in a zip archive since. A pickle may call any function that it can name; the reader here knows five names.
+torch 1.6, in a zip archive since. The reader knows the names by which torch writes a tensor.
 """
 
 from __future__ import annotations
 
 import io
 import math
-import pickle
 import zipfile
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 
 from fastconv.network.graph import Array
+from fastconv.network.unpickle import Unpickler, refused_unless
 
 _MAGIC = 0x1950A86A20F9469CFC6C
 _STORAGES: Mapping[str, str] = {
@@ -59,21 +59,19 @@ def _rebuild_parameter(data: Any, *_: Any) -> Any:
     return data
 
 
-# The unpickler in Python, not the one in C, whose memory a file can make grow without limit by one large index.
-class _Reader(pickle._Unpickler):
-    """An unpickler that knows ordered dictionaries, storages and tensors, and nothing else."""
+_KNOWN: dict[tuple[str, str], Any] = {
+    ("collections", "OrderedDict"): OrderedDict,
+    ("torch._utils", "_rebuild_tensor_v2"): _rebuild_tensor,
+    ("torch._utils", "_rebuild_parameter"): _rebuild_parameter,
+    **{("torch", name): name for name in _STORAGES},
+}
 
-    def find_class(self, module: str, name: str) -> Any:
-        known: dict[tuple[str, str], Any] = {
-            ("collections", "OrderedDict"): OrderedDict,
-            ("torch._utils", "_rebuild_tensor_v2"): _rebuild_tensor,
-            ("torch._utils", "_rebuild_parameter"): _rebuild_parameter,
-        }
-        if (module, name) in known:
-            return known[module, name]
-        if module == "torch" and name in _STORAGES:
-            return name
-        raise ValueError(f"the file asks for {module}.{name}; only tensors are read")
+
+class _Reader(Unpickler):
+    """An unpickler that knows ordered dictionaries, storages and tensors."""
+
+    def __init__(self, stream: IO[bytes]) -> None:
+        super().__init__(stream, _KNOWN, "tensors")
 
     def persistent_load(self, pid: Any) -> _Storage:
         if not isinstance(pid, tuple) or len(pid) < 5 or pid[0] != "storage" or pid[1] not in _STORAGES:
@@ -107,14 +105,11 @@ def read_tensors(data: bytes) -> dict[str, Array]:
     Traceback (most recent call last):
     ValueError: not a PyTorch weight file: ...
     """
-    try:
+    with refused_unless("a PyTorch weight file"):
         found, storage_of = _read_zip(data) if data[:2] == b"PK" else _read_legacy(data)
         if not isinstance(found, dict) or not all(isinstance(k, str) and isinstance(v, _Tensor) for k, v in found.items()):
             raise ValueError("it holds something else than named tensors")
         return {name: _materialised(tensor, storage_of) for name, tensor in found.items()}
-    except Exception as error:  # damaged pickles raise nearly everything
-        text = (str(error).splitlines() or [type(error).__name__])[0]
-        raise ValueError(f"not a PyTorch weight file: {text}") from error
 
 
 def _materialised(tensor: _Tensor, storage_of: Callable[[_Storage], Array]) -> Array:
