@@ -60,7 +60,7 @@ def feeds_of(name: str, images: int | None = None) -> tuple[dict[str, np.ndarray
 def contenders_of(name: str) -> tuple[Contender, ...]:
     """Return all algorithms of the study; write down which points each layer was given."""
     net, (few, _) = known_network(name).load(), feeds_of(name, FEW.get(name, 1))
-    fitted = fitted_contenders(net, few, (4, 6, 8))
+    fitted = fitted_contenders(net, few, (4, 6, 8), channel_sum="linear")
     rows = [
         {"network": name, "algorithm": one.label, "layer": layer, "points": " ".join(map(str, algorithm.points))}
         for one in fitted

@@ -26,7 +26,7 @@ def smooth(height=26):
 
 def test_no_known_set_errs_less_on_the_network(net):
     x = smooth()
-    found = fc.fitted(net, {"x": x}, 4)
+    found = fc.fitted(net, {"x": x}, 4, channel_sum="linear")
     exact = net.run({"x": x}, policy="fp64")["y1"]
     error = lambda choice: np.linalg.norm(net.run({"x": x}, choice, channel_sum="linear")["y1"] - exact) / np.linalg.norm(exact)
     all_known = [error(alg) for alg in known_algorithms(4, 3)]

@@ -18,7 +18,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("model", nargs="?", help="an ONNX file; or leave it out and name a network")
     parser.add_argument("--network", default=None, help="a network that `fastconv networks` lists (fashion if nothing is given)")
     parser.add_argument("--input", type=Path, help="input of the model: .npy for one array, .npz for arrays by name")
-    parser.add_argument("--algorithms", help="names apart by semicolons, as in 'F(2x2,3x3);F(4x4,3x3)'")
+    parser.add_argument("--algorithms", help="names apart by semicolons, as in 'F(2x2,3x3);fitted F(4x4,3x3)'")
     parser.add_argument("--policies", help="precision policies apart by semicolons, as in 'fp32;fp16;fp16-balanced' (fp32)")
     parser.add_argument("--sums", help="sums over channels of emulated policies, as in 'linear;pairwise;blocked'")
     parser.add_argument("--images", type=int, help="use only the first so many images")
@@ -40,7 +40,7 @@ def run(args: argparse.Namespace) -> int:
     name = "".join(c if c.isalnum() or c in "-_" else "-" for c in title)
     target = args.output / f"fastconv-compare-{name}.png"
     check_writable(args.output)
-    algorithms: Any = published_contenders() if args.algorithms is None else _names(args.algorithms)
+    algorithms: Any = [*published_contenders(), "fitted F(4x4,3x3)"] if args.algorithms is None else _names(args.algorithms)
     if args.policies is not None:
         options["policies"] = _names(args.policies)
     if args.sums is not None:

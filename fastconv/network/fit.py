@@ -22,6 +22,8 @@ from fastconv.network.run import Network
 from fastconv.network.samples import sample_for
 
 _SEARCHED = ("fp32", "bf16", "fp16")
+_LAYERS = Policy("fp64", "fp32", "fp32", "fp32", "fp32")
+
 FITTED = "fitted"
 
 
@@ -49,7 +51,7 @@ def fitted(
     feeds: Mapping[str, Array],
     m: int,
     policy: str | Policy = "fp32",
-    channel_sum: str = "linear",
+    channel_sum: str | None = None,
     candidates: Sequence[BilinearAlgorithm] | None = None,
 ) -> dict[str, Choice]:
     """Choose points layer by layer, by the error predicted from the layer's own weights and inputs.
@@ -62,8 +64,10 @@ def fitted(
     m : int
         Outputs of a tile: each convolution that a fast algorithm can run gets F(m x m, r x r), where a set of points of that
         size is known; all others run direct.
-    policy, channel_sum : str
-        Of what the error is to be small.
+    policy : str or Policy
+    channel_sum : str, optional
+        In which way of computing the error is to be small, as `Network.prepare` takes them: without a channel sum "fp32" is what
+        the fast kernels do, which transform kernels in fp64 and sum channels in blocks.
     candidates : sequence of BilinearAlgorithm, optional
         What is chosen from: `known_algorithms` by default.
 
@@ -93,7 +97,7 @@ def fitted(
     """
     if isinstance(m, bool) or not isinstance(m, int) or m < 1:
         raise ValueError(f"m is {m!r}: pass the outputs of a tile, such as 4 for F(4x4,3x3)")
-    found, _ = split_policy(policy)
+    way = (_LAYERS, "blocked") if policy == "fp32" and channel_sum is None else (split_policy(policy)[0], channel_sum or "linear")
     offered = {node.name: _offered(net.graph, node, m, candidates) for node in net.graph.convolutions}
     chosen: dict[str, Choice] = dict.fromkeys(offered, "direct")
 
@@ -103,7 +107,7 @@ def fitted(
             return
         view = window(Call(node.attributes, node.opset), x.shape[2:], weight.shape[2:])
         sample = sample_for(np.pad(x, view.pads), weight, m)
-        chosen[node.name] = min(offered[node.name], key=lambda alg: sample.predict(alg, found, channel_sum).rms)
+        chosen[node.name] = min(offered[node.name], key=lambda alg: sample.predict(alg, *way).rms)
 
     net.prepare("direct", "fp64")(feeds, watch=watch)
     return chosen
@@ -116,6 +120,9 @@ def _offered(graph: Graph, node: Node, m: int, candidates: Sequence[BilinearAlgo
     return tuple(a for a in (known_algorithms(m, r) if candidates is None else candidates) if (a.m, a.r) == (m, r))
 
 
-def fitted_contenders(net: Network, feeds: Mapping[str, Array], sizes: Iterable[int] = (4, 6), r: int = 3) -> tuple[Contender, ...]:
-    """Return F(m x m, r x r) with fitted points, for `fastconv.compare`."""
-    return tuple(Contender(f"F({m}x{m},{r}x{r})", FITTED, fitted(net, feeds, m, candidates=known_algorithms(m, r))) for m in sizes)
+def fitted_contenders(
+    net: Network, feeds: Mapping[str, Array], sizes: Iterable[int] = (4, 6), r: int = 3, channel_sum: str | None = None
+) -> tuple[Contender, ...]:
+    """Return F(m x m, r x r) with fitted points, for `fastconv.compare`; see `fitted`."""
+    choices = ((m, fitted(net, feeds, m, channel_sum=channel_sum, candidates=known_algorithms(m, r))) for m in sizes)
+    return tuple(Contender(f"F({m}x{m},{r}x{r})", FITTED, choice) for m, choice in choices)
