@@ -5,8 +5,8 @@ from fastconv.error.certify import certified_constant
 from fastconv.error.evaluate import evaluate
 from fastconv.error.inputs import GENERATORS
 from fastconv.error.measure import ErrorReport, measure_error
-from fastconv.error.predict import Prediction, predict_error
-from fastconv.error.predict_inputs import Moments
+from fastconv.error.predict import Prediction, predict_error, relative_error
+from fastconv.error.predict_inputs import MOMENTS, Moments
 from fastconv.error.predict_sample import Sample, SampledPrediction, predict_direct
 from fastconv.error.reference import reference
 from fastconv.error.theorem import error_constants, theorem_bound
@@ -15,6 +15,7 @@ from fastconv.error.tolerance import Tolerance, tolerance
 __all__ = [
     "ErrorReport",
     "GENERATORS",
+    "MOMENTS",
     "Moments",
     "Prediction",
     "Sample",
@@ -28,6 +29,7 @@ __all__ = [
     "predict_direct",
     "predict_error",
     "reference",
+    "relative_error",
     "theorem_bound",
     "tolerance",
 ]

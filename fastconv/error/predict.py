@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass, field
 from fractions import Fraction
 from functools import lru_cache
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -120,6 +120,14 @@ def predict_error(
     return _Model(alg, dims, policy, order, int(channels), channel_sum, moments).predict()
 
 
+def relative_error(
+    alg: BilinearAlgorithm, dims: int, policy: Policy, order: str, channels: int, channel_sum: str, moments: Moments
+) -> float:
+    """Return ``predict_error(...).relative_l2`` alone, without the shape of the distribution, which takes most of the time."""
+    model = _Model(alg, dims, policy, order, channels, channel_sum, moments)
+    return model.relative(float(model.variances().total.mean()))
+
+
 @dataclass(frozen=True)
 class _Noise:
     """Errors of a stage before the product.
@@ -151,6 +159,17 @@ class _Side:
     other_variance: float
 
 
+class _Variances(NamedTuple):
+    """Errors of the transforms before the product, the output's of its first pass and at its nodes, all by what they come from."""
+
+    kernel: _Noise
+    input: _Noise
+    first: Array
+    nodes: Array
+    parts: dict[str, Array]
+    total: Array
+
+
 def _kurtosis(rows: Array) -> Array:
     """Return the excess kurtosis of sums with these coefficients, over that of their terms."""
     return np.asarray((rows**4).sum(axis=-1) / np.maximum((rows**2).sum(axis=-1) ** 2, 1e-300))
@@ -175,33 +194,15 @@ class _Model:
         self.hadamard = (self.G @ self.G.T) * (self.B @ self.B.T)
         self.scale = channels * moments.w_variance * moments.x_variance
 
-    def predict(self) -> Prediction:
-        k = _Side(
-            self.K,
-            self.policy.kernel,
-            self.policy.operands,
-            self.policy.data,
-            self.moments.w_variance,
-            self.moments.w_kurtosis,
-            self.B,
-            self.moments.x_variance,
-        )
-        i = _Side(
-            self.I,
-            self.policy.input,
-            self.policy.operands,
-            self.policy.data,
-            self.moments.x_variance,
-            self.moments.x_kurtosis,
-            self.G,
-            self.moments.w_variance,
-        )
-        kernel, input = self.before(k), self.before(i)
-        products = self.products()
-        sums = self.sums()
-        product_errors = kernel.product + input.product + products + sums
-        first, second, nodes = self.after(product_errors)
-        variances = {
+    def variances(self) -> _Variances:
+        """Return the variance at each output by what it comes from."""
+        moments, data = self.moments, self.policy.data
+        w, x = (moments.w_variance, moments.w_kurtosis), (moments.x_variance, moments.x_kurtosis)
+        kernel = self.before(_Side(self.K, self.policy.kernel, self.policy.operands, data, *w, self.B, moments.x_variance))
+        input = self.before(_Side(self.I, self.policy.input, self.policy.operands, data, *x, self.G, moments.w_variance))
+        products, sums = self.products(), self.sums()
+        first, second, nodes = self.after(kernel.product + input.product + products + sums)
+        parts = {
             "kernel": kernel.output,
             "input": input.output,
             "product": self.to_outputs(products),
@@ -209,17 +210,22 @@ class _Model:
             "output": first + second,
             "constants": self.constants(),
         }
-        total = np.asarray(sum(variances.values()))
-        shape = self.shape(kernel, input, variances, first, nodes, total)
-        mean = float(total.mean())
-        rms = math.sqrt(mean)
-        exact = self.scale * self.alg.r**self.dims
+        return _Variances(kernel, input, first, nodes, parts, np.asarray(sum(parts.values())))
+
+    def relative(self, mean: float) -> float:
+        """Return the relative error of a mean variance at the outputs."""
+        return math.sqrt(mean) / math.sqrt(self.scale * self.alg.r**self.dims)
+
+    def predict(self) -> Prediction:
+        v = self.variances()
+        shape = self.shape(v.kernel, v.input, v.parts, v.first, v.nodes, v.total)
+        mean = float(v.total.mean())
         return Prediction(
-            rms=rms,
-            mean_abs=math.sqrt(2 / math.pi) * float((np.sqrt(total) * shape).mean()),
-            relative_l2=rms / math.sqrt(exact),
-            shares={name: float(v.mean()) / mean if mean else 0.0 for name, v in variances.items()},
-            rms_of_outputs=tuple(np.sqrt(total).ravel().tolist()),
+            rms=math.sqrt(mean),
+            mean_abs=math.sqrt(2 / math.pi) * float((np.sqrt(v.total) * shape).mean()),
+            relative_l2=self.relative(mean),
+            shares={name: float(part.mean()) / mean if mean else 0.0 for name, part in v.parts.items()},
+            rms_of_outputs=tuple(np.sqrt(v.total).ravel().tolist()),
         )
 
     def to_outputs(self, products: Array) -> Array:

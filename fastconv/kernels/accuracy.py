@@ -9,7 +9,8 @@ import numpy as np
 
 from fastconv.algebra import BilinearAlgorithm, toom_cook
 from fastconv.arithmetic import Policy
-from fastconv.error import predict_error
+from fastconv.error import MOMENTS
+from fastconv.error import relative_error as predicted
 from fastconv.kernels.layer import Layer
 from fastconv.kernels.simd import has_fma
 
@@ -46,5 +47,4 @@ def _rounded_up(channels: int) -> int:
 
 @lru_cache(maxsize=1024)
 def _one(alg: BilinearAlgorithm, dims: int, channels: int) -> float:
-    error = predict_error(alg, dims=dims, policy=POLICY, order=order_of(alg), channels=channels, channel_sum="blocked", inputs="normal").rms
-    return error / math.sqrt(channels * alg.r**dims)
+    return predicted(alg, dims, POLICY, order_of(alg), channels, "blocked", MOMENTS["normal"])
