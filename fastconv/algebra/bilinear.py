@@ -115,6 +115,18 @@ class BilinearAlgorithm:
         """Number of multiplications: n, and one more for each pair of complex points."""
         return len(self.G)
 
+    def name(self, dims: int = 2) -> str:
+        """Return the name that `fastconv.algorithm` reads: outputs, taps and, with complex points, products.
+
+        Examples
+        --------
+        >>> from fastconv import circle_points, toom_cook
+        >>> toom_cook(4, 3, [0, 1, -1, 2, -2, "inf"]).name(), toom_cook(4, 3, circle_points(6)).name(1)
+        ('F(4x4,3x3)', 'F(4,3)/7')
+        """
+        size = f"F({self.m}x{self.m},{self.r}x{self.r})" if dims == 2 else f"F({self.m},{self.r})"
+        return size if self.products == self.n else f"{size}/{self.products}"
+
     @property
     def is_rational(self) -> bool:
         """Whether every entry is a rational number."""

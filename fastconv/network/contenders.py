@@ -86,7 +86,7 @@ def contenders(algorithms: Iterable[Any]) -> tuple[Contender, ...]:
         if isinstance(entry, Contender):
             contender = entry
         elif isinstance(entry, BilinearAlgorithm):
-            contender = Contender(_name(entry), ", ".join(map(str, entry.points or ())), entry)
+            contender = Contender(entry.name(), ", ".join(map(str, entry.points or ())), entry)
         elif isinstance(entry, str):
             contender = _named(entry)
         elif isinstance(entry, tuple) and len(entry) == 3 and isinstance(entry[0], str) and isinstance(entry[1], str):
@@ -98,15 +98,11 @@ def contenders(algorithms: Iterable[Any]) -> tuple[Contender, ...]:
     return tuple(result)
 
 
-def _name(algorithm: BilinearAlgorithm) -> str:
-    return f"F({algorithm.m}x{algorithm.m},{algorithm.r}x{algorithm.r})"
-
-
 def _named(name: str) -> Contender:
     algorithm = resolved(name)
     if isinstance(algorithm, str):
         return Contender(name, "", algorithm)
-    return Contender(_name(algorithm), best_source(algorithm.m, algorithm.r), algorithm)
+    return Contender(algorithm.name(), best_source(algorithm.m, algorithm.r), algorithm)
 
 
 def published_contenders(
@@ -129,4 +125,4 @@ def published_contenders(
             except ValueError:
                 continue  # this source has no set of this size
             found.setdefault((m, frozenset(points)), (toom_cook(m, r, points), []))[1].append(source)
-    return tuple(Contender(_name(algorithm), ", ".join(names), algorithm) for algorithm, names in found.values())
+    return tuple(Contender(algorithm.name(), ", ".join(names), algorithm) for algorithm, names in found.values())

@@ -1,0 +1,89 @@
+"""What pairs of complex points buy: error against multiplications, for real points, sets with a few pairs, and circles.
+
+    python analysis/complex_figures.py [measure] [draw]
+
+`measure` predicts and measures (64 channels summed in blocks, normal data, 100 tiles, seed 1) and writes figures/complex_points.csv;
+`draw` draws it. In fp16 the matrices of real points are balanced to stay in range.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from common import progress, read_csv, run_jobs, save, style, write_csv
+from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter
+
+import fastconv as fc
+from fastconv.algebra import complex_sizes
+from fastconv.arithmetic import Policy
+from fastconv.kernels.accuracy import POLICY
+
+CHANNELS = 64
+PANELS = ((3, "fp32"), (5, "fp32"), (3, "fp16"))
+KINDS = ("real points", "some pairs of complex points", "points of the unit circle")
+CSV = "complex_points.csv"
+
+
+def algorithms(r: int, policy: str) -> Iterator[tuple[str, fc.BilinearAlgorithm]]:
+    """Yield the algorithms of a panel, and of which kind they are."""
+    for n in range(r + 1, 15):
+        try:
+            alg = fc.toom_cook(n - r + 1, r, fc.best_points(n - r + 1, r, 2, policy))
+            yield KINDS[0], alg.balanced(policy) if policy == "fp16" else alg
+        except ValueError:  # no set of use in that format
+            break
+    for m, pairs in complex_sizes(r, 2):
+        yield KINDS[1], fc.toom_cook(m, r, fc.complex_points(m, r, pairs))
+    for n in range(max(6, r + 1 + (r + 1) % 2), 19, 2):
+        yield KINDS[2], fc.toom_cook(n - r + 1, r, fc.circle_points(n))
+
+
+def measure() -> None:
+    """Predict and measure all panels."""
+    rows: list[list[Any]] = []
+    for r, name in PANELS:
+        policy: str | Policy = POLICY if name == "fp32" else name
+        for kind, alg in progress(algorithms(r, name), f"{r}x{r} in {name}"):
+            order = "huffman" if alg.products == alg.n else "huffman+shared+folded"
+            settings = {"dims": 2, "policy": policy, "order": order, "channels": CHANNELS, "channel_sum": "blocked", "inputs": "normal"}
+            report = fc.measure_error(alg, trials=100, seed=1, **settings)  # type: ignore[arg-type]
+            predicted = fc.predict_error(alg, **settings).relative_l2  # type: ignore[arg-type]
+            share = (alg.products / alg.m / r) ** 2
+            rows.append([r, name, kind, alg.m, alg.products, share, predicted, report.relative_l2, report.direct.relative_l2])
+    header = ("r", "policy", "kind", "m", "products", "multiplications_of_direct", "predicted", "measured", "direct")
+    write_csv(CSV, header, rows)
+
+
+def draw() -> None:
+    """Draw error against multiplications."""
+    rows = read_csv(CSV)
+    figure = Figure(figsize=(13, 5.2), layout="constrained")
+    axes = figure.subplots(1, len(PANELS))
+    for ax, (r, policy) in zip(axes, PANELS, strict=True):
+        mine = [row for row in rows if (int(row["r"]), row["policy"]) == (r, policy)]
+        for k, kind in enumerate(KINDS):
+            of_kind = sorted((row for row in mine if row["kind"] == kind), key=lambda row: int(row["m"]))
+            x = [float(row["multiplications_of_direct"]) for row in of_kind]
+            look = style(k) | ({"ls": "none"} if kind == KINDS[1] else {})
+            ax.plot(x, [float(row["measured"]) for row in of_kind], label=kind, **look)
+            for row, at in zip(of_kind, x, strict=True):
+                where = {"xytext": (4, 3 if k else -9), "textcoords": "offset points", "fontsize": 7, "color": look["color"]}
+                ax.annotate(f"{row['m']}/{row['products']}", (at, float(row["measured"])), **where)
+        ax.axhline(float(mine[0]["direct"]), color="#888888", lw=1, ls=":", label="direct convolution")
+        ax.set(
+            xscale="log", yscale="log", title=f"{r}x{r} kernels in {policy}", xlabel="multiplications, as a share of direct convolution's"
+        )
+        ax.xaxis.set_major_formatter(FuncFormatter(lambda v, _: f"{v:g}"))
+        ax.xaxis.set_minor_formatter(FuncFormatter(lambda v, _: f"{v:.2g}" if round(v * 100) in (15, 20, 30, 40, 50, 70) else ""))
+        ax.grid(True, which="both", lw=0.3)
+    axes[0].set_ylabel("relative L2 error, measured")
+    axes[0].legend(fontsize=8)
+    caption = "Labels: outputs / products an axis. 64 channels in blocks of 32; normal data; in fp32 the kernel transform is in float64."
+    figure.supxlabel(caption, fontsize=8)
+    save(figure, "complex_points.png")
+
+
+if __name__ == "__main__":
+    run_jobs(__doc__ or "", {"measure": measure, "draw": draw})
