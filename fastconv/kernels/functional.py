@@ -228,6 +228,10 @@ def _runner(
 
         if fits(layer):
             return DepthwiseRunner(layer, weight, bias, threads, activation)
+        from fastconv.kernels import pointwise
+
+        if pointwise.fits(layer):
+            return pointwise.PointwiseRunner(layer, weight, bias, threads, activation)
     return BlockRunner(layer, method, weight, bias, order, threads, activation)
 
 

@@ -1,0 +1,215 @@
+"""Layers of one tap: a matrix product of the filters and the pixels, finished where it is made.
+
+Some vectors of pixels are packed, a part of the channels at a time, so that they stay in the first cache while all filters
+meet them. A panel's sums stay in registers over a chain of channels; those of the last chain leave them finished, bias,
+shortcut and activation included. The operations of an output are those of im2col in the block engine, in the same order.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import Any
+
+import numpy as np
+from numba import carray
+
+from fastconv.kernels.activation import Activation
+from fastconv.kernels.compiled import SIZE, compiled, lanes_of
+from fastconv.kernels.cut import DIRECT_CHAIN, parts, rounded, tile_panel
+from fastconv.kernels.engine import copy
+from fastconv.kernels.layer import Array, Layer, check_bytes
+from fastconv.kernels.panel import finish_panel
+from fastconv.kernels.simd import claim, has_fma, integers, move, vector_bytes
+from fastconv.kernels.threads import COUNTER, Job, Pool
+
+V = vector_bytes()
+FIELDS = 20
+CHAINS = 2
+"""Chains of channels for which pixels are packed at once: 24 pixels of them take 24 KiB."""
+AHEAD = 2048
+"""Bytes from a weight to the one that is fetched meanwhile."""
+GROUP = 4
+"""Panels of pixels of an item, where there are many."""
+LEAST = 12
+"""Items that a thread has at least, where the layer allows: the last one to end is waited for."""
+
+
+def fits(layer: Layer) -> bool:
+    """Whether a layer has one tap and no padding."""
+    return layer.kernel == (1, 1) and layer.padding == ((0, 0), (0, 0))
+
+
+@cache
+def _pixels(kind: str, shaped: int) -> Any:
+    """Compile the layer."""
+    lanes, size, fused = lanes_of(kind), SIZE[kind], has_fma()
+    mr, nv = tile_panel()
+    wide, less, tall, one = nv * lanes, max(nv - 1, 1), nv * mr, 1
+    line, fields = wide * size, 4 if shaped else 1
+
+    def pixels(description, counter, items, x, u, table, y, workspace):  # type: ignore[no-untyped-def]
+        d = carray(integers(description), (FIELDS,), np.int64)
+        channels, filters, groups, plane, outputs = d[0], d[1], d[2], d[3], d[4]
+        width, row_step, column_step, straight = d[5], d[6], d[7], d[8]
+        panels, group, blocks, shares, part, chunk, chain = d[9], d[10], d[11], d[12], d[13], d[14], d[15]
+        held, adds = d[16], d[17]  # panels of filters of a group; whether the output is added to what is there
+        packed, sums, row = workspace, workspace + d[18], outputs * size
+        places = carray(integers(workspace + d[19]), (group * wide,), np.int64)
+        spare = workspace + d[19] + group * wide * 8
+        item = claim(counter)
+        while item < items:
+            share, rest = item % shares, item // shares
+            block, image = rest % blocks, rest // blocks
+            begin, end = block * group, min(panels, (block + 1) * group)
+            low, high = share * part, min(held, (share + 1) * part)
+            source, target = x + image * channels * plane * size, y + image * filters * row
+            of_group = image % groups
+            record = table + of_group * held * mr * fields * size
+            for first in range(0, channels, chunk):
+                depth = min(chunk, channels - first)
+                weights = u + (of_group * channels + first) * held * mr * size + low * depth * mr * size
+                at, many = begin * wide, min(outputs, end * wide) - begin * wide
+                src, dst, sheet = source + first * plane * size, packed, depth * line
+                if straight:
+                    src += at * size
+                    full, spill = many // wide, many % wide * size
+                    for _ in range(depth):
+                        for p in range(full):
+                            for k in range(0, line, V):
+                                move(V, dst + p * sheet + k, src + p * line + k)
+                        copy(dst + full * sheet, src + full * line, spill)
+                        src += plane * size
+                        dst += line
+                else:
+                    for k in range(many):
+                        places[k] = ((at + k) // width * row_step + (at + k) % width * column_step) * size
+                    for _ in range(depth):
+                        for k in range(many):
+                            for b in range(0, size, 4):
+                                move(4, dst + k // wide * sheet + k % wide * size + b, src + places[k] + b)
+                        src += plane * size
+                        dst += line
+                for p in range(begin, end):
+                    at, here = p * wide, min(wide, outputs - p * wide)
+                    vectors = (here + lanes - 1) // lanes
+                    total, a, k = sums + (p - begin) * part * mr * line, weights, low
+                    while k < high:
+                        count = nv if vectors == 1 and high - k >= nv else 1
+                        made = min(count * mr, filters - k * mr)
+                        whole = here == vectors * lanes and made == count * mr
+                        final = target + k * mr * row + at * size
+                        out, ldo = (final, row) if whole else (spare, line)
+                        if adds and not whole and first + depth == channels:
+                            for i in range(made):
+                                copy(spare + i * line, final + i * row, here * size)
+                        other = out if adds else 0
+                        for c in range(0, depth, chain):
+                            terms = min(chain, depth - c)
+                            last = 1 if first + c + terms == channels else 0
+                            b, factors, add = packed + (p - begin) * sheet + c * line, a + c * mr * size, first + c
+                            r, far = record + k * mr * fields * size, depth * mr * size
+                            if vectors == nv:
+                                finish_panel(
+                                    kind, lanes, mr, mr, nv, fused, AHEAD, shaped,
+                                    terms, factors, far, b, line, total, line, add, last, r, other, out, ldo,
+                                )  # fmt: skip
+                            elif vectors > 1:
+                                finish_panel(
+                                    kind, lanes, mr, mr, less, fused, AHEAD, shaped,
+                                    terms, factors, far, b, line, total, line, add, last, r, other, out, ldo,
+                                )  # fmt: skip
+                            elif count == nv:
+                                finish_panel(
+                                    kind, lanes, mr, tall, one, fused, AHEAD, shaped,
+                                    terms, factors, far, b, line, total, line, add, last, r, other, out, ldo,
+                                )  # fmt: skip
+                            else:
+                                finish_panel(
+                                    kind, lanes, mr, mr, one, fused, AHEAD, shaped,
+                                    terms, factors, far, b, line, total, line, add, last, r, other, out, ldo,
+                                )  # fmt: skip
+                        if not whole and first + depth == channels:
+                            for i in range(made):
+                                copy(final + i * row, spare + i * line, here * size)
+                        total += count * mr * line
+                        a += count * depth * mr * size
+                        k += count
+            item = claim(counter)
+
+    return compiled(pixels, kind, lanes, shaped, fused)
+
+
+def packed_filters(weight: Array, groups: int, mr: int, chunk: int) -> Array:
+    """Pack weights (filters, channels): groups, chunks of the channels, panels of `mr` filters, channels, filters; padded with zeros."""
+    filters, channels = weight.shape[0] // groups, weight.shape[1]
+    held = rounded(filters, mr)
+    out = np.zeros((groups, channels * held), weight.dtype)
+    for g in range(groups):
+        for c in range(0, channels, chunk):
+            some = weight[g * filters : (g + 1) * filters, c : c + chunk]
+            depth, whole = some.shape[1], filters // mr
+            sheet = out[g, c * held : (c + depth) * held].reshape(-1, depth, mr)
+            sheet[:whole] = some[: whole * mr].reshape(whole, mr, depth).swapaxes(1, 2)
+            if filters % mr:
+                sheet[whole, :, : filters % mr] = some[whole * mr :].T
+    return out
+
+
+class PointwiseRunner:
+    """Runs a layer of one tap."""
+
+    adds = True
+
+    def __init__(self, layer: Layer, weight: Array, bias: Array | None, threads: int, activation: Activation | None = None) -> None:
+        kind = {4: "f4", 8: "f8"}[layer.dtype.itemsize]
+        size, (mr, nv) = layer.dtype.itemsize, tile_panel()
+        wide = nv * lanes_of(kind)
+        channels, filters, groups = layer.channels // layer.groups, layer.filters // layer.groups, layer.groups
+        width, outputs = layer.output[1], layer.output[0] * layer.output[1]
+        held, panels, images = parts(filters, mr), parts(outputs, wide), max(layer.batch, 1) * groups
+        chain = DIRECT_CHAIN
+        chunk = min(channels, CHAINS * chain)
+        self.threads = threads
+        group = max(1, min(GROUP, panels, panels * images // (LEAST * threads)))
+        wanted = 1 if threads == 1 else parts(LEAST * threads, parts(panels, group) * images)
+        if panels <= GROUP:  # few pixels: the filters are shared out, all pixels in turn
+            group, wanted = panels, 1 if threads == 1 else parts(LEAST // 2 * threads, images)
+        part = rounded(parts(held, wanted), nv) if wanted > 1 else held
+        shares, blocks = parts(held, part), parts(panels, group)
+        self.items, self.members = images * blocks * shares, max(1, min(threads, images * blocks * shares))
+        packed = group * wide * size * chunk + 64
+        places = packed + group * part * mr * wide * size + 64
+        self.each = rounded(places + group * wide * 8 + nv * mr * wide * size + 64, 64)
+        check_bytes("a workspace", self.each * self.members)
+        bias = np.zeros(layer.filters, layer.dtype) if bias is None else bias.copy()
+        table = bias[:, None] if activation is None else activation.table(bias)
+        padded = np.zeros((groups, held * mr, table.shape[1]), layer.dtype)
+        padded[:, :filters] = table.reshape(groups, filters, -1)
+        self.table, self.weights = padded, packed_filters(weight.reshape(layer.filters, channels), groups, mr, chunk)
+        steps = (layer.stride[0] * layer.width, layer.stride[1], layer.stride == (1, 1))
+        numbers = (channels, filters, groups, layer.height * layer.width, outputs, width, *steps)
+        numbers += (panels, group, blocks, shares, part, chunk, chain, held, 0, packed, places)
+        self.description = np.array(numbers, np.int64)
+        self.function = _pixels(kind, int(activation is not None))
+        self.pool = Pool()
+        self.workspace_bytes = COUNTER + self.members * self.each
+        self.weight_bytes = self.weights.nbytes
+
+    def __call__(self, x: Array, y: Array) -> None:
+        """Run all items."""
+        self.pool.run(self.job(x, y))
+
+    def job(self, x: Array, y: Array, adding: bool = False) -> Job:
+        """Return the items; `adding`, what `y` holds is added after the bias."""
+        description = self.description.copy()
+        description[17] = adding
+        return Job(self.function, description, self.items, (x, self.weights, self.table, y), self.members, self.each)
+
+    def details(self) -> list[str]:
+        """Say how the layer is cut."""
+        d = self.description
+        return [
+            f"{d[9]} panels of pixels in {d[11]} blocks of {d[10]}",
+            f"filters in {d[12]} shares, {d[14]} channels at a time",
+            f"products summed in chains of {d[15]} with {'fused multiply-add' if has_fma() else 'multiplications and additions'}",
+        ]
