@@ -95,6 +95,45 @@ def test_a_residual_block_and_pools_run_compiled_bit_for_bit(monkeypatch):
     np.testing.assert_array_equal(net.run(feeds, "direct")["y"], as_written(net, feeds, monkeypatch)["y"])
 
 
+ONE = {"v": random(6, 6, 1, 1, seed=11), "b": WEIGHTS["b"], "slope": WEIGHTS["slope"]}
+
+
+@pytest.mark.parametrize("algorithm", ["direct", "auto", "im2col", "fft"])
+@pytest.mark.parametrize("threads", [1, 2])
+def test_a_shortcut_is_added_by_the_convolution(algorithm, threads, monkeypatch):
+    def block(x, y, **options):
+        return [
+            node("Conv", f"{x} v b", f"{y}c", **options),
+            node("Relu", f"{y}c", f"{y}r"),
+            node("Conv", f"{y}r v", f"{y}d"),
+            node("Add", f"{y}d {x}" if y == "p" else f"{x} {y}d", f"{y}s"),
+        ]
+
+    nodes = [
+        node("Relu", "x", "a"),
+        *block("a", "p"),
+        node("PRelu", "ps slope", "p"),
+        *block("p", "q"),  # p dies
+        *block("qs", "k"),
+        node("Relu", "ks", "k"),
+        node("Conv", "k v", "l"),
+        node("Conv", "k v b", "m"),
+        node("Add", "l m", "lm"),
+        node("Sigmoid", "qs", "e"),  # the shortcut of k is read elsewhere
+        node("Add", "lm e", "y"),
+    ]
+    net = network(nodes, ONE)
+    feeds = {"x": random(2, 6, 13, 12)}
+    if algorithm == "direct":
+        assert "Conv+Add+PRelu" in operators(net, feeds)
+        assert operators(net, feeds).count("Conv+Add") == 2
+    wanted = as_written(net, feeds, monkeypatch, algorithm)["y"]
+    for _ in range(3):
+        np.testing.assert_array_equal(net.run(feeds, algorithm, threads=threads)["y"], wanted)
+    np.testing.assert_array_equal(net.prepare(algorithm)(feeds, ["ps"])["y"], wanted)
+    np.testing.assert_array_equal(net.prepare(algorithm)(feeds, watch=lambda *_: None)["y"], wanted)
+
+
 @pytest.mark.parametrize("kernel", [(1, 1), (2, 2), (3, 2), (2, 5)])
 @pytest.mark.parametrize("strides", [(1, 1), (2, 2), (2, 3)])
 @pytest.mark.parametrize("extra", [{}, {"dilations": [2, 1]}, {"ceil_mode": 1}, {"pads": [1, 0, 0, 1]}])

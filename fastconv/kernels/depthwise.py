@@ -83,6 +83,8 @@ def _planes(kind: str, step: int, rows: int, offsets: tuple[int, ...], shaped: i
 class DepthwiseRunner:
     """Runs a layer of single channels, plane by plane."""
 
+    adds = False
+
     def __init__(self, layer: Layer, weight: Array, bias: Array | None, threads: int, activation: Activation | None = None) -> None:
         kind = {4: "f4", 8: "f8"}[layer.dtype.itemsize]
         lanes, size = lanes_of(kind), layer.dtype.itemsize
@@ -120,7 +122,7 @@ class DepthwiseRunner:
         """Run all planes."""
         self.pool.run(self.job(x, y))
 
-    def job(self, x: Array, y: Array) -> Job:
+    def job(self, x: Array, y: Array, adding: bool = False) -> Job:
         """Return the planes as items. What lies around a plane is never written, so the workspace is clean."""
         arrays = (x, self.weights, self.record, y)
         return Job(self.function, self.description, self.items, arrays, self.members, self.each, clean=True)

@@ -11,6 +11,8 @@ from fastconv.kernels.layer import Array, Layer, check_bytes
 class FourierRunner:
     """Transforms of scipy.fft, a product a frequency, any stride, dilation and groups."""
 
+    adds = False
+
     def __init__(self, layer: Layer, weight: Array, bias: Array | None, threads: int, activation: Activation | None = None) -> None:
         import scipy.fft
 
@@ -51,7 +53,7 @@ class FourierRunner:
         if self.activation is not None:
             y[...] = self.activation(y)
 
-    def job(self, x: Array, y: Array) -> None:
+    def job(self, x: Array, y: Array, adding: bool = False) -> None:
         """Return None: the transforms are scipy's."""
 
     def details(self) -> list[str]:

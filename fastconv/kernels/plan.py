@@ -20,12 +20,13 @@ class Runner(Protocol):
 
     workspace_bytes: int
     weight_bytes: int
+    adds: bool
 
     def __call__(self, x: Array, y: Array) -> None:
         """Compute the layer of `x` into `y`."""
 
-    def job(self, x: Array, y: Array) -> Job | None:
-        """Return what a call would have the threads do; None where it does more than that."""
+    def job(self, x: Array, y: Array, adding: bool = False) -> Job | None:
+        """Return what a call would have the threads do; None where it does more than that. Only what `adds` takes `adding`."""
 
     def details(self) -> list[str]:
         """Say how, in lines for `Plan.explain`."""
@@ -80,11 +81,19 @@ class Plan:
             self._runner(image, y.reshape(layer.batch, layer.filters, *layer.output))
         return y
 
-    def job(self, x: Array, out: Array) -> Job | None:
-        """Return the work of ``plan(x, out)``, which takes these arrays, for who does it later; None where there is more to it."""
+    @property
+    def adds(self) -> bool:
+        """Whether the layer can add its result to what is there, before the activation."""
+        return self._runner.adds
+
+    def job(self, x: Array, out: Array, adding: bool = False) -> Job | None:
+        """Return the work of ``plan(x, out)``, which takes these arrays, for who does it later; None where there is more to it.
+
+        `adding`, where the layer `adds`, is for ``out = activation(layer(x) + out)``.
+        """
         layer = self.layer
-        image = x.reshape(layer.batch, layer.channels, layer.height, layer.width)
-        return self._runner.job(image, out.reshape(layer.batch, layer.filters, *layer.output))
+        image, y = x.reshape(layer.batch, layer.channels, layer.height, layer.width), out.reshape(layer.batch, layer.filters, *layer.output)
+        return self._runner.job(image, y, adding)
 
     @property
     def algorithm(self) -> str:
@@ -142,6 +151,8 @@ class Plan:
 class BlockRunner:
     """Runs a layer with the block engine: a fast algorithm, or im2col."""
 
+    adds = False
+
     def __init__(
         self,
         layer: Layer,
@@ -166,7 +177,7 @@ class BlockRunner:
         """Run all work items, in as many threads as the plan has."""
         self.pool.run(self.job(x, y))
 
-    def job(self, x: Array, y: Array) -> Job:
+    def job(self, x: Array, y: Array, adding: bool = False) -> Job:
         """Return the work items."""
         from fastconv.kernels.engine import run_items
 

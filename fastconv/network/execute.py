@@ -239,7 +239,8 @@ class Runner:
             allocate: Allocate = np.empty if wanted.intersection(node.outputs) else self._arena.lease
             begun = time.perf_counter()
             jobs: list[Any] = []
-            results = self._apply(node, inputs, self.memory_limit - used, self._place(node, constants, allocate, jobs))
+            dying = frozenset(dead if watch is None else ()).difference(given)
+            results = self._apply(node, inputs, self.memory_limit - used, self._place(node, constants, allocate, jobs, dying))
             if watch is not None:
                 watch(node, inputs, results, time.perf_counter() - begun)
             if recorder is not None:
@@ -259,8 +260,15 @@ class Runner:
             del inputs, results, jobs  # what is dead gives its memory to the next node
         return values
 
-    def _place(self, node: Node, constants: Mapping[str, Array], allocate: Allocate, jobs: list[Any] | None = None) -> Place:
-        """Say where a node computes; jobs that are all it does are noted in `jobs`."""
+    def _place(
+        self,
+        node: Node,
+        constants: Mapping[str, Array],
+        allocate: Allocate,
+        jobs: list[Any] | None = None,
+        dying: frozenset[str] = frozenset(),
+    ) -> Place:
+        """Say where a node computes; jobs that are all it does are noted in `jobs`; what is `dying` it may write over."""
         if (threads := self.threads) is None:
             import numba
 
@@ -271,7 +279,7 @@ class Runner:
             if jobs is not None:
                 jobs.append(job)
 
-        return Place(constants, allocate, threads, lambda key, make: self._plans[node.name].get(key, make), do, self._pool.run)
+        return Place(constants, allocate, threads, lambda key, make: self._plans[node.name].get(key, make), do, self._pool.run, dying)
 
     def _apply(self, node: Node, inputs: list[Array | None], left: int, place: Place) -> tuple[Array, ...]:
         """Run a node and what is fused to it: compiled where that serves, else one after the other."""
@@ -281,11 +289,12 @@ class Runner:
             with np.errstate(all="ignore"):
                 result = self._convolve(node, call, inputs, place) if node.operator == "Conv" else fast(node, call, inputs, place)
                 if result is None:
-                    result = OPERATORS[node.operator](call, *inputs)
+                    result = OPERATORS[node.operator](call, *(inputs[:3] if node.operator == "Conv" else inputs))
+                    given = dict(zip(node.inputs, inputs, strict=True)) | {"": None}
                     for at in node.fused:
                         first = np.asarray(result[0] if isinstance(result, tuple) else result)
-                        rest = [place.constants[name] if name else None for name in at.inputs[1:]]
-                        result = OPERATORS[at.operator](Call(at.attributes, at.opset, len(at.outputs), left), first, *rest)
+                        operands = [given[n] if n in given else place.constants[n] if n in place.constants else first for n in at.inputs]
+                        result = OPERATORS[at.operator](Call(at.attributes, at.opset, len(at.outputs), left), *operands)
         except (ArithmeticError, AttributeError, LookupError, MemoryError, TypeError, ValueError) as error:
             text = str(error).strip().splitlines() or [type(error).__name__]
             raise ValueError(f"{at}: {text[0]}") from error
@@ -296,15 +305,18 @@ class Runner:
 
     def _convolve(self, node: Node, call: Call, inputs: list[Array | None], place: Place) -> Array | None:
         """Run a convolution on the layer kernels; None where they do not serve (weights that are computed, 3-D, fp16)."""
-        x, weight, bias = (*inputs, None)[:3]
-        constant = all(not name or name in place.constants for name in node.inputs[1:])
+        from fastconv.kernels.pixelwise import kind_of, planewise
+
+        x, weight, bias, other = (*inputs, None, None)[:4]
+        constant = all(not name or name in place.constants for name in node.inputs[1:3])
         if x is None or weight is None or not constant or x.ndim not in (3, 4) or x.dtype not in (np.float32, np.float64):
             return None
         check_convolution(call, x, weight, bias)
         view = window(call, x.shape[2:], weight.shape[2:])
         shape = call.reserve((x.shape[0], weight.shape[0], *view.out), x.dtype)
-        activation = place.activation(node.fused, shape)
-        if node.fused and activation is None:
+        finish = node.fused if other is None else node.fused[1:]
+        activation = place.activation(finish, shape)
+        if finish and activation is None or other is not None and (other.shape != shape or not kind_of(x, other)):
             return None
         begin, end, strides, dilations = view.begin, view.end, view.strides, view.dilations
         flat = x.ndim == 3
@@ -317,8 +329,6 @@ class Runner:
             place = replace(place, do=place.now)
         if x.size == 0:
             return None
-
-        from fastconv.kernels.pixelwise import kind_of
 
         image = np.ascontiguousarray(x)
 
@@ -335,16 +345,27 @@ class Runner:
                 input_shape=image.shape,
                 algorithm=self.algorithms.get(node.name, "direct"),
                 threads=self.threads,
-                activation=activation,
+                activation=None if apart else activation,
             )
 
-        plan = place.plan((image.shape, node.inputs[1:], tuple(part.name for part in node.fused)), make)
-        y = place.allocate(plan.output_shape, image.dtype)
-        job = plan.job(image, y) if kind_of(image) else None
+        # Where a plan cannot add the shortcut itself, the sum follows.
+        direct = self.algorithms.get(node.name, "direct") in ("auto", "direct") and node.attributes.get("group", 1) == 1
+        apart = other is not None and not direct
+        plan = place.plan((image.shape, node.inputs[1:3], tuple(part.name for part in node.fused), apart), make)
+        adding, do = other is not None and direct and plan.adds, place.do if image is x else place.now
+        y: Any = other
+        if not adding or image is not x or node.inputs[3] not in place.dying:
+            y = place.allocate(plan.output_shape, image.dtype)
+            if adding:
+                do(planewise(other, y, threads=place.threads))
+        job = plan.job(image, y, adding) if kind_of(image) and (adding or other is None) else None
         if job is None:
             plan(image, y)
         else:
-            (place.do if image is x else place.now)(job)
+            do(job)
+        if other is not None and not adding:
+            np.add(y, other, out=y)
+            y = y if activation is None else activation(y)
         return y[:, :, 0] if flat else y
 
     def plan(self, layer: str) -> Any:

@@ -29,6 +29,8 @@ class Place:
     """Does a job that depends on the values of the node's inputs by its arrays alone, and is all that the node does but for others such."""
     now: Callable[[Any], None]
     """Does any other job."""
+    dying: frozenset[str] = frozenset()
+    """Inputs that nobody reads after this node: it may write over them."""
 
     def activation(self, nodes: tuple[Node, ...], y_shape: tuple[int, ...]) -> Any:
         """Return the activation that fused nodes are; None for no node, or where they are no such activation."""

@@ -22,6 +22,8 @@ _ROOM = 2**20
 _MAKERS = frozenset("Add BatchNormalization Conv ConvTranspose Gemm".split())
 """Operators that write an array of their own, on which an activation can follow at once."""
 _ACTIVATIONS = frozenset("Clip LeakyRelu PRelu Relu".split())
+_FRESH = frozenset("Add AveragePool BatchNormalization Conv GlobalAveragePool LeakyRelu MaxPool Relu".split())
+"""Operators whose result is never their input or a view of it."""
 _SHAPED_BY_VALUES = frozenset("Compress NonMaxSuppression NonZero Unique".split())
 """Operators of which only the values of their first input tell the shape of the result."""
 _SHAPED_BY_FIRST = frozenset("Bernoulli BlackmanWindow ConstantOfShape EyeLike HammingWindow HannWindow Range".split())
@@ -32,7 +34,7 @@ def optimised(graph: Graph, protected: Collection[str]) -> Graph:
     kept = frozenset(protected) | {value.name for value in graph.outputs}
     if len({node.name for node in graph.nodes}) < len(graph.nodes):
         return graph  # the passes tell nodes apart by their names
-    return fused_activations(folded_normalisations(folded_constants(graph), kept), kept)
+    return fused_sums(fused_activations(folded_normalisations(folded_constants(graph), kept), kept), kept)
 
 
 def folded_constants(graph: Graph) -> Graph:
@@ -201,6 +203,36 @@ def fused_activations(graph: Graph, kept: Collection[str]) -> Graph:
             if node.operator in _MAKERS and len(node.outputs) == 1:
                 makers[node.outputs[0]] = node
     return _rebuilt(graph, graph.constants, list(nodes.values()))
+
+
+def fused_sums(graph: Graph, kept: Collection[str]) -> Graph:
+    """Hang the sum with a shortcut on the convolution of one tap that comes last, which reads the shortcut as a fourth input.
+
+    Only where nobody can have another name for the shortcut's memory: so the sum may be written there.
+    """
+    readers, makers = _readers(graph), {node.outputs[0]: node for node in graph.nodes if node.outputs}
+    at = {name: k for k, node in enumerate(graph.nodes) for name in node.outputs}
+    plain = {name for name, maker in makers.items() if maker.operator in _FRESH and name not in kept}
+    plain -= {name for node in graph.nodes if node.operator not in _FRESH for name in node.inputs}
+    gone: set[str] = set()
+    nodes = []
+    for node in graph.nodes:
+        nodes.append(node)
+        if node.operator != "Add" or len(plain.intersection(node.inputs)) != 2:
+            continue
+        fit = [name for name in node.inputs if readers[name] == 1 and _has_one_tap(makers[name], graph.constants)]
+        if fit:
+            last = max(fit, key=lambda name: at[name])
+            maker, other = makers[last], next(name for name in node.inputs if name != last)
+            inputs = (*maker.inputs, "")[:3]
+            nodes[-1] = replace(maker, inputs=(*inputs, other), outputs=node.outputs, fused=(replace(node, fused=()), *node.fused))
+            gone.add(maker.name)
+    return _rebuilt(graph, graph.constants, [node for node in nodes if node.name not in gone or len(node.inputs) == 4])
+
+
+def _has_one_tap(node: Node, constants: Mapping[str, Array]) -> bool:
+    weight = constants.get(node.inputs[1]) if node.operator == "Conv" and not node.fused and len(node.inputs) < 4 else None
+    return weight is not None and weight.ndim == 4 and weight.shape[2:] == (1, 1)
 
 
 def slope_and_bounds(node: Node, constants: Mapping[str, Array], channels: int | None) -> tuple[Any, float, float] | None:
