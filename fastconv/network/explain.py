@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from fastconv.algebra import BilinearAlgorithm
+from fastconv.algebra import BilinearAlgorithm, complex_points, toom_cook
 from fastconv.arithmetic import Policy
 from fastconv.network.assign import Choice, is_eligible, resolved
 from fastconv.network.graph import Array, Graph, Node
@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
 _SIZES = {3: (2, 4, 6), 5: (2, 4)}
 """Outputs of a tile that are offered for kernels of r x r; 2 for all others."""
+_PAIRS = {3: ((8, 3),), 5: ((8, 2), (6, 3)), 7: ((8, 5), (4, 3))}
+"""Outputs, and pairs of complex points, that are offered besides: few products for their error."""
 _POLICY = Policy("fp64", "fp32", "fp32", "fp32", "fp32")
 """What a layer does: its kernel transform runs once in float64, everything else in float32."""
 _MISSES = 1.6
@@ -222,9 +224,7 @@ def _layer(
     output = (x.shape[0], weight.shape[0], *view.out)
     offered: dict[str, Choice] = {"direct": "direct"}
     if is_eligible(graph, node) and len(set(weight.shape[2:])) == 1 and weight.shape[2] > 1:
-        r = weight.shape[2]
-        names = [f"F({m}x{m},{r}x{r})" for m in _SIZES.get(r, (2,)) if m + r - 1 <= 16]
-        offered |= {name: resolved(name) for name in names}
+        offered |= _offered(weight.shape[2], weight.ndim - 2)
     name = "direct" if plan.algorithm == "im2col" else plan.algorithm
     if plan.method.axes is not None and name not in offered or plan.algorithm == "fft":
         offered[name] = plan.method.axes[0] if plan.method.axes is not None else "fft"
@@ -232,16 +232,16 @@ def _layer(
         offered[name] = plan.method.axes[1] if plan.method.axes[0].n == 1 else plan.method.axes[0]
     x_square = _square(x) or 1.0
     w_square = _square(weight) or 1.0
-    terms = int(np.prod(weight.shape[1:]))
+    terms, dims = int(np.prod(weight.shape[1:])), weight.ndim - 2
     # Without an output that was seen, the one of independent numbers: a sum of so many products.
     scale = (_square(y) if y is not None else 0.0) or terms * x_square * w_square
     noise = math.sqrt(terms * x_square * w_square / scale)
     options = []
     for label, how in offered.items():
         m = how.m if isinstance(how, BilinearAlgorithm) else 1
-        taps = how.products**2 / m**2 if isinstance(how, BilinearAlgorithm) else float(np.prod(weight.shape[2:]))
+        taps = (how.products / m) ** dims if isinstance(how, BilinearAlgorithm) else float(np.prod(weight.shape[2:]))
         error = predicted(how if isinstance(how, BilinearAlgorithm) else None, weight.shape[1], weight.shape[2:]) * noise
-        size = int(weight.nbytes * (how.products**2 / how.r**2 if isinstance(how, BilinearAlgorithm) else 1))
+        size = int(weight.nbytes * ((how.products / how.r) ** dims if isinstance(how, BilinearAlgorithm) else 1))
         option = Option(label, taps, error, 0.0, size)
         if label == name:
             option = replace(option, workspace_bytes=plan.workspace_bytes, weight_bytes=plan.weight_bytes)
@@ -254,6 +254,13 @@ def _layer(
         options.append(option)
     why = plan.method.why
     return LayerChoice(node.name, weight.shape[2:], x.shape, output, math.sqrt(x_square), name, why, tuple(options))
+
+
+def _offered(r: int, dims: int) -> dict[str, Choice]:
+    """Return the algorithms for a kernel of r taps an axis: real points, and sets with pairs of complex ones."""
+    real = [f"F({m}x{m},{r}x{r})" for m in _SIZES.get(r, (2,)) if m + r - 1 <= 16]
+    made = [toom_cook(m, r, complex_points(m, r, pairs, dims)) for m, pairs in (_PAIRS.get(r, ()) if dims == 2 else ())]
+    return {name: resolved(name) for name in real} | {alg.name(): alg for alg in made}
 
 
 @lru_cache(maxsize=256)
