@@ -11,16 +11,25 @@ from fastconv.kernels.layer import Array
 from fastconv.program import programs_of
 
 
+AT_ONCE = 4 << 20
+"""Bytes in float64 of the filters that are transformed at once."""
+
+
 def transformed_weights(axes: tuple[BilinearAlgorithm, BilinearAlgorithm], weight: Array, order: str) -> Array:
     """Return U = G w G^T, shape (xi, filters, channels): in float64, then rounded once to the weights' format.
 
     A plan pays this once, and float64 keeps the error of the kernel transform out of the layer's.
     """
-    reading = array_reading(format_named("fp64"))
-    u = np.ascontiguousarray(weight.transpose(2, 3, 0, 1), dtype=np.float64)
-    for axis, alg in enumerate(axes):
-        u = apply(programs_of(alg, order).kernel, u, reading, axis)
-    return u.reshape(-1, *weight.shape[:2]).astype(weight.dtype)
+    reading, (filters, channels, *kernel) = array_reading(format_named("fp64")), weight.shape
+    xis = [alg.products for alg in axes]
+    out = np.empty((xis[0] * xis[1], filters, channels), weight.dtype)
+    some = max(1, AT_ONCE // (8 * channels * max(*kernel, *xis) ** 2))
+    for k in range(0, filters, some):
+        u = np.ascontiguousarray(weight[k : k + some].transpose(2, 3, 0, 1), dtype=np.float64)
+        for axis, alg in enumerate(axes):
+            u = apply(programs_of(alg, order).kernel, u, reading, axis)
+        out[:, k : k + some] = u.reshape(-1, *u.shape[2:])
+    return out
 
 
 def packed(u: Array, kblock: int, panel: int, chain: int) -> Array:

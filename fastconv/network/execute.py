@@ -11,7 +11,6 @@ from typing import Any
 
 import numpy as np
 
-from fastconv.kernels.threads import Pool
 from fastconv.network.arena import Arena
 from fastconv.network.assign import Choice
 from fastconv.network.fast import Allocate, Place, fast
@@ -22,6 +21,7 @@ from fastconv.network.operators.convolution import check_convolution
 from fastconv.network.operators.window import window
 from fastconv.network.optimise import known_from_shapes, optimised, with_known
 from fastconv.network.tape import Recorder, Tape
+from fastconv.network.weights_file import let_go
 
 _PLANS = 4
 """Input shapes for which a convolution keeps its transformed weights; the least recently used goes first."""
@@ -123,6 +123,8 @@ class Runner:
         optimise: bool = True,
         arena: Arena | None = None,
     ) -> None:
+        from fastconv.kernels.threads import Pool
+
         self.graph, self.algorithms, self.threads, self.memory_limit = graph, dict(algorithms), threads, memory_limit
         self.optimise, self._arena = optimise, arena or Arena()
         self._plans = {node.name: Kept(_PLANS) for node in graph.nodes if node.operator in ("Conv", "Gemm", "MatMul")}
@@ -166,6 +168,7 @@ class Runner:
         program = self._special.held(self._key(wanted, given)) or self._programs.held(key) or self._rewritten(wanted)
         steps, shaped, constants = program.steps, program.shaped, dict(program.graph.constants)
         del program
+        let_go(self.graph.constants.values())
         recorder = Recorder()
         given = {name: array if array.flags.c_contiguous else array.copy() for name, array in given.items()}
         for name, array in given.items():
@@ -175,6 +178,7 @@ class Runner:
             recorder.fixed[name] = self._constant(name, constants)
         self._arena.clear()
         self._pool.free.clear()
+        let_go(self.graph.constants.values())
 
         def apply(node: Node, inputs: list[Array | None], constants: Mapping[str, Array]) -> tuple[Array, ...]:
             return self._apply(node, inputs, self.memory_limit, self._place(node, constants, np.empty))
@@ -335,7 +339,7 @@ class Runner:
         def make() -> Any:
             from fastconv import kernels
 
-            return kernels.plan_conv2d(
+            plan = kernels.plan_conv2d(
                 weight,
                 bias,
                 strides,
@@ -347,6 +351,8 @@ class Runner:
                 threads=self.threads,
                 activation=None if apart else activation,
             )
+            let_go([weight])
+            return plan
 
         # Where a plan cannot add the shortcut itself, the sum follows.
         direct = self.algorithms.get(node.name, "direct") in ("auto", "direct") and node.attributes.get("group", 1) == 1

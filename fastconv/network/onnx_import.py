@@ -14,6 +14,7 @@ import numpy as np
 from fastconv.network.graph import Array, Attribute, Dimension, Graph, Node, Value
 from fastconv.network.operators import OPERATORS
 from fastconv.network.operators.shape import dtype_of
+from fastconv.network.weights_file import Bulk, split_weights
 
 OLDEST_OPSET = 7
 """Before it, operators said by attributes how their inputs are broadcast."""
@@ -49,6 +50,7 @@ def read_onnx(source: str | os.PathLike[str] | bytes | Any) -> Graph:
     """
     import onnx
 
+    bulk: Bulk = {}
     if isinstance(source, onnx.ModelProto):
         model, what = source, "the model"
     elif isinstance(source, bytes | bytearray):
@@ -63,12 +65,13 @@ def read_onnx(source: str | os.PathLike[str] | bytes | Any) -> Graph:
         if path.stat().st_size >= 2**31:
             raise ValueError(f"{str(path)!r} has {path.stat().st_size} bytes; an ONNX file has less than 2 GiB")
         what = repr(str(path))
-        model = _parse(path.read_bytes(), what)
+        slim, bulk = split_weights(path)
+        model = _parse(slim, what)
     else:
         raise TypeError(f"a model is a path, bytes or an onnx.ModelProto, not {type(source).__name__}")
     if not model.HasField("graph") or not model.opset_import:
         raise ValueError(f"{what} {'are' if what == 'the bytes' else 'is'} not an ONNX model: no graph and no opset in it")
-    return _graph(_inlined(model))
+    return _graph(_inlined(model), bulk)
 
 
 def _parse(data: bytes, what: str) -> Any:
@@ -101,7 +104,7 @@ def _inlined(model: Any) -> Any:
         raise ValueError(f"the functions of the model cannot be inlined: {_line(error)}") from None
 
 
-def _graph(model: Any) -> Graph:
+def _graph(model: Any, bulk: Bulk) -> Graph:
     opset = _opset(model)
     graph = model.graph
     if graph.sparse_initializer:
@@ -110,7 +113,7 @@ def _graph(model: Any) -> Graph:
     for tensor in graph.initializer:
         if not tensor.name or tensor.name in constants:
             raise ValueError(f"initialiser {tensor.name!r}: the name is {'used twice' if tensor.name else 'empty'}")
-        constants[tensor.name] = _tensor(tensor, f"initialiser {tensor.name!r}")
+        constants[tensor.name] = bulk[tensor.name] if tensor.name in bulk else _tensor(tensor, f"initialiser {tensor.name!r}")
     # Before IR version 4 every initialiser was listed as an input as well; such an input is a constant.
     inputs = [_value(info, "input") for info in graph.input if info.name not in constants]
     outputs = [_value(info, "output") for info in graph.output]
