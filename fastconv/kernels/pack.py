@@ -10,7 +10,6 @@ from fastconv.exact import format_named
 from fastconv.kernels.layer import Array
 from fastconv.program import programs_of
 
-
 AT_ONCE = 4 << 20
 """Bytes in float64 of the filters that are transformed at once."""
 
