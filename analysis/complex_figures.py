@@ -35,7 +35,8 @@ def algorithms(r: int, policy: str) -> Iterator[tuple[str, fc.BilinearAlgorithm]
         except ValueError:  # no set of use in that format
             break
     for m, pairs in complex_sizes(r, 2):
-        yield KINDS[1], fc.toom_cook(m, r, fc.complex_points(m, r, pairs))
+        if 2 * pairs + 4 < m + r - 1:  # else it is the circle
+            yield KINDS[1], fc.toom_cook(m, r, fc.complex_points(m, r, pairs))
     for n in range(max(6, r + 1 + (r + 1) % 2), 19, 2):
         yield KINDS[2], fc.toom_cook(n - r + 1, r, fc.circle_points(n))
 
@@ -68,8 +69,8 @@ def draw() -> None:
             x = [float(row["multiplications_of_direct"]) for row in of_kind]
             look = style(k) | ({"ls": "none"} if kind == KINDS[1] else {})
             ax.plot(x, [float(row["measured"]) for row in of_kind], label=kind, **look)
-            for row, at in zip(of_kind, x, strict=True):
-                where = {"xytext": (4, 3 if k else -9), "textcoords": "offset points", "fontsize": 7, "color": look["color"]}
+            for row, at in list(zip(of_kind, x, strict=True))[:: len(of_kind) - 1 if kind == KINDS[2] else 1]:
+                where = {"xytext": ((5, 3), (-34, -3), (0, 6))[k], "textcoords": "offset points", "fontsize": 7, "color": look["color"]}
                 ax.annotate(f"{row['m']}/{row['products']}", (at, float(row["measured"])), **where)
         ax.axhline(float(mine[0]["direct"]), color="#888888", lw=1, ls=":", label="direct convolution")
         ax.set(
