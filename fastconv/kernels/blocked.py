@@ -15,7 +15,7 @@ from fastconv.kernels.layer import Layer, check_bytes
 from fastconv.kernels.method import Method
 from fastconv.kernels.pack import packed, transformed_weights
 from fastconv.kernels.shape import Shape, shape_of
-from fastconv.kernels.simd import vector_bytes
+from fastconv.kernels.simd import tiles_turned, vector_bytes
 from fastconv.program import programs_of
 
 Array = npt.NDArray[Any]
@@ -122,28 +122,28 @@ def blocked(layer: Layer, method: Method, weight: Array, order: str, threads: in
     has_w = method.axes is not None and not _trivial(method.axes[1])
     has_h = method.axes is not None and not _trivial(method.axes[0])
     ldv = line if has_w else lane_pitch
-    v_xi = _odd_lines(depth * ldv) + (0 if has_w else padded)
+    v_xi = _odd_lines(depth * ldv + vector) + (0 if has_w else padded)
     m_tile = _odd_lines(kblock * size)
     m_xi = _odd_lines((rounded(block, mt) + lanes) * m_tile if mt else kblock * lane_pitch)
     square = m[0] * m[1] * lane_pitch
-    whole, half, out_line = square, m[0] * products[1] * lane_pitch, 0
+    whole, half, out_line = square, m[0] * products[1] * lane_pitch, m[1] * lane_pitch
+    piece = block if d[F.PAST] else chunk
     if mt:
-        half, whole = (k * (chunk + lanes) * vector for k in (m[0] * products[1], m[0] * m[1]))
-        out_line = _odd_lines((block * m[1] + lanes * m[1] + lanes) * size)
+        half, whole = m[0] * products[1] * (chunk + lanes) * vector, 0
+        out_line = _odd_lines((piece + 2 * lanes) * m[1] * size)
         square = lanes * m[0] * out_line
     if method.axes is None:
         into_v = {F.V_ROW: taps * ldv, F.V_TAP: ldv, F.V_CHANNEL: rows * taps * ldv}
     else:
         into_v = {F.V_ROW: products[1] * v_xi, F.V_TAP: v_xi, F.V_CHANNEL: ldv}
     d |= {F.PITCH: pitch, F.LANE_PITCH: lane_pitch, F.LDV: ldv, F.V_XI: v_xi, **into_v, F.M_XI: m_xi}
-    d |= {F.M_TILE: m_tile, F.LINE: out_line, F.CHUNK: chunk}
+    d |= {F.M_TILE: m_tile, F.LINE: out_line, F.CHUNK: chunk, F.PIECE: piece, F.TURN: tiles_turned(m[1], lanes)}
     d |= {F.U_KBLOCK: xis * kblock * depth * size, F.U_GROUP: xis * held * depth * size}
     d |= _places(
         {
             F.STRIPS: block * len(Strip) * 8,
             F.BAND: strips * rows * pitch + vector,
             F.COLUMN: products[0] * pitch * has_h + vector,
-            F.SPLIT: products[0] * taps * lane_pitch * has_w + vector,
             F.INPUT: xis * v_xi + vector * (1 + mt),
             F.OUTPUT: xis * m_xi + vector,
             F.HALF: half * has_h + vector,
@@ -154,23 +154,29 @@ def blocked(layer: Layer, method: Method, weight: Array, order: str, threads: in
     check_bytes("a workspace", d[F.WORKSPACE] * threads)
     check_bytes("packed weights", layer.groups * d[F.U_GROUP])
 
-    d |= {F.SPLITTER: split(kind, step[1], offsets).address}
-    d |= {F.JOINER: (join_filters(kind, int(shaped)) if mt else join(kind, m[1], int(shaped))).address}
-    d |= {F.PRODUCT: (product_filters(kind, mt, nk) if mt else product(kind, mr, nv, made % mr)).address}
+    # An axis without a transform has the program of the identity where one is read along the width, and none along the height.
     tables: list[Array] = []
-
-    def compiled(shape: Shape, function: Field, constants: Field) -> None:
-        tables.append(shape.table(layer.dtype))
-        d.update({function: transform(kind, shape.text).address, constants: tables[-1].ctypes.data})
-
-    for axis, there, into, back, into_c, back_c in (
-        (0, has_h, F.INPUT_H, F.OUTPUT_H, F.INPUT_H_CONSTANTS, F.OUTPUT_H_CONSTANTS),
-        (1, has_w, F.INPUT_W, F.OUTPUT_W, F.INPUT_W_CONSTANTS, F.OUTPUT_W_CONSTANTS),
-    ):
-        if there and method.axes is not None:
-            programs = programs_of(method.axes[axis], order)
-            compiled(shape_of(programs.input), into, into_c)
-            compiled(shape_of(programs.output), back, back_c)
+    texts = {"input": (",".join(map(str, range(taps))), taps), "output": ("0", 1)}
+    into, back = (Shape(f"{count}||{names}", ()) for names, count in texts.values())
+    if method.axes is not None and has_w:
+        programs = programs_of(method.axes[1], order)
+        into, back = shape_of(programs.input), shape_of(programs.output)
+    if method.axes is not None and has_h:
+        programs = programs_of(method.axes[0], order)
+        for function, constants, shape in (
+            (F.INPUT_H, F.INPUT_H_CONSTANTS, shape_of(programs.input)),
+            (F.OUTPUT_H, F.OUTPUT_H_CONSTANTS, shape_of(programs.output)),
+        ):
+            tables.append(shape.table(layer.dtype))
+            d |= {function: transform(kind, shape.text).address, constants: tables[-1].ctypes.data}
+    tables += [into.table(layer.dtype), back.table(layer.dtype)]
+    d |= {F.INPUT_W_CONSTANTS: tables[-2].ctypes.data, F.OUTPUT_W_CONSTANTS: tables[-1].ctypes.data}
+    d |= {F.SPLITTER: split(kind, step[1], offsets, into.text).address}
+    if mt:
+        d |= {F.PRODUCT: product_filters(kind, mt, nk).address, F.JOINER: join_filters(kind, m[1], back.text, int(shaped)).address}
+    else:
+        d |= {F.PRODUCT: product(kind, mr, nv, made % mr).address, F.JOINER: join(kind, m[1], int(shaped)).address}
+        d |= {F.OUTPUT_W: transform(kind, back.text).address if has_w else 0}
 
     description = np.zeros(len(Field), np.int64)
     for field, value in d.items():

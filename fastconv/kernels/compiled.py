@@ -17,7 +17,7 @@ import numba
 from numba import cfunc, njit
 from numba.core.registry import cpu_target
 
-from fastconv.kernels.simd import has_fma, join_lanes, multiply_panel, run_program, split_lanes, turn_filters, vector_bytes
+from fastconv.kernels.simd import has_fma, join_lanes, multiply_panel, run_program, split_lanes, tiles_turned, turn_filters, vector_bytes
 
 SIZE = {"f4": 4, "f8": 8}
 
@@ -75,17 +75,18 @@ def transform(kind: str, text: str) -> Any:
 
 
 @cache
-def split(kind: str, step: int, offsets: tuple[int, ...]) -> Any:
-    """Compile the step that turns rows of an image into lanes: one lane a tile."""
-    lanes, size, text = lanes_of(kind), SIZE[kind], ",".join(map(str, offsets))
+def split(kind: str, step: int, offsets: tuple[int, ...], text: str) -> Any:
+    """Compile the step that turns rows of an image into lanes, one lane a tile, and runs a program on them."""
+    lanes, size, shifts = lanes_of(kind), SIZE[kind], ",".join(map(str, offsets))
     advance = lanes * step * size
 
-    def split(src, src_row, dst, dst_row, dst_stride, rows, vectors):  # type: ignore[no-untyped-def]
+    def split(src, src_row, dst, dst_row, dst_stride, rows, vectors, constants):  # type: ignore[no-untyped-def]
         for i in range(rows):
             for k in range(vectors):
-                split_lanes(kind, lanes, step, text, src + i * src_row + k * advance, dst + i * dst_row + k * lanes * size, dst_stride)
+                at, to = src + i * src_row + k * advance, dst + i * dst_row + k * lanes * size
+                split_lanes(kind, lanes, step, shifts, text, at, to, dst_stride, constants)
 
-    return compiled(split, kind, lanes, step, offsets)
+    return compiled(split, kind, lanes, step, offsets, text)
 
 
 @cache
@@ -172,14 +173,18 @@ def product_filters(kind: str, mt: int, nk: int) -> Any:
 
 
 @cache
-def join_filters(kind: str, shaped: int) -> Any:
-    """Compile the step that turns filters in lanes into rows of an image, adds the bias and, where `shaped`, activates."""
-    lanes, size = lanes_of(kind), SIZE[kind]
+def join_filters(kind: str, m: int, text: str, shaped: int) -> Any:
+    """Compile the step that runs a program on filters in lanes, turns them into rows of an image, adds the bias and activates."""
+    lanes = lanes_of(kind)
+    tiles = tiles_turned(m, lanes)
+    wide = tiles * m * SIZE[kind]
 
-    def join_filters(src, src_row, src_column, dst, dst_row, dst_filter, rows, columns, bias):  # type: ignore[no-untyped-def]
+    def join_filters(  # type: ignore[no-untyped-def]
+        src, src_row, src_tap, src_tile, dst, dst_row, dst_filter, rows, turns, bias, constants
+    ):
         for i in range(rows):
-            for c in range(0, columns, lanes):
-                at, to = src + i * src_row + c * src_column, dst + i * dst_row + c * size
-                turn_filters(kind, lanes, shaped, at, src_column, to, dst_filter, bias)
+            for k in range(turns):
+                at, to = src + i * src_row + k * tiles * src_tile, dst + i * dst_row + k * wide
+                turn_filters(kind, lanes, text, shaped, at, src_tap, src_tile, to, dst_filter, bias, constants)
 
-    return compiled(join_filters, kind, lanes, shaped)
+    return compiled(join_filters, kind, m, lanes, text, shaped)

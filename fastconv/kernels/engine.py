@@ -15,7 +15,7 @@ import numpy as np
 from numba import carray
 
 from fastconv.kernels.compiled import compiled, part
-from fastconv.kernels.simd import call, claim, clear, integers, move, move_past, vector_bytes
+from fastconv.kernels.simd import call, claim, clear, fetch, integers, move, move_past, vector_bytes
 
 V = vector_bytes()
 
@@ -63,11 +63,13 @@ class Field(IntEnum):
     MT = auto()  # tiles of a panel, with filters in the lanes; zero otherwise
     NK = auto()  # vectors of filters of such a panel
     CHUNK = auto()  # tiles that are transformed back at once, with filters in the lanes
+    PIECE = auto()  # tiles whose rows are written at once
+    TURN = auto()  # tiles that give whole vectors of columns
     PITCH = auto()  # of a row in the band
     LANE_PITCH = auto()  # of a vector of tiles
     LDV = auto()
     V_XI = auto()
-    V_ROW = auto()  # where split writes straight into V
+    V_ROW = auto()
     V_TAP = auto()
     V_CHANNEL = auto()
     M_XI = auto()
@@ -78,7 +80,6 @@ class Field(IntEnum):
     STRIPS = auto()  # places in a thread's workspace
     BAND = auto()
     COLUMN = auto()
-    SPLIT = auto()
     INPUT = auto()
     OUTPUT = auto()
     HALF = auto()
@@ -88,7 +89,6 @@ class Field(IntEnum):
     PAST = auto()  # whether the output goes past the caches
     WORKSPACE = auto()  # of a thread
     INPUT_H = auto()  # compiled functions; zero where the axis has no transform
-    INPUT_W = auto()
     OUTPUT_H = auto()
     OUTPUT_W = auto()
     SPLITTER = auto()
@@ -113,6 +113,10 @@ class Strip(IntEnum):
     ROWS = auto()  # rows of the image that are copied
     BYTES = auto()  # of each
     READ = auto()  # address of its first tile in the band
+    PLACE = auto()  # whether it is read where it is, in the image
+    COLUMNS = auto()  # that it reads
+    LEFT = auto()  # bytes of them before the image, if it is read where it is
+    RIGHT = auto()  # and behind it
     OUT = auto()  # offset of its output from that of the first channel
     OUT_ROWS = auto()
     OUT_BYTES = auto()
@@ -171,10 +175,14 @@ def cut(d, first, count, group, at, strips):  # type: ignore[no-untyped-def]
     """Cut a block of tiles into strips, one a row of tiles, and write down where each lies. Clears the band.
 
     A block of many strips reads the rows that two of them share once; then every row of the band is a whole row
-    of the image. The zeros of the padding are written here, once for all channels.
+    of the image. The zeros of the padding are written here, once for all channels. Strips whose rows are all rows of the
+    image are not copied at all where the next step reads them as they are.
     """
     size, rows, wide = d[F.SIZE], d[F.ROWS], d[F.TILES_W]
-    shared = count >= 2 * wide and d[F.ROW_STEP] == 1 and d[F.STEP_H] < rows
+    direct = d[F.INPUT_H] != 0
+    images = d[F.TILES] // (d[F.TILES_H] * wide)
+    end = images * d[F.GROUPS] * d[F.CHANNELS] * d[F.HEIGHT] * d[F.WIDTH] * size
+    shared = count >= 2 * wide and d[F.ROW_STEP] == 1 and d[F.STEP_H] < rows and not direct
     lane, q, base, before = 0, 0, 0, -1
     while lane < count:
         tile = first + lane
@@ -195,6 +203,19 @@ def cut(d, first, count, group, at, strips):  # type: ignore[no-untyped-def]
         strip[S.BYTES] = inside * size
         image = n * d[F.GROUPS] * d[F.CHANNELS] + group * d[F.CHANNELS]
         strip[S.FROM] = ((image * d[F.HEIGHT] + top + low * d[F.ROW_STEP]) * d[F.WIDTH] + column) * size
+        strip[S.LEFT], strip[S.RIGHT] = (column - left) * size, (left + width - column - inside) * size
+        strip[S.COLUMNS] = (run - 1) * d[F.STEP_W] + d[F.SPAN]
+        if direct:
+            # Whole vectors are read, from before the first column to behind the last.
+            before_it, over = (column - left) * size, (width + d[F.LANES]) * size
+            last = strip[S.FROM] + ((d[F.CHANNELS] - 1) * d[F.HEIGHT] + (rows - 1) * d[F.ROW_STEP]) * d[F.WIDTH] * size
+            place = strip[S.FROM] >= before_it and last + over <= end
+        else:
+            reach = (run + d[F.LANES] - 1) // d[F.LANES] * d[F.LANES] * d[F.STEP_W] + d[F.STEP_W] + d[F.SPAN] + d[F.LANES]
+            place = not shared and left >= 0 and left + reach <= d[F.WIDTH]
+        strip[S.PLACE] = place and high - low == rows and inside > 0
+        strip[S.LEFT] = (column - left) * size if strip[S.PLACE] else 0
+        strip[S.RIGHT] = (left + width - column - inside) * size if strip[S.PLACE] else 0
         strip[S.READ] = at + d[F.BAND] + base * d[F.PITCH] + (tx * d[F.STEP_W] * size if shared else 0)
         top, left = ty * d[F.OUT_H], tx * d[F.OUT_W]
         image = n * d[F.GROUPS] * d[F.OUT_CHANNELS] + group * d[F.OUT_CHANNELS]
@@ -210,46 +231,48 @@ def cut(d, first, count, group, at, strips):  # type: ignore[no-untyped-def]
 @part
 def gather(d, count, x, at, strips, used):  # type: ignore[no-untyped-def]
     """Transform the input of a block of tiles: V (xi, channel, tile)."""
-    size, lanes, pitch = d[F.SIZE], d[F.LANES], d[F.PITCH]
+    size, lanes, pitch, columns = d[F.SIZE], d[F.LANES], d[F.PITCH], at + d[F.COLUMN]
     step, row_step = lanes * size, d[F.ROW_STEP] * d[F.WIDTH] * size
-    vectors, columns = (count + lanes - 1) // lanes, at + d[F.COLUMN]
     for c in range(d[F.CHANNELS]):
-        if d[F.INPUT_W]:
-            to, row, tap = at + d[F.SPLIT], d[F.TAPS] * d[F.LANE_PITCH], d[F.LANE_PITCH]
-        else:
-            to, row, tap = at + d[F.INPUT] + c * d[F.V_CHANNEL], d[F.V_ROW], d[F.V_TAP]
+        # Strips write whole vectors: what is too much at the end of one is overwritten by the next strip, or channel.
+        to = at + d[F.INPUT] + c * d[F.V_CHANNEL]
         for q in range(used):
             strip = strips[q]
-            src, dst = x + strip[S.FROM] + c * d[F.HEIGHT] * d[F.WIDTH] * size, strip[S.TO]
-            for _ in range(strip[S.ROWS]):
-                copy(dst, src, strip[S.BYTES])
-                src += row_step
-                dst += pitch
-            rows, run = strip[S.READ], strip[S.RUN]
+            rows, between, run = x + strip[S.FROM] + c * d[F.HEIGHT] * d[F.WIDTH] * size, row_step, strip[S.RUN]
+            if strip[S.PLACE]:
+                for i in range(d[F.ROWS]):
+                    for k in range(0, strip[S.BYTES], 64):
+                        fetch(rows + i * row_step + k + d[F.HEIGHT] * d[F.WIDTH] * size)
+            else:
+                dst = strip[S.TO]
+                for _ in range(strip[S.ROWS]):
+                    copy(dst, rows, strip[S.BYTES])
+                    rows += row_step
+                    dst += pitch
+                rows, between = strip[S.READ], pitch
             if d[F.INPUT_H]:
-                inner = ((run - 1) * d[F.STEP_W] + d[F.SPAN] + lanes - 1) // lanes
-                call(d[F.INPUT_H], (rows, pitch, 0, step, columns, pitch, 0, step, 1, inner, d[F.INPUT_H_CONSTANTS]))
-                rows = columns
-            call(d[F.SPLITTER], (rows, pitch, to + strip[S.LANE] * size, row, tap, d[F.PRODUCTS_H], (run + lanes - 1) // lanes))
-        if d[F.INPUT_W]:
-            xi, dst = d[F.V_XI], at + d[F.INPUT] + c * d[F.V_CHANNEL]
-            call(d[F.INPUT_W], (to, tap, row, step, dst, xi, d[F.PRODUCTS_W] * xi, step, d[F.PRODUCTS_H], vectors, d[F.INPUT_W_CONSTANTS]))
+                inner, rows = (strip[S.COLUMNS] + lanes - 1) // lanes, rows - strip[S.LEFT]
+                call(d[F.INPUT_H], (rows, between, 0, step, columns, pitch, 0, step, 1, inner, d[F.INPUT_H_CONSTANTS]))
+                for i in range(d[F.PRODUCTS_H]):
+                    for k in range(0, strip[S.LEFT], 4):
+                        clear(4, columns + i * pitch + k)
+                    zero(columns + i * pitch + strip[S.COLUMNS] * size - strip[S.RIGHT], strip[S.RIGHT])
+                rows, between = columns, pitch
+            dst, vectors = to + strip[S.LANE] * size, (run + lanes - 1) // lanes
+            call(d[F.SPLITTER], (rows, between, dst, d[F.V_ROW], d[F.V_TAP], d[F.PRODUCTS_H], vectors, d[F.INPUT_W_CONSTANTS]))
 
 
 @part
-def write(d, k, lines, line, y, strips, used):  # type: ignore[no-untyped-def]
-    """Write the rows of one output channel, `line` bytes apart at `lines`, to where the strips belong."""
+def write(d, strip, filters, src, dst, size):  # type: ignore[no-untyped-def]
+    """Write `size` bytes of each row of a strip, of several filters, to their places."""
     row_bytes = d[F.OUT_WIDTH] * d[F.SIZE]
-    for q in range(used):
-        strip = strips[q]
-        src, dst = lines + strip[S.LANE] * d[F.OUT_W] * d[F.SIZE], y + strip[S.OUT] + k * d[F.OUT_HEIGHT] * row_bytes
-        for _ in range(strip[S.OUT_ROWS]):
+    for l in range(filters):  # noqa: E741
+        for i in range(strip[S.OUT_ROWS]):
+            at, to = src + (l * d[F.OUT_H] + i) * d[F.LINE], dst + (l * d[F.OUT_HEIGHT] + i) * row_bytes
             if d[F.PAST]:
-                copy_past(dst, src, strip[S.OUT_BYTES])
+                copy_past(to, at, size)
             else:
-                copy(dst, src, strip[S.OUT_BYTES])
-            src += line
-            dst += row_bytes
+                copy(to, at, size)
 
 
 @part
@@ -269,30 +292,56 @@ def scatter(d, count, k, m, bias, y, at, strips, used):  # type: ignore[no-untyp
         to = at + d[F.WHOLE]
         call(d[F.OUTPUT_W], (src, tap, row, step, to, pitch, d[F.OUT_W] * pitch, step, d[F.OUT_H], vectors, d[F.OUTPUT_W_CONSTANTS]))
         src, row, tap = to, d[F.OUT_W] * pitch, pitch
-    line, lines = d[F.OUT_W] * pitch, at + d[F.LINES]
-    call(d[F.JOINER], (src, row, tap, lines, line, d[F.OUT_H], vectors, bias))
-    write(d, k, lines, line, y, strips, used)
+    lines, plane = at + d[F.LINES], d[F.OUT_HEIGHT] * d[F.OUT_WIDTH] * size
+    call(d[F.JOINER], (src, row, tap, lines, d[F.LINE], d[F.OUT_H], vectors, bias))
+    for q in range(used):
+        strip = strips[q]
+        write(d, strip, 1, lines + strip[S.LANE] * d[F.OUT_W] * size, y + strip[S.OUT] + k * plane, strip[S.OUT_BYTES])
 
 
 @part
-def scatter_filters(d, count, k, m, bias, y, at, strips, used):  # type: ignore[no-untyped-def]
-    """Transform a vector of output channels of a block of tiles back, add the bias, and write its rows."""
-    vector, columns, rows = d[F.LANES] * d[F.SIZE], d[F.OUT_W], d[F.OUT_H]
-    lines, line = at + d[F.LINES], d[F.LINE]
-    for first in range(0, count, d[F.CHUNK]):
-        here = min(d[F.CHUNK], count - first)
-        src, tile, row, tap = m + first * d[F.M_TILE], d[F.M_TILE], d[F.PRODUCTS_W] * d[F.M_XI], d[F.M_XI]
-        if d[F.OUTPUT_H]:
-            to, out = at + d[F.HALF], d[F.PRODUCTS_W] * vector
-            call(d[F.OUTPUT_H], (src, row, tile, tap, to, out, rows * out, vector, here, d[F.PRODUCTS_W], d[F.OUTPUT_H_CONSTANTS]))
-            src, tile, row, tap = to, rows * out, out, vector
-        if d[F.OUTPUT_W]:
-            to, out = at + d[F.WHOLE], d[F.CHUNK] * columns * vector
-            call(d[F.OUTPUT_W], (src, tap, tile, row, to, vector, columns * vector, out, here, rows, d[F.OUTPUT_W_CONSTANTS]))
-            src, tile, row = to, vector, out
-        call(d[F.JOINER], (src, row, tile, lines + first * columns * d[F.SIZE], line, rows * line, rows, here * columns, bias))
-    for l in range(min(d[F.LANES], d[F.OUT_CHANNELS] - k)):  # noqa: E741
-        write(d, k + l, lines + l * rows * line, line, y, strips, used)
+def scatter_filters(d, k0, filters, m, bias, y, at, strips, used):  # type: ignore[no-untyped-def]
+    """Transform a block of output channels of a block of tiles back, add the bias, and write its rows.
+
+    Whole vectors of columns go straight to where they belong; what is cut off, or goes past the caches, by way of rows of
+    its own.
+    """
+    size, lanes, columns, rows = d[F.SIZE], d[F.LANES], d[F.OUT_W], d[F.OUT_H]
+    vector, tile_bytes, row_bytes = lanes * size, columns * size, d[F.OUT_WIDTH] * size
+    plane, wide, lines, line = d[F.OUT_HEIGHT] * row_bytes, d[F.TURN] * tile_bytes, at + d[F.LINES], d[F.LINE]
+    half = d[F.PRODUCTS_W] * vector
+    for q in range(used):
+        strip = strips[q]
+        for base in range(0, strip[S.RUN], d[F.PIECE]):
+            stop = min(base + d[F.PIECE], strip[S.RUN])
+            for k in range(0, filters, lanes):
+                there = min(lanes, d[F.OUT_CHANNELS] - k0 - k)
+                straight = not d[F.PAST] and strip[S.OUT_ROWS] == rows and there == lanes
+                record, place = bias + k * d[F.BIAS], y + strip[S.OUT] + (k0 + k) * plane
+                for first in range(base, stop, d[F.CHUNK]):
+                    here = min(d[F.CHUNK], stop - first)
+                    tile, row, tap = d[F.M_TILE], d[F.PRODUCTS_W] * d[F.M_XI], d[F.M_XI]
+                    src = m + k * size + (strip[S.LANE] + first) * tile
+                    if d[F.OUTPUT_H]:
+                        to, taps = at + d[F.HALF], d[F.PRODUCTS_W]
+                        call(d[F.OUTPUT_H], (src, row, tile, tap, to, half, rows * half, vector, here, taps, d[F.OUTPUT_H_CONSTANTS]))
+                        src, tile, row, tap = to, rows * half, half, vector
+                    begin = first * tile_bytes
+                    left = min(here * tile_bytes, strip[S.OUT_BYTES] - begin)
+                    turns, constants = left // wide if straight else 0, d[F.OUTPUT_W_CONSTANTS]
+                    if turns:
+                        call(d[F.JOINER], (src, row, tap, tile, place + begin, row_bytes, plane, rows, turns, record, constants))
+                        begin += turns * wide
+                        left -= turns * wide
+                        src += turns * d[F.TURN] * tile
+                    if left > 0:
+                        turns, to = (left + wide - 1) // wide, lines + begin - base * tile_bytes
+                        call(d[F.JOINER], (src, row, tap, tile, to, line, rows * line, rows, turns, record, constants))
+                        if not d[F.PAST]:
+                            write(d, strip, there, to, place + begin, left)
+                if d[F.PAST]:
+                    begin = base * tile_bytes
+                    write(d, strip, there, lines, place + begin, min(stop * tile_bytes, strip[S.OUT_BYTES]) - begin)
 
 
 @part
@@ -326,9 +375,8 @@ def run_item(d, item, x, u, bias, y, at):  # type: ignore[no-untyped-def]
             panels, turns = (here + panel - 1) // panel, (count + d[F.MT] - 1) // d[F.MT]
             sizes = (d[F.XIS], panels, turns, d[F.DEPTH], d[F.CHANNEL_BLOCK])
             call(d[F.PRODUCT], (*sizes, weights, v, xi, ldv, out, d[F.M_XI], d[F.M_TILE]))
-            for k in range(0, here, lanes):
-                record = bias + (group * padded + k0 + k) * d[F.BIAS]
-                scatter_filters(d, count, k0 + k, out + k * d[F.SIZE], record, y, at, strips, used)
+            records = bias + (group * padded + k0) * d[F.BIAS]
+            scatter_filters(d, k0, here, out, records, y, at, strips, used)
         else:
             panels, tails = here // d[F.MR], here % d[F.MR]
             shape = (d[F.XIS], panels, tails, tiles, d[F.DEPTH], d[F.CHANNEL_BLOCK])
