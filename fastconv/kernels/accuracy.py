@@ -36,8 +36,8 @@ def relative_error(layer: Layer, axes: Axes | None) -> float:
 
 
 def order_of(alg: BilinearAlgorithm) -> str:
-    """Return the order of summation that a layer runs an algorithm in, unless told: with complex points what repeats is shared."""
-    return "huffman" if alg.products == alg.n else "huffman+shared+folded" + "+fma" * has_fma()
+    """Return the order of summation that a layer runs an algorithm in, unless told: what repeats is shared, and fused where it can be."""
+    return "huffman+shared" + "+folded" * (alg.products > alg.n) + "+fma" * has_fma()
 
 
 def _rounded_up(channels: int) -> int:

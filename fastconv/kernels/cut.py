@@ -7,6 +7,7 @@ second way wastes nothing on an image of 49 or 9 tiles, the first nothing on a l
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
@@ -28,8 +29,17 @@ COPY = 2.0
 WINDOW = 8.0
 """The same for a direct convolution, whose windows are cut from rows."""
 
-OPERATION = 0.9
+OPERATION = 0.6
 """Cycles of an operation of a transform, on a vector: most of its values are in the cache, not in registers."""
+
+UNFUSED = 1.3
+"""How much more a vector of M costs with tiles in the lanes, where the rows are put together in a step of its own."""
+
+SPILL = 2.0
+"""Cycles that a vector of V or M costs besides for each doubling of V of a block beyond `ROOM`."""
+
+ROOM = 1 << 20
+"""Bytes of V that mostly stay in the second cache from where they are written to where they are read."""
 
 DENSITY = 0.7
 """Operations of a transform, of as many as its matrix has entries."""
@@ -40,7 +50,7 @@ ITEM = 20_000.0
 NEAR = 12 << 20
 """Weights that large are still in a cache when the next call comes."""
 
-NEAR_COST, FAR_COST = 0.06, 0.12
+NEAR_COST, FAR_COST = 0.02, 0.06
 """Cycles that a byte of the weights costs, from a cache or from memory, where every thread reads."""
 
 INPUT_BYTES = 8 << 20
@@ -85,6 +95,8 @@ class Work:
         Bytes of a number.
     into, back : float
         Cycles that a vector of V and one of M cost besides the product.
+    row : int
+        Tiles of a row of the image.
     """
 
     tiles: int
@@ -96,6 +108,7 @@ class Work:
     size: int
     into: float
     back: float
+    row: int
 
 
 @dataclass(frozen=True)
@@ -139,14 +152,14 @@ def work_of(layer: Layer, sizes: tuple[Size, Size] | None) -> Work:
     taken, made = layer.channels // layer.groups, layer.filters // layer.groups
     if sizes is None:
         depth = taken * layer.kernel[0] * layer.kernel[1]
-        return Work(_tiles(layer, (1, 1)), 1, depth, DIRECT_CHAIN, made, layer.groups, layer.dtype.itemsize, WINDOW, WINDOW)
+        return Work(_tiles(layer, (1, 1)), 1, depth, DIRECT_CHAIN, made, layer.groups, layer.dtype.itemsize, WINDOW, WINDOW, layer.output[1])
     h, w = sizes
     xis = h.products * w.products
     # Along the height first, on columns that neighbouring tiles share; then along the width, for each product of the height.
     into = (w.m * _operations(h.products, h.n) + h.products * _operations(w.products, w.n)) / xis
     back = (w.products * _operations(h.products, h.m) + h.m * _operations(w.products, w.m)) / xis
     costs = COPY + OPERATION * into, COPY + OPERATION * back
-    return Work(_tiles(layer, (h.m, w.m)), xis, taken, CHANNEL_CHAIN, made, layer.groups, layer.dtype.itemsize, *costs)
+    return Work(_tiles(layer, (h.m, w.m)), xis, taken, CHANNEL_CHAIN, made, layer.groups, layer.dtype.itemsize, *costs, parts(layer.output[1], w.m))
 
 
 def _tiles(layer: Layer, m: tuple[int, int]) -> int:
@@ -172,8 +185,11 @@ def filter_panels() -> Iterator[tuple[int, int]]:
 
 
 def panel_cycles(sums: int, loads: int) -> float:
-    """Return the cycles of one step of a panel: two multiply-adds or loads a cycle, and eight sums to hide their latency."""
-    return max(sums / 2, loads / 2, LEAST_SUMS / 2) * (1 + 0.02 * max(loads - 6, 0)) + 0.1
+    """Return the cycles of one step of a panel: two multiply-adds or loads a cycle, and eight sums to hide their latency.
+
+    Ten sums and more take up to sixteen cycles a chain besides, of 32 steps, eight or nine next to none (measured on Zen 3).
+    """
+    return max(sums / 2, loads / 2, LEAST_SUMS / 2) * (1 + 0.02 * max(loads - 7, 0)) + 0.05 + 0.13 * min(max(sums - 9, 0), 3)
 
 
 @lru_cache(maxsize=1024)
@@ -190,9 +206,11 @@ def _cuts(work: Work, lanes: int, threads: int) -> Iterator[Cut]:
     most = rounded(parts(work.tiles, SMALLEST_BLOCK), threads)
     fewest = parts(work.tiles, largest)
     counts = {fewest, most, *(rounded(round(fewest * (most / fewest) ** (k / STEPS)), turn) for k in range(STEPS) for turn in (1, threads))}
-    blocks = sorted({parts(work.tiles, min(count, work.tiles)) for count in counts if count >= fewest})
+    blocks = {parts(work.tiles, min(count, work.tiles)) for count in counts if count >= fewest}
+    if work.xis > 1:
+        blocks |= {k * work.row for k in range(1, min(largest, work.tiles) // work.row + 1) if k * work.row >= SMALLEST_BLOCK}
     rows, columns = tile_panel()
-    for block in blocks:
+    for block in sorted(blocks):
         for shares in {1, threads}:
             for mt, nk in filter_panels():
                 panels, turns = parts(work.filters, nk * lanes), parts(block, mt)
@@ -206,7 +224,7 @@ def _cuts(work: Work, lanes: int, threads: int) -> Iterator[Cut]:
                 whole, rest = divmod(parts(block, lanes), columns)
                 panel = whole * panel_cycles(rows * columns, rows + columns)
                 panel += panel_cycles(rows * rest, rows + rest) if rest else 0.0
-                back = filters * parts(block, lanes)
+                back = UNFUSED * filters * parts(block, lanes)
                 yield Cut(block, shares, 0, 0, _cycles(work, lanes, threads, block, shares, parts(filters, rows) * panel, back, filters))
 
 
@@ -216,8 +234,17 @@ def _cycles(work: Work, lanes: int, threads: int, block: int, shares: int, produ
     far = weights * work.filters * work.groups > NEAR
     stream = weights * filters * (FAR_COST * min(threads, 4) if far else NEAR_COST)
     turns = parts(parts(work.tiles, block) * shares * work.groups, threads)
-    vectors = work.into * parts(block, lanes) * work.depth + work.back * back
+    spill = SPILL * max(0.0, math.log2(weights * block / ROOM)) if work.xis > 1 else 0.0
+    vectors = (work.into + spill) * _vectors(work, lanes, block) * work.depth + (work.back + spill) * back
     return turns * (work.xis * (work.depth * product + vectors) + stream + ITEM)
+
+
+def _vectors(work: Work, lanes: int, block: int) -> int:
+    """Return the vectors that a channel of a block is split into: each run of tiles of a row has its own."""
+    if work.xis == 1 or work.row % block == 0:
+        return parts(block, lanes)
+    whole, rest = divmod(block, work.row)
+    return whole * parts(work.row, lanes) + (parts(rest, lanes) + 1 if rest else 0)
 
 
 def parts(whole: int, size: int) -> int:

@@ -51,7 +51,7 @@ def plan_conv2d(
     threads : int, optional
         Threads a call uses; numba's default if not given. The result is the same bit for bit.
     order : str, optional
-        Order of summation of the transforms, as in `measure_error`: ``"huffman"`` if not given, and for complex points
+        Order of summation of the transforms, as in `measure_error`: if not given ``"huffman+shared"``, for complex points
         ``"huffman+shared+folded"``, with ``+fma`` where the CPU fuses.
     activation : Activation, optional
         What is done to the sums, bias included, before they are written.
