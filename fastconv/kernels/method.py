@@ -21,8 +21,11 @@ MAX_ERROR = 1e-6
 THREADS = 2
 """Threads that times are estimated for."""
 
-OUTPUTS = (2, 3, 4, 5, 6)
-"""Outputs an axis of the fast algorithms that are tried."""
+OUTPUTS = {1: (2, 3, 4, 5, 6, 7, 8), 2: (2, 3, 4, 5, 6)}
+"""Outputs an axis of the fast algorithms that are tried, of one dimension and of two."""
+
+LONGER = 2
+"""By how many outputs the sides of a tile may differ."""
 
 CIRCLES = {1: (10, 18, 34, 50), 2: (10, 14, 18)}
 """Tile sizes of sets on the unit circle that are tried, in one dimension and in two."""
@@ -150,14 +153,18 @@ class Candidate(NamedTuple):
 
 @lru_cache(maxsize=64)
 def _candidates(rh: int, rw: int) -> tuple[tuple[Candidate, Candidate], ...]:
-    """Return what is tried for a kernel: the same tile on both axes, or one axis alone."""
+    """Return what is tried for a kernel: the same tile on both axes, nearly the same, or one axis alone."""
     dims, r = 1 if 1 in (rh, rw) else 2, max(rh, rw)
-    pairs = [(m, 0) for m in OUTPUTS if m + r - 1 <= LARGEST_TILE]
+    pairs = [(m, 0) for m in OUTPUTS[dims] if m + r - 1 <= LARGEST_TILE]
     if dims == 1 or rh == rw:
         pairs += complex_sizes(r, dims)
         pairs += [(n - r + 1, (n - 3) // 2) for n in CIRCLES[dims] if n - r + 1 >= 2]
     one = Candidate(1, 1, 0, dims)
-    return tuple((one if rh == 1 else Candidate(m, rh, p, dims), one if rw == 1 else Candidate(m, rw, p, dims)) for m, p in pairs)
+    tried = [(one if rh == 1 else Candidate(m, rh, p, dims), one if rw == 1 else Candidate(m, rw, p, dims)) for m, p in pairs]
+    if dims == 2:
+        sizes = [m for m in OUTPUTS[2] if m + r - 1 <= LARGEST_TILE]
+        tried += [(Candidate(a, rh, 0, 2), Candidate(b, rw, 0, 2)) for a in sizes for b in sizes if 0 < abs(a - b) <= LONGER]
+    return tuple(tried)
 
 
 def name_of(axes: tuple[BilinearAlgorithm, BilinearAlgorithm]) -> str:
