@@ -149,17 +149,17 @@ def size_of(alg: BilinearAlgorithm) -> Size:
 
 def work_of(layer: Layer, sizes: tuple[Size, Size] | None) -> Work:
     """Count what a layer asks for, of a fast algorithm along height and width or, without, of im2col."""
-    taken, made = layer.channels // layer.groups, layer.filters // layer.groups
+    taken, made, common = layer.channels // layer.groups, layer.filters // layer.groups, (layer.groups, layer.dtype.itemsize)
     if sizes is None:
         depth = taken * layer.kernel[0] * layer.kernel[1]
-        return Work(_tiles(layer, (1, 1)), 1, depth, DIRECT_CHAIN, made, layer.groups, layer.dtype.itemsize, WINDOW, WINDOW, layer.output[1])
+        return Work(_tiles(layer, (1, 1)), 1, depth, DIRECT_CHAIN, made, *common, WINDOW, WINDOW, layer.output[1])
     h, w = sizes
     xis = h.products * w.products
     # Along the height first, on columns that neighbouring tiles share; then along the width, for each product of the height.
     into = (w.m * _operations(h.products, h.n) + h.products * _operations(w.products, w.n)) / xis
     back = (w.products * _operations(h.products, h.m) + h.m * _operations(w.products, w.m)) / xis
     costs = COPY + OPERATION * into, COPY + OPERATION * back
-    return Work(_tiles(layer, (h.m, w.m)), xis, taken, CHANNEL_CHAIN, made, layer.groups, layer.dtype.itemsize, *costs, parts(layer.output[1], w.m))
+    return Work(_tiles(layer, (h.m, w.m)), xis, taken, CHANNEL_CHAIN, made, *common, *costs, parts(layer.output[1], w.m))
 
 
 def _tiles(layer: Layer, m: tuple[int, int]) -> int:
