@@ -44,7 +44,7 @@ def named(function: Callable[..., Any], *parameters: object) -> Callable[..., An
 
 def part(function: Callable[..., Any]) -> Any:
     """Compile a function as a part of others, which keep it with them: no fast-math, no checks."""
-    return njit(nogil=True, error_model="numpy")(function)
+    return njit(nogil=True, error_model="numpy", no_cpython_wrapper=True, no_cfunc_wrapper=True)(function)
 
 
 def compiled(function: Callable[..., Any], *parameters: object) -> Any:

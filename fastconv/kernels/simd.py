@@ -146,6 +146,16 @@ def integers(typingctx: Any, address: Any) -> Any:
 
 
 @intrinsic
+def pointer(typingctx: Any, address: Any) -> Any:
+    """Return the address as a pointer to anything."""
+
+    def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        return builder.inttoptr(args[0], context.get_value_type(sig.return_type))
+
+    return types.voidptr(address), codegen
+
+
+@intrinsic
 def claim(typingctx: Any, counter: Any) -> Any:
     """Return the 64-bit integer at an address and add one to it, in one step that no other thread can divide."""
 
