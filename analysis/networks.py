@@ -34,7 +34,7 @@ SUMS = ("linear", "pairwise", "blocked")
 PAPER_B = (0.22, 0.63)
 SOME = {
     "fashion": (300, None),
-    "fashion-resnet20": (100, None),
+    "fashion-resnet20": (40, None),
     "demosaic": (3, 96),
     "waifu2x-vgg7": (2, 64),
     "waifu2x-resnet10": (2, 64),
@@ -42,7 +42,7 @@ SOME = {
 }
 """Images, and pixels of a side that they are cut to."""
 FEW = {"fashion": 8, "fashion-resnet20": 8}
-"""Images by which points are fitted and errors predicted; one of the others."""
+"""Images by which points are fitted and errors predicted; two of the others."""
 
 
 def feeds_of(name: str, images: int | None = None) -> tuple[dict[str, np.ndarray], bool]:
@@ -57,9 +57,9 @@ def feeds_of(name: str, images: int | None = None) -> tuple[dict[str, np.ndarray
     }, False
 
 
-def contenders_of(name: str) -> tuple[Contender, ...]:
+def contenders_of(name: str, others: bool) -> tuple[Contender, ...]:
     """Return all algorithms of the study; write down which points each layer was given."""
-    net, (few, _) = known_network(name).load(), feeds_of(name, FEW.get(name, 1))
+    net, (few, _) = known_network(name).load(), feeds_of(name, FEW.get(name, 2))
     fitted = fitted_contenders(net, few, (4, 6, 8), channel_sum="linear")
     rows = [
         {"network": name, "algorithm": one.label, "layer": layer, "points": " ".join(map(str, algorithm.points))}
@@ -68,12 +68,12 @@ def contenders_of(name: str) -> tuple[Contender, ...]:
         if algorithm != "direct"
     ]
     merged("networks_fitted.csv", rows, ("network",))
-    return (*published_contenders(sizes=(2, 4, 6, 8), sources=SOURCES), *fitted)
+    return (*(published_contenders(sizes=(2, 4, 6, 8), sources=SOURCES) if others else ()), *fitted)
 
 
-def study(name: str, sums: Iterable[str], policies: Iterable[str]) -> Iterator[list[dict[str, object]]]:
+def study(name: str, sums: Iterable[str], policies: Iterable[str], others: bool) -> Iterator[list[dict[str, object]]]:
     known = known_network(name)
-    net, (feeds, is_whole), rivals = known.load(), feeds_of(name), contenders_of(name)
+    net, (feeds, is_whole), rivals = known.load(), feeds_of(name), contenders_of(name, others)
     metric = known.metric if is_whole else None
     for policy in policies:
         for total in sums:
@@ -91,7 +91,7 @@ def _row(name, images, row):
 
 
 def predictions(name: str) -> list[dict[str, object]]:
-    feeds, _ = feeds_of(name, FEW.get(name, 1))
+    feeds, _ = feeds_of(name, FEW.get(name, 2))
     seen = Propagation(known_network(name).load(), feeds)
     rows = []
     for policy in ("fp32", "mixed", "bf16", "fp16"):
@@ -132,7 +132,7 @@ def merged(name: str, rows: list[dict[str, object]], by: tuple[str, ...]) -> lis
     new = {tuple(str(row[key]) for key in by) for row in rows}
     kept = [row for row in read_csv(name) if tuple(row[key] for key in by) not in new] if (FIGURES / name).exists() else []
     ranks = {"network": list(known_networks()), "policy": list(POLICIES), "channel_sum": list(SUMS)}
-    together: list[dict] = sorted([*kept, *rows], key=lambda row: [ranks[key].index(str(row[key])) for key in by])
+    together: list[dict] = sorted([*kept, *rows], key=lambda row: [ranks[key].index(str(row[key])) for key in by if key in ranks])
     columns = list(dict.fromkeys(key for row in together for key in row))
     write_csv(name, columns, [[row.get(key, "") for key in columns] for row in together])
     return read_csv(name)
@@ -140,6 +140,48 @@ def merged(name: str, rows: list[dict[str, object]], by: tuple[str, ...]) -> lis
 
 def number(text: str) -> float:
     return float(text) if text not in ("", "None") else math.nan
+
+
+def print_predicted(rows: list[dict[str, str]]) -> None:
+    """Print predicted over measured errors in fp32: of the layers alone, and of the output."""
+    lines = []
+    for name in dict.fromkeys(row["network"] for row in rows):
+        for algorithm in ("direct", "F(2x2,3x3)", "F(4x4,3x3)", "F(6x6,3x3)"):
+            for policy in ("fp32", "fp16"):
+                mine = [r for r in rows if (r["network"], r["asked"], r["policy"]) == (name, algorithm, policy)]
+                of_layers = [
+                    number(r["predicted"]) / number(r["measured"]) for r in mine if r["layer"] != "output" and number(r["measured"])
+                ]
+                output = next(number(r["carried"]) / number(r["accumulated"]) for r in mine if r["layer"] == "output")
+                lines.append((name, algorithm, policy, *(f"{q:.2f}" for q in np.quantile(of_layers, (0, 0.5, 1))), f"{output:.2f}"))
+    print("predicted over measured: the layers alone, and the output")
+    print_table(["network", "algorithm", "policy", "least", "median", "largest", "output"], lines)
+
+
+def print_overflows(rows: list[dict[str, str]]) -> None:
+    """Print what becomes of fp16, as it is and balanced: with the points of Lavin and Gray or paper A, and ours."""
+    lines = []
+    for row in rows:
+        if row["policy"].startswith("fp16") and row["channel_sum"] == "linear" and "nova" not in row["points"]:
+            same = row.get("agreement") or row.get("agreement_direct") or row.get("psnr_fp64", "")
+            lines.append((*(row[key] for key in ("network", "algorithm", "points", "policy", "relative_l2", "overflows")), same))
+    print("fp16: error, values that overflow, agreement with direct convolution or PSNR against float64")
+    print_table(["network", "algorithm", "points", "policy", "error", "overflows", "agreement or dB"], lines)
+
+
+def print_right(rows: list[dict[str, str]]) -> None:
+    """Print the share of images classified rightly, with its 95 % interval, and as by direct convolution in the same policy."""
+    lines = []
+    for row in rows:
+        if (
+            number(row.get("top1", "")) > 0
+            and row["channel_sum"] == "linear"
+            and (row["algorithm"] == "direct" or row["points"] == "fitted")
+        ):
+            share = f"{number(row['top1']):.3f} ({number(row['top1_low']):.3f} to {number(row['top1_high']):.3f})"
+            lines.append((row["network"], row["images"], row["policy"], row["algorithm"], share, row["agreement"]))
+    print("classified rightly; as by direct convolution")
+    print_table(["network", "images", "policy", "algorithm", "right", "as direct"], lines)
 
 
 def draw_policies(rows: list[dict[str, str]]) -> None:
@@ -241,13 +283,14 @@ def main() -> None:
     parser.add_argument("--networks", default=";".join(known_networks()))
     parser.add_argument("--sums", default="linear;pairwise")
     parser.add_argument("--policies", default=";".join(POLICIES), help="empty: predictions only")
+    parser.add_argument("--fitted", action="store_true", help="direct convolution and fitted points only; other rows stay")
     parser.add_argument("--no-predictions", action="store_true")
     parser.add_argument("--draw", action="store_true", help="draw and print what the CSV files hold, compute nothing")
     args = parser.parse_args()
 
     for name in [] if args.draw else args.networks.split(";"):
-        for rows in study(name, args.sums.split(";"), args.policies.split(";")) if args.policies else ():
-            merged("networks.csv", rows, ("network", "policy", "channel_sum"))
+        for rows in study(name, args.sums.split(";"), args.policies.split(";"), not args.fitted) if args.policies else ():
+            merged("networks.csv", rows, ("network", "policy", "channel_sum", *(["points"] if args.fitted else [])))
         if not args.no_predictions:
             merged("networks_predicted.csv", predictions(name), ("network",))
     stored, forecasts = read_csv("networks.csv"), read_csv("networks_predicted.csv")
@@ -255,6 +298,9 @@ def main() -> None:
     draw_predicted(forecasts)
     found = reductions(stored)
     draw_reductions(found)
+    print_predicted(forecasts)
+    print_overflows(stored)
+    print_right(stored)
     print("reduction of the output's error against others' points in fp32, channels one after the other; paper B: 22 % to 63 %")
     head = ["network", "algorithm", "against", "best points", "fitted", "and pairwise", "and fp64 transforms", "both"]
     print_table(head, [(*row[:3], *(f"{value:.0%}" for value in row[3:])) for row in found])

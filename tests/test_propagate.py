@@ -48,7 +48,8 @@ def test_independent_numbers_err_as_predicted(net, x, algorithm, policy):
 def test_errors_are_carried_as_independent_ones(net, x):
     found = predict_errors(net, {"x": x}, "F(4x4,3x3)", "mixed")
     assert [layer.algorithm for layer in found.layers] == ["F(4x4,3x3)"] * 3
-    squares = sum((layer.predicted * layer.gain) ** 2 for layer in found.layers)
+    own = [(layer.predicted**2 - layer.systematic**2, layer.systematic**2, layer) for layer in found.layers]
+    squares = sum(random * layer.gain**2 + alike * layer.systematic_gain**2 for random, alike, layer in own)
     assert found.predicted == pytest.approx(squares**0.5)
     assert found.layers[0].carried == pytest.approx(found.layers[0].predicted, rel=0.03)
 
@@ -62,3 +63,21 @@ def test_rounded_input_enters_where_the_data_are_narrow(net, x):
 def test_scaled_policies_are_not_predicted(net, x):
     with pytest.raises(ValueError, match="scales layers by what they meet"):
         predict_errors(net, {"x": x}, "F(4x4,3x3)", "fp16-balanced")
+
+
+def test_what_is_alike_in_all_pixels_outlives_an_average():
+    """Behind a mean over the picture random errors are gone, and those of rounded kernels are not."""
+    rng = np.random.default_rng(0)
+    w = numpy_helper.from_array(rng.standard_normal((16, 16, 3, 3)).astype("f4") / 12, "w")
+    nodes = [helper.make_node("Conv", ["x", "w"], ["y"], name="conv"), helper.make_node("GlobalAveragePool", ["y"], ["z"])]
+    info = lambda name: helper.make_tensor_value_info(name, TensorProto.FLOAT, ["N", 16, "H", "W"])
+    graph = helper.make_graph(nodes, "averaged", [info("x")], [info("z")], [w])
+    net = fc.load_onnx(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)]))
+    x = (1 + rng.standard_normal((2, 16, 66, 66)) / 10).astype("f4")
+    found = predict_errors(net, {"x": x}, "F(4x4,3x3)", "fp32")
+    (layer,) = found.layers
+    # 4096 pixels are averaged: what is random becomes 64 times smaller.
+    assert layer.gain < 0.1 < 0.5 < layer.systematic_gain
+    assert 0 < layer.systematic < layer.predicted
+    # What is alike in all pixels is one sum of few errors: right within a factor of two.
+    assert 0.5 < found.predicted / found.measured < 2

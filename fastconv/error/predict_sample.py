@@ -48,6 +48,16 @@ class SampledPrediction:
     relative_l2: float
     shares: dict[str, float] = field(hash=False)
 
+    @property
+    def systematic(self) -> float:
+        """The part of `rms` that is made once for all tiles: in the kernel transform, and by rounded constants."""
+        return self.rms * math.sqrt(self.shares.get("kernel", 0.0) + self.shares.get("constants", 0.0))
+
+    @property
+    def random(self) -> float:
+        """The rest of `rms`."""
+        return math.sqrt(max(self.rms**2 - self.systematic**2, 0.0))
+
 
 class Sample:
     """Kernels and tiles of a two-dimensional convolution, each kernel to meet each tile.

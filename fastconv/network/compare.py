@@ -14,7 +14,7 @@ from fastconv.network.contenders import Contender, contenders, crossed, publishe
 from fastconv.network.fit import FITTED, fitted_contenders
 from fastconv.network.graph import Array, Graph, Node
 from fastconv.network.policy_name import Scales
-from fastconv.network.race import Progress, Race, length, square
+from fastconv.network.race import Progress, Race, final_error, length, ratio
 from fastconv.network.report import HIGH, LOW, Comparison, Row
 from fastconv.network.run import Network, Runner, is_eligible
 
@@ -123,7 +123,7 @@ def compare(
         direct = k if rival.algorithm == "direct" else direct
         seconds = float(np.median(tally.seconds))
         with np.errstate(all="ignore"):
-            final, numbers = _final_error(output, whole), measure(output, whole, outputs[direct])
+            final, numbers = final_error(output, whole), measure(output, whole, outputs[direct])
         rows.append(
             Row(
                 rival.label,
@@ -133,7 +133,7 @@ def compare(
                 {key: float(value) for key, value in numbers.items()},
                 seconds * length(feeds),
                 math.nan if rival.is_emulated else float(np.median(tally.beside)) / seconds,
-                tuple(_ratio(tally.error[tensor], race.sizes[tensor]) for tensor in watched.values()),
+                tuple(ratio(tally.error[tensor], race.sizes[tensor]) for tensor in watched.values()),
                 rival.policy,
                 rival.channel_sum,
                 tally.overflows,
@@ -153,18 +153,6 @@ def _resolved(algorithms: Iterable[Any], net: Network, feeds: Mapping[str, Array
             yield from fitted_contenders(net, _batches(net, feeds, _FIT_IMAGES)[1][0], (m,), r=r)
         else:
             yield entry
-
-
-def _ratio(error: float, size: float) -> float:
-    return math.sqrt(error / size) if size else (0.0 if error == 0 else math.inf)
-
-
-def _final_error(got: Mapping[str, Array], truth: Mapping[str, Array]) -> tuple[float, float]:
-    """Relative L2 and maximal error over all floating-point outputs together (over all outputs, if none is)."""
-    names = [name for name in truth if truth[name].dtype.kind == "f"] or list(truth)
-    differences = {name: np.asarray(got[name], np.float64) - truth[name] for name in names}
-    relative = _ratio(sum(square(d) for d in differences.values()), sum(square(truth[name]) for name in names))
-    return relative, max((float(np.abs(d).max(initial=0)) for d in differences.values()), default=0.0)
 
 
 def after(graph: Graph, node: Node) -> str:

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
 from fastconv.algebra import BilinearAlgorithm
 from fastconv.arithmetic import Policy
-from fastconv.error import predict_direct
+from fastconv.error import SampledPrediction, predict_direct
 from fastconv.error.predict_rounding import unit
 from fastconv.exact import FORMATS
 from fastconv.network.emulated import Emulation, Shape
@@ -41,7 +41,11 @@ class LayerError:
     carried, accumulated : float
         Of the layer within the network: as predicted from all layers up to it, and as measured.
     gain : float
-        Relative error at the network's output for a relative error of one here, to first order.
+        Relative error at the network's output for a relative error of one here, to first order, if it differs from pixel to pixel.
+    systematic : float
+        The part of `predicted` that is alike wherever the input is alike: of rounded kernels and constants.
+    systematic_gain : float
+        The `gain` of that part: what an error of the layer's kernels does.
     """
 
     layer: str
@@ -51,6 +55,8 @@ class LayerError:
     carried: float
     accumulated: float
     gain: float
+    systematic: float
+    systematic_gain: float
 
 
 @dataclass(frozen=True)
@@ -74,6 +80,11 @@ class _Noisy(Runner):
         if node.name != self._node:
             return results
         return (disturbed(results[0]), *results[1:])
+
+
+def _with_noisy_weights(exact: Runner, node: Node) -> Runner:
+    weights = {**exact.graph.constants, node.inputs[1]: disturbed(exact.graph.constants[node.inputs[1]])}
+    return Runner(replace(exact.graph, constants=weights), {}, None, exact.memory_limit, optimise=False)
 
 
 def disturbed(x: Array) -> Array:
@@ -111,9 +122,9 @@ def predict_errors(
     Notes
     -----
     A layer's own error comes from the second moments of a sample of its weights and input (`fastconv.Sample`), and from the
-    rounding of weights and stored outputs to the policy's data format. Errors of different layers are taken as independent and
-    white, and are carried to first order: noise is added to one layer of the network in float64, and seen behind it. An error
-    that is alike in all pixels, as that of rounded kernels on an even picture, is neither.
+    rounding of weights and stored outputs to the policy's data format. Errors of different layers are taken as independent, and
+    are carried to first order: noise is added to one layer of the network in float64, and seen behind it; to its output for the
+    roundings that differ from pixel to pixel, to its weights for those that do not, which no average over pixels makes smaller.
     """
     return Propagation(net, feeds).errors(algorithm, policy, channel_sum)
 
@@ -134,8 +145,13 @@ class Propagation:
         self.seen = [node.outputs[0] for node in self.nodes]
         self.watched = [*self.seen, *(value.name for value in net.outputs)]
         self.truth = self.exact(feeds, dict.fromkeys([name for node in self.nodes for name in (node.inputs[0], *node.outputs)]))
-        noisy = (_Noisy(self.exact.graph, node.name, net.memory_limit)(feeds, self.seen) for node in self.nodes)
-        self.gains = np.array([_change(one, self.truth, self.watched) for one in noisy]) / _NOISE
+        self.gains = np.array([self._gain(_Noisy(self.exact.graph, node.name, net.memory_limit), k) for k, node in enumerate(self.nodes)])
+        self.systematic = np.array([self._gain(_with_noisy_weights(self.exact, node), k) for k, node in enumerate(self.nodes)])
+
+    def _gain(self, noisy: Runner, layer: int) -> Array:
+        """Return what noise does to all that is watched, for one of it at the layer that it comes from."""
+        change = _change(noisy(self.feeds, self.seen), self.truth, self.watched)
+        return np.asarray(change / max(float(change[layer]), 1e-300))
 
     def errors(self, algorithm: Choice | Mapping[str, Choice], policy: str | Policy = "fp32", channel_sum: str = "linear") -> NetworkErrors:
         """Predict the errors of an algorithm in a policy, see `predict_errors`."""
@@ -148,10 +164,21 @@ class Propagation:
         accumulated = _change(runner(self.feeds, self.seen), self.truth, self.watched)
         own = [_own_errors(self.net.graph, node, choice[node.name], self.truth, found, channel_sum) for node in self.nodes]
         # A layer shows its own error whole, and those of the layers before it through their gains.
-        carried = np.sqrt((np.square([p for p, _ in own])[:, None] * self.gains**2).sum(axis=0) + entering**2)
+        white, alike = np.square([error[:2] for error in own]).T
+        carried = np.sqrt(white @ self.gains**2 + alike @ self.systematic**2 + entering**2)
         layers = tuple(
-            LayerError(node.name, _title(choice[node.name]), p, m, float(carried[k]), float(accumulated[k]), _joined(self.gains[k, count:]))
-            for k, (node, (p, m)) in enumerate(zip(self.nodes, own, strict=True))
+            LayerError(
+                node.name,
+                _title(choice[node.name]),
+                math.hypot(random, systematic),
+                measured,
+                float(carried[k]),
+                float(accumulated[k]),
+                _joined(self.gains[k, count:]),
+                systematic,
+                _joined(self.systematic[k, count:]),
+            )
+            for k, (node, (random, systematic, measured)) in enumerate(zip(self.nodes, own, strict=True))
         )
         return NetworkErrors(layers, _joined(carried[count:]), _joined(accumulated[count:]))
 
@@ -188,8 +215,8 @@ def _entering(exact: Runner, feeds: Mapping[str, Array], truth: Mapping[str, Arr
 
 def _own_errors(
     graph: Graph, node: Node, choice: Choice, truth: Mapping[str, Array], policy: Policy, channel_sum: str
-) -> tuple[float, float]:
-    """Return the predicted and the measured relative error of one layer on its exact input."""
+) -> tuple[float, float, float]:
+    """Return the predicted relative error of one layer on its exact input, random and systematic, and the measured one."""
     fp32 = FORMATS["fp32"]
     weight = graph.constants[node.inputs[1]]
     bias = graph.constants[node.inputs[2]] if len(node.inputs) > 2 and node.inputs[2] else None
@@ -205,18 +232,18 @@ def _own_errors(
         got, _ = Emulation(weight, bias, shape, alg, policy, channel_sum)(x)
         measured = _distance(got.reshape(right.shape), right)
     size = float(np.mean(np.square(right)))
-    square = np.mean([_predicted(w, part, shape, alg, policy, channel_sum) for w, part in _groups(weight, x, shape.groups)])
+    found = [_predicted(w, part, shape, alg, policy, channel_sum) for w, part in _groups(weight, x, shape.groups)]
+    random, systematic = (float(np.mean([getattr(one, kind) ** 2 for one in found])) for kind in ("random", "systematic"))
     result = policy.accumulate if alg is None else policy.output
-    if policy.data.p < 24:
-        signal = np.square(weight).mean(axis=0).sum(axis=(1, 2)).reshape(1, -1) * np.square(x).mean(axis=(0, 2, 3)).reshape(
-            shape.groups, -1
-        )
-        square += unit(policy.data) * float(signal.sum(axis=1).mean())  # of the weights
+    if policy.data.p < 24:  # rounded weights
+        of_w = np.square(weight).mean(axis=0).sum(axis=(1, 2))
+        of_x = np.square(x).mean(axis=(0, 2, 3)).reshape(shape.groups, -1)
+        systematic += unit(policy.data) * float((of_w * of_x).sum(axis=1).mean())
     if policy.data.p < result.p:
-        square += unit(policy.data) * size  # of what is stored
+        random += unit(policy.data) * size  # of what is stored
     if bias is not None and result.p <= 24:
-        square += unit(result) * size
-    return math.sqrt(square / size) if size else 0.0, measured
+        random += unit(result) * size
+    return (math.sqrt(random / size), math.sqrt(systematic / size), measured) if size else (0.0, 0.0, measured)
 
 
 def _groups(weight: Array, x: Array, groups: int) -> Iterator[tuple[Array, Array]]:
@@ -226,10 +253,10 @@ def _groups(weight: Array, x: Array, groups: int) -> Iterator[tuple[Array, Array
         yield weight[g * filters : (g + 1) * filters], x[:, g * channels : (g + 1) * channels]
 
 
-def _predicted(weight: Array, x: Array, shape: Shape, alg: BilinearAlgorithm | None, policy: Policy, channel_sum: str) -> float:
-    """Return the predicted mean square error of a convolution of a padded input, without bias."""
+def _predicted(weight: Array, x: Array, shape: Shape, alg: BilinearAlgorithm | None, policy: Policy, channel_sum: str) -> SampledPrediction:
+    """Predict the error of a convolution of a padded input, without bias."""
     if alg is not None:
-        return sample_for(x, weight, alg.m).predict(alg, policy, channel_sum).rms ** 2
+        return sample_for(x, weight, alg.m).predict(alg, policy, channel_sum)
     size = weight.shape[2:]
     count = [
         (have - apart * (length - 1) - 1) // step + 1
@@ -237,4 +264,4 @@ def _predicted(weight: Array, x: Array, shape: Shape, alg: BilinearAlgorithm | N
     ]
     met = windows(x, size, shape.strides, count, shape.dilations)
     kernels, met = (part.reshape(*part.shape[:2], -1) for part in (some(weight), met))
-    return predict_direct(kernels, met, policy, channel_sum).rms ** 2
+    return predict_direct(kernels, met, policy, channel_sum)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
@@ -194,3 +195,16 @@ def square(x: Array, minus: Array | None = None) -> float:
             # Not part @ part: BLAS would start its threads, which fight with those of the kernels.
             total += float(np.square(part, out=part).sum())
     return total
+
+
+def ratio(error: float, size: float) -> float:
+    """Return the relative error of two sums of squares."""
+    return math.sqrt(error / size) if size else (0.0 if error == 0 else math.inf)
+
+
+def final_error(got: Mapping[str, Array], truth: Mapping[str, Array]) -> tuple[float, float]:
+    """Relative L2 and maximal error over all floating-point outputs together (over all outputs, if none is)."""
+    names = [name for name in truth if truth[name].dtype.kind == "f"] or list(truth)
+    differences = {name: np.asarray(got[name], np.float64) - truth[name] for name in names}
+    relative = ratio(sum(square(d) for d in differences.values()), sum(square(truth[name]) for name in names))
+    return relative, max((float(np.abs(d).max(initial=0)) for d in differences.values()), default=0.0)
