@@ -9,6 +9,7 @@ so many follows each turn. A contender may run in another Python than ours, whic
 
 from __future__ import annotations
 
+import argparse
 import csv
 import json
 import os
@@ -19,9 +20,10 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
+from importlib.metadata import PackageNotFoundError, version
 from math import exp, log
 from pathlib import Path
 from typing import Any
@@ -55,11 +57,11 @@ class Turns:
         return statistics.median(self.seconds) if self.seconds else float("inf")
 
 
-def median_call(call: Call, least: float = 0.1) -> float:
-    """Return the median time of a call, after one to warm up, of at least four and `least` seconds."""
+def median_call(call: Call, least: float = 0.1, fewest: int = 4) -> float:
+    """Return the median time of a call, after one to warm up, of at least `fewest` calls and `least` seconds."""
     call()
     times: list[float] = []
-    while len(times) < 4 or sum(times) < least:
+    while len(times) < fewest or sum(times) < least:
         start = time.perf_counter()
         call()
         times.append(time.perf_counter() - start)
@@ -205,6 +207,60 @@ def found(pythons: Sequence[str], script: Path) -> dict[str, tuple[str, str]]:
         for name, release in json.loads(answer).items():
             where.setdefault(name, (python, release))
     return where
+
+
+def arguments(doc: str, what: str, cases: Sequence[str], makers: Sequence[str], turns: int) -> argparse.ArgumentParser:
+    """Return the parser of a contest's command line; `what` the cases are is the name of an option."""
+    parser = argparse.ArgumentParser(description=doc.splitlines()[0])
+    parser.add_argument("--python", nargs="+", default=[], metavar="PYTHON", help="interpreters that hold peers")
+    parser.add_argument(f"--{what}", dest="cases", nargs="+", default=list(cases), choices=cases, metavar="NAME", help=", ".join(cases))
+    parser.add_argument("--contenders", nargs="+", choices=makers, metavar="NAME", help="default: auto and all peers found")
+    parser.add_argument("--turns", type=int, default=turns)
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--json", action="store_true", help="print rows as JSON")
+    parser.add_argument("--csv", type=Path, help=f"default: figures/{what}_THREADS.csv, where all {what} ran against all peers")
+    parser.add_argument("--list", action="store_true", help=argparse.SUPPRESS)
+    parser.add_argument("--serve", help=argparse.SUPPRESS)
+    return parser
+
+
+def held(mine: Iterable[str], peers: Mapping[str, tuple[str, Any]]) -> dict[str, str]:
+    """Return the contenders that this Python holds, ours and the peers (name to package and maker), with their versions."""
+    packages = dict.fromkeys(mine, "fastconv") | {name: package for name, (package, _) in peers.items()}
+    versions = {}
+    for name, package in packages.items():
+        try:
+            versions[name] = version(package)
+        except PackageNotFoundError:
+            continue
+    return versions
+
+
+def entered(
+    parser: argparse.ArgumentParser,
+    script: Path,
+    mine: Mapping[str, Maker],
+    peers: Mapping[str, tuple[str, Maker]],
+    cases: Callable[[], Any],
+) -> tuple[argparse.Namespace, dict[str, str]] | None:
+    """Read the command line: return the options and the Python of each contender that is to run.
+
+    None where the process was one of `contender`'s or `found`'s: it has then served `cases` or said what it holds.
+    """
+    options = parser.parse_args()
+    if options.list:
+        print(json.dumps(held(mine, peers)))
+        return None
+    if options.serve:
+        serve({**mine, **{name: maker for name, (_, maker) in peers.items()}}, cases(), options.serve, options.threads)
+        return None
+    where = found([sys.executable, *options.python], script)
+    names = options.contenders or [next(iter(mine)), *(name for name in peers if name in where)]
+    if missing := [name for name in names if name not in where]:
+        parser.error(f"no Python given holds {', '.join(missing)}")
+    if not options.json:
+        print("versions:", ", ".join(f"{name} {where[name][1]}" for name in names), flush=True)
+    return options, {name: where[name][0] for name in names}
 
 
 def contest(

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import argparse
 import statistics
-import time
 from pathlib import Path
 from typing import Any
 
@@ -39,17 +38,6 @@ def plan_of(batch: int, channels: int, size: int, algorithm: str, threads: int) 
     return fastconv.plan_conv2d(w, padding=1, input_shape=x.shape, algorithm=algorithm, threads=threads), x
 
 
-def turn(plan: Any, x: np.ndarray, least: float = 0.015) -> float:
-    """Return the median time of at least three calls and `least` seconds, after one to warm up."""
-    plan(x)
-    times: list[float] = []
-    while len(times) < 3 or sum(times) < least:
-        start = time.perf_counter()
-        plan(x)
-        times.append(time.perf_counter() - start)
-    return statistics.median(times)
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--turns", type=int, default=5)
@@ -64,7 +52,8 @@ def main() -> None:
             rates.append(contest.multiply_add_rate(2))
             first = k * len(keys) // turns
             for key in keys[first:] + keys[:first]:
-                times[key].append(turn(*plans[key]))
+                plan, x = plans[key]
+                times[key].append(contest.median_call(lambda plan=plan, x=x: plan(x), 0.015, 3))
         for key in keys:
             batch, channels, size, algorithm, threads = key
             seconds, plan = statistics.median(times[key]), plans[key][0]

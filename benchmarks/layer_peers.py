@@ -252,16 +252,3 @@ PEERS: dict[str, tuple[str, Callable[[Case, int], Call]]] = {
     "jax": ("jax", jax_layer),
 }
 """Name to package and maker."""
-
-
-def available() -> dict[str, str]:
-    """Return the peers that this Python holds, with their versions."""
-    from importlib.metadata import PackageNotFoundError, version
-
-    held = {}
-    for name, (package, _) in PEERS.items():
-        try:
-            held[name] = version(package)
-        except PackageNotFoundError:
-            continue
-    return held

@@ -14,19 +14,16 @@ figures/layers_THREADS.csv, from which analysis/layers_figures.py draws.
 
 from __future__ import annotations
 
-import argparse
 import json
 import math
 import statistics
-import sys
 from collections.abc import Callable
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import contest
 import numpy as np
-from layer_peers import PEERS, Call, Case, available
+from layer_peers import PEERS, Call, Case
 
 FIGURES = Path(__file__).parent.parent / "figures"
 
@@ -141,17 +138,6 @@ def rooflines(turns: contest.Turns) -> list[float]:
 
 
 MINE = {OURS: ours("auto"), **{f"{OURS} {a}": ours(a) for a in ("direct", "im2col", "F2", "F4", "F6")}}
-MAKERS = MINE | {name: maker for name, (_, maker) in PEERS.items()}
-
-
-def held() -> dict[str, str]:
-    """Return the contenders of this Python with their versions."""
-    mine = {}
-    if find_spec("fastconv"):
-        from importlib.metadata import version
-
-        mine = dict.fromkeys(MINE, version("fastconv"))
-    return mine | available()
 
 
 def truth(case: str) -> np.ndarray:
@@ -196,33 +182,16 @@ def rows_of(case: str, turns: dict[str, contest.Turns], threads: int) -> list[di
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--python", nargs="+", default=[], metavar="PYTHON", help="interpreters that hold peers")
-    parser.add_argument("--layers", nargs="+", default=list(CASES), choices=list(CASES), metavar="NAME", help=", ".join(CASES))
-    parser.add_argument("--groups", nargs="+", choices=list(GROUPS), metavar="GROUP", help=f"layers by group: {', '.join(GROUPS)}")
-    parser.add_argument("--contenders", nargs="+", choices=list(MAKERS), metavar="NAME", help="default: auto and all peers found")
-    parser.add_argument("--turns", type=int, default=9)
-    parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--json", action="store_true", help="print rows as JSON")
-    parser.add_argument("--csv", type=Path, help="default: figures/layers_THREADS.csv, where all layers ran against all peers")
-    parser.add_argument("--list", action="store_true", help=argparse.SUPPRESS)
-    parser.add_argument("--serve", help=argparse.SUPPRESS)
-    options = parser.parse_args()
-    if options.list:
-        return print(json.dumps(held()))
-    if options.serve:
-        return contest.serve(MAKERS, CASES, options.serve, options.threads)
-
-    if options.groups:
-        options.layers = [name for group in options.groups for name in GROUPS[group]]
     script = Path(__file__)
-    where = contest.found([sys.executable, *options.python], script)
-    names = options.contenders or [OURS, *(name for name in PEERS if name in where)]
-    if missing := [name for name in names if name not in where]:
-        parser.error(f"no Python given holds {', '.join(missing)}")
-    shown = {name: where[name][1] for name in names}
-    say = (lambda *_, **__: None) if options.json else print
-    say("versions:", ", ".join(f"{name} {release}" for name, release in shown.items()), flush=True)
+    parser = contest.arguments(__doc__ or "", "layers", list(CASES), [*MINE, *PEERS], 9)
+    parser.add_argument("--groups", nargs="+", choices=list(GROUPS), metavar="GROUP", help=f"layers by group: {', '.join(GROUPS)}")
+    entry = contest.entered(parser, script, MINE, PEERS, lambda: CASES)
+    if entry is None:
+        return
+    options, pythons = entry
+    if options.groups:
+        options.cases = [name for group in options.groups for name in GROUPS[group]]
+    say: Callable[..., None] = (lambda *_, **__: None) if options.json else print
     rows: list[dict[str, Any]] = []
 
     def report(case: str, turns: dict[str, contest.Turns]) -> None:
@@ -240,16 +209,16 @@ def main() -> None:
             if t.refused:
                 say(f"{case:24}{name:22}  --  {t.refused}", flush=True)
 
-    contest.contest(script, {name: where[name][0] for name in names}, options.layers, options.turns, options.threads, truth, report)
+    contest.contest(script, pythons, options.cases, options.turns, options.threads, truth, report)
     if options.json:
         print(json.dumps(rows))
-    for name in names:
+    for name in pythons:
         if name in MINE:
             for title, cases in GROUPS.items():
                 ratios = [row["times_fastest_peer"] for row in rows if row["contender"] == name and row["layer"] in cases]
                 if ratios and all(ratios):
                     say(f"{name}, {title}: {contest.geometric_mean(ratios):.2f} times the fastest peer, least {min(ratios):.2f}")
-    whole = options.layers == list(CASES) and not options.contenders
+    whole = options.cases == list(CASES) and not options.contenders
     if path := options.csv or (FIGURES / f"layers_{options.threads}.csv" if whole else None):
         contest.write_rows(path, rows)
 

@@ -171,16 +171,3 @@ PEERS: dict[str, tuple[str, Callable[[Network, int], Call]]] = {
     "MNN": ("MNN", mnn_network),
 }
 """Name to package and maker."""
-
-
-def available() -> dict[str, str]:
-    """Return the peers that this Python holds, with their versions."""
-    from importlib.metadata import PackageNotFoundError, version
-
-    held = {}
-    for name, (package, _) in PEERS.items():
-        try:
-            held[name] = version(package)
-        except PackageNotFoundError:
-            continue
-    return held

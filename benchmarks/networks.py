@@ -12,21 +12,18 @@ results go to figures/networks_THREADS.csv and .png.
 
 from __future__ import annotations
 
-import argparse
 import json
 import os
 import statistics
-import sys
 import tempfile
 from collections.abc import Callable
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import contest
 import numpy as np
 from network_models import CASES, Case
-from network_peers import PEERS, Call, Network, available
+from network_peers import PEERS, Call, Network
 
 FIGURES = Path(__file__).parent.parent / "figures"
 OURS = "fastconv"
@@ -64,17 +61,6 @@ def ours(algorithm: str) -> Callable[[Network, int], Call]:
 
 
 MINE = {OURS: ours("auto"), f"{OURS} direct": ours("direct")}
-MAKERS = MINE | {name: maker for name, (_, maker) in PEERS.items()}
-
-
-def held() -> dict[str, str]:
-    """Return the contenders of this Python with their versions."""
-    mine = {}
-    if find_spec("fastconv"):
-        from importlib.metadata import version
-
-        mine = dict.fromkeys(MINE, version("fastconv"))
-    return mine | available()
 
 
 def asked(case: str) -> Network:
@@ -119,6 +105,8 @@ def draw(rows: list[dict[str, Any]], path: Path) -> None:
     """Draw milliseconds and peak memory of each contender, one panel a network."""
     from matplotlib.figure import Figure
 
+    from fastconv.cli.files import save_figure
+
     cases = list(dict.fromkeys(row["network"] for row in rows))
     figure = Figure(figsize=(2.6 * len(cases) + 1, 6.2), layout="constrained")
     panels = figure.subplots(2, len(cases), squeeze=False)
@@ -140,35 +128,17 @@ def draw(rows: list[dict[str, Any]], path: Path) -> None:
         panels[0][column].set_title(case, loc="left", fontsize=10)
     plural = "thread" if rows[0]["threads"] == 1 else "threads"
     figure.suptitle(f"Whole networks, batch 1, fp32, {rows[0]['threads']} {plural}: shorter is better", fontsize=12)
-    partial = path.with_name(f".{path.name}.{os.getpid()}")
-    figure.savefig(partial, format="png", dpi=150)
-    partial.replace(path)
+    save_figure(figure, path)
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--python", nargs="+", default=[], metavar="PYTHON", help="interpreters that hold peers")
-    parser.add_argument("--networks", nargs="+", default=list(CASES), choices=list(CASES), metavar="NAME", help=", ".join(CASES))
-    parser.add_argument("--contenders", nargs="+", choices=list(MAKERS), metavar="NAME", help="default: auto and all peers found")
-    parser.add_argument("--turns", type=int, default=7)
-    parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--json", action="store_true", help="print rows as JSON")
-    parser.add_argument("--csv", type=Path, help="default: figures/networks_THREADS.csv, where all networks ran against all peers")
-    parser.add_argument("--list", action="store_true", help=argparse.SUPPRESS)
-    parser.add_argument("--serve", help=argparse.SUPPRESS)
-    options = parser.parse_args()
-    if options.list:
-        return print(json.dumps(held()))
-    if options.serve:
-        return contest.serve(MAKERS, {case: asked(case) for case in CASES}, options.serve, options.threads)
-
     script = Path(__file__)
-    where = contest.found([sys.executable, *options.python], script)
-    names = options.contenders or [OURS, *(name for name in PEERS if name in where)]
-    if missing := [name for name in names if name not in where]:
-        parser.error(f"no Python given holds {', '.join(missing)}")
+    parser = contest.arguments(__doc__ or "", "networks", list(CASES), [*MINE, *PEERS], 7)
+    entry = contest.entered(parser, script, MINE, PEERS, lambda: {case: asked(case) for case in CASES})
+    if entry is None:
+        return
+    options, pythons = entry
     say: Callable[..., None] = (lambda *_, **__: None) if options.json else print
-    say("versions:", ", ".join(f"{name} {where[name][1]}" for name in names), flush=True)
     rows: list[dict[str, Any]] = []
 
     def report(case: str, turns: dict[str, contest.Turns]) -> None:
@@ -185,15 +155,15 @@ def main() -> None:
             if t.refused:
                 say(f"{case:22}{name:16}  --  {t.refused}", flush=True)
 
-    for case in options.networks:
+    for case in options.cases:
         written(case)
-        contest.contest(script, {n: where[n][0] for n in names}, [case], options.turns, options.threads, truth, report)
+        contest.contest(script, pythons, [case], options.turns, options.threads, truth, report)
     if options.json:
         print(json.dumps(rows))
     for row in rows:
         if row["contender"] == OURS and row["fastest_peer"]:
             say(f"{row['network']}: {row['times_fastest_peer']} times {row['fastest_peer']}, asked {ASKED[row['network']]}")
-    whole = options.networks == list(CASES) and not options.contenders
+    whole = options.cases == list(CASES) and not options.contenders
     if path := options.csv or (FIGURES / f"networks_{options.threads}.csv" if whole else None):
         contest.write_rows(path, rows)
         draw(rows, path.with_suffix(".png"))

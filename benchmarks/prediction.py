@@ -12,9 +12,7 @@ figures/prediction_rate.csv, where all sizes ran.
 from __future__ import annotations
 
 import argparse
-import csv
 import json
-import os
 import statistics
 import tempfile
 import time
@@ -23,6 +21,7 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
+import contest
 import numpy as np
 
 from fastconv import search_points
@@ -90,16 +89,6 @@ def row_of_search(turns: int) -> dict[str, Any]:
     return {"n": 8, "dims": 1, "shape": False, "sets": "search_points"} | rate
 
 
-def write(rows: list[dict[str, Any]]) -> None:
-    path = FIGURES / "prediction_rate.csv"
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    with temporary.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, list(rows[0]), lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(rows)
-    os.replace(temporary, path)
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--sizes", type=int, nargs="+", default=list(SIZES), metavar="N")
@@ -108,7 +97,7 @@ def main() -> None:
     options = parser.parse_args()
     rows = [*rows_of(options.sizes, options.turns), row_of_search(max(1, options.turns // 2))]
     if options.sizes == list(SIZES):
-        write(rows)
+        contest.write_rows(FIGURES / "prediction_rate.csv", rows)
     if options.json:
         print(json.dumps(rows, indent=1))
         return

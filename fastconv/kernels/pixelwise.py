@@ -74,7 +74,8 @@ def pool(x: Array, out: Array, kernel: Any, strides: Any, dilations: Any, begin:
     (h, w), (oh, ow) = x.shape[2:], out.shape[2:]
     description = np.array([h, w, oh, ow, *kernel, *strides, *dilations, *begin, count is not None], np.int64)
     planes = x.shape[0] * x.shape[1]
-    return Job(_pool(kind_of(x)), description, planes, (x, count, None, out), threads if x.size > ALONE else 1)
+    row = -(-w * x.itemsize // 64) * 64
+    return Job(_pool(kind_of(x)), description, planes, (x, count, None, out), threads if x.size > ALONE else 1, row)
 
 
 @cache
@@ -156,23 +157,35 @@ def _pool(kind: str) -> Any:
                 start = number(0) if d[12] else number(-np.inf)
                 for j in range(ow):
                     out[j] = start
-                for p in range(kh):
+                if not d[12]:  # the maximum of the rows, then of its columns: which comes first does not matter
+                    whole = carray(pointer(workspace), (w,), number)
+                    for j in range(w):
+                        whole[j] = start
+                    for p in range(kh):
+                        at = i * sh + p * dh - top
+                        if at >= 0 and at < h:
+                            row = carray(pointer(x + (plane * h + at) * w * width), (w,), number)
+                            for j in range(w):
+                                best, value = whole[j], row[j]
+                                # NaN wins, as with numpy's maximum.
+                                whole[j] = best if best >= value or best != best else value
+                for p in range(kh if d[12] else 1):
                     at = i * sh + p * dh - top
-                    if at < 0 or at >= h:
+                    if d[12] and (at < 0 or at >= h):
                         continue
+                    source = x + (plane * h + at) * w * width if d[12] else workspace
                     for q in range(kw):
                         offset = q * dw - left
                         low = (max(0, -offset) + sw - 1) // sw
                         length = min(ow, (w - 1 - offset) // sw + 1) - low
                         some = carray(pointer(to + low * width), (length,), number)
-                        a = carray(pointer(x + ((plane * h + at) * w + offset + low * sw) * width), (length * sw,), number)
+                        a = carray(pointer(source + (offset + low * sw) * width), (length * sw,), number)
                         if d[12]:
                             for j in range(length):
                                 some[j] += a[j * sw]
                         elif sw == 2:
                             for j in range(length):
                                 best, value = some[j], a[j * 2]
-                                # NaN wins, as with numpy's maximum.
                                 some[j] = best if best >= value or best != best else value
                         else:
                             for j in range(length):

@@ -358,18 +358,21 @@ class Runner:
         direct = self.algorithms.get(node.name, "direct") in ("auto", "direct") and node.attributes.get("group", 1) == 1
         apart = other is not None and not direct
         plan = place.plan((image.shape, node.inputs[1:3], tuple(part.name for part in node.fused), apart), make)
-        adding, do = other is not None and direct and plan.adds, place.do if image is x else place.now
-        y: Any = other
-        if not adding or image is not x or node.inputs[3] not in place.dying:
-            y = place.allocate(plan.output_shape, image.dtype)
-            if adding:
+        do = place.do if image is x else place.now
+        if other is not None and direct and plan.adds:
+            y = other
+            if image is not x or node.inputs[3] not in place.dying:
+                y = place.allocate(plan.output_shape, image.dtype)
                 do(planewise(other, y, threads=place.threads))
-        job = plan.job(image, y, adding) if kind_of(image) and (adding or other is None) else None
+            do(plan.job(image, y, adding=True))
+            return y
+        y = place.allocate(plan.output_shape, image.dtype)
+        job = plan.job(image, y) if kind_of(image) and other is None else None
         if job is None:
             plan(image, y)
         else:
             do(job)
-        if other is not None and not adding:
+        if other is not None:
             np.add(y, other, out=y)
             y = y if activation is None else activation(y)
         return y[:, :, 0] if flat else y
