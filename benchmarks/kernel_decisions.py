@@ -2,7 +2,8 @@
 
     python benchmarks/kernel_decisions.py [--turns 7]
 
-Decisions: tiles or filters in the lanes, how far ahead weights are fetched, tiles of a block, threads, outputs of a tile.
+Decisions: tiles or filters in the lanes, how far ahead weights are fetched, tiles of a block, threads, the order of
+summation in the transforms, outputs of a tile.
 For each layer all variants are made first and called in turn, in rotating order; a turn is the median of a few calls, and
 what counts is the median of the turns. Beside each stands the multiply-add rate of two threads. The results go to
 figures/kernel_decisions.csv; docs/kernels.md tells what they mean.
@@ -47,14 +48,16 @@ def rebound(place: Any, **values: Any) -> Iterator[None]:
             setattr(place, name, value)
 
 
-def plan_of(size: Size, algorithm: str = "F(4x4,3x3)", threads: int = 2, cutter: Cutter = cut.cut) -> contest.Call:
+def plan_of(
+    size: Size, algorithm: str = "F(4x4,3x3)", threads: int = 2, cutter: Cutter = cut.cut, order: str | None = None
+) -> contest.Call:
     """Return a call of a plan whose work is cut as told."""
     channels, filters, side = size
     rng = np.random.default_rng(0)
     x = rng.standard_normal((1, channels, side, side), np.float32)
     w = rng.standard_normal((filters, channels, 3, 3), np.float32)
     with rebound(blocked, cut=cutter):
-        plan = fastconv.plan_conv2d(w, padding=1, input_shape=x.shape, algorithm=algorithm, threads=threads)
+        plan = fastconv.plan_conv2d(w, padding=1, input_shape=x.shape, algorithm=algorithm, threads=threads, order=order)
     return lambda: plan(x)
 
 
@@ -110,7 +113,7 @@ def fetching() -> Iterator[tuple[Size, dict[str, contest.Call]]]:
 def blocks() -> Iterator[tuple[Size, dict[str, contest.Call]]]:
     for size in ((64, 64, 224), (64, 64, 56), (256, 256, 56), (512, 512, 28)):
         calls = {"as chosen": plan_of(size)}
-        for tiles in (8, 24, 48, 96, 192, 384):
+        for tiles in (8, 28, 56, 98, 192, 384):
             if tiles <= cut.parts(size[2], 4) ** 2:
                 calls[f"{tiles} tiles"] = plan_of(
                     size, cutter=lambda work, threads, tiles=tiles: replace(cut.cut(work, threads), block=tiles)
@@ -123,12 +126,25 @@ def threads() -> Iterator[tuple[Size, dict[str, contest.Call]]]:
         yield size, {name: plan_of(size, threads=count) for name, count in (("one thread", 1), ("two threads", 2))}
 
 
+def orders() -> Iterator[tuple[Size, dict[str, contest.Call]]]:
+    for size in ((64, 64, 224), (64, 64, 56), (128, 128, 28)):
+        yield size, {name: plan_of(size, order=name) for name in ("huffman", "huffman+shared", "huffman+shared+fma")}
+
+
 def outputs() -> Iterator[tuple[Size, dict[str, contest.Call]]]:
-    for size in ((512, 512, 14), (512, 512, 7), (64, 64, 56)):
-        yield size, {name: plan_of(size, name) for name in ("direct", "F(2x2,3x3)", "F(3x3,3x3)", "F(4x4,3x3)", "F(6x6,3x3)", "auto")}
+    squares, near = ("direct", "F(2x2,3x3)", "F(3x3,3x3)", "F(4x4,3x3)", "F(6x6,3x3)"), ("F(4x2,3x3)", "F(5x3,3x3)", "F(5x4,3x3)")
+    for size in ((64, 64, 224), (64, 64, 56), (256, 256, 14), (512, 512, 14), (512, 512, 7)):
+        yield size, {name: plan_of(size, name) for name in (*squares, *near, "auto")}
 
 
-DECISIONS = {"lanes": lanes, "weights fetched": fetching, "tiles of a block": blocks, "threads": threads, "outputs of a tile": outputs}
+DECISIONS = {
+    "lanes": lanes,
+    "weights fetched": fetching,
+    "tiles of a block": blocks,
+    "threads": threads,
+    "order of the transforms": orders,
+    "outputs of a tile": outputs,
+}
 
 
 def main() -> None:
