@@ -47,10 +47,13 @@ DENSITY = 0.7
 ITEM = 20_000.0
 """Cycles that an item costs besides."""
 
+UNEVEN = 0.15
+"""Items that a thread is late by on average, where there are several: processors are not equally fast at all times."""
+
 NEAR = 12 << 20
 """Weights that large are still in a cache when the next call comes."""
 
-NEAR_COST, FAR_COST = 0.02, 0.06
+NEAR_COST, FAR_COST = 0.02, 0.05
 """Cycles that a byte of the weights costs, from a cache or from memory, where every thread reads."""
 
 INPUT_BYTES = 8 << 20
@@ -233,7 +236,7 @@ def _cycles(work: Work, lanes: int, threads: int, block: int, shares: int, produ
     weights = work.xis * work.depth * work.size
     far = weights * work.filters * work.groups > NEAR
     stream = weights * filters * (FAR_COST * min(threads, 4) if far else NEAR_COST)
-    turns = parts(parts(work.tiles, block) * shares * work.groups, threads)
+    turns = parts(parts(work.tiles, block) * shares * work.groups, threads) + UNEVEN * (threads > 1)
     spill = SPILL * max(0.0, math.log2(weights * block / ROOM)) if work.xis > 1 else 0.0
     vectors = (work.into + spill) * _vectors(work, lanes, block) * work.depth + (work.back + spill) * back
     return turns * (work.xis * (work.depth * product + vectors) + stream + ITEM)

@@ -24,6 +24,9 @@ THREADS = 2
 OUTPUTS = {1: (2, 3, 4, 5, 6, 7, 8), 2: (2, 3, 4, 5, 6)}
 """Outputs an axis of the fast algorithms that are tried, of one dimension and of two."""
 
+ALIKE = 1.03
+"""Estimates that differ by no more say nothing: of such algorithms the one of the smallest error is taken."""
+
 LONGER = 2
 """By how many outputs the sides of a tile may differ."""
 
@@ -115,16 +118,26 @@ def choose(layer: Layer, max_error: float | None = None) -> Method:
         candidates += _candidates(*layer.kernel)
     timed = sorted((cut(work_of(layer, c and (c[0].size, c[1].size)), THREADS).cycles, k) for k, c in enumerate(candidates))
     direct = next(cycles for cycles, k in timed if k == 0)
+    found: list[tuple[float, float, int]] = []
     for cycles, k in timed:
+        if found and cycles > ALIKE * found[0][1]:
+            break
+        chosen = candidates[k]
+        if chosen is None and max_error is None:
+            found.append((0.0, cycles, k))  # whatever it errs by
+            break
+        error = relative_error(layer, None if chosen is None else (chosen[0].algorithm(), chosen[1].algorithm()))
+        if error <= limit:
+            found.append((error, cycles, k))
+    if found:
+        error, cycles, k = min(found)
         chosen = candidates[k]
         if chosen is None and max_error is None:
             return Method("direct", None, "chosen: no fast algorithm is estimated to pay on this layer")
         axes = None if chosen is None else (chosen[0].algorithm(), chosen[1].algorithm())
-        error = relative_error(layer, axes)
-        if error <= limit:
-            name = "direct" if axes is None else name_of(axes)
-            speed = f", {direct / cycles:.1f} times faster than direct by estimate" if axes else ""
-            return Method(name, axes, f"chosen: predicted relative error {error:.1e}, the limit is {limit:.1e}{speed}")
+        name = "direct" if axes is None else name_of(axes)
+        speed = f", {direct / cycles:.1f} times faster than direct by estimate" if axes else ""
+        return Method(name, axes, f"chosen: predicted relative error {error:.1e}, the limit is {limit:.1e}{speed}")
     error = relative_error(layer, None)
     raise ValueError(
         f"max_error is {max_error:g}: a direct {layer.dtype} convolution of this layer errs by {error:.1e} already; "
