@@ -23,6 +23,7 @@ from collections.abc import Iterable, Iterator
 
 import numpy as np
 from common import COLOURS, FIGURES, print_table, read_csv, save, write_csv
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from fastconv.network import Contender, compare, fitted_contenders, known_network, known_networks, published_contenders
@@ -110,13 +111,13 @@ Reduction = tuple[str, str, str, float, float, float, float, float]
 def reductions(rows: list[dict[str, str]]) -> list[Reduction]:
     """Return by how much less ours err than a rival's points in fp32 with channels one after the other.
 
-    Network, algorithm, rival; then: our best points for random numbers; points fitted to the network; these with channels summed
+    Network, algorithm, rival; then: points fitted to the network; our best points for random numbers; these with channels summed
     pairwise; with transforms in fp64; with both.
     """
     at = {(row["network"], row["algorithm"], source, row["policy"], row["channel_sum"]): number(row["relative_l2"])
           for row in rows for source in row["points"].split(", ")}  # fmt: skip
-    ours = (("fastconv", "fp32", "linear"), ("fitted", "fp32", "linear"), ("fitted", "fp32", "pairwise"),
-            ("fitted", "mixed", "linear"), ("fitted", "mixed", "pairwise"))  # fmt: skip
+    ours = (("fitted", "fp32", "linear"), ("fastconv", "fp32", "linear"), ("fastconv", "fp32", "pairwise"),
+            ("fastconv", "mixed", "linear"), ("fastconv", "mixed", "pairwise"))  # fmt: skip
     found = []
     for network in dict.fromkeys(row["network"] for row in rows):
         for name in ("F(4x4,3x3)", "F(6x6,3x3)", "F(8x8,3x3)"):
@@ -184,11 +185,23 @@ def print_right(rows: list[dict[str, str]]) -> None:
     print_table(["network", "images", "policy", "algorithm", "right", "as direct"], lines)
 
 
+COLUMNS = 3
+
+
+def panels(names: list[str]) -> tuple[Figure, list[Axes]]:
+    """Return a figure with a panel a network."""
+    lines = -(-len(names) // COLUMNS)
+    figure = Figure(figsize=(4.1 * COLUMNS, 3.3 * lines + 0.6), layout="constrained")
+    axes = list(np.ravel(figure.subplots(lines, COLUMNS, sharey=True, squeeze=False)))
+    for ax in axes[len(names) :]:
+        ax.set_visible(False)
+    return figure, axes[: len(names)]
+
+
 def draw_policies(rows: list[dict[str, str]]) -> None:
     """Error over the size of the tile, a panel a network, a line a policy; direct convolution at m = 1."""
     names = list(dict.fromkeys(row["network"] for row in rows))
-    figure = Figure(figsize=(max(3.1 * len(names) + 0.6, 9), 4.4), layout="constrained")
-    axes = np.atleast_1d(figure.subplots(1, len(names), sharey=True))
+    figure, axes = panels(names)
     colours = ("#0072b2", "#56b4e9", "#009e73", "#e69f00", "#d55e00", "#cc79a7")
     for ax, name in zip(axes, names, strict=True):
         for policy, colour in zip(POLICIES, colours, strict=True):
@@ -197,7 +210,9 @@ def draw_policies(rows: list[dict[str, str]]) -> None:
                 if not mine:
                     continue
                 best = [r for r in mine if r["algorithm"] == "direct" or "fastconv" in r["points"] or r["algorithm"] == "F(2x2,3x3)"]
-                sizes = [1 if r["algorithm"] == "direct" else int(r["algorithm"][2]) for r in best]
+                size_of = lambda r: 1 if r["algorithm"] == "direct" else int(r["algorithm"][2])
+                best = sorted(best, key=size_of)
+                sizes = [size_of(r) for r in best]
                 errors = [number(r["relative_l2"]) for r in best]
                 label = policy if channel_sum == "linear" else None
                 ax.plot(sizes, errors, dash, color=colour, marker="o" if dash == "-" else None, ms=4, label=label)
@@ -207,12 +222,15 @@ def draw_policies(rows: list[dict[str, str]]) -> None:
         ax.set_yscale("log")
         ax.set_ylim(3e-8, 30)
         ax.set_xticks((1, 2, 4, 6, 8), ("direct", "2", "4", "6", "8"))
-        ax.set_xlabel("outputs of a tile, m of F(m x m, 3x3)")
+        ax.set_xlabel("m of F(m x m, 3x3)", fontsize=9)
         images = next(row["images"] for row in rows if row["network"] == name)
         ax.set_title(f"{name}, {images} images", fontsize=10)
         ax.grid(which="major", alpha=0.35)
-    axes[0].set_ylabel("relative L2 error of the output")
-    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=6, frameon=False)
+        if ax in ax.figure.axes[::COLUMNS]:
+            ax.set_ylabel("relative L2 error of the output")
+    handles = {label: handle for ax in axes for handle, label in zip(*ax.get_legend_handles_labels(), strict=True)}
+    some = {policy: handles[policy] for policy in POLICIES if policy in handles}
+    figure.legend(some.values(), some.keys(), loc="outside lower center", ncols=6, frameon=False)
     figure.suptitle("Error of whole networks with the best points known; dotted: channels summed pairwise", fontsize=11)
     save(figure, "networks_policies.png")
 
@@ -239,7 +257,7 @@ def draw_predicted(rows: list[dict[str, str]]) -> None:
         ax.grid(which="major", alpha=0.35)
         ax.legend(frameon=False, fontsize=9)
     figure.suptitle(
-        "Closed form of independent inputs against real ones: fp32, mixed, fp16 and bf16; direct, F(2), F(4), F(6)", fontsize=11
+        "Closed form on the second moments of weights and inputs: fp32, mixed, fp16 and bf16; direct, F(2), F(4), F(6)", fontsize=11
     )
     save(figure, "networks_predicted.png")
 
@@ -250,28 +268,23 @@ def draw_reductions(found: list[Reduction]) -> None:
     groups = [("F(4x4,3x3)", "lavin2016"), ("F(4x4,3x3)", "barabasz2020"), ("F(6x6,3x3)", "barabasz2020"), ("F(8x8,3x3)", "barabasz2020")]
     titles = {"lavin2016": "Lavin and Gray", "barabasz2020": "paper A"}
     parts = (
-        (3, "#999999", "our best for random numbers"),
-        (4, COLOURS[1], "fitted to each layer"),
+        (3, "#999999", "points fitted to each layer"),
+        (4, COLOURS[1], "our best points"),
         (5, COLOURS[3], "and channels pairwise"),
         (7, COLOURS[2], "and transforms in fp64"),
     )
-    columns = 3 if len(names) > 2 else len(names)
-    lines = -(-len(names) // columns)
-    figure = Figure(figsize=(4.1 * columns, 3.3 * lines + 0.5), layout="constrained")
-    axes = np.ravel(figure.subplots(lines, columns, sharey=True, squeeze=False))
-    for ax, name in zip(axes, names, strict=False):
+    figure, axes = panels(names)
+    for ax, name in zip(axes, names, strict=True):
         ax.axhspan(*(100 * b for b in PAPER_B), color="#e8e8e8", zorder=0, label="paper B, whole networks")
         values = {(row[1], row[2]): row for row in found if row[0] == name}
         for k, (column, colour, label) in enumerate(parts):
             x = [i + (k - 1.5) * 0.2 for i, group in enumerate(groups) if group in values]
             ax.bar(x, [100 * values[group][column] for group in groups if group in values], 0.18, color=colour, label=label, zorder=2)
         ax.axhline(0, color="#222222", lw=0.8)
-        ax.set_xticks(range(len(groups)), [f"{size[:4]})\n{titles[rival]}" for size, rival in groups], fontsize=8)
+        ax.set_xticks(range(len(groups)), [f"{size[:5]})\n{titles[rival]}" for size, rival in groups], fontsize=8)
         ax.set_title(name, loc="left", fontsize=10)
         ax.grid(axis="y", which="major", alpha=0.35)
-    for ax in axes[len(names) :]:
-        ax.set_visible(False)
-    for ax in axes[::columns]:
+    for ax in axes[::COLUMNS]:
         ax.set_ylabel("less relative L2 error, %")
     figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=5, frameon=False, fontsize=9)
     figure.suptitle("By how much less the output errs than with the points of others, in fp32", fontsize=11)
@@ -302,7 +315,7 @@ def main() -> None:
     print_overflows(stored)
     print_right(stored)
     print("reduction of the output's error against others' points in fp32, channels one after the other; paper B: 22 % to 63 %")
-    head = ["network", "algorithm", "against", "best points", "fitted", "and pairwise", "and fp64 transforms", "both"]
+    head = ["network", "algorithm", "against", "fitted", "best points", "and pairwise", "and fp64 transforms", "both"]
     print_table(head, [(*row[:3], *(f"{value:.0%}" for value in row[3:])) for row in found])
 
 
