@@ -125,7 +125,7 @@ def at_output(found: SampledPrediction) -> float:
     """Weigh a layer's predicted error by what becomes of its parts further on, up to a factor that all sets have in common.
 
     Layers behind average what differs from pixel to pixel, to 0.1 to 0.3 of it in trained networks; of what rounded kernels do they
-    leave twice as much, and all of what rounded constants do, which is alike in pixels and channels.
+    leave about twice as much. What rounded constants do is alike in channels too: it counts as if they left all of it.
     """
     return found.rms * math.sqrt(1 + (_KERNELS**2 - 1) * found.shares["kernel"] + (_CONSTANTS**2 - 1) * found.shares["constants"])
 
