@@ -69,6 +69,36 @@ def asked(case: str) -> Network:
     return file_of(case), c.input, c.output, c.feed()
 
 
+def limit(case: str, threads: int) -> tuple[float, float]:
+    """Return the seconds that the multiplications of a network take at the rate of the machine, and those of its whole roofline.
+
+    Of each node the multiplications of the algorithm that runs it, whole tiles, or its bytes (inputs, weights as they are packed,
+    results) at the rate of copying so many, whichever takes longer.
+    """
+    import fastconv
+    from fastconv.kernels.cut import work_of
+
+    _, given, _, x = asked(case)
+    run = fastconv.load_onnx(written(case)).prepare("auto", threads=threads)
+    nodes: list[tuple[float, int]] = []
+
+    def watch(node: Any, inputs: Any, results: Any, seconds: float) -> None:
+        plan = run.plan(node.name) if node.operator == "Conv" else None
+        size = results[0].nbytes + sum(a.nbytes for k, a in enumerate(inputs) if a is not None and (plan is None or k not in (1, 2)))
+        multiplications = 0
+        if plan is not None:
+            work = work_of(plan.layer, plan.method.axes)
+            multiplications = work.tiles * work.xis * work.depth * work.filters * work.groups
+            size += plan.weight_bytes
+        nodes.append((multiplications, size))
+
+    run({given: x}, watch=watch)
+    rate = statistics.median(contest.multiply_add_rate(threads) for _ in range(5)) * 1e9
+    products = [2 * multiplications / rate for multiplications, _ in nodes]
+    moves = [size / (contest.copy_rate(size, threads) * 1e9) for _, size in nodes]
+    return sum(products), sum(map(max, products, moves))
+
+
 def truth(case: str) -> np.ndarray:
     """Run the network in float64."""
     import fastconv
@@ -134,10 +164,16 @@ def draw(rows: list[dict[str, Any]], path: Path) -> None:
 def main() -> None:
     script = Path(__file__)
     parser = contest.arguments(__doc__ or "", "networks", list(CASES), [*MINE, *PEERS], 7)
+    parser.add_argument("--limits", action="store_true", help="print what the machine allows, no more")
     entry = contest.entered(parser, script, MINE, PEERS, lambda: {case: asked(case) for case in CASES})
     if entry is None:
         return
     options, pythons = entry
+    if options.limits:
+        for case in options.cases:
+            products, roofline = limit(case, options.threads)
+            print(f"{case}: multiplications {products * 1e3:.1f} ms, roofline {roofline * 1e3:.1f} ms")
+        return
     say: Callable[..., None] = (lambda *_, **__: None) if options.json else print
     rows: list[dict[str, Any]] = []
 

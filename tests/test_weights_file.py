@@ -7,7 +7,8 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 import fastconv as fc
-from fastconv.network.weights_file import split_weights
+from fastconv.kernels.layer import lasting
+from fastconv.network.weights_file import let_go, split_weights
 
 RNG = np.random.default_rng(0)
 LARGE = RNG.standard_normal((64, 32, 3, 3)).astype("f4")
@@ -76,6 +77,17 @@ def test_damaged_files_never_crash(tmp_path):
         except ValueError:
             continue
         assert all(array.nbytes < 2**31 for array in net.graph.constants.values())
+
+
+def test_only_files_are_let_go(tmp_path):
+    path = tmp_path / "net.onnx"
+    path.write_bytes(model().SerializeToString())
+    _, bulk = split_weights(path)
+    pages = lasting((300, 400), "f4")
+    pages[...] = 7
+    let_go([pages, pages[5:], bulk["w"].view(), np.ones(3)])
+    assert (pages == 7).all()
+    np.testing.assert_array_equal(bulk["w"], LARGE)
 
 
 @pytest.mark.parametrize("size", [0, 1, 100])

@@ -7,7 +7,7 @@ import numpy as np
 from fastconv.algebra import BilinearAlgorithm
 from fastconv.arithmetic import apply, array_reading
 from fastconv.exact import format_named
-from fastconv.kernels.layer import Array
+from fastconv.kernels.layer import Array, lasting
 from fastconv.program import programs_of
 
 AT_ONCE = 4 << 20
@@ -21,7 +21,7 @@ def transformed_weights(axes: tuple[BilinearAlgorithm, BilinearAlgorithm], weigh
     """
     reading, (filters, channels, *kernel) = array_reading(format_named("fp64")), weight.shape
     xis = [alg.products for alg in axes]
-    out = np.empty((xis[0] * xis[1], filters, channels), weight.dtype)
+    out = lasting((xis[0] * xis[1], filters, channels), weight.dtype)
     some = max(1, AT_ONCE // (8 * channels * max(*kernel, *xis) ** 2))
     for k in range(0, filters, some):
         u = np.ascontiguousarray(weight[k : k + some].transpose(2, 3, 0, 1), dtype=np.float64)
@@ -38,7 +38,7 @@ def packed(u: Array, kblock: int, panel: int, chain: int) -> Array:
     last panel holds what is left.
     """
     groups, xis, filters, depth = u.shape
-    out = np.empty((groups, xis * filters * depth), u.dtype)
+    out = lasting((groups, xis * filters * depth), u.dtype)
     at = 0
     for k in range(0, filters, kblock):
         here = min(kblock, filters - k)

@@ -17,7 +17,7 @@ from fastconv.kernels.activation import Activation
 from fastconv.kernels.compiled import SIZE, compiled, lanes_of
 from fastconv.kernels.cut import DIRECT_CHAIN, parts, rounded, tile_panel
 from fastconv.kernels.engine import copy
-from fastconv.kernels.layer import Array, Layer, check_bytes
+from fastconv.kernels.layer import Array, Layer, check_bytes, lasting
 from fastconv.kernels.panel import finish_panel
 from fastconv.kernels.simd import claim, has_fma, integers, move, vector_bytes
 from fastconv.kernels.threads import COUNTER, Job, Pool
@@ -143,7 +143,7 @@ def packed_filters(weight: Array, groups: int, mr: int, chunk: int) -> Array:
     """Pack weights (filters, channels): groups, chunks of the channels, panels of `mr` filters, channels, filters; padded with zeros."""
     filters, channels = weight.shape[0] // groups, weight.shape[1]
     held = rounded(filters, mr)
-    out = np.zeros((groups, channels * held), weight.dtype)
+    out = lasting((groups, channels * held), weight.dtype)
     for g in range(groups):
         for c in range(0, channels, chunk):
             some = weight[g * filters : (g + 1) * filters, c : c + chunk]

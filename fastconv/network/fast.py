@@ -182,7 +182,10 @@ def _matrix(
 
 
 def _aligned(array: Array) -> Array:
-    copy = array.copy()
+    from fastconv.kernels.layer import lasting
+
+    copy = lasting(array.shape, array.dtype)
+    copy[...] = array
     let_go([array])
     return copy
 

@@ -138,6 +138,8 @@ def folded_normalisations(graph: Graph, kept: Collection[str]) -> Graph:
 
 def _scaled(maker: Node, norm: Node, constants: Mapping[str, Array]) -> tuple[Array, Array] | None:
     """Return weight and bias with the normalisation in them, or None where it does not fit."""
+    from fastconv.kernels.layer import lasting
+
     names = (*maker.inputs[1:], *norm.inputs[1:])
     if norm.attributes.get("training_mode", 0) or norm.attributes.get("spatial", 1) != 1 or len([o for o in norm.outputs if o]) != 1:
         return None
@@ -180,7 +182,8 @@ def _scaled(maker: Node, norm: Node, constants: Mapping[str, Array]) -> tuple[Ar
         new = np.broadcast_to((old - mean) * factor + shift, (channels,))
         if maker.operator == "Gemm" and maker.attributes.get("beta", 1.0) != 1:
             return None
-        arrays = wide.astype(weight.dtype), new.astype(weight.dtype)
+        arrays = lasting(weight.shape, weight.dtype), new.astype(weight.dtype)
+        arrays[0][...] = wide
     # What is not finite spreads otherwise in the network as written.
     return arrays if all(np.isfinite(a).all() for a in arrays) else None
 

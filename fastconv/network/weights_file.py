@@ -28,6 +28,10 @@ _FLOAT = 1
 Bulk = dict[str, Array]
 
 
+class File(mmap.mmap):
+    """A file that is mapped, told from memory that is."""
+
+
 class _OddError(Exception):
     """The file is not laid out as every exporter does it: it is left to the parser whole."""
 
@@ -40,7 +44,7 @@ def split_weights(path: Path) -> tuple[bytes, Bulk]:
     with path.open("rb") as file:
         if path.stat().st_size < _BULK:
             return file.read(), {}
-        mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+        mapped = File(file.fileno(), 0, access=mmap.ACCESS_READ)
     bulk: Bulk = {}
     try:
         slim = _model(mapped, bulk)
@@ -58,12 +62,12 @@ def let_go(arrays: Iterable[Array]) -> None:
             base.madvise(mmap.MADV_DONTNEED)
 
 
-def _mapped(array: Any) -> mmap.mmap | None:
+def _mapped(array: Any) -> File | None:
     while isinstance(array, np.ndarray):
         array = array.base
     if isinstance(array, memoryview):
         array = array.obj
-    return array if isinstance(array, mmap.mmap) else None
+    return array if isinstance(array, File) else None
 
 
 def _varint(data: mmap.mmap, at: int, end: int) -> tuple[int, int]:
