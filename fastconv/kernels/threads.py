@@ -20,6 +20,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from fastconv.kernels.layer import lasting
+
 SPIN = 300_000
 """Cycles that a thread without work stays awake."""
 
@@ -118,22 +120,22 @@ class Pool:
     def run(self, job: Job) -> None:
         """Do a job in a workspace that is free."""
         if job.clean and not self.clean:
-            return run(job, memory(job.room, clean=True))
+            return run(job, memory(job.room))
         try:
             workspace = self.free.pop()
         except IndexError:
-            workspace = memory(job.room, job.clean)
+            workspace = memory(job.room)
         if workspace.size < job.room:
-            workspace = memory(job.room, job.clean)
+            workspace = memory(job.room)
         try:
             run(job, workspace)
         finally:
             self.free.append(workspace)
 
 
-def memory(size: int, clean: bool = False) -> Array:
-    """Return fresh memory, aligned to a cache line, of zeros if it is to be `clean`."""
-    whole = (np.zeros if clean else np.empty)(size + 64, np.uint8)
+def memory(size: int) -> Array:
+    """Return fresh memory of zeros, aligned to a cache line."""
+    whole = lasting((size + 64,), np.uint8)
     start = -whole.ctypes.data % 64
     return whole[start : start + size]
 

@@ -12,7 +12,6 @@ import numpy as np
 
 from fastconv.network.graph import Array
 
-_ALIGNED = 64
 _SMALL = 2**16
 """Bytes below which the allocator is as good."""
 
@@ -68,9 +67,9 @@ class Arena:
                 return self._free.pop(min(fits, key=lambda k: (self._free[k].nbytes, -k)))
             if self._free:  # the largest is too small: it makes room for what is needed, so that their number does not grow
                 self._free.pop(max(range(len(self._free)), key=lambda k: self._free[k].nbytes))
-        whole = np.empty(size + _ALIGNED, np.uint8)
-        start = -whole.ctypes.data % _ALIGNED
-        return whole[start : start + size]
+        from fastconv.kernels.layer import lasting
+
+        return lasting((size,), np.uint8)
 
     def _back(self, key: int) -> None:
         with self._lock:

@@ -218,7 +218,7 @@ class _Memory:
                 ]
                 at = base + size
                 if step.job.clean:
-                    self._clean.append(memory(step.job.room, clean=True))
+                    self._clean.append(memory(step.job.room))
                     at = self._clean[-1].ctypes.data
                 words.append(step.job.words(at, addresses))
             else:
