@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -121,11 +121,14 @@ class Recorder:
                 self._new(name, array, len(self.steps))
         here += [(self.tensors[name], array) for name, array in zip(node.outputs, results, strict=False) if name]
         if jobs:
-            self.steps += [Placed(job, tuple(self._where(array, here) for array in job.arrays)) for job in jobs]
+            for job in jobs:
+                where = tuple(self._where(array, here) for array in job.arrays)
+                rest = tuple(array if place is None else None for array, place in zip(job.arrays, where, strict=True))
+                self.steps.append(Placed(replace(job, arrays=rest), where))  # of the arrays only constants are kept
         else:
             given = tuple(name if name in self.tensors else a for name, a in zip(node.inputs, inputs, strict=True))
-            rest = {name: constants[name] for part in (node, *node.fused) for name in part.inputs if name in constants}
-            self.steps.append(Step(node, given, node.outputs, rest))
+            held = {name: constants[name] for part in (node, *node.fused) for name in part.inputs if name in constants}
+            self.steps.append(Step(node, given, node.outputs, held))
         for tensor, _ in here:
             part = self.parts[tensor.part]
             part.last = max(part.last, len(self.steps) - 1)
