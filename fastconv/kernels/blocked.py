@@ -11,11 +11,12 @@ import numpy.typing as npt
 from fastconv.kernels.compiled import SIZE, join, join_filters, lanes_of, product, product_filters, split, transform
 from fastconv.kernels.cut import OUTPUT_BYTES, cut, parts, rounded, tile_panel, work_of
 from fastconv.kernels.engine import Field, Strip
+from fastconv.kernels.lanes import tiles_turned
 from fastconv.kernels.layer import Layer, check_bytes
 from fastconv.kernels.method import Method
 from fastconv.kernels.pack import packed, transformed_weights
 from fastconv.kernels.shape import Shape, shape_of
-from fastconv.kernels.simd import tiles_turned, vector_bytes
+from fastconv.kernels.simd import vector_bytes
 from fastconv.program import programs_of
 
 Array = npt.NDArray[Any]

@@ -17,7 +17,8 @@ import numba
 from numba import cfunc, njit
 from numba.core.registry import cpu_target
 
-from fastconv.kernels.simd import has_fma, join_lanes, multiply_panel, run_program, split_lanes, tiles_turned, turn_filters, vector_bytes
+from fastconv.kernels.lanes import join_lanes, run_program, split_lanes, tiles_turned, turn_filters
+from fastconv.kernels.simd import has_fma, multiply_panel, vector_bytes
 
 SIZE = {"f4": 4, "f8": 8}
 

@@ -1,0 +1,244 @@
+"""Programs on vectors, and the way from rows of an image to lanes and back.
+
+A program of `fastconv.program` becomes machine code by being *read* with a `Reading` whose operations emit vector
+instructions, so no transform is written twice.
+"""
+
+from __future__ import annotations
+
+import math
+from fractions import Fraction
+from typing import Any
+
+from llvmlite import ir
+from numba.core import types
+from numba.extending import intrinsic
+
+from fastconv.kernels.shape import program_of_text
+from fastconv.kernels.simd import _ELEMENT, _I64, _SIZE, _activated, _fma, _load, _offset, _shuffle, _splat, _store, _vector
+from fastconv.program import Reading
+
+
+def _vectors(builder: Any, kind: str, vector: ir.Type, constants: Any) -> Reading[Any, Any]:
+    """Return the reading of a program as instructions on vectors, its constants in the table at an address."""
+    invariant = builder.module.add_metadata([])
+
+    def constant(slot: Fraction) -> Any:
+        scalar = _load(builder, builder.add(constants, _I64(int(slot) * _SIZE[kind])), vector.element)
+        scalar.set_metadata("invariant.load", invariant)
+        return _splat(builder, scalar, vector)
+
+    return Reading(
+        constant=constant,
+        mul=lambda c, a: builder.fmul(c, a),
+        add=lambda a, b: builder.fadd(a, b),
+        sub=lambda a, b: builder.fsub(a, b),
+        neg=lambda a: builder.fneg(a),
+        fma=lambda c, a, b: _fma(builder, c, a, b),
+    )
+
+
+@intrinsic(prefer_literal=True)
+def run_program(
+    typingctx: Any, kind: Any, lanes: Any, text: Any, src: Any, src_stride: Any, dst: Any, dst_stride: Any, constants: Any
+) -> Any:
+    """Run a program on vectors: input i at ``src + i src_stride``, output o at ``dst + o dst_stride``, strides in bytes."""
+    program = program_of_text(text.literal_value)
+
+    def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        _, _, _, src, src_stride, dst, dst_stride, constants = args
+        vector = _vector(kind.literal_value, lanes.literal_value)
+        inputs = [_load(builder, _offset(builder, src, src_stride, i), vector) for i in range(program.inputs)]
+        for o, value in enumerate(program.read(inputs, _vectors(builder, kind.literal_value, vector, constants))):
+            _store(builder, value, _offset(builder, dst, dst_stride, o))
+        return context.get_dummy_value()
+
+    return types.void(kind, lanes, text, src, src_stride, dst, dst_stride, constants), codegen
+
+
+@intrinsic(prefer_literal=True)
+def split_lanes(
+    typingctx: Any, kind: Any, lanes: Any, step: Any, offsets: Any, text: Any, src: Any, dst: Any, dst_stride: Any, constants: Any
+) -> Any:
+    """Take apart a row and run a program on its parts: lane l of part j is element ``l step + offsets[j]`` of `src`.
+
+    Output o of the program goes to ``dst + o dst_stride``.
+    """
+    shifts = [int(t) for t in offsets.literal_value.split(",")]
+    program = program_of_text(text.literal_value)
+
+    def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        _, _, _, _, _, src, dst, dst_stride, constants = args
+        vector = _vector(kind.literal_value, lanes.literal_value)
+        if step.literal_value > 1 and shifts == list(range(len(shifts))) and len(shifts) > 3:
+            parts = _columns(builder, src, step.literal_value * _SIZE[kind.literal_value], len(shifts), vector)
+        else:
+            parts = _strided(builder, src, step.literal_value, shifts, vector)
+        for o, value in enumerate(program.read(parts, _vectors(builder, kind.literal_value, vector, constants))):
+            _store(builder, value, _offset(builder, dst, dst_stride, o))
+        return context.get_dummy_value()
+
+    return types.void(kind, lanes, step, offsets, text, src, dst, dst_stride, constants), codegen
+
+
+def _strided(builder: Any, src: Any, m: int, shifts: list[int], vector: ir.Type) -> list[Any]:
+    """Return vectors whose lane l is element ``l m + shift`` of `src`."""
+    width, size = vector.count, 16 // _quarter(vector)[0]
+    wide = ir.VectorType(vector.element, m * width)
+    rows: dict[int, Any] = {}
+    parts = []
+    for shift in shifts:
+        q, b = divmod(shift, m)
+        if q not in rows:
+            rows[q] = _load(builder, builder.add(src, _I64(q * m * size)), wide)
+        parts.append(rows[q] if m == 1 else _shuffle(builder, rows[q], rows[q], [m * lane + b for lane in range(width)]))
+    return parts
+
+
+def _columns(builder: Any, src: Any, pitch: int, count: int, vector: ir.Type) -> list[Any]:
+    """Return the columns of as many rows as a vector has lanes, `pitch` bytes apart: `count` vectors.
+
+    Of each row pieces of 128 bits are loaded to where they stay, so that nothing but unpacking is left to do.
+    """
+    quarter, width = _quarter(vector)
+    size = 16 // quarter
+    piece = ir.VectorType(vector.element, quarter)
+    columns: list[Any] = []
+    for j in range(0, count, quarter):
+        rows = []
+        for i in range(quarter):
+            row = None
+            for lane in range(i, width, quarter):
+                part = _load(builder, builder.add(src, _I64(lane * pitch + j * size)), piece)
+                have = 0 if row is None else row.type.count
+                row = part if row is None else _shuffle(builder, row, _widened(builder, part, have), _joined(have, quarter))
+            rows.append(row)
+        columns += _unpacked(builder, rows)
+    return columns[:count]
+
+
+def _widened(builder: Any, part: Any, size: int) -> Any:
+    """Return a vector that begins with a shorter one."""
+    return part if part.type.count == size else _shuffle(builder, part, part, [min(i, part.type.count - 1) for i in range(size)])
+
+
+def _joined(first: int, second: int) -> list[int]:
+    """Return the lanes of a vector followed by a part of `second` numbers, widened to as many."""
+    return [*range(first), *range(first, first + second)]
+
+
+def _quarter(vector: ir.Type) -> tuple[int, int]:
+    """Return how many numbers unpacking moves among, those of 128 bits, and how many a vector has."""
+    return (4 if vector.element == _ELEMENT["f4"] else 2), vector.count
+
+
+def _unpacked(builder: Any, rows: list[Any]) -> list[Any]:
+    """Turn the squares that lie in the 128-bit lanes of as many rows as such a lane has numbers."""
+    quarter, width = len(rows), rows[0].type.count
+    turns = quarter.bit_length() - 1
+    for _ in range(turns):
+        following = []
+        for a, b in zip(rows[: quarter // 2], rows[quarter // 2 :], strict=True):
+            for half in (0, quarter // 2):
+                pairs = [(at + half + k, width + at + half + k) for at in range(0, width, quarter) for k in range(quarter // 2)]
+                following.append(_shuffle(builder, a, b, [lane for pair in pairs for lane in pair]))
+        rows = following
+    return rows
+
+
+def _turned(builder: Any, rows: list[Any]) -> list[Any]:
+    """Turn a square of vectors: lane c of row l comes from lane l of row c."""
+    quarter, width = _quarter(rows[0].type)
+    rows = [row for i in range(0, width, quarter) for row in _unpacked(builder, rows[i : i + quarter])]
+    step = quarter
+    while step < width:
+        low = [lane if not lane & step else width + lane - step for lane in range(width)]
+        high = [lane + step if not lane & step else width + lane for lane in range(width)]
+        for i in range(width):
+            if not i & step:
+                a, b = rows[i], rows[i + step]
+                rows[i], rows[i + step] = _shuffle(builder, a, b, low), _shuffle(builder, a, b, high)
+        step *= 2
+    return rows
+
+
+@intrinsic(prefer_literal=True)
+def join_lanes(typingctx: Any, kind: Any, lanes: Any, step: Any, shaped: Any, src: Any, src_stride: Any, dst: Any, bias: Any) -> Any:
+    """Put a row together: element ``l step + b`` of `dst` is lane l of vector b plus the number at `bias`.
+
+    Where it is `shaped`, slope, low and high of `Activation` follow the bias.
+    """
+
+    def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        _, _, _, _, src, src_stride, dst, bias = args
+        m, width = step.literal_value, lanes.literal_value
+        vector = _vector(kind.literal_value, width)
+        shift = _splat(builder, _load(builder, bias, vector.element), vector)
+        parts = [builder.fadd(_load(builder, _offset(builder, src, src_stride, b), vector), shift) for b in range(m)]
+        if shaped.literal_value:
+            size = _SIZE[kind.literal_value]
+            scalars = [_load(builder, builder.add(bias, _I64(k * size)), vector.element) for k in (1, 2, 3)]
+            parts = _activated(builder, parts, *(_splat(builder, scalar, vector) for scalar in scalars))
+        row, size = parts[0], width
+        # Concatenate first and permute once: the code generator then picks the host's own unpack instructions.
+        for part in parts[1:]:
+            widened = _shuffle(builder, part, part, [min(i, width - 1) for i in range(size)]) if size > width else part
+            row = _shuffle(builder, row, widened, [*range(size), *range(size, size + width)])
+            size += width
+        if m > 1:
+            row = _shuffle(builder, row, row, [b * width + lane for lane in range(width) for b in range(m)])
+        _store(builder, row, dst)
+        return context.get_dummy_value()
+
+    return types.void(kind, lanes, step, shaped, src, src_stride, dst, bias), codegen
+
+
+def tiles_turned(m: int, lanes: int) -> int:
+    """Return how many tiles of m columns give whole vectors of columns."""
+    return math.lcm(m, lanes) // m
+
+
+@intrinsic(prefer_literal=True)
+def turn_filters(
+    typingctx: Any,
+    kind: Any,
+    lanes: Any,
+    text: Any,
+    shaped: Any,
+    src: Any,
+    src_tap: Any,
+    src_tile: Any,
+    dst: Any,
+    dst_filter: Any,
+    bias: Any,
+    constants: Any,
+) -> Any:
+    """Run a program on tiles whose lanes are filters and turn what comes out into rows, one a filter.
+
+    Input j of tile t is at ``src + t src_tile + j src_tap``. The outputs of as many tiles as give whole vectors follow each
+    other in a row: that of lane l is at ``dst + l dst_filter``. Lane l of the vector at `bias` is added to them; where it
+    is `shaped`, vectors of slope, low and high of `Activation` follow the bias.
+    """
+    program = program_of_text(text.literal_value)
+
+    def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        _, _, _, _, src, src_tap, src_tile, dst, dst_filter, bias, constants = args
+        width, size = lanes.literal_value, _SIZE[kind.literal_value]
+        vector = _vector(kind.literal_value, width)
+        reading = _vectors(builder, kind.literal_value, vector, constants)
+        fields = 4 if shaped.literal_value else 1
+        record = [_load(builder, builder.add(bias, _I64(k * width * size)), vector) for k in range(fields)]
+        waiting: list[Any] = []
+        at = dst
+        for t in range(tiles_turned(len(program.outputs), width)):
+            tile = _offset(builder, src, src_tile, t)
+            values = program.read([_load(builder, _offset(builder, tile, src_tap, j), vector) for j in range(program.inputs)], reading)
+            values = [builder.fadd(value, record[0]) for value in values]
+            waiting += _activated(builder, values, *record[1:]) if shaped.literal_value else values
+            while len(waiting) >= width:
+                for lane, row in enumerate(_turned(builder, waiting[:width])):
+                    _store(builder, row, _offset(builder, at, dst_filter, lane))
+                waiting, at = waiting[width:], builder.add(at, _I64(width * size))
+        return context.get_dummy_value()
+
+    return types.void(kind, lanes, text, shaped, src, src_tap, src_tile, dst, dst_filter, bias, constants), codegen
