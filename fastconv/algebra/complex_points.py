@@ -37,7 +37,7 @@ def circle_points(n: int) -> tuple[Number, ...]:
     Examples
     --------
     >>> circle_points(8)
-    (Fraction(0, 1), inf, Fraction(1, 1), Fraction(-1, 1), 21/29+20/29*I, -21/29+20/29*I)
+    (Fraction(0, 1), inf, Fraction(1, 1), Fraction(-1, 1), 33/65+56/65*I, -33/65+56/65*I)
     """
     if not isinstance(n, int) or isinstance(n, bool):
         raise TypeError(f"n is {n!r}: the tile size is an integer")

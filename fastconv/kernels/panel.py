@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
-from llvmlite import ir
 from numba.core import types
 from numba.extending import intrinsic
 
-from fastconv.kernels.simd import _I64, _SIZE, _activated, _fma, _load, _offset, _prefetch, _splat, _store, _vector
+from fastconv.kernels.simd import _I64, _SIZE, _activated, _load, _offset, _prefetch, _splat, _store, _vector, chains, multiplied_and_added
 
 
 @intrinsic(prefer_literal=True)
@@ -49,35 +48,20 @@ def finish_panel(
         *_, depth, u, panel, v, ldv, sums, lds, add, last, table, other, out, ldo = args
         count, columns, size, step = rows.literal_value, nv.literal_value, _SIZE[kind.literal_value], mr.literal_value
         vector = _vector(kind.literal_value, lanes.literal_value)
-        zero, width = ir.Constant(vector, [0.0] * vector.count), vector.count * size
+        width = vector.count * size
         panels = [_offset(builder, _I64(0), panel, k) for k in range(-(-count // step))]
-        before = builder.block
-        body, done = builder.append_basic_block("term"), builder.append_basic_block("terms_done")
-        builder.branch(body)
-        builder.position_at_end(body)
-        left, at_u, at_v = (builder.phi(_I64) for _ in range(3))
-        totals = [builder.phi(vector) for _ in range(count * columns)]
-        for phi, start in zip((left, at_u, at_v, *totals), (depth, u, v, *[zero] * len(totals)), strict=True):
-            phi.add_incoming(start, before)
-        vectors = [_load(builder, builder.add(at_v, _I64(k * width)), vector) for k in range(columns)]
-        after: list[Any] = []
-        for k, offset in enumerate(panels):
-            at = builder.add(at_u, offset)
-            _prefetch(builder, builder.add(at, _I64(ahead.literal_value)))
-            for i in range(k * step, min(count, (k + 1) * step)):
-                factor = _splat(builder, _load(builder, builder.add(at, _I64((i - k * step) * size)), vector.element), vector)
-                for j in range(columns):
-                    total = totals[i * columns + j]
-                    if fused.literal_value:
-                        after.append(_fma(builder, factor, vectors[j], total))
-                    else:
-                        after.append(builder.fadd(total, builder.fmul(factor, vectors[j])))
-        next_left = builder.sub(left, _I64(1))
-        following = (next_left, builder.add(at_u, _I64(step * size)), builder.add(at_v, ldv), *after)
-        for phi, value in zip((left, at_u, at_v, *totals), following, strict=True):
-            phi.add_incoming(value, body)
-        builder.cbranch(builder.icmp_signed(">", next_left, _I64(0)), body, done)
-        builder.position_at_end(done)
+
+        def term(at_u: Any, at_v: Any, totals: Sequence[Any]) -> Iterator[Any]:
+            vectors = [_load(builder, builder.add(at_v, _I64(k * width)), vector) for k in range(columns)]
+            for k, offset in enumerate(panels):
+                at = builder.add(at_u, offset)
+                _prefetch(builder, builder.add(at, _I64(ahead.literal_value)))
+                for i in range(k * step, min(count, (k + 1) * step)):
+                    factor = _splat(builder, _load(builder, builder.add(at, _I64((i - k * step) * size)), vector.element), vector)
+                    for j in range(columns):
+                        yield multiplied_and_added(builder, factor, vectors[j], totals[i * columns + j], fused.literal_value)
+
+        after = chains(builder, vector, count * columns, depth, (u, v), (_I64(step * size), ldv), term)
 
         def place(base: Any, stride: Any, i: int, j: int) -> Any:
             return builder.add(_offset(builder, base, stride, i), _I64(j * width))

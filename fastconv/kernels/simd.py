@@ -5,7 +5,7 @@ Everything here takes addresses as integers. What runs programs of `fastconv.pro
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 from llvmlite import ir
@@ -181,6 +181,40 @@ def _activated(builder: Any, parts: list[Any], slope: Any, low: Any, high: Any) 
     return [builder.select(builder.fcmp_ordered(">", z, high), high, z) for z in parts]
 
 
+def multiplied_and_added(builder: Any, a: Any, b: Any, total: Any, fused: bool) -> Any:
+    """Add a product to a total, rounded once if it is `fused`."""
+    return _fma(builder, a, b, total) if fused else builder.fadd(total, builder.fmul(a, b))
+
+
+def chains(
+    builder: Any,
+    vector: ir.Type,
+    count: int,
+    depth: Any,
+    starts: tuple[Any, Any],
+    steps: tuple[Any, Any],
+    term: Callable[[Any, Any, Sequence[Any]], Iterable[Any]],
+) -> list[Any]:
+    """Emit a loop that keeps `count` sums in registers, from zero: ``term(at_u, at_v, sums)`` gives those after one more term."""
+    before = builder.block
+    body, done = builder.append_basic_block("term"), builder.append_basic_block("terms_done")
+    builder.branch(body)
+    builder.position_at_end(body)
+    left, at_u, at_v = (builder.phi(_I64) for _ in range(3))
+    sums = [builder.phi(vector) for _ in range(count)]
+    zero = ir.Constant(vector, [0.0] * vector.count)
+    for phi, start in zip((left, at_u, at_v, *sums), (depth, *starts, *[zero] * count), strict=True):
+        phi.add_incoming(start, before)
+    after = list(term(at_u, at_v, sums))
+    next_left = builder.sub(left, _I64(1))
+    following = (next_left, builder.add(at_u, steps[0]), builder.add(at_v, steps[1]), *after)
+    for phi, value in zip((left, at_u, at_v, *sums), following, strict=True):
+        phi.add_incoming(value, body)
+    builder.cbranch(builder.icmp_signed(">", next_left, _I64(0)), body, done)
+    builder.position_at_end(done)
+    return after
+
+
 @intrinsic(prefer_literal=True)
 def multiply_panel(
     typingctx: Any,
@@ -211,34 +245,18 @@ def multiply_panel(
         _, _, _, _, _, _, _, depth, u, ldu, v, ldv, out, ldo, add = args
         rows, columns, size = mr.literal_value, nv.literal_value, _SIZE[kind.literal_value]
         vector = _vector(kind.literal_value, lanes.literal_value)
-        zero = ir.Constant(vector, [0.0] * vector.count)
-        before = builder.block
-        body, done = builder.append_basic_block("channel"), builder.append_basic_block("channels_done")
-        builder.branch(body)
-        builder.position_at_end(body)
-        left, at_u, at_v = (builder.phi(_I64) for _ in range(3))
-        sums = [builder.phi(vector) for _ in range(rows * columns)]
-        for phi, start in zip((left, at_u, at_v, *sums), (depth, u, v, *[zero] * len(sums)), strict=True):
-            phi.add_incoming(start, before)
-        vectors = [_load(builder, builder.add(at_v, _I64(k * vector.count * size)), vector) for k in range(columns)]
-        after: list[Any] = []
-        for stream, ahead in ((at_u, ahead_u), (at_v, ahead_v)):
-            if ahead.literal_value:
-                _prefetch(builder, builder.add(stream, _I64(ahead.literal_value)))
-        for i in range(rows):
-            factor = _splat(builder, _load(builder, builder.add(at_u, _I64(i * size)), vector.element), vector)
-            for k in range(columns):
-                total = sums[i * columns + k]
-                if fused.literal_value:
-                    after.append(_fma(builder, factor, vectors[k], total))
-                else:
-                    after.append(builder.fadd(total, builder.fmul(factor, vectors[k])))
-        next_left = builder.sub(left, _I64(1))
-        following = (next_left, builder.add(at_u, ldu), builder.add(at_v, ldv), *after)
-        for phi, value in zip((left, at_u, at_v, *sums), following, strict=True):
-            phi.add_incoming(value, body)
-        builder.cbranch(builder.icmp_signed(">", next_left, _I64(0)), body, done)
-        builder.position_at_end(done)
+
+        def term(at_u: Any, at_v: Any, sums: Sequence[Any]) -> Iterator[Any]:
+            vectors = [_load(builder, builder.add(at_v, _I64(k * vector.count * size)), vector) for k in range(columns)]
+            for stream, ahead in ((at_u, ahead_u), (at_v, ahead_v)):
+                if ahead.literal_value:
+                    _prefetch(builder, builder.add(stream, _I64(ahead.literal_value)))
+            for i in range(rows):
+                factor = _splat(builder, _load(builder, builder.add(at_u, _I64(i * size)), vector.element), vector)
+                for k in range(columns):
+                    yield multiplied_and_added(builder, factor, vectors[k], sums[i * columns + k], fused.literal_value)
+
+        after = chains(builder, vector, rows * columns, depth, (u, v), (ldu, ldv), term)
 
         def each(write: Callable[[Any, Any], Any]) -> None:
             for i in range(rows):
@@ -297,7 +315,7 @@ def depthwise_vector(
                 part = _load(builder, builder.add(row, _I64(shift * size)), wide)
                 part = part if m == 1 else _shuffle(builder, part, part, [m * lane for lane in range(width)])
                 factor = scalar(w, i * len(shifts) + j)
-                total = _fma(builder, factor, part, total) if fused.literal_value else builder.fadd(total, builder.fmul(factor, part))
+                total = multiplied_and_added(builder, factor, part, total, fused.literal_value)
         total = builder.fadd(total, scalar(record, 0))
         if shaped.literal_value:
             total = _activated(builder, [total], *(scalar(record, k) for k in (1, 2, 3)))[0]

@@ -188,7 +188,7 @@ def _joined(values: Array) -> float:
 
 
 def _title(choice: Choice) -> str:
-    return f"F({choice.m}x{choice.m},{choice.r}x{choice.r})" if isinstance(choice, BilinearAlgorithm) else "direct"
+    return choice.name() if isinstance(choice, BilinearAlgorithm) else "direct"
 
 
 def _change(got: Mapping[str, Array], truth: Mapping[str, Array], names: Iterable[str]) -> Array:
