@@ -61,13 +61,19 @@ def test_predictions_are_near_what_is_measured(net, feeds):
             assert option.measured_error / 2 < option.predicted_error < 2 * option.measured_error, (layer.name, option)
 
 
+def share_of_direct(found):
+    """The estimated time beside direct convolution's: each explanation probes how fast the machine is at that moment."""
+    direct = [option.seconds for layer in found.layers for option in layer.options if option.algorithm == "direct"]
+    return sum(found.seconds()) / sum(direct)
+
+
 def test_the_error_that_is_allowed_decides(net, feeds):
     free = net.explain(feeds, max_error=1.0, threads=1)
     assert free.within
     tight = net.explain(feeds, max_error=free.predicted_error * 0.6, threads=1)
     assert tight.within
     assert tight.predicted_error <= free.predicted_error * 0.6
-    assert sum(tight.seconds()) >= sum(free.seconds())
+    assert share_of_direct(tight) >= share_of_direct(free)
     truth = net.run(feeds, policy="fp64")["last.relu"]
     got = net.run(feeds, tight.algorithms)["last.relu"]
     # What is expected is a root mean square; twice that is kept by these 3,200 outputs together.
