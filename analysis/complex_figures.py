@@ -48,9 +48,8 @@ def measure() -> None:
         policy: str | Policy = POLICY if name == "fp32" else name
         for kind, alg in progress(algorithms(r, name), f"{r}x{r} in {name}"):
             order = "huffman" if alg.products == alg.n else "huffman+shared+folded"
-            settings = {"dims": 2, "policy": policy, "order": order, "channels": CHANNELS, "channel_sum": "blocked", "inputs": "normal"}
-            report = fc.measure_error(alg, trials=100, seed=1, **settings)  # type: ignore[arg-type]
-            predicted = fc.predict_error(alg, **settings).relative_l2  # type: ignore[arg-type]
+            report = fc.measure_error(alg, 2, policy, order, CHANNELS, "blocked", "normal", trials=100, seed=1)
+            predicted = fc.predict_error(alg, 2, policy, order, CHANNELS, "blocked", "normal").relative_l2
             share = (alg.products / alg.m / r) ** 2
             rows.append([r, name, kind, alg.m, alg.products, share, predicted, report.relative_l2, report.direct.relative_l2])
     header = ("r", "policy", "kind", "m", "products", "multiplications_of_direct", "predicted", "measured", "direct")

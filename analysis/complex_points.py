@@ -28,13 +28,6 @@ from fastconv.kernels.accuracy import POLICY
 TABLE = Path(fc.__file__).parent / "algebra" / "complex_points.json"
 CHANNELS = 64
 ORDER = "huffman+shared+folded"
-LAYER: dict[str, Any] = {
-    "policy": POLICY,
-    "order": "huffman+shared+folded",
-    "channels": CHANNELS,
-    "channel_sum": "blocked",
-    "inputs": "normal",
-}
 REALS = sorted({Fraction(a, b) for a in range(1, 7) for b in range(1, 7) if 3 * a >= b and a <= 3 * b})
 TANGENTS = sorted({Fraction(a, b) for b in range(2, 9) for a in range(1, b)})
 STARTS = (

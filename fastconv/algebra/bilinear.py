@@ -16,6 +16,7 @@ import numpy.typing as npt
 from fastconv.exact import (
     FORMATS,
     INF,
+    PLAIN,
     Field,
     Format,
     Gaussian,
@@ -32,9 +33,6 @@ from fastconv.exact import (
 )
 
 Matrix: TypeAlias = tuple[tuple[Number, ...], ...]
-
-_PLAIN = (Fraction, Infinity, Gaussian)
-"""Kinds of numbers that hold no symbols."""
 
 _JSON_FORMAT = "fastconv-bilinear-1"
 
@@ -226,7 +224,7 @@ class BilinearAlgorithm:
         ValueError
             If no entry holds the symbol, or the value makes two points coincide.
         """
-        expressions = [e for e in self._entries() if not isinstance(e, _PLAIN)]
+        expressions = [e for e in self._entries() if not isinstance(e, PLAIN)]
         known = {s for e in expressions for s in e.free_symbols}
         target = next((s for s in known if s == symbol or str(s) == str(symbol)), None)
         if target is None:
@@ -234,7 +232,7 @@ class BilinearAlgorithm:
         number = to_sympy(exact_number(value))
 
         def replaced(e: Number) -> Number:
-            return e if isinstance(e, _PLAIN) else exact_number(e.subs(target, number))
+            return e if isinstance(e, PLAIN) else exact_number(e.subs(target, number))
 
         try:
             points = tuple(map(replaced, self.points))
@@ -331,7 +329,7 @@ class BilinearAlgorithm:
         """Write the algorithm as JSON text: numbers are strings ``"p/q"`` or expressions."""
         data: dict[str, Any] = {"format": _JSON_FORMAT, "m": self.m, "r": self.r, "points": [to_text(p) for p in self.points]}
         data |= {name: [[to_text(e) for e in row] for row in matrix] for name, matrix in (("AT", self.AT), ("G", self.G), ("BT", self.BT))}
-        symbols = {s for e in self._entries() if not isinstance(e, _PLAIN) for s in e.free_symbols}
+        symbols = {s for e in self._entries() if not isinstance(e, PLAIN) for s in e.free_symbols}
         if symbols:  # sympy's symbols are equal only with the same assumptions
             data["symbols"] = {s.name: dict(s.assumptions0) for s in sorted(symbols, key=str)}
         return json.dumps(data)
@@ -374,4 +372,4 @@ def _assumed(symbols: Mapping[str, Mapping[str, bool]]) -> Any:
     import sympy
 
     table = {sympy.Symbol(name): sympy.Symbol(name, **assumptions) for name, assumptions in symbols.items()}
-    return lambda e: e if isinstance(e, _PLAIN) else e.xreplace(table)
+    return lambda e: e if isinstance(e, PLAIN) else e.xreplace(table)

@@ -8,12 +8,10 @@ from functools import lru_cache
 from typing import Any
 
 from fastconv.algebra.bilinear import BilinearAlgorithm
-from fastconv.exact import INF, Field, Gaussian, Infinity, Number, exact_point, gaussian, to_text, turned_root
+from fastconv.exact import INF, PLAIN, Field, Gaussian, Number, exact_point, gaussian, to_text, turned_root
 
 LARGEST_TILE = 256
 """The largest n that is built: far past any use in floating point, and small enough to answer in seconds."""
-
-_PLAIN = (Fraction, Infinity, Gaussian)
 
 
 def toom_cook(m: int, r: int, points: Iterable[Any]) -> BilinearAlgorithm:
@@ -75,7 +73,7 @@ def toom_cook(m: int, r: int, points: Iterable[Any]) -> BilinearAlgorithm:
     if len(exact) + pairs != n:
         twice = ", complex ones twice" if pairs else ""
         raise ValueError(f"{len(exact) + pairs} points given: F({m},{r}) takes exactly n = m + r - 1 = {n}, infinity counted{twice}")
-    if pairs and not all(isinstance(p, _PLAIN) for p in exact):
+    if pairs and not all(isinstance(p, PLAIN) for p in exact):
         raise ValueError("complex points go with rational points, or infinity: one of the others is irrational or holds a symbol")
     return _toom_cook(m, r, exact)
 

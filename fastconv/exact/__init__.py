@@ -2,7 +2,7 @@
 
 from fastconv.exact.formats import FORMATS, Format, format_named, format_of_dtype, round_rational, rounded
 from fastconv.exact.gaussian import Gaussian, gaussian, turned_root
-from fastconv.exact.numbers import INF, Field, Infinity, Number, exact_number, exact_point, simplified, to_sympy, to_text
+from fastconv.exact.numbers import INF, PLAIN, Field, Infinity, Number, exact_number, exact_point, simplified, to_sympy, to_text
 
 __all__ = [
     "FORMATS",
@@ -12,6 +12,7 @@ __all__ = [
     "Gaussian",
     "Infinity",
     "Number",
+    "PLAIN",
     "exact_number",
     "exact_point",
     "format_named",

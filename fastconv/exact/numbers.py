@@ -34,6 +34,9 @@ class Infinity(enum.Enum):
 
 INF = Infinity.INF
 
+PLAIN = (Fraction, Infinity, Gaussian)
+"""Kinds of numbers and points that are neither irrational nor hold symbols."""
+
 
 def _is_sympy(value: Any) -> bool:
     """Tell whether `value` is a sympy object, without importing sympy for those who never use it."""
