@@ -135,17 +135,18 @@ def calls_a_second(make: Callable[[], Call], threads: int, least: float = 0.015)
 
 def multiply_add_rate(threads: int) -> float:
     """Return GFLOP/s of our inner product on panels that stay in the caches."""
-    from fastconv.kernels.compiled import lanes_of, product
+    from fastconv.kernels.compiled import compiled
+    from fastconv.kernels.cpu import lanes_of
     from fastconv.kernels.cut import tile_panel
 
     (mr, nv), lanes, depth, products = tile_panel(), lanes_of("f4"), 256, 256  # long enough that who holds Python's lock does not matter
-    kernel = product("f4", mr, nv, 0).ctypes
+    multiply = compiled("steps.product", "f4", mr, nv, 0).ctypes
 
     def make() -> Call:
         arrays = [np.zeros(size, np.float32) for size in (products * depth * mr, depth * nv * lanes, mr * nv * lanes)]
         a, b, c = (array.ctypes.data for array in arrays)
         arguments = (products, 1, 0, nv * lanes, depth, depth, a, b, 0, nv * lanes * 4, c, 0, nv * lanes * 4)
-        return lambda kept=arrays: kernel(*arguments)
+        return lambda kept=arrays: multiply(*arguments)
 
     return 2 * mr * nv * lanes * depth * products * calls_a_second(make, threads) / 1e9
 

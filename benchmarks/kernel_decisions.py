@@ -13,20 +13,18 @@ from __future__ import annotations
 
 import argparse
 import statistics
-import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
-from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
 import contest
-import numba
 import numpy as np
 
 import fastconv
-from fastconv.kernels import blocked, compiled, cut
+from fastconv.kernels import blocked, cut
+from fastconv.kernels.compiled import Compiled, compiled
 
 FIGURES = Path(__file__).parent.parent / "figures"
 Size = tuple[int, int, int]  # channels, filters, height = width
@@ -72,20 +70,15 @@ def fastest(filters_in_lanes: bool) -> Cutter:
 
 
 @contextmanager
-def fetched(ahead: int, ahead_scalars: int) -> Iterator[Any]:
-    """Compile inner products that fetch weights so many bytes ahead, and give them, to be kept as long as plans call them.
+def fetched(ahead: int, ahead_scalars: int) -> Iterator[None]:
+    """Make plans whose inner products fetch weights so many bytes ahead."""
+    distance = {"steps.product": ahead_scalars, "steps.product_filters": ahead}
 
-    What is on disk goes by the same names whatever the distance, so these are kept elsewhere.
-    """
-    made = {name: cache(getattr(compiled, name).__wrapped__) for name in ("product", "product_filters")}
-    with tempfile.TemporaryDirectory() as folder, rebound(numba.config, CACHE_DIR=folder), rebound(blocked, **made):
-        with rebound(compiled, AHEAD=ahead, AHEAD_SCALARS=ahead_scalars):
-            yield made
+    def fetching(source: str, *parameters: object) -> Compiled:
+        return compiled(source, *parameters, *([distance[source]] if source in distance else []))
 
-
-def kept_call(call: contest.Call, kept: Any) -> Any:
-    """Call what needs `kept` to live."""
-    return call()
+    with rebound(blocked, compiled=fetching):
+        yield
 
 
 def lanes() -> Iterator[tuple[Size, dict[str, contest.Call]]]:
@@ -97,7 +90,9 @@ def lanes() -> Iterator[tuple[Size, dict[str, contest.Call]]]:
 
 
 def fetching() -> Iterator[tuple[Size, dict[str, contest.Call]]]:
-    own = (compiled.AHEAD, compiled.AHEAD_SCALARS)
+    from fastconv.kernels.source.steps import AHEAD, AHEAD_SCALARS
+
+    own = (AHEAD, AHEAD_SCALARS)
     for size in ((64, 64, 56), (256, 256, 14), (512, 512, 28), (512, 512, 7)):
         calls = {}
         for name, (vectors, scalars) in {
@@ -105,8 +100,8 @@ def fetching() -> Iterator[tuple[Size, dict[str, contest.Call]]]:
             f"{own[0]} and {own[1]} bytes ahead (as set)": own,
             "8192 and 4096 bytes ahead": (8192, 4096),
         }.items():
-            with fetched(vectors, scalars) as made:
-                calls[name] = partial(kept_call, plan_of(size), made)
+            with fetched(vectors, scalars):
+                calls[name] = plan_of(size)
         yield size, calls
 
 

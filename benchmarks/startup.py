@@ -41,7 +41,7 @@ plan = fastconv.plan_conv2d(w, padding=1, input_shape=x.shape, algorithm=algorit
 plan(x)
 first = time.perf_counter() - before
 seconds = median_call(lambda: plan(x))
-from fastconv.kernels.simd import has_fma, vector_bytes
+from fastconv.kernels.cpu import has_fma, vector_bytes
 effective = 2 * plan.layer.multiplications / seconds / 1e9
 vectors = f"{8 * vector_bytes()} bit{', fused' if has_fma() else ''}"
 said = {"ran": plan.algorithm, "vectors": vectors, "first_call_s": first, "ms": seconds * 1e3, "effective_gflops": effective}
@@ -71,7 +71,7 @@ def run(script: str, *arguments: str, **settings: str) -> Any:
 
 def call(layer: str, cache: str, **settings: str) -> dict[str, Any]:
     algorithm, geometry = LAYERS[layer]
-    said: dict[str, Any] = run(CALL, str(Path(__file__).parent), algorithm, json.dumps(geometry), NUMBA_CACHE_DIR=cache, **settings)
+    said: dict[str, Any] = run(CALL, str(Path(__file__).parent), algorithm, json.dumps(geometry), XDG_CACHE_HOME=cache, **settings)
     return said
 
 

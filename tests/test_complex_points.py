@@ -177,8 +177,8 @@ def layer_arrays(channels, filters, shape, kernel, dtype="f4"):
     ],
 )
 def test_layers_equal_their_numpy_twin_bit_for_bit(name, shape, kernel, dtype):
+    from fastconv.kernels.cpu import has_fma
     from fastconv.kernels.cut import CHANNEL_CHAIN
-    from fastconv.kernels.simd import has_fma
 
     x, w = layer_arrays(5, 11, shape, kernel, dtype)
     pad = (kernel[0] // 2, kernel[1] // 2)

@@ -47,6 +47,11 @@ def test_imports_only_run_downwards(path):
             assert parts[1] == "__version__", f"{path} imports {name} through the roof"
 
 
+def test_of_the_kernels_only_their_source_knows_the_compiler():
+    for path in (PACKAGE / "kernels").glob("*.py"):
+        assert not any(name.split(".")[0] == "numba" for name in imported(path)), f"{path} imports numba"
+
+
 @pytest.mark.parametrize("path", MODULES, ids=lambda p: str(p.relative_to(PACKAGE)))
 def test_modules_fit_in_a_head(path):
     assert len(path.read_text(encoding="utf-8").splitlines()) <= 500

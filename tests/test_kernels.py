@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 
 from fastconv import algorithm, best_points, conv1d, conv2d, plan_conv1d, plan_conv2d, toom_cook
 from fastconv.kernels import Plan
+from fastconv.kernels.cpu import has_fma
 from fastconv.kernels.cut import CHANNEL_CHAIN, DIRECT_CHAIN
-from fastconv.kernels.simd import has_fma
 from fastconv.kernels.twin import twin, windows
 from fastconv.program import programs_of
 

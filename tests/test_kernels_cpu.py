@@ -14,7 +14,7 @@ import json
 import numpy as np
 from fastconv import plan_conv2d
 from fastconv.kernels.cut import CHANNEL_CHAIN, DIRECT_CHAIN
-from fastconv.kernels.simd import has_fma, vector_bytes
+from fastconv.kernels.cpu import has_fma, vector_bytes
 from fastconv.kernels.twin import twin
 
 rng = np.random.default_rng(0)
@@ -60,7 +60,7 @@ def test_layers_equal_their_twin_on_another_processor(name, tmp_path):
     needed = {"sse2"} | ({"avx2", "bmi2"} if vector == 32 else set()) | ({"fma"} if fused else set())
     if not processor_has(needed):
         pytest.skip(f"this processor does not run the code of {name}")
-    own = os.environ | settings | {"NUMBA_CACHE_DIR": str(tmp_path), "OPENBLAS_NUM_THREADS": "1"}
+    own = os.environ | settings | {"XDG_CACHE_HOME": str(tmp_path), "OPENBLAS_NUM_THREADS": "1"}
     done = subprocess.run([sys.executable, "-c", SCRIPT], env=own, capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr
     said = json.loads(done.stdout)

@@ -11,8 +11,8 @@ from fastconv.algebra import BilinearAlgorithm, toom_cook
 from fastconv.arithmetic import Policy
 from fastconv.error import MOMENTS
 from fastconv.error import relative_error as predicted
+from fastconv.kernels.cpu import has_fma
 from fastconv.kernels.layer import Layer
-from fastconv.kernels.simd import has_fma
 
 Axes = tuple[BilinearAlgorithm, BilinearAlgorithm]
 

@@ -8,15 +8,14 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from fastconv.kernels.compiled import SIZE, join, join_filters, lanes_of, product, product_filters, split, transform
+from fastconv.kernels.compiled import compiled
+from fastconv.kernels.cpu import SIZE, lanes_of, vector_bytes
 from fastconv.kernels.cut import OUTPUT_BYTES, cut, parts, rounded, tile_panel, work_of
-from fastconv.kernels.engine import Field, Strip
-from fastconv.kernels.lanes import tiles_turned
+from fastconv.kernels.fields import Field, Strip
 from fastconv.kernels.layer import Layer, check_bytes
 from fastconv.kernels.method import Method
 from fastconv.kernels.pack import packed, transformed_weights
-from fastconv.kernels.shape import Shape, shape_of
-from fastconv.kernels.simd import vector_bytes
+from fastconv.kernels.shape import Shape, shape_of, tiles_turned
 from fastconv.program import programs_of
 
 Array = npt.NDArray[Any]
@@ -169,15 +168,17 @@ def blocked(layer: Layer, method: Method, weight: Array, order: str, threads: in
             (F.OUTPUT_H, F.OUTPUT_H_CONSTANTS, shape_of(programs.output)),
         ):
             tables.append(shape.table(layer.dtype))
-            d |= {function: transform(kind, shape.text).address, constants: tables[-1].ctypes.data}
+            d |= {function: compiled("steps.transform", kind, shape.text).address, constants: tables[-1].ctypes.data}
     tables += [into.table(layer.dtype), back.table(layer.dtype)]
     d |= {F.INPUT_W_CONSTANTS: tables[-2].ctypes.data, F.OUTPUT_W_CONSTANTS: tables[-1].ctypes.data}
-    d |= {F.SPLITTER: split(kind, step[1], offsets, into.text).address}
+    d |= {F.SPLITTER: compiled("steps.split", kind, step[1], offsets, into.text).address}
     if mt:
-        d |= {F.PRODUCT: product_filters(kind, mt, nk).address, F.JOINER: join_filters(kind, m[1], back.text, int(shaped)).address}
+        d |= {F.PRODUCT: compiled("steps.product_filters", kind, mt, nk).address}
+        d |= {F.JOINER: compiled("steps.join_filters", kind, m[1], back.text, int(shaped)).address}
     else:
-        d |= {F.PRODUCT: product(kind, mr, nv, made % mr).address, F.JOINER: join(kind, m[1], int(shaped)).address}
-        d |= {F.OUTPUT_W: transform(kind, back.text).address if has_w else 0}
+        d |= {F.PRODUCT: compiled("steps.product", kind, mr, nv, made % mr).address}
+        d |= {F.JOINER: compiled("steps.join", kind, m[1], int(shaped)).address}
+        d |= {F.OUTPUT_W: compiled("steps.transform", kind, back.text).address if has_w else 0}
 
     description = np.zeros(len(Field), np.int64)
     for field, value in d.items():

@@ -1,191 +1,138 @@
-"""Compile the small functions that a plan is made of, and keep them on disk for the next process.
+"""Compiled functions by name: from disk where they have been compiled before; only what has not been imports numba.
 
-numba keeps one cache index per function *name*, which processes that compile at once may overwrite for each
-other. So every compiled function gets a name of its own, from all that it depends on: its parameters, the sources
-of this package and the CPU.
+A file of object code is named by all that it depends on: which function with which parameters, the sources of this package,
+the versions of the compilers and the CPU. Processes that compile at once write what does the same to the same name, whole.
 """
 
 from __future__ import annotations
 
+import ctypes
 import hashlib
+import importlib
+import os
+import tempfile
+import threading
 from collections.abc import Callable
-from functools import cache
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import cache, cached_property
 from pathlib import Path
 from typing import Any
 
-import numba
-from numba import cfunc, njit
-from numba.core.registry import cpu_target
+from fastconv.kernels.cpu import target, vector_bytes
 
-from fastconv.kernels.lanes import join_lanes, run_program, split_lanes, tiles_turned, turn_filters
-from fastconv.kernels.simd import has_fma, multiply_panel, vector_bytes
+_DIGEST = hashlib.sha256().digest_size
+_LOCK = threading.RLock()
 
-SIZE = {"f4": 4, "f8": 8}
 
-AHEAD = 2048
-"""Bytes from a factor of the inner product to the one that is fetched meanwhile, weights as vectors: one panel of two vectors."""
+@dataclass(frozen=True)
+class Compiled:
+    """A compiled function of integers, by address: ``name`` says what it is."""
 
-AHEAD_SCALARS = 1024
-"""The same for weights as scalars: two panels of four filters."""
+    name: str
+    address: int
+    count: int
+    """Arguments that it takes."""
+
+    @cached_property
+    def ctypes(self) -> Callable[..., None]:
+        """The function, to be called from Python; it does not hold Python's lock."""
+        return ctypes.CFUNCTYPE(None, *[ctypes.c_ssize_t] * self.count)(self.address)
+
+
+def compiled(source: str, *parameters: object) -> Compiled:
+    """Return a compiled function.
+
+    Parameters
+    ----------
+    source : str
+        ``"module.function"`` of `fastconv.kernels.source`: the function that makes, from the parameters, what is compiled.
+    *parameters
+        Strings, numbers and tuples of them.
+    """
+    with _LOCK:
+        return _compiled(source, parameters)
+
+
+@cache
+def _compiled(source: str, parameters: tuple[object, ...]) -> Compiled:
+    name = f"{source.replace('.', '_')}_{digest_of(source, parameters)}"
+    path = folder() / f"{name}.o"
+    code = _read(path)
+    if code is None:
+        from fastconv.kernels.source.emit import emitted
+
+        module, maker = source.split(".")
+        code = emitted(name, getattr(importlib.import_module(f"fastconv.kernels.source.{module}"), maker)(*parameters))
+        with suppress(OSError):  # a folder that cannot be written keeps nothing
+            _write(path, code)
+    return Compiled(name, _loaded(name, code[1:]), code[0])
+
+
+def digest_of(*parameters: object) -> str:
+    """Return what names code compiled from the sources of this package, with these parameters, for this CPU."""
+    return hashlib.sha256(_stamp() + repr((vector_bytes(), parameters)).encode()).hexdigest()[:16]
 
 
 @cache
 def _stamp() -> bytes:
-    sources = sorted(Path(__file__).parent.glob("*.py"))
-    target = "\n".join([numba.__version__, *map(str, cpu_target.target_context.codegen().magic_tuple())])
-    return b"".join(path.read_bytes() for path in sources) + target.encode()
+    from importlib.metadata import version
+
+    sources = sorted(Path(__file__).parent.rglob("*.py"))
+    made_by = "\n".join([version("numba"), version("llvmlite"), *target()])
+    return b"".join(path.read_bytes() for path in sources) + made_by.encode()
 
 
-def named(function: Callable[..., Any], *parameters: object) -> Callable[..., Any]:
-    """Give a function a name that nothing else compiled from other sources or parameters has."""
-    digest = hashlib.sha256(_stamp() + repr(parameters).encode()).hexdigest()[:16]
-    function.__qualname__ = f"{function.__name__}_{digest}"
-    return function
+def folder() -> Path:
+    """Return the folder in which object code is kept, part of the user's cache."""
+    import platformdirs
+
+    return Path(platformdirs.user_cache_dir("fastconv", appauthor=False)) / "kernels"
 
 
-def part(function: Callable[..., Any]) -> Any:
-    """Compile a function as a part of others, which keep it with them: no fast-math, no checks."""
-    return njit(nogil=True, error_model="numpy", no_cpython_wrapper=True, no_cfunc_wrapper=True)(function)
+def _read(path: Path) -> bytes | None:
+    """Return what was written, None if there is nothing or it is damaged."""
+    try:
+        whole = path.read_bytes()
+    except OSError:
+        return None
+    digest, code = whole[:_DIGEST], whole[_DIGEST:]
+    return code if code and hashlib.sha256(code).digest() == digest else None
 
 
-def compiled(function: Callable[..., Any], *parameters: object) -> Any:
-    """Compile a function of integers, to be called by its ``address``."""
-    signature = f"void({', '.join(['intp'] * function.__code__.co_argcount)})"
-    return cfunc(signature, cache=True, error_model="numpy")(named(function, *parameters))
+def _write(path: Path, code: bytes) -> None:
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    handle, partial = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(hashlib.sha256(code).digest() + code)
+        os.replace(partial, path)
+    except BaseException:
+        os.unlink(partial)
+        raise
 
 
-def lanes_of(kind: str) -> int:
-    """Return how many numbers of a kind (``"f4"``, ``"f8"``) a vector holds."""
-    return vector_bytes() // SIZE[kind]
+def machine() -> Any:
+    """Return LLVM's description of the machine that code is made for: a new one each time, whoever is given it owns it."""
+    from llvmlite import binding
 
-
-@cache
-def transform(kind: str, text: str) -> Any:
-    """Compile a program that runs over two nested loops of vectors; strides and steps are in bytes."""
-    lanes = lanes_of(kind)
-
-    def transform(  # type: ignore[no-untyped-def]
-        src, src_stride, src_outer, src_inner, dst, dst_stride, dst_outer, dst_inner, outer, inner, constants
-    ):
-        for i in range(outer):
-            for k in range(inner):
-                at, to = src + i * src_outer + k * src_inner, dst + i * dst_outer + k * dst_inner
-                run_program(kind, lanes, text, at, src_stride, to, dst_stride, constants)
-
-    return compiled(transform, kind, lanes, text)
-
-
-@cache
-def split(kind: str, step: int, offsets: tuple[int, ...], text: str) -> Any:
-    """Compile the step that turns rows of an image into lanes, one lane a tile, and runs a program on them."""
-    lanes, size, shifts = lanes_of(kind), SIZE[kind], ",".join(map(str, offsets))
-    advance = lanes * step * size
-
-    def split(src, src_row, dst, dst_row, dst_stride, rows, vectors, constants):  # type: ignore[no-untyped-def]
-        for i in range(rows):
-            for k in range(vectors):
-                at, to = src + i * src_row + k * advance, dst + i * dst_row + k * lanes * size
-                split_lanes(kind, lanes, step, shifts, text, at, to, dst_stride, constants)
-
-    return compiled(split, kind, lanes, step, offsets, text)
+    binding.initialize_native_target()
+    binding.initialize_native_asmprinter()
+    triple, cpu, features = target()
+    return binding.Target.from_triple(triple).create_target_machine(cpu, features, opt=3, reloc="pic", codemodel="small", jit=True)
 
 
 @cache
-def join(kind: str, step: int, shaped: int) -> Any:
-    """Compile the step that turns lanes into rows of an image, adds the bias and, where `shaped`, activates."""
-    lanes, size = lanes_of(kind), SIZE[kind]
-    advance = lanes * step * size
+def _loader() -> Any:
+    from llvmlite import binding
 
-    def join(src, src_row, src_stride, dst, dst_row, rows, vectors, bias):  # type: ignore[no-untyped-def]
-        for i in range(rows):
-            for k in range(vectors):
-                at, to = src + i * src_row + k * lanes * size, dst + i * dst_row + k * advance
-                join_lanes(kind, lanes, step, shaped, at, src_stride, to, bias)
-
-    return compiled(join, kind, lanes, step, shaped)
+    return binding.create_mcjit_compiler(binding.parse_assembly(""), machine())
 
 
-@njit(inline="always")
-def _panel(kind, lanes, size, mr, nv, less, one, fused, count, a, b, ldv, to, ldm, c, tiles):  # type: ignore[no-untyped-def]
-    """Multiply one panel: as many vectors of tiles at once as fit, then fewer. Inlined, so that sizes stay literal."""
-    t = 0
-    while t + nv * lanes <= tiles:
-        multiply_panel(kind, lanes, mr, nv, fused, AHEAD_SCALARS, 0, count, a, mr * size, b + t * size, ldv, to + t * size, ldm, c)
-        t += nv * lanes
-    if t + less * lanes <= tiles:
-        multiply_panel(kind, lanes, mr, less, fused, AHEAD_SCALARS, 0, count, a, mr * size, b + t * size, ldv, to + t * size, ldm, c)
-        t += less * lanes
-    if t < tiles:
-        multiply_panel(kind, lanes, mr, one, fused, AHEAD_SCALARS, 0, count, a, mr * size, b + t * size, ldv, to + t * size, ldm, c)
+def _loaded(name: str, code: bytes) -> int:
+    from llvmlite import binding
 
-
-@cache
-def product(kind: str, mr: int, nv: int, tail: int) -> Any:
-    """Compile the batched product of a block: for each xi, ``M = U V``, channels summed in blocks.
-
-    A panel holds `mr` output channels, the last one `tail`; `nv` vectors of tiles go at once.
-    """
-    lanes, size, fused = lanes_of(kind), SIZE[kind], has_fma()
-    last, less, one = tail or mr, max(nv - 1, 1), 1
-
-    def product(xis, panels, tails, tiles, depth, block, u, v, v_xi, ldv, m, m_xi, ldm):  # type: ignore[no-untyped-def]
-        a = u
-        for xi in range(xis):
-            for c in range(0, depth, block):
-                count = min(block, depth - c)
-                b = v + xi * v_xi + c * ldv
-                to = m + xi * m_xi
-                for _ in range(panels):
-                    _panel(kind, lanes, size, mr, nv, less, one, fused, count, a, b, ldv, to, ldm, c, tiles)
-                    a += count * mr * size
-                    to += mr * ldm
-                if tails:
-                    _panel(kind, lanes, size, last, nv, less, one, fused, count, a, b, ldv, to, ldm, c, tiles)
-                    a += count * last * size
-
-    return compiled(product, kind, lanes, mr, nv, tail, fused)
-
-
-@cache
-def product_filters(kind: str, mt: int, nk: int) -> Any:
-    """Compile the batched product of a block with filters in the lanes: ``M = V' U``, `mt` tiles and `nk` vectors at once.
-
-    Small images leave few lanes idle this way; the tiles are padded to a multiple of `mt`, the filters to one of
-    `nk` vectors. Each output is the same chain of multiply-adds as in `product`.
-    """
-    lanes, size, fused = lanes_of(kind), SIZE[kind], has_fma()
-    row, wide = mt * size, nk * lanes * size
-
-    def product_filters(xis, panels, turns, depth, block, u, v, v_xi, ldv, m, m_xi, ldm):  # type: ignore[no-untyped-def]
-        a = u
-        for xi in range(xis):
-            for c in range(0, depth, block):
-                count, to = min(block, depth - c), m + xi * m_xi
-                for _ in range(panels):
-                    b, at = v + xi * v_xi + c * ldv, to
-                    for _ in range(turns):
-                        multiply_panel(kind, lanes, mt, nk, fused, 0, AHEAD, count, b, ldv, a, wide, at, ldm, c)
-                        b += row
-                        at += mt * ldm
-                    a += count * wide
-                    to += wide
-
-    return compiled(product_filters, kind, lanes, mt, nk, fused)
-
-
-@cache
-def join_filters(kind: str, m: int, text: str, shaped: int) -> Any:
-    """Compile the step that runs a program on filters in lanes, turns them into rows of an image, adds the bias and activates."""
-    lanes = lanes_of(kind)
-    tiles = tiles_turned(m, lanes)
-    wide = tiles * m * SIZE[kind]
-
-    def join_filters(  # type: ignore[no-untyped-def]
-        src, src_row, src_tap, src_tile, dst, dst_row, dst_filter, rows, turns, bias, constants
-    ):
-        for i in range(rows):
-            for k in range(turns):
-                at, to = src + i * src_row + k * tiles * src_tile, dst + i * dst_row + k * wide
-                turn_filters(kind, lanes, text, shaped, at, src_tap, src_tile, to, dst_filter, bias, constants)
-
-    return compiled(join_filters, kind, m, lanes, text, shaped)
+    loader = _loader()
+    loader.add_object_file(binding.ObjectFileRef.from_data(code))
+    loader.finalize_object()
+    return int(loader.get_function_address(name))

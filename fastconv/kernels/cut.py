@@ -14,8 +14,8 @@ from functools import lru_cache
 from typing import NamedTuple
 
 from fastconv.algebra import BilinearAlgorithm
+from fastconv.kernels.cpu import vector_bytes
 from fastconv.kernels.layer import Layer
-from fastconv.kernels.simd import vector_bytes
 
 CHANNEL_CHAIN = 32
 """Channels that a fast algorithm sums in one chain; the sums of chains are then added up."""

@@ -6,18 +6,13 @@ output is the same chain of multiply-adds over the taps that im2col makes.
 
 from __future__ import annotations
 
-from functools import cache
-from typing import Any
-
 import numpy as np
-from numba import carray
 
 from fastconv.kernels.activation import Activation
-from fastconv.kernels.compiled import SIZE, compiled, lanes_of
+from fastconv.kernels.compiled import compiled
+from fastconv.kernels.cpu import lanes_of
 from fastconv.kernels.cut import DIRECT_CHAIN
-from fastconv.kernels.engine import copy
 from fastconv.kernels.layer import Array, Layer, check_bytes
-from fastconv.kernels.simd import claim, depthwise_vector, has_fma, integers
 from fastconv.kernels.threads import COUNTER, Job, Pool
 
 FIELDS = 12
@@ -27,57 +22,6 @@ def fits(layer: Layer) -> bool:
     """Whether each group is one channel, with taps that one chain sums and strides that vectors are made for."""
     taps = layer.kernel[0] * layer.kernel[1]
     return 1 < layer.groups == layer.channels and taps <= DIRECT_CHAIN and layer.stride[1] in (1, 2)
-
-
-@cache
-def _planes(kind: str, step: int, rows: int, offsets: tuple[int, ...], shaped: int) -> Any:
-    """Compile the layer: an item is a plane of the input, copied between zeros, and the filters that read it."""
-    lanes, size, text, fused = lanes_of(kind), SIZE[kind], ",".join(map(str, offsets)), has_fma()
-    taps, fields = rows * len(offsets), 4 if shaped else 1
-
-    def planes(description, counter, items, x, u, bias, y, workspace):  # type: ignore[no-untyped-def]
-        d = carray(integers(description), (FIELDS,), np.int64)
-        channels, made, height, width, out_height, out_width = d[0], d[1], d[2], d[3], d[4], d[5]
-        top, left, pitch, down, apart, spill = d[6], d[7], d[8], d[9], d[10], workspace + d[11]
-        item = claim(counter)
-        while item < items:
-            src, dst = x + item * height * width * size, workspace + top * pitch + left * size
-            for _ in range(height):
-                copy(dst, src, width * size)
-                src += width * size
-                dst += pitch
-            for filter in range(item % channels * made, (item % channels + 1) * made):
-                w, record = u + filter * taps * size, bias + filter * fields * size
-                out = y + (item // channels * channels * made + filter) * out_height * out_width * size
-                for i in range(out_height):
-                    row = workspace + i * down * pitch
-                    if out_width >= lanes:
-                        for j in range(0, out_width - lanes + 1, lanes):
-                            depthwise_vector(
-                                kind,
-                                lanes,
-                                step,
-                                rows,
-                                text,
-                                fused,
-                                shaped,
-                                row + j * step * size,
-                                apart * pitch,
-                                w,
-                                record,
-                                out + j * size,
-                            )
-                        j = out_width - lanes  # the last vector: what it shares with the one before is written twice, alike
-                        depthwise_vector(
-                            kind, lanes, step, rows, text, fused, shaped, row + j * step * size, apart * pitch, w, record, out + j * size
-                        )
-                    else:
-                        depthwise_vector(kind, lanes, step, rows, text, fused, shaped, row, apart * pitch, w, record, spill)
-                        copy(out, spill, out_width * size)
-                    out += out_width * size
-            item = claim(counter)
-
-    return compiled(planes, kind, lanes, step, rows, offsets, shaped, fused)
 
 
 class DepthwiseRunner:
@@ -113,7 +57,7 @@ class DepthwiseRunner:
             plane,
         )
         self.description = np.array(numbers, np.int64)
-        self.function = _planes(kind, layer.stride[1], layer.kernel[0], offsets, int(activation is not None))
+        self.function = compiled("depthwise.planes", kind, layer.stride[1], layer.kernel[0], offsets, int(activation is not None))
         self.pool = Pool(clean=True)
         self.workspace_bytes = COUNTER + self.members * self.each
         self.weight_bytes = self.weights.nbytes

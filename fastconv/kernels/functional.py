@@ -12,6 +12,7 @@ from fastconv.kernels.activation import Activation
 from fastconv.kernels.layer import Array, Ints, array_of, layer_of
 from fastconv.kernels.method import Method, method_of
 from fastconv.kernels.plan import BlockRunner, Plan, Runner
+from fastconv.kernels.threads import processors
 
 
 def plan_conv2d(
@@ -49,7 +50,7 @@ def plan_conv2d(
         ``"auto"``, ``"direct"``, ``"im2col"``, ``"fft"``, a name such as ``"F(4x4,3x3)"`` (also rectangular,
         ``"F(2x4,5x3)"``), an algorithm for both axes, or one for the height and one for the width.
     threads : int, optional
-        Threads a call uses; numba's default if not given. The result is the same bit for bit.
+        Threads a call uses; one a processor that this process may use if not given. The result is the same bit for bit.
     order : str, optional
         Order of summation of the transforms, as in `measure_error`: if not given ``"huffman+shared"``, for complex points
         ``"huffman+shared+folded"``, with ``+fma`` where the CPU fuses.
@@ -237,13 +238,11 @@ def _runner(
 
 def _threads(threads: int | None) -> int:
     if threads is None:
-        import numba
-
-        return int(numba.get_num_threads())
+        return processors()
     try:
         count = operator.index(threads)
     except TypeError:
-        raise TypeError(f"threads is {threads!r}: pass an integer, or None for numba's default") from None
+        raise TypeError(f"threads is {threads!r}: pass an integer, or None for as many as there are processors") from None
     if count < 1:
         raise ValueError(f"threads is {count}: at least one thread runs")
     return count

@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from fastconv.kernels.activation import Activation
+from fastconv.kernels.compiled import compiled
 from fastconv.kernels.layer import Array, Layer, array_of
 from fastconv.kernels.method import Method
 from fastconv.kernels.threads import COUNTER, Job, Pool
@@ -179,15 +180,13 @@ class BlockRunner:
 
     def job(self, x: Array, y: Array, adding: bool = False) -> Job:
         """Return the work items."""
-        from fastconv.kernels.engine import run_items
-
         arrays = (x, self.parts.weights, self.bias, y)
-        return Job(run_items, self.parts.description, self.parts.items, arrays, self.members, self.parts.workspace)
+        return Job(compiled("engine.run_items"), self.parts.description, self.parts.items, arrays, self.members, self.parts.workspace)
 
     def details(self) -> list[str]:
         """Say how the layer is cut."""
-        from fastconv.kernels.engine import Field
-        from fastconv.kernels.simd import has_fma
+        from fastconv.kernels.cpu import has_fma
+        from fastconv.kernels.fields import Field
 
         d = {field: int(value) for field, value in zip(Field, self.parts.description, strict=True)}
         fused = "fused multiply-add" if has_fma() else "multiplications and additions"

@@ -7,27 +7,18 @@ shortcut and activation included. The operations of an output are those of im2co
 
 from __future__ import annotations
 
-from functools import cache
-from typing import Any
-
 import numpy as np
-from numba import carray
 
 from fastconv.kernels.activation import Activation
-from fastconv.kernels.compiled import SIZE, compiled, lanes_of
+from fastconv.kernels.compiled import compiled
+from fastconv.kernels.cpu import has_fma, lanes_of
 from fastconv.kernels.cut import DIRECT_CHAIN, parts, rounded, tile_panel
-from fastconv.kernels.engine import copy
 from fastconv.kernels.layer import Array, Layer, check_bytes, lasting
-from fastconv.kernels.panel import finish_panel
-from fastconv.kernels.simd import claim, has_fma, integers, move, vector_bytes
 from fastconv.kernels.threads import COUNTER, Job, Pool
 
-V = vector_bytes()
 FIELDS = 20
 CHAINS = 2
 """Chains of channels for which pixels are packed at once: 24 pixels of them take 24 KiB."""
-AHEAD = 2048
-"""Bytes from a weight to the one that is fetched meanwhile."""
 GROUP = 4
 """Panels of pixels of an item, where there are many."""
 LEAST = 12
@@ -37,106 +28,6 @@ LEAST = 12
 def fits(layer: Layer) -> bool:
     """Whether a layer has one tap and no padding."""
     return layer.kernel == (1, 1) and layer.padding == ((0, 0), (0, 0))
-
-
-@cache
-def _pixels(kind: str, shaped: int) -> Any:
-    """Compile the layer."""
-    lanes, size, fused = lanes_of(kind), SIZE[kind], has_fma()
-    mr, nv = tile_panel()
-    wide, less, tall, one = nv * lanes, max(nv - 1, 1), nv * mr, 1
-    line, fields = wide * size, 4 if shaped else 1
-
-    def pixels(description, counter, items, x, u, table, y, workspace):  # type: ignore[no-untyped-def]
-        d = carray(integers(description), (FIELDS,), np.int64)
-        channels, filters, groups, plane, outputs = d[0], d[1], d[2], d[3], d[4]
-        width, row_step, column_step, straight = d[5], d[6], d[7], d[8]
-        panels, group, blocks, shares, part, chunk, chain = d[9], d[10], d[11], d[12], d[13], d[14], d[15]
-        held, adds = d[16], d[17]  # panels of filters of a group; whether the output is added to what is there
-        packed, sums, row = workspace, workspace + d[18], outputs * size
-        places = carray(integers(workspace + d[19]), (group * wide,), np.int64)
-        spare = workspace + d[19] + group * wide * 8
-        item = claim(counter)
-        while item < items:
-            share, rest = item % shares, item // shares
-            block, image = rest % blocks, rest // blocks
-            begin, end = block * group, min(panels, (block + 1) * group)
-            low, high = share * part, min(held, (share + 1) * part)
-            source, target = x + image * channels * plane * size, y + image * filters * row
-            of_group = image % groups
-            record = table + of_group * held * mr * fields * size
-            for first in range(0, channels, chunk):
-                depth = min(chunk, channels - first)
-                weights = u + (of_group * channels + first) * held * mr * size + low * depth * mr * size
-                at, many = begin * wide, min(outputs, end * wide) - begin * wide
-                src, dst, sheet = source + first * plane * size, packed, depth * line
-                if straight:
-                    src += at * size
-                    full, spill = many // wide, many % wide * size
-                    for _ in range(depth):
-                        for p in range(full):
-                            for k in range(0, line, V):
-                                move(V, dst + p * sheet + k, src + p * line + k)
-                        copy(dst + full * sheet, src + full * line, spill)
-                        src += plane * size
-                        dst += line
-                else:
-                    for k in range(many):
-                        places[k] = ((at + k) // width * row_step + (at + k) % width * column_step) * size
-                    for _ in range(depth):
-                        for k in range(many):
-                            for b in range(0, size, 4):
-                                move(4, dst + k // wide * sheet + k % wide * size + b, src + places[k] + b)
-                        src += plane * size
-                        dst += line
-                for p in range(begin, end):
-                    at, here = p * wide, min(wide, outputs - p * wide)
-                    vectors = (here + lanes - 1) // lanes
-                    total, a, k = sums + (p - begin) * part * mr * line, weights, low
-                    while k < high:
-                        count = nv if vectors == 1 and high - k >= nv else 1
-                        made = min(count * mr, filters - k * mr)
-                        whole = here == vectors * lanes and made == count * mr
-                        final = target + k * mr * row + at * size
-                        out, ldo = (final, row) if whole else (spare, line)
-                        if adds and not whole and first + depth == channels:
-                            for i in range(made):
-                                copy(spare + i * line, final + i * row, here * size)
-                        other = out if adds else 0
-                        for c in range(0, depth, chain):
-                            terms = min(chain, depth - c)
-                            last = 1 if first + c + terms == channels else 0
-                            b, factors, add = packed + (p - begin) * sheet + c * line, a + c * mr * size, first + c
-                            r, far = record + k * mr * fields * size, depth * mr * size
-                            if vectors == nv:
-                                finish_panel(
-                                    kind, lanes, mr, mr, nv, fused, AHEAD, shaped,
-                                    terms, factors, far, b, line, total, line, add, last, r, other, out, ldo,
-                                )  # fmt: skip
-                            elif vectors > 1:
-                                finish_panel(
-                                    kind, lanes, mr, mr, less, fused, AHEAD, shaped,
-                                    terms, factors, far, b, line, total, line, add, last, r, other, out, ldo,
-                                )  # fmt: skip
-                            elif count == nv:
-                                finish_panel(
-                                    kind, lanes, mr, tall, one, fused, AHEAD, shaped,
-                                    terms, factors, far, b, line, total, line, add, last, r, other, out, ldo,
-                                )  # fmt: skip
-                            else:
-                                finish_panel(
-                                    kind, lanes, mr, mr, one, fused, AHEAD, shaped,
-                                    terms, factors, far, b, line, total, line, add, last, r, other, out, ldo,
-                                )  # fmt: skip
-                        if not whole and first + depth == channels:
-                            for i in range(made):
-                                copy(final + i * row, spare + i * line, here * size)
-                        total += count * mr * line
-                        a += count * depth * mr * size
-                        k += count
-            item = claim(counter)
-
-    return compiled(pixels, kind, lanes, shaped, fused)
 
 
 def packed_filters(weight: Array, groups: int, mr: int, chunk: int) -> Array:
@@ -190,7 +81,7 @@ class PointwiseRunner:
         cuts = (panels, group, blocks, shares, part, chunk, chain, held)
         numbers = (channels, filters, groups, layer.height * layer.width, outputs, width, *steps, *cuts, 0, packed, places)
         self.description = np.array(numbers, np.int64)
-        self.function = _pixels(kind, int(activation is not None))
+        self.function = compiled("pointwise.pixels", kind, int(activation is not None))
         self.pool = Pool()
         self.workspace_bytes = COUNTER + self.members * self.each
         self.weight_bytes = self.weights.nbytes

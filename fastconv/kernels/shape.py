@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from fractions import Fraction
 from typing import NamedTuple
 
@@ -51,3 +52,8 @@ def program_of_text(text: str) -> Program:
         kind: Kind = word  # type: ignore[assignment]
         ops.append(Op(kind, int(a), int(b), None if slot == "-" else Fraction(int(slot))))
     return Program(int(inputs), tuple(ops), tuple(map(int, outputs.split(","))), "")
+
+
+def tiles_turned(m: int, lanes: int) -> int:
+    """Return how many tiles of m columns give whole vectors of columns."""
+    return math.lcm(m, lanes) // m

@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from fastconv.kernels.compiled import Compiled, compiled
 from fastconv.kernels.layer import lasting
 
 SPIN = 300_000
@@ -55,7 +56,7 @@ class Job:
 
     Attributes
     ----------
-    function : compiled function
+    function : Compiled
         Takes description, counter, items, x, u, bias, y and the address of a workspace, and claims items until none is left.
     description : array
         What the function knows of its work.
@@ -71,7 +72,7 @@ class Job:
         Whether its workspace is zeros at first and then its own; otherwise any will do.
     """
 
-    function: Any
+    function: Compiled
     description: Array
     items: int
     arrays: tuple[Array | None, Array | None, Array | None, Array]
@@ -99,12 +100,10 @@ def run(job: Job, workspace: Array) -> None:
 
 def run_all(words: Array) -> None:
     """Do jobs one after the other, each given by its words: in a team, or alone where the team is at others."""
-    from fastconv.kernels.members import lead
-
     count = words.size // JOB
     members = int(words[1::JOB].max(initial=1))
     if members <= 1 or not team().run(words, count, members):
-        lead.ctypes(0, words.ctypes.data, count)
+        compiled("members.lead").ctypes(0, words.ctypes.data, count)
 
 
 class Pool:
@@ -150,13 +149,11 @@ class Team:
     """Threads that wait for jobs; made when the first job comes, more when a job wants more."""
 
     def __init__(self) -> None:
-        from fastconv.kernels.members import lead, serve
-
         self.words = np.zeros(int(Word.END) + 16, np.int64)
         self.at = self.words.ctypes.data
         self.busy = threading.Lock()
         self.threads: list[threading.Thread] = []
-        self.lead, self.serve = lead.ctypes, serve.ctypes
+        self.lead, self.serve = compiled("members.lead").ctypes, compiled("members.serve").ctypes
 
     def run(self, words: Array, count: int, members: int) -> bool:
         """Do jobs, or return False if the team is at others."""

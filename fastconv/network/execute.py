@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from fastconv.kernels.threads import processors
 from fastconv.network.arena import Arena
 from fastconv.network.assign import Choice
 from fastconv.network.fast import Allocate, Place, fast
@@ -273,10 +274,7 @@ class Runner:
         dying: frozenset[str] = frozenset(),
     ) -> Place:
         """Say where a node computes; jobs that are all it does are noted in `jobs`; what is `dying` it may write over."""
-        if (threads := self.threads) is None:
-            import numba
-
-            threads = int(numba.get_num_threads())
+        threads = processors() if self.threads is None else self.threads
 
         def do(job: Any) -> None:
             self._pool.run(job)

@@ -201,9 +201,9 @@ def explain(
 def _count(threads: int | None) -> int:
     if threads is not None:
         return threads
-    import numba
+    from fastconv.kernels.threads import processors
 
-    return int(numba.get_num_threads())
+    return processors()
 
 
 def _drawn(net: Network) -> dict[str, Array]:

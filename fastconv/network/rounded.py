@@ -18,12 +18,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
 from fastconv.arithmetic import carrier, round_to
 from fastconv.exact import Format, rounded
-from fastconv.kernels.compiled import named
+from fastconv.kernels.compiled import digest_of
 from fastconv.program import Program
 
 Array = NDArray[Any]
@@ -78,11 +77,20 @@ def _near(hold: Any) -> Any:
         y = tiny if abs(x) < smallest else y
         return y if abs(y) <= largest else hold(x * beyond)  # NaN stays NaN
 
-    return njit(nogil=True, error_model="numpy")(named(near, _SOURCE, hold))
+    return _jit(near, hold)
+
+
+def _jit(function: Any, *parameters: object, keep: bool = False) -> Any:
+    """Compile a function under a name that nothing else compiled from other sources or parameters has: numba keeps one index a name."""
+    from numba import njit
+
+    function.__qualname__ = f"{function.__name__}_{digest_of(_SOURCE, *parameters)}"
+    return njit(cache=keep, nogil=True, error_model="numpy")(function)
 
 
 def _compiled(function: Any, *parameters: object) -> Any:
-    return njit(cache=True, nogil=True, error_model="numpy")(named(function, _SOURCE, *parameters))
+    """Compile a function that is called from here, and keep it."""
+    return _jit(function, *parameters, keep=True)
 
 
 @cache
@@ -182,12 +190,12 @@ def _contractor(hold: Any, products: bool, terms: bool, sums: bool) -> Any:
             value = near(value, product)
         return near(value, total) if terms else value
 
-    term_of: Any = njit(nogil=True, error_model="numpy")(named(term, _SOURCE, hold, products, terms))
+    term_of: Any = _jit(term, hold, products, terms)
 
     def add(a, b, total):  # type: ignore[no-untyped-def]
         return near(a + b, total) if sums else a + b
 
-    plus: Any = njit(nogil=True, error_model="numpy")(named(add, _SOURCE, hold, sums))
+    plus: Any = _jit(add, hold, sums)
 
     def channel(u, v, to, product, total):  # type: ignore[no-untyped-def]
         """Sum one channel's taps, left to right."""
@@ -197,7 +205,7 @@ def _contractor(hold: Any, products: bool, terms: bool, sums: bool) -> Any:
             for i in range(to.size):
                 to[i] = plus(to[i], term_of(u[q], v[q, i], product, total), total)
 
-    taps_of: Any = njit(nogil=True, error_model="numpy")(named(channel, _SOURCE, hold, products, terms, sums))
+    taps_of: Any = _jit(channel, hold, products, terms, sums)
 
     def contract(u, v, out, part, block, product, total):  # type: ignore[no-untyped-def]
         """Sum u (filters, channels, taps) times v (channels, taps, lanes); blocks of channels, or pairwise if block is zero."""

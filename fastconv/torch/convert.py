@@ -43,7 +43,7 @@ def convert(module: Any, algorithm: Any = "auto", *, threads: int | None = None)
         ``"auto"`` chooses for each layer and input shape; a fast algorithm, such as ``"F(4x4,3x3)"``, is given to the layers whose
         kernel it fits, in one dimension as well, and the others stay torch's; also ``"direct"``, ``"im2col"``, ``"fft"``.
     threads : int, optional
-        Threads of each convolution; numba's default if None.
+        Threads of each convolution; as many as there are processors if None.
 
     Returns
     -------

@@ -8,7 +8,8 @@ from typing import Any
 from numba.core import types
 from numba.extending import intrinsic
 
-from fastconv.kernels.simd import _I64, _SIZE, _activated, _load, _offset, _prefetch, _splat, _store, _vector, chains, multiplied_and_added
+from fastconv.kernels.cpu import SIZE
+from fastconv.kernels.source.simd import _I64, _activated, _load, _offset, _prefetch, _splat, _store, _vector, chains, multiplied_and_added
 
 
 @intrinsic(prefer_literal=True)
@@ -46,7 +47,7 @@ def finish_panel(
 
     def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
         *_, depth, u, panel, v, ldv, sums, lds, add, last, table, other, out, ldo = args
-        count, columns, size, step = rows.literal_value, nv.literal_value, _SIZE[kind.literal_value], mr.literal_value
+        count, columns, size, step = rows.literal_value, nv.literal_value, SIZE[kind.literal_value], mr.literal_value
         vector = _vector(kind.literal_value, lanes.literal_value)
         width = vector.count * size
         panels = [_offset(builder, _I64(0), panel, k) for k in range(-(-count // step))]

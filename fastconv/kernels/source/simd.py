@@ -1,6 +1,6 @@
-"""Vector instructions for compiled kernels: intrinsics that work on memory, and the host's vector width.
+"""Vector instructions for compiled kernels: intrinsics that work on memory.
 
-Everything here takes addresses as integers. What runs programs of `fastconv.program` is in `fastconv.kernels.lanes`.
+Everything here takes addresses as integers. What runs programs of `fastconv.program` is in `fastconv.kernels.source.lanes`.
 """
 
 from __future__ import annotations
@@ -10,30 +10,13 @@ from typing import Any
 
 from llvmlite import ir
 from numba.core import types
-from numba.core.registry import cpu_target
 from numba.extending import intrinsic
+
+from fastconv.kernels.cpu import SIZE
 
 _I64 = ir.IntType(64)
 _I32 = ir.IntType(32)
 _ELEMENT = {"f4": ir.FloatType(), "f8": ir.DoubleType()}
-_SIZE = {"f4": 4, "f8": 8}
-
-
-def host_features() -> frozenset[str]:
-    """Return the CPU features that numba compiles for, its own CPU settings honoured."""
-    features = cpu_target.target_context.codegen().magic_tuple()[2]
-    return frozenset(f[1:] for f in features.split(",") if f.startswith("+"))
-
-
-def vector_bytes() -> int:
-    """Return the width of a vector register in bytes: 64 with AVX-512, 32 with AVX2, otherwise 16."""
-    features = host_features()
-    return 64 if "avx512f" in features else 32 if "avx2" in features else 16
-
-
-def has_fma() -> bool:
-    """Whether the CPU multiplies and adds in one instruction."""
-    return "fma" in host_features() or "avx512f" in host_features()
 
 
 def _vector(kind: str, lanes: int) -> ir.Type:
@@ -243,7 +226,7 @@ def multiply_panel(
 
     def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
         _, _, _, _, _, _, _, depth, u, ldu, v, ldv, out, ldo, add = args
-        rows, columns, size = mr.literal_value, nv.literal_value, _SIZE[kind.literal_value]
+        rows, columns, size = mr.literal_value, nv.literal_value, SIZE[kind.literal_value]
         vector = _vector(kind.literal_value, lanes.literal_value)
 
         def term(at_u: Any, at_v: Any, sums: Sequence[Any]) -> Iterator[Any]:
@@ -299,7 +282,7 @@ def depthwise_vector(
 
     def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
         _, _, _, _, _, _, _, src, src_row, w, record, dst = args
-        size, width, m = _SIZE[kind.literal_value], lanes.literal_value, step.literal_value
+        size, width, m = SIZE[kind.literal_value], lanes.literal_value, step.literal_value
         vector, wide = _vector(kind.literal_value, width), _vector(kind.literal_value, width * m)
         invariant = builder.module.add_metadata([])
 

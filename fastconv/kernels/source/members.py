@@ -8,6 +8,7 @@ either the member sees it closed and leaves the job alone, or the leader sees th
 from __future__ import annotations
 
 import platform
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -16,8 +17,7 @@ from numba import carray
 from numba.core import types
 from numba.extending import intrinsic
 
-from fastconv.kernels.compiled import compiled
-from fastconv.kernels.simd import call, external, integers
+from fastconv.kernels.source.simd import call, external, integers
 from fastconv.kernels.threads import JOB, SPIN, WAITS, Word
 
 _I64, _I32 = ir.IntType(64), ir.IntType(32)
@@ -162,5 +162,11 @@ def _lead(at, jobs, count):  # type: ignore[no-untyped-def]
                     yield_processor()
 
 
-serve = compiled(_serve, SPIN, _FUTEX)
-lead = compiled(_lead, SPIN, _FUTEX)
+def serve() -> Callable[..., None]:
+    """Make what a member runs: it waits for jobs, given the address of the shared block and its own number."""
+    return _serve
+
+
+def lead() -> Callable[..., None]:
+    """Make what gives a number of jobs out, one after the other, and takes part."""
+    return _lead

@@ -6,7 +6,6 @@ instructions, so no transform is written twice.
 
 from __future__ import annotations
 
-import math
 from fractions import Fraction
 from typing import Any
 
@@ -14,8 +13,9 @@ from llvmlite import ir
 from numba.core import types
 from numba.extending import intrinsic
 
-from fastconv.kernels.shape import program_of_text
-from fastconv.kernels.simd import _ELEMENT, _I64, _SIZE, _activated, _fma, _load, _offset, _shuffle, _splat, _store, _vector
+from fastconv.kernels.cpu import SIZE
+from fastconv.kernels.shape import program_of_text, tiles_turned
+from fastconv.kernels.source.simd import _ELEMENT, _I64, _activated, _fma, _load, _offset, _shuffle, _splat, _store, _vector
 from fastconv.program import Reading
 
 
@@ -24,7 +24,7 @@ def _vectors(builder: Any, kind: str, vector: ir.Type, constants: Any) -> Readin
     invariant = builder.module.add_metadata([])
 
     def constant(slot: Fraction) -> Any:
-        scalar = _load(builder, builder.add(constants, _I64(int(slot) * _SIZE[kind])), vector.element)
+        scalar = _load(builder, builder.add(constants, _I64(int(slot) * SIZE[kind])), vector.element)
         scalar.set_metadata("invariant.load", invariant)
         return _splat(builder, scalar, vector)
 
@@ -71,7 +71,7 @@ def split_lanes(
         _, _, _, _, _, src, dst, dst_stride, constants = args
         vector = _vector(kind.literal_value, lanes.literal_value)
         if step.literal_value > 1 and shifts == list(range(len(shifts))) and len(shifts) > 3:
-            parts = _columns(builder, src, step.literal_value * _SIZE[kind.literal_value], len(shifts), vector)
+            parts = _columns(builder, src, step.literal_value * SIZE[kind.literal_value], len(shifts), vector)
         else:
             parts = _strided(builder, src, step.literal_value, shifts, vector)
         for o, value in enumerate(program.read(parts, _vectors(builder, kind.literal_value, vector, constants))):
@@ -176,7 +176,7 @@ def join_lanes(typingctx: Any, kind: Any, lanes: Any, step: Any, shaped: Any, sr
         shift = _splat(builder, _load(builder, bias, vector.element), vector)
         parts = [builder.fadd(_load(builder, _offset(builder, src, src_stride, b), vector), shift) for b in range(m)]
         if shaped.literal_value:
-            size = _SIZE[kind.literal_value]
+            size = SIZE[kind.literal_value]
             scalars = [_load(builder, builder.add(bias, _I64(k * size)), vector.element) for k in (1, 2, 3)]
             parts = _activated(builder, parts, *(_splat(builder, scalar, vector) for scalar in scalars))
         row, size = parts[0], width
@@ -191,11 +191,6 @@ def join_lanes(typingctx: Any, kind: Any, lanes: Any, step: Any, shaped: Any, sr
         return context.get_dummy_value()
 
     return types.void(kind, lanes, step, shaped, src, src_stride, dst, bias), codegen
-
-
-def tiles_turned(m: int, lanes: int) -> int:
-    """Return how many tiles of m columns give whole vectors of columns."""
-    return math.lcm(m, lanes) // m
 
 
 @intrinsic(prefer_literal=True)
@@ -223,7 +218,7 @@ def turn_filters(
 
     def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
         _, _, _, _, src, src_tap, src_tile, dst, dst_filter, bias, constants = args
-        width, size = lanes.literal_value, _SIZE[kind.literal_value]
+        width, size = lanes.literal_value, SIZE[kind.literal_value]
         vector = _vector(kind.literal_value, width)
         reading = _vectors(builder, kind.literal_value, vector, constants)
         fields = 4 if shaped.literal_value else 1

@@ -1,0 +1,63 @@
+"""A dense layer on few rows, see `fastconv.kernels.dense`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+from numba import carray, njit
+
+from fastconv.kernels.source.planes import types_of
+from fastconv.kernels.source.simd import claim, integers
+
+
+def dense(kind: str) -> Callable[..., None]:
+    """Make the layer."""
+    number, pointer, width = types_of(kind)
+
+    @njit(fastmath={"reassoc", "nsz", "contract"}, error_model="numpy", nogil=True)
+    def dot(a, b, length):  # type: ignore[no-untyped-def]
+        total = number(0)
+        for i in range(length):
+            total += a[i] * b[i]
+        return total
+
+    @njit(fastmath={"contract"}, error_model="numpy", nogil=True)
+    def add(factor, b, out, length):  # type: ignore[no-untyped-def]
+        for i in range(length):
+            out[i] += factor * b[i]
+
+    def dense(description, counter, items, x, weight, table, y, workspace):  # type: ignore[no-untyped-def]
+        d = carray(integers(description), (6,), np.int64)
+        zero = number(0)
+        rows, inputs, outputs, group = d[0], d[1], d[2], d[3]
+        item = claim(counter)
+        while item < items:
+            first, last = item * group, min(outputs, (item + 1) * group)
+            if d[4]:
+                for k in range(first, last):
+                    w = carray(pointer(weight + k * inputs * width), (inputs,), number)
+                    for row in range(rows):
+                        a = carray(pointer(x + row * inputs * width), (inputs,), number)
+                        carray(pointer(y + (row * outputs + k) * width), (1,), number)[0] = dot(a, w, inputs)
+            else:
+                for row in range(rows):
+                    out = carray(pointer(y + (row * outputs + first) * width), (last - first,), number)
+                    a = carray(pointer(x + row * inputs * width), (inputs,), number)
+                    for k in range(last - first):
+                        out[k] = number(0)
+                    for c in range(inputs):
+                        w = carray(pointer(weight + (c * outputs + first) * width), (last - first,), number)
+                        add(a[c], w, out, last - first)
+            if d[5]:
+                for row in range(rows):
+                    out = carray(pointer(y + (row * outputs + first) * width), (last - first,), number)
+                    for k in range(last - first):
+                        r = carray(pointer(table + (first + k) * 4 * width), (4,), number)
+                        z = out[k] + r[0]
+                        z = r[1] * z if z < zero else z
+                        z = r[2] if z < r[2] else z
+                        out[k] = r[3] if z > r[3] else z
+            item = claim(counter)
+
+    return dense

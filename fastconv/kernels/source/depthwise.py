@@ -1,0 +1,63 @@
+"""Layers whose groups are single channels, see `fastconv.kernels.depthwise`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+from numba import carray
+
+from fastconv.kernels.cpu import SIZE, has_fma, lanes_of
+from fastconv.kernels.depthwise import FIELDS
+from fastconv.kernels.source.engine import copy
+from fastconv.kernels.source.simd import claim, depthwise_vector, integers
+
+
+def planes(kind: str, step: int, rows: int, offsets: tuple[int, ...], shaped: int) -> Callable[..., None]:
+    """Make the layer: an item is a plane of the input, copied between zeros, and the filters that read it."""
+    lanes, size, text, fused = lanes_of(kind), SIZE[kind], ",".join(map(str, offsets)), has_fma()
+    taps, fields = rows * len(offsets), 4 if shaped else 1
+
+    def planes(description, counter, items, x, u, bias, y, workspace):  # type: ignore[no-untyped-def]
+        d = carray(integers(description), (FIELDS,), np.int64)
+        channels, made, height, width, out_height, out_width = d[0], d[1], d[2], d[3], d[4], d[5]
+        top, left, pitch, down, apart, spill = d[6], d[7], d[8], d[9], d[10], workspace + d[11]
+        item = claim(counter)
+        while item < items:
+            src, dst = x + item * height * width * size, workspace + top * pitch + left * size
+            for _ in range(height):
+                copy(dst, src, width * size)
+                src += width * size
+                dst += pitch
+            for filter in range(item % channels * made, (item % channels + 1) * made):
+                w, record = u + filter * taps * size, bias + filter * fields * size
+                out = y + (item // channels * channels * made + filter) * out_height * out_width * size
+                for i in range(out_height):
+                    row = workspace + i * down * pitch
+                    if out_width >= lanes:
+                        for j in range(0, out_width - lanes + 1, lanes):
+                            depthwise_vector(
+                                kind,
+                                lanes,
+                                step,
+                                rows,
+                                text,
+                                fused,
+                                shaped,
+                                row + j * step * size,
+                                apart * pitch,
+                                w,
+                                record,
+                                out + j * size,
+                            )
+                        j = out_width - lanes  # the last vector: what it shares with the one before is written twice, alike
+                        depthwise_vector(
+                            kind, lanes, step, rows, text, fused, shaped, row + j * step * size, apart * pitch, w, record, out + j * size
+                        )
+                    else:
+                        depthwise_vector(kind, lanes, step, rows, text, fused, shaped, row, apart * pitch, w, record, spill)
+                        copy(out, spill, out_width * size)
+                    out += out_width * size
+            item = claim(counter)
+
+    return planes

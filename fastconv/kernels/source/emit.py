@@ -1,0 +1,56 @@
+"""Compile with numba, to object code."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from typing import Any
+
+from llvmlite import binding
+from numba import njit, types
+
+from fastconv.kernels.compiled import machine
+
+OUTSIDE = frozenset("fma fmaf memcpy memset sched_yield syscall".split())
+"""What code may call of the process that it is loaded into."""
+_FREE = re.compile(r"^declare void @NRT_MemInfo_call_dtor\(([^)]*)\).*$", re.MULTILINE)
+"""numba frees the memory of arrays that nobody holds. Arrays in kernels are views of addresses: they own none."""
+
+
+def _jit(*signature: Any) -> Any:
+    """Return numba's compiler for functions that no Python calls: no fast-math, no checks."""
+    return njit(*signature, nogil=True, error_model="numpy", no_cpython_wrapper=True, no_cfunc_wrapper=True)
+
+
+def part(function: Callable[..., Any]) -> Any:
+    """Compile a function as a part of others, which keep it with them."""
+    return _jit()(function)
+
+
+def emitted(name: str, function: Callable[..., Any]) -> bytes:
+    """Return the number of a function's arguments, all integers, in one byte, and object code that has it by a name.
+
+    numba's own functions take two addresses more, for a result and for an exception, and return whether there is one. There is
+    none here: kernels have no error to report.
+    """
+    count = function.__code__.co_argcount
+    compiled = _jit(types.void(*[types.intp] * count))(function)
+    (found,) = compiled.overloads.values()
+    text = _FREE.sub(r"define internal void @NRT_MemInfo_call_dtor(\1 %array) {\n  ret void\n}", found.library.get_llvm_str())
+    inner = found.fndesc.llvm_func_name
+    kinds = [str(argument.type) for argument in binding.parse_assembly(text).get_function(inner).arguments]
+    place = "ptr" if kinds[0] == "ptr" else "[64 x i8]*"
+    given = [f"i64 %a{k}" for k in range(count)]
+    module = binding.parse_assembly(
+        f"{text}\ndefine void @{name}({', '.join(given)}) {{\n"
+        f"  %place = alloca [64 x i8], align 16\n"
+        f"  %result = bitcast {place} %place to {kinds[0]}\n  %error = bitcast {place} %place to {kinds[1]}\n"
+        f'  %status = call i32 @"{inner}"({kinds[0]} %result, {kinds[1]} %error{"".join(", " + one for one in given)})\n'
+        f"  ret void\n}}\n"
+    )
+    module.verify()
+    called = {f.name for f in module.functions if f.is_declaration and not f.name.startswith("llvm.")}
+    if not called <= OUTSIDE:
+        raise RuntimeError(f"kernel {name} calls {', '.join(sorted(called - OUTSIDE))}: kernels call nothing that may raise")
+    code: bytes = machine().emit_object(module)
+    return bytes([count]) + code

@@ -1,0 +1,144 @@
+"""The steps of a layer that the engine calls: transforms, rows to lanes, products, lanes to rows."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from numba import njit
+
+from fastconv.kernels.cpu import SIZE, has_fma, lanes_of
+from fastconv.kernels.shape import tiles_turned
+from fastconv.kernels.source.lanes import join_lanes, run_program, split_lanes, turn_filters
+from fastconv.kernels.source.simd import multiply_panel
+
+AHEAD = 2048
+"""Bytes from a factor of the inner product to the one that is fetched meanwhile, weights as vectors: one panel of two vectors."""
+
+AHEAD_SCALARS = 1024
+"""The same for weights as scalars: two panels of four filters."""
+
+
+def transform(kind: str, text: str) -> Callable[..., None]:
+    """Make a program that runs over two nested loops of vectors; strides and steps are in bytes."""
+    lanes = lanes_of(kind)
+
+    def transform(  # type: ignore[no-untyped-def]
+        src, src_stride, src_outer, src_inner, dst, dst_stride, dst_outer, dst_inner, outer, inner, constants
+    ):
+        for i in range(outer):
+            for k in range(inner):
+                at, to = src + i * src_outer + k * src_inner, dst + i * dst_outer + k * dst_inner
+                run_program(kind, lanes, text, at, src_stride, to, dst_stride, constants)
+
+    return transform
+
+
+def split(kind: str, step: int, offsets: tuple[int, ...], text: str) -> Callable[..., None]:
+    """Make the step that turns rows of an image into lanes, one lane a tile, and runs a program on them."""
+    lanes, size, shifts = lanes_of(kind), SIZE[kind], ",".join(map(str, offsets))
+    advance = lanes * step * size
+
+    def split(src, src_row, dst, dst_row, dst_stride, rows, vectors, constants):  # type: ignore[no-untyped-def]
+        for i in range(rows):
+            for k in range(vectors):
+                at, to = src + i * src_row + k * advance, dst + i * dst_row + k * lanes * size
+                split_lanes(kind, lanes, step, shifts, text, at, to, dst_stride, constants)
+
+    return split
+
+
+def join(kind: str, step: int, shaped: int) -> Callable[..., None]:
+    """Make the step that turns lanes into rows of an image, adds the bias and, where `shaped`, activates."""
+    lanes, size = lanes_of(kind), SIZE[kind]
+    advance = lanes * step * size
+
+    def join(src, src_row, src_stride, dst, dst_row, rows, vectors, bias):  # type: ignore[no-untyped-def]
+        for i in range(rows):
+            for k in range(vectors):
+                at, to = src + i * src_row + k * lanes * size, dst + i * dst_row + k * advance
+                join_lanes(kind, lanes, step, shaped, at, src_stride, to, bias)
+
+    return join
+
+
+@njit(inline="always")
+def _panel(kind, lanes, size, mr, nv, less, one, fused, ahead, count, a, b, ldv, to, ldm, c, tiles):  # type: ignore[no-untyped-def]
+    """Multiply one panel: as many vectors of tiles at once as fit, then fewer. Inlined, so that sizes stay literal."""
+    t = 0
+    while t + nv * lanes <= tiles:
+        multiply_panel(kind, lanes, mr, nv, fused, ahead, 0, count, a, mr * size, b + t * size, ldv, to + t * size, ldm, c)
+        t += nv * lanes
+    if t + less * lanes <= tiles:
+        multiply_panel(kind, lanes, mr, less, fused, ahead, 0, count, a, mr * size, b + t * size, ldv, to + t * size, ldm, c)
+        t += less * lanes
+    if t < tiles:
+        multiply_panel(kind, lanes, mr, one, fused, ahead, 0, count, a, mr * size, b + t * size, ldv, to + t * size, ldm, c)
+
+
+def product(kind: str, mr: int, nv: int, tail: int, ahead: int = AHEAD_SCALARS) -> Callable[..., None]:
+    """Make the batched product of a block: for each xi, ``M = U V``, channels summed in blocks.
+
+    A panel holds `mr` output channels, the last one `tail`; `nv` vectors of tiles go at once.
+    """
+    lanes, size, fused = lanes_of(kind), SIZE[kind], has_fma()
+    last, less, one = tail or mr, max(nv - 1, 1), 1
+
+    def product(xis, panels, tails, tiles, depth, block, u, v, v_xi, ldv, m, m_xi, ldm):  # type: ignore[no-untyped-def]
+        a = u
+        for xi in range(xis):
+            for c in range(0, depth, block):
+                count = min(block, depth - c)
+                b = v + xi * v_xi + c * ldv
+                to = m + xi * m_xi
+                for _ in range(panels):
+                    _panel(kind, lanes, size, mr, nv, less, one, fused, ahead, count, a, b, ldv, to, ldm, c, tiles)
+                    a += count * mr * size
+                    to += mr * ldm
+                if tails:
+                    _panel(kind, lanes, size, last, nv, less, one, fused, ahead, count, a, b, ldv, to, ldm, c, tiles)
+                    a += count * last * size
+
+    return product
+
+
+def product_filters(kind: str, mt: int, nk: int, ahead: int = AHEAD) -> Callable[..., None]:
+    """Make the batched product of a block with filters in the lanes: ``M = V' U``, `mt` tiles and `nk` vectors at once.
+
+    Small images leave few lanes idle this way; the tiles are padded to a multiple of `mt`, the filters to one of
+    `nk` vectors. Each output is the same chain of multiply-adds as in `product`.
+    """
+    lanes, size, fused = lanes_of(kind), SIZE[kind], has_fma()
+    row, wide = mt * size, nk * lanes * size
+
+    def product_filters(xis, panels, turns, depth, block, u, v, v_xi, ldv, m, m_xi, ldm):  # type: ignore[no-untyped-def]
+        a = u
+        for xi in range(xis):
+            for c in range(0, depth, block):
+                count, to = min(block, depth - c), m + xi * m_xi
+                for _ in range(panels):
+                    b, at = v + xi * v_xi + c * ldv, to
+                    for _ in range(turns):
+                        multiply_panel(kind, lanes, mt, nk, fused, 0, ahead, count, b, ldv, a, wide, at, ldm, c)
+                        b += row
+                        at += mt * ldm
+                    a += count * wide
+                    to += wide
+
+    return product_filters
+
+
+def join_filters(kind: str, m: int, text: str, shaped: int) -> Callable[..., None]:
+    """Make the step that runs a program on filters in lanes, turns them into rows of an image, adds the bias and activates."""
+    lanes = lanes_of(kind)
+    tiles = tiles_turned(m, lanes)
+    wide = tiles * m * SIZE[kind]
+
+    def join_filters(  # type: ignore[no-untyped-def]
+        src, src_row, src_tap, src_tile, dst, dst_row, dst_filter, rows, turns, bias, constants
+    ):
+        for i in range(rows):
+            for k in range(turns):
+                at, to = src + i * src_row + k * tiles * src_tile, dst + i * dst_row + k * wide
+                turn_filters(kind, lanes, text, shaped, at, src_tap, src_tile, to, dst_filter, bias, constants)
+
+    return join_filters
