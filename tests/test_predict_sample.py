@@ -39,15 +39,22 @@ def measured(alg, w, x, policy, channel_sum):
 
 
 @pytest.mark.parametrize("policy", ["fp32", "mixed", "fp16", "fp16-fp32"])
-@pytest.mark.parametrize("m", [2, 4, 6])
+@pytest.mark.parametrize("name", ["F(2x2,3x3)", "F(4x4,3x3)", "F(6x6,3x3)", "F(4x4,3x3)/7"])
 @pytest.mark.parametrize("kind", KINDS)
-def test_real_inputs_err_as_predicted(kind, m, policy):
-    alg, w, x = fc.algorithm(f"F({m}x{m},3x3)"), held(kernels(), policy), held(tiles(kind, m + 2), policy)
+def test_real_inputs_err_as_predicted(kind, name, policy):
+    alg = fc.algorithm(name)
+    w, x = held(kernels(), policy), held(tiles(kind, alg.n), policy)
     for channel_sum in ("linear", "pairwise"):
         found = fc.Sample(w, x).predict(alg, policy, channel_sum)
         # The least sample is 3,840 outputs of 960 pairs: their spread is 2 %; the closed form's own error is up to 10 %,
         # and more where stored sums of two fp16 numbers often fit.
         assert found.relative_l2 == pytest.approx(measured(alg, w, x, policy, channel_sum), rel=0.25 if policy == "fp16-fp32" else 0.12)
+
+
+def test_complex_points_on_the_circle_err_as_predicted():
+    """Two pairs and twelve products: the tolerance is that of the test above."""
+    alg, w, x = fc.algorithm("F(8x8,3x3)/12"), kernels(), tiles("rectified", 10, count=12)
+    assert fc.Sample(w, x).predict(alg).relative_l2 == pytest.approx(measured(alg, w, x, "fp32", "linear"), rel=0.12)
 
 
 @pytest.mark.parametrize("channel_sum", ["linear", "pairwise", "blocked"])

@@ -165,8 +165,8 @@ def _fast(sample: Sample, alg: BilinearAlgorithm, policy: Policy, channel_sum: s
     V = np.einsum("ia,jb,tcab->ijct", B, B, sample.x, optimize=True)
     each = (np.square(U).mean(axis=2) * np.square(V).mean(axis=3)).mean(axis=2)
     sums = U @ V
-    flat = sums.reshape(alg.n**2, -1)
-    moments = (flat @ flat.T / flat.shape[1]).reshape((alg.n,) * 4)
+    flat = sums.reshape(alg.products**2, -1)
+    moments = (flat @ flat.T / flat.shape[1]).reshape((alg.products,) * 4)
     total = np.einsum("abab->ab", moments)
     bits = min(policy.output.p, policy.accumulate.p, max(2 * policy.operands.p, 1))
     itself = np.einsum("ab,cd->acbd", np.eye(alg.m), np.eye(alg.m))
