@@ -24,6 +24,12 @@ Array = npt.NDArray[Any]
 STRAIGHT_BYTES = 1024
 """Planes that small are read where they are by a layer of one tap: channels lie close together as they are."""
 
+LONGEST_CHUNK = 64
+"""Tiles that are transformed back at once, for eight filters: long pieces of their rows, which the hardware foresees, are written."""
+
+HALF_BYTES = 1 << 16
+"""What these may take after the transform along the height, before that along the width: they stay in the cache."""
+
 PAST_BYTES = 16 << 20
 """Outputs that large leave the caches before anybody reads them: they are written past the caches, not read into them first."""
 
@@ -111,7 +117,6 @@ def blocked(layer: Layer, method: Method, weight: Array, order: str, threads: in
     d |= {F.STRAIGHT: pointwise and plane <= STRAIGHT_BYTES}
     d |= {F.PAST: layer.batch * layer.filters * out_h * out_w * size >= PAST_BYTES}
     vector = vector_bytes()
-    chunk = lanes if method.axes else rounded(block, lanes)
     run = -(-min(block, tiles_w) // lanes) * lanes
     # Splitting loads whole vectors of `step` numbers a lane, and clearing and transforming write whole vectors.
     pitch = rounded((run * step[1] + span + lanes) * size, vector) + vector
@@ -125,6 +130,12 @@ def blocked(layer: Layer, method: Method, weight: Array, order: str, threads: in
     v_xi = _odd_lines(depth * ldv + vector) + (0 if has_w else padded)
     m_tile = _odd_lines(kblock * size)
     m_xi = _odd_lines((rounded(block, mt) + lanes) * m_tile if mt else kblock * lane_pitch)
+    chunk = rounded(block, lanes)
+    if method.axes is not None:
+        most = LONGEST_CHUNK
+        if has_h:
+            most = min(most, HALF_BYTES // (m[0] * products[1] * vector) // lanes * lanes - lanes)
+        chunk = max(lanes, min(chunk, most))
     square = m[0] * m[1] * lane_pitch
     whole, half, out_line = square, m[0] * products[1] * lane_pitch, m[1] * lane_pitch
     piece = block if d[F.PAST] else chunk
