@@ -68,10 +68,24 @@ def planewise(
     return Job(compiled("planes.planes", kind_of(x)), description, -(-count // group), arrays, threads if x.size > ALONE else 1)
 
 
-def pool(x: Array, out: Array, kernel: Any, strides: Any, dilations: Any, begin: Any, count: Array | None = None, threads: int = 1) -> Job:
-    """Return the job that writes the maximum of each window, or its sum divided by `count`: arrays (batch, channels, height, width)."""
+def average_pool(x: Array, out: Array, kernel: Any, strides: Any, dilations: Any, begin: Any, count: Array, threads: int = 1) -> Job:
+    """Return the job that writes the sum of each window divided by `count`: arrays (batch, channels, height, width)."""
     (h, w), (oh, ow) = x.shape[2:], out.shape[2:]
-    description = np.array([h, w, oh, ow, *kernel, *strides, *dilations, *begin, count is not None], np.int64)
+    description = np.array([h, w, oh, ow, *kernel, *strides, *dilations, *begin], np.int64)
     planes = x.shape[0] * x.shape[1]
-    row = -(-w * x.itemsize // 64) * 64
-    return Job(compiled("planes.pool", kind_of(x)), description, planes, (x, count, None, out), threads if x.size > ALONE else 1, row)
+    return Job(compiled("planes.average", kind_of(x)), description, planes, (x, count, None, out), threads if x.size > ALONE else 1)
+
+
+def mean(x: Array, out: Array, threads: int = 1) -> Job:
+    """Return the job that writes the mean of each plane: arrays (batch, channels, ...) and (batch, channels, 1, ...).
+
+    Every eighth number of up to 128 is summed in a chain, the eight sums pairwise, what is left over one by one, and the sums of
+    all 128 in a chain.
+    """
+    planes = x.shape[0] * x.shape[1]
+    size = x.size // planes
+    group = max(1, _CHUNK // size)
+    description = np.array([planes, size, group], np.int64)
+    return Job(
+        compiled("planes.mean", kind_of(x)), description, -(-planes // group), (x, None, None, out), threads if x.size > ALONE else 1
+    )

@@ -15,6 +15,8 @@ from fastconv.network.optimise import slope_and_bounds
 from fastconv.network.weights_file import let_go
 
 Allocate = Callable[[tuple[int, ...], Any], Array]
+_POOL_BYTES = 2**26
+"""What a pool may take beside its result."""
 
 
 @dataclass(frozen=True)
@@ -96,20 +98,36 @@ def _normalisation(node: Node, call: Call, inputs: list[Array | None], place: Pl
 
 
 def _pool(node: Node, call: Call, inputs: list[Array | None], place: Place) -> Array | None:
-    from fastconv.kernels.pixelwise import kind_of, pool
+    from fastconv.kernels.pixelwise import average_pool, kind_of
+    from fastconv.kernels.pool import max_pool
 
     x = inputs[0]
     if x is None or x.ndim != 4 or not kind_of(x) or call.outputs != 1:
         return None
     view = window(call, x.shape[2:], call["kernel_shape"], bool(call.get("ceil_mode", 0)))
     y = place.allocate(call.reserve((*x.shape[:2], *view.out), x.dtype), x.dtype)
-    count = None
-    if node.operator == "AveragePool":
+    geometry = view.kernel, view.strides, view.dilations, view.begin
+    if node.operator == "MaxPool":
+        job = max_pool(x, y, *geometry, threads=place.threads)
+        if job.room > _POOL_BYTES:  # of windows that lie in their padding
+            return None
+        place.do(job)
+    else:
         before, after = (view.begin, view.end) if call["count_include_pad"] else ((0, 0), (0, 0))
         axes = zip(x.shape[2:], view.out, view.kernel, view.strides, view.dilations, view.begin, before, after, strict=True)
         rows, columns = (_inside(*axis) for axis in axes)
-        count = np.asarray(rows[:, None] * columns, x.dtype)
-    place.do(pool(x, y, view.kernel, view.strides, view.dilations, view.begin, count, place.threads))
+        place.do(average_pool(x, y, *geometry, np.asarray(rows[:, None] * columns, x.dtype), place.threads))
+    return y
+
+
+def _mean(node: Node, call: Call, inputs: list[Array | None], place: Place) -> Array | None:
+    from fastconv.kernels.pixelwise import kind_of, mean
+
+    x = inputs[0]
+    if x is None or x.ndim < 3 or not kind_of(x):
+        return None
+    y = place.allocate((*x.shape[:2], *(1,) * (x.ndim - 2)), x.dtype)
+    place.do(mean(x, y, place.threads))
     return y
 
 
@@ -196,6 +214,7 @@ _FAST: Mapping[str, Callable[[Node, Call, list[Array | None], Place], Array | No
     "BatchNormalization": _normalisation,
     "Clip": _activation,
     "Gemm": _gemm,
+    "GlobalAveragePool": _mean,
     "LeakyRelu": _activation,
     "MatMul": _matmul,
     "MaxPool": _pool,

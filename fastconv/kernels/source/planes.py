@@ -64,59 +64,69 @@ def planes(kind: str) -> Callable[..., None]:
     return planes
 
 
-def pool(kind: str) -> Callable[..., None]:
-    """Make what takes the maximum or the mean of windows."""
+def average(kind: str) -> Callable[..., None]:
+    """Make what takes the mean of windows."""
     number, pointer, width = types_of(kind)
 
-    def pool(description, counter, items, x, counts, unused, y, workspace):  # type: ignore[no-untyped-def]
-        d = carray(integers(description), (13,), np.int64)
+    def average(description, counter, items, x, counts, unused, y, workspace):  # type: ignore[no-untyped-def]
+        d = carray(integers(description), (12,), np.int64)
         h, w, oh, ow, kh, kw, sh, sw, dh, dw, top, left = d[0], d[1], d[2], d[3], d[4], d[5], d[6], d[7], d[8], d[9], d[10], d[11]
         plane = claim(counter)
         while plane < items:
             for i in range(oh):
                 to = y + (plane * oh + i) * ow * width
                 out = carray(pointer(to), (ow,), number)
-                start = number(0) if d[12] else number(-np.inf)
                 for j in range(ow):
-                    out[j] = start
-                if not d[12]:  # the maximum of the rows, then of its columns: which comes first does not matter
-                    whole = carray(pointer(workspace), (w,), number)
-                    for j in range(w):
-                        whole[j] = start
-                    for p in range(kh):
-                        at = i * sh + p * dh - top
-                        if at >= 0 and at < h:
-                            row = carray(pointer(x + (plane * h + at) * w * width), (w,), number)
-                            for j in range(w):
-                                best, value = whole[j], row[j]
-                                # NaN wins, as with numpy's maximum.
-                                whole[j] = best if best >= value or best != best else value
-                for p in range(kh if d[12] else 1):
+                    out[j] = number(0)
+                for p in range(kh):
                     at = i * sh + p * dh - top
-                    if d[12] and (at < 0 or at >= h):
+                    if at < 0 or at >= h:
                         continue
-                    source = x + (plane * h + at) * w * width if d[12] else workspace
+                    source = x + (plane * h + at) * w * width
                     for q in range(kw):
                         offset = q * dw - left
                         low = (max(0, -offset) + sw - 1) // sw
                         length = min(ow, (w - 1 - offset) // sw + 1) - low
                         some = carray(pointer(to + low * width), (length,), number)
                         a = carray(pointer(source + (offset + low * sw) * width), (length * sw,), number)
-                        if d[12]:
-                            for j in range(length):
-                                some[j] += a[j * sw]
-                        elif sw == 2:
-                            for j in range(length):
-                                best, value = some[j], a[j * 2]
-                                some[j] = best if best >= value or best != best else value
-                        else:
-                            for j in range(length):
-                                best, value = some[j], a[j * sw]
-                                some[j] = best if best >= value or best != best else value
-                if d[12]:
-                    count = carray(pointer(counts + i * ow * width), (ow,), number)
-                    for j in range(ow):
-                        out[j] /= count[j]
+                        for j in range(length):
+                            some[j] += a[j * sw]
+                count = carray(pointer(counts + i * ow * width), (ow,), number)
+                for j in range(ow):
+                    out[j] /= count[j]
             plane = claim(counter)
 
-    return pool
+    return average
+
+
+def mean(kind: str) -> Callable[..., None]:
+    """Make what takes the mean of planes."""
+    number, pointer, width = types_of(kind)
+
+    def mean(description, counter, items, x, u, bias, y, workspace):  # type: ignore[no-untyped-def]
+        d = carray(integers(description), (3,), np.int64)
+        planes, size, group = d[0], d[1], d[2]
+        item = claim(counter)
+        while item < items:
+            for plane in range(item * group, min(planes, (item + 1) * group)):
+                total = number(0)
+                for begin in range(0, size, 128):
+                    length = min(128, size - begin)
+                    a = carray(pointer(x + (plane * size + begin) * width), (length,), number)
+                    part, k = number(0), 0
+                    if length >= 8:
+                        s0, s1, s2, s3, s4, s5, s6, s7 = a[0], a[1], a[2], a[3], a[4], a[5], a[6], a[7]
+                        k = 8
+                        while k + 8 <= length:
+                            s0, s1, s2, s3 = s0 + a[k], s1 + a[k + 1], s2 + a[k + 2], s3 + a[k + 3]
+                            s4, s5, s6, s7 = s4 + a[k + 4], s5 + a[k + 5], s6 + a[k + 6], s7 + a[k + 7]
+                            k += 8
+                        part = ((s0 + s1) + (s2 + s3)) + ((s4 + s5) + (s6 + s7))
+                    while k < length:
+                        part += a[k]
+                        k += 1
+                    total += part
+                carray(pointer(y + plane * width), (1,), number)[0] = total / number(size)
+            item = claim(counter)
+
+    return mean

@@ -1,0 +1,118 @@
+"""The largest number of each window, see `fastconv.kernels.pool`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from llvmlite import ir
+from numba import carray
+from numba.core import types
+from numba.extending import intrinsic
+
+from fastconv.kernels.cpu import SIZE, lanes_of, vector_bytes
+from fastconv.kernels.pool import FIELDS, ROWS
+from fastconv.kernels.source.engine import copy
+from fastconv.kernels.source.simd import _I64, _load, _shuffle, _splat, _store, _vector, claim, integers, move
+
+V = vector_bytes()
+
+
+@intrinsic(prefer_literal=True)
+def largest(typingctx: Any, kind: Any, lanes: Any, step: Any, dst: Any, src: Any, stride: Any, count: Any) -> Any:
+    """Write the largest of `count` vectors, `stride` bytes apart, of every `step`-th number each; NaN is larger than any."""
+
+    def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        _, _, _, dst, src, stride, count = args
+        width, m = lanes.literal_value, step.literal_value
+
+        def vector(at: Any) -> Any:
+            wide = _load(builder, at, _vector(kind.literal_value, width * m))
+            return wide if m == 1 else _shuffle(builder, wide, wide, [m * lane for lane in range(width)])
+
+        first, before = vector(src), builder.block
+        test, body, done = (builder.append_basic_block(name) for name in ("test", "larger", "largest"))
+        builder.branch(test)
+        builder.position_at_end(test)
+        at, left, most = builder.phi(_I64), builder.phi(_I64), builder.phi(first.type)
+        for phi, start in ((at, src), (left, count), (most, first)):
+            phi.add_incoming(start, before)
+        builder.cbranch(builder.icmp_signed(">", left, _I64(1)), body, done)
+        builder.position_at_end(body)
+        after = builder.add(at, stride)
+        b = vector(after)
+        # One instruction, which gives b where either is NaN; another two for what was NaN before.
+        more = builder.select(builder.fcmp_ordered(">", most, b), most, b)
+        more = builder.select(builder.fcmp_unordered("uno", most, most), most, more)
+        for phi, value in ((at, after), (left, builder.sub(left, _I64(1))), (most, more)):
+            phi.add_incoming(value, body)
+        builder.branch(test)
+        builder.position_at_end(done)
+        _store(builder, most, dst)
+        return context.get_dummy_value()
+
+    return types.void(kind, lanes, step, dst, src, stride, count), codegen
+
+
+@intrinsic(prefer_literal=True)
+def least(typingctx: Any, kind: Any, lanes: Any, dst: Any) -> Any:
+    """Write a vector of minus infinities."""
+
+    def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        vector = _vector(kind.literal_value, lanes.literal_value)
+        _store(builder, _splat(builder, ir.Constant(vector.element, -np.inf), vector), args[2])
+        return context.get_dummy_value()
+
+    return types.void(kind, lanes, dst), codegen
+
+
+def pool(kind: str, step: int) -> Callable[..., None]:
+    """Make the pool; strides that no vectors are made for have a `step` of one and are taken apart beforehand."""
+    lanes, size, one = lanes_of(kind), SIZE[kind], 1
+
+    def pool(description, counter, items, x, u, bias, y, workspace):  # type: ignore[no-untyped-def]
+        d = carray(integers(description), (FIELDS,), np.int64)
+        h, w, oh, ow, kh, kw, sh, sw, dh, dw, top, left = d[0], d[1], d[2], d[3], d[4], d[5], d[6], d[7], d[8], d[9], d[10], d[11]
+        result, held, lines, pitch = workspace, d[12], workspace + d[12], d[13]
+        row, out, apart = w * size, ow * size, lines + ROWS * pitch
+        for k in range(0, ROWS * pitch, V):  # what lies before a row, and behind it, is less than any number
+            least(kind, lanes, lines + k)
+        plane = claim(counter)
+        while plane < items:
+            source, target = x + plane * h * row, y + plane * oh * out
+            for first in range(0, oh, ROWS):
+                last = min(first + ROWS, oh)
+                for i in range(first, last):
+                    begin, start = lines + (i - first) * pitch + left * size, i * sh - top
+                    low, high = max(0, (dh - 1 - start) // dh), min(kh, (h - 1 - start + dh) // dh)
+                    src, k = source + (start + low * dh) * row, 0
+                    if low < high:
+                        while k + V <= row:
+                            largest(kind, lanes, one, begin + k, src + k, dh * row, high - low)
+                            k += V
+                        if k < row and row >= V:
+                            k = row - V
+                            largest(kind, lanes, one, begin + k, src + k, dh * row, high - low)
+                        elif k < row:
+                            for p in range(high - low):
+                                copy(apart + p * V, src + p * dh * row, row)
+                            largest(kind, lanes, one, result, apart, V, high - low)
+                            copy(begin, result, row)
+                    else:
+                        for k in range(0, pitch, V):
+                            least(kind, lanes, begin - left * size + k)
+                for i in range(first, last):
+                    src, taps = lines + (i - first) * pitch, dw * size
+                    if step == 1 and sw > 1:  # each tap's numbers next to each other
+                        for q in range(kw):
+                            for k in range(ow):
+                                for b in range(0, size, 4):
+                                    move(4, apart + q * held + k * size + b, src + (k * sw + q * dw) * size + b)
+                        src, taps = apart, held
+                    for k in range(0, out, V):
+                        largest(kind, lanes, step, result + k, src + k * step, taps, kw)
+                    copy(target + i * out, result, out)
+            plane = claim(counter)
+
+    return pool
