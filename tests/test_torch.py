@@ -163,3 +163,76 @@ def test_torch_is_loaded_only_when_called():
     code = "import sys, fastconv; fastconv.torch.convert; print('torch' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "False"
+
+
+@pytest.mark.parametrize("policy", ["fp16", "bf16", "fp16-balanced", "mixed"])
+def test_a_policy_does_what_it_does_in_a_network_from_onnx(policy):
+    from onnx import TensorProto, helper, numpy_helper
+
+    torch.manual_seed(2)
+    conv, x = nn.Conv2d(5, 7, 3, padding=1), torch.randn(2, 5, 11, 14)
+    weights = [numpy_helper.from_array(t.detach().numpy(), name) for t, name in ((conv.weight, "w"), (conv.bias, "b"))]
+    node = helper.make_node("Conv", ["x", "w", "b"], ["y"], "conv", pads=[1, 1, 1, 1])
+    info = [helper.make_tensor_value_info(name, TensorProto.FLOAT, [2, c, 11, 14]) for name, c in (("x", 5), ("y", 7))]
+    graph = helper.make_graph([node], "one", info[:1], info[1:], weights)
+    net = fastconv.load_onnx(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)]))
+    want = net.run({"x": x.numpy()}, "F(4x4,3x3)", policy, channel_sum="pairwise")["y"]
+    with torch.inference_mode():
+        got = fastconv.torch.convert(conv, "F(4x4,3x3)", policy=policy, channel_sum="pairwise")(x).numpy()
+    np.testing.assert_array_equal(got, want)
+
+
+@pytest.mark.parametrize(
+    ("conv", "shape"),
+    [
+        (nn.Conv1d(4, 6, 5, stride=2, padding=3), (3, 4, 50)),
+        (nn.Conv2d(4, 6, 3, padding=2, padding_mode="reflect", dilation=2), (2, 4, 12, 9)),
+        (nn.Conv2d(4, 8, (3, 5), padding="same", groups=2), (4, 12, 9)),
+    ],
+)
+def test_every_convolution_is_emulated(conv, shape):
+    emulated, x = fastconv.torch.convert(conv, policy="fp16"), torch.randn(shape)
+    assert type(emulated).__name__ == f"Emulated{type(conv).__name__}"
+    with torch.inference_mode():
+        got, want = emulated(x), conv(x)
+        error = torch.linalg.norm(got - want) / torch.linalg.norm(want)
+        conv.weight.mul_(2)
+        conv.bias.mul_(2)
+        again = emulated(x)
+    assert got.shape == want.shape
+    assert 2**-15 < error < 2**-9  # inputs, weights and at most 31 sums of them, each rounded to 2**-11
+    assert torch.linalg.norm(again - 2 * got) < 2**-9 * torch.linalg.norm(again)
+
+
+def test_a_report_in_policies_counts_what_overflows():
+    module, x = made(ResNet)
+    rep = fastconv.torch.compare(
+        module, 4000 * x, ["F(6x6,3x3)"], policies=["fp32", "fp16", "fp16-balanced"], channel_sums=[None, "pairwise"]
+    )
+    assert [(row.algorithm, row.policy, row.channel_sum) for row in rep.rows] == [
+        (algorithm, policy, total)
+        for policy in ("fp32", "fp16", "fp16-balanced")
+        for total in (None, "pairwise")
+        for algorithm in ("direct", "F(6x6,3x3)")
+    ]
+    rows = {(row.algorithm, row.policy, row.channel_sum): row for row in rep.rows}
+    plain, balanced = (rows["F(6x6,3x3)", policy, None] for policy in ("fp16", "fp16-balanced"))
+    assert "stem" in plain.overflows
+    assert set(balanced.scales) == {"stem", "body.0.conv1", "body.0.conv2", "body.1.conv2"}
+    assert not balanced.overflows
+    assert balanced.relative_l2 < 0.1
+    assert np.isnan(plain.speed_vs_direct)
+    assert rows["F(6x6,3x3)", "fp32", None].speed_vs_direct > 0
+    assert rows["direct", "fp32", None].relative_l2 < 1e-5 < rows["direct", "fp16", None].relative_l2
+
+
+def test_bad_policies():
+    conv = nn.Conv2d(3, 4, 3)
+    with pytest.raises(ValueError, match="fp17"):
+        fastconv.torch.convert(conv, policy="fp17")
+    with pytest.raises(ValueError, match="sideways"):
+        fastconv.torch.convert(conv, channel_sum="sideways")
+    with pytest.raises(TypeError, match="not the one string 'fp16'"):
+        fastconv.torch.compare(conv, torch.randn(1, 3, 8, 8), policies="fp16")
+    with torch.no_grad(), pytest.raises(ValueError, match=r"takes float32 on the CPU, 3 or 4 axes, not torch.float64"):
+        fastconv.torch.convert(conv, policy="fp16")(torch.randn(1, 3, 8, 8).double())

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from fastconv.algebra import BilinearAlgorithm
-from fastconv.arithmetic import Policy
+from fastconv.arithmetic import Policy, policy_named
 from fastconv.exact import FORMATS, Format
 from fastconv.network.graph import Array
 from fastconv.network.policy_name import Scales
@@ -182,6 +182,26 @@ class Emulation:
         reached = _run(work, _blocks(starts.size, len(self.kernels) * x.shape[1]), threads)
         image = y.reshape(len(x), down, across, filters, m, m).transpose(0, 3, 1, 4, 2, 5)
         return image.reshape(len(x), filters, down * m, across * m)[:, :, :height, :width], reached
+
+
+def emulation_on(
+    x: Array,
+    weight: Array,
+    bias: Array | None,
+    shape: Shape,
+    algorithm: BilinearAlgorithm | None,
+    policy: Policy,
+    channel_sum: str,
+    balanced: bool,
+    threads: int,
+) -> Emulation:
+    """Make a layer; if it is to be `balanced`, with rows balanced for the policy and scaled by what it reaches on the input `x`."""
+    if algorithm is None or not balanced:
+        return Emulation(weight, bias, shape, algorithm, policy, channel_sum)
+    algorithm = algorithm.balanced(min((policy.kernel, policy.input, policy.output), key=lambda fmt: fmt.largest))
+    _, reached = Emulation(weight, bias, shape, algorithm, policy_named("fp32"), channel_sum)(x, threads)
+    layer = Emulation(weight, bias, shape, algorithm, policy, channel_sum)
+    return Emulation(weight, bias, shape, algorithm, policy, channel_sum, scales_of(layer, reached))
 
 
 def scales_of(layer: Emulation, reached: Extents) -> Scales:

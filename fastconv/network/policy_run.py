@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
 
 from fastconv.algebra import BilinearAlgorithm
-from fastconv.arithmetic import Policy, channel_sum_named, policy_named
+from fastconv.arithmetic import Policy, channel_sum_named
 from fastconv.kernels.threads import processors
-from fastconv.network.emulated import Emulation, Extents, Shape, scales_of
+from fastconv.network.emulated import Emulation, Extents, Shape, emulation_on
 from fastconv.network.graph import Array, Graph, Node
 from fastconv.network.operators import MEMORY_LIMIT, Call
 from fastconv.network.operators.convolution import check_convolution
@@ -124,12 +124,4 @@ class EmulatedRunner(Runner):
     def _made(self, name: str, weight: Array, bias: Array | None, shape: Shape, x: Array) -> Emulation:
         choice = self.algorithms.get(name, "direct")
         algorithm = choice if isinstance(choice, BilinearAlgorithm) else None
-        scaled = self.balanced and algorithm is not None
-        if scaled and algorithm is not None:
-            algorithm = algorithm.balanced(min((self.policy.kernel, self.policy.input, self.policy.output), key=lambda fmt: fmt.largest))
-        make: Callable[..., Emulation] = lambda policy, scales: Emulation(weight, bias, shape, algorithm, policy, self.channel_sum, scales)
-        layer = make(self.policy, Scales())
-        if not scaled:
-            return layer
-        _, reached = make(policy_named("fp32"), Scales())(x, self.threads or processors())
-        return make(self.policy, scales_of(layer, reached))
+        return emulation_on(x, weight, bias, shape, algorithm, self.policy, self.channel_sum, self.balanced, self.threads or processors())

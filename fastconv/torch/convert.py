@@ -8,6 +8,7 @@ from functools import cache
 from typing import Any
 
 from fastconv.algebra import BilinearAlgorithm
+from fastconv.arithmetic import Policy
 from fastconv.network.assign import Choice, resolved
 
 _PLANS = 4
@@ -29,7 +30,9 @@ def imported() -> Any:
     return torch
 
 
-def convert(module: Any, algorithm: Any = "auto", *, threads: int | None = None) -> Any:
+def convert(
+    module: Any, algorithm: Any = "auto", *, policy: str | Policy = "fp32", channel_sum: str | None = None, threads: int | None = None
+) -> Any:
     """Return a module whose eligible convolutions run on fastconv's kernels, for inference on the CPU.
 
     Eligible are Conv1d and Conv2d of stride 1, dilation 1, one group, zero padding and a kernel of at least 3 (3x3), in
@@ -42,6 +45,11 @@ def convert(module: Any, algorithm: Any = "auto", *, threads: int | None = None)
     algorithm : str or BilinearAlgorithm
         ``"auto"`` chooses for each layer and input shape; a fast algorithm, such as ``"F(4x4,3x3)"``, is given to the layers whose
         kernel it fits, in one dimension as well, and the others stay torch's; also ``"direct"``, ``"im2col"``, ``"fft"``.
+    policy : str or Policy
+        "fp32" runs on the kernels. In any other policy ("fp16", "bf16", "mixed", "fp16-balanced", ...) every Conv1d and Conv2d of
+        float32 is emulated, as `fastconv.Network.prepare` says: by the algorithm where it fits, else directly.
+    channel_sum : {"linear", "pairwise", "blocked"}, optional
+        How an emulated convolution sums over channels, "linear" by default. With it "fp32" is emulated too.
     threads : int, optional
         Threads of each convolution; as many as there are processors if None.
 
@@ -56,7 +64,7 @@ def convert(module: Any, algorithm: Any = "auto", *, threads: int | None = None)
     ModuleNotFoundError
         If torch is not installed.
     TypeError, ValueError
-        For something that is no module, or an unknown algorithm.
+        For something that is no module, or an unknown algorithm, policy or sum.
 
     Notes
     -----
@@ -67,18 +75,23 @@ def convert(module: Any, algorithm: Any = "auto", *, threads: int | None = None)
     if not isinstance(module, torch.nn.Module):
         raise TypeError(f"a module is a torch.nn.Module, not {type(module).__name__}")
     choice = resolved(algorithm)
+    replace: Callable[[Any], Any] = lambda layer: _fast(layer, choice, threads) if is_eligible(layer, choice) else None
+    if policy != "fp32" or channel_sum is not None:
+        from fastconv.torch.emulate import emulating
+
+        replace = emulating(choice, policy, channel_sum or "linear", threads)
     # Tensors are shared, all else is copied.
     shared = {id(tensor): tensor for tensor in (*module.parameters(), *module.buffers())}
-    return _replaced(copy.deepcopy(module, shared), choice, threads)
+    return _replaced(copy.deepcopy(module, shared), replace)
 
 
-def _replaced(module: Any, choice: Choice, threads: int | None) -> Any:
-    if is_eligible(module, choice):
-        return _fast(module, choice, threads)
+def _replaced(module: Any, replace: Callable[[Any], Any]) -> Any:
+    if (layer := replace(module)) is not None:
+        return layer
     done: dict[int, Any] = {}
     for child in module.children():
         if id(child) not in done:  # one layer in two places stays one
-            done[id(child)] = _replaced(child, choice, threads)
+            done[id(child)] = _replaced(child, replace)
     for name, child in module._modules.items():
         if child is not None:
             module._modules[name] = done[id(child)]
@@ -95,6 +108,12 @@ def is_eligible(module: Any, choice: Choice = "auto") -> bool:
     return plain and fits and module.weight.dtype in (imported().float32, imported().float64)
 
 
+def refuse_gradients(*tensors: Any) -> None:
+    """Raise RuntimeError where torch would record a gradient."""
+    if imported().is_grad_enabled() and any(t.requires_grad for t in tensors):
+        raise RuntimeError("a converted convolution records no gradient: call the module under torch.inference_mode() or no_grad()")
+
+
 @cache
 def _classes() -> dict[Any, Any]:
     """Make the layers, once torch is there: torch's own, whose forward runs on a plan."""
@@ -102,8 +121,7 @@ def _classes() -> dict[Any, Any]:
 
     def forward(self: Any, x: Any) -> Any:
         tensors = [t for t in (x, self.weight, self.bias) if t is not None]
-        if torch.is_grad_enabled() and any(t.requires_grad for t in tensors):
-            raise RuntimeError("a converted convolution records no gradient: call the module under torch.inference_mode() or no_grad()")
+        refuse_gradients(*tensors)
         rank = len(self.kernel_size)
         if x.device.type != "cpu" or x.dtype != self.weight.dtype or x.ndim not in (rank + 1, rank + 2):
             return super(type(self), self).forward(x)

@@ -5,17 +5,19 @@ from __future__ import annotations
 import copy
 import math
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
-from fastconv.algebra import BilinearAlgorithm
 from fastconv.network.compare import Metric, agreement
-from fastconv.network.contenders import contenders
+from fastconv.network.contenders import contenders, crossed
 from fastconv.network.graph import Array
+from fastconv.network.policy_name import Scales
+from fastconv.network.race import final_error, ratio, square
 from fastconv.network.report import Comparison, Row
 from fastconv.torch.convert import convert, imported
+from fastconv.torch.emulate import state_of
 
 
 def compare(
@@ -23,6 +25,8 @@ def compare(
     inputs: Any,
     algorithms: Iterable[Any] = ("direct", "F(2x2,3x3)", "F(4x4,3x3)", "F(6x6,3x3)"),
     *,
+    policies: Iterable[str] = ("fp32",),
+    channel_sums: Iterable[str | None] = (None,),
     metric: Metric | None = None,
     threads: int | None = None,
     repeats: int = 3,
@@ -38,11 +42,13 @@ def compare(
         What it is called with.
     algorithms : iterable
         As `fastconv.compare` takes them; each runs the convolutions that it can (`convert`).
+    policies, channel_sums : iterable
+        Precision policies and sums over channels, in each of which all algorithms run, as in `fastconv.compare`.
     metric : callable, optional
         ``metric(outputs, reference, direct)`` -> {name: value}; outputs are called "0", "1" and so on. Without it agreement or
         PSNR, as in `fastconv.compare`.
     threads, repeats : int
-        Threads of each convolution; runs to time.
+        Threads of each convolution; runs to time, in turns. Emulated ones are not timed.
     name : str, optional
         Name in the report, the class of the module if None.
 
@@ -56,36 +62,55 @@ def compare(
     layers = tuple(key for key, child in module.named_modules() if isinstance(child, (torch.nn.Conv1d, torch.nn.Conv2d)))
     double = tuple(x.double() if torch.is_tensor(x) and x.is_floating_point() else x for x in feeds)
     truth, exact = _watched(copy.deepcopy(module).double(), double, layers)
-    rivals = contenders(algorithms)
-    found = []
-    for rival in rivals:
-        made = convert(module, rival.algorithm, threads=threads)
-        outputs, seen = _watched(made, feeds, layers)  # compiles and transforms weights besides
-        found.append((rival, outputs, seen, float(np.median([_timed(made, feeds) for _ in range(repeats)]))))
-    rows = []
-    for rival, outputs, seen, seconds in found:
+    if isinstance(policies, str):
+        raise TypeError(f"policies must be a list of policies, not the one string {policies!r}")
+    rivals = crossed(contenders(algorithms), policies, channel_sums)
+    if not rivals:
+        raise ValueError("there is nothing to compare: name at least one policy and one sum over channels")
+    modules = [convert(module, rival.algorithm, policy=rival.policy, channel_sum=rival.channel_sum, threads=threads) for rival in rivals]
+    found = [_watched(made, feeds, layers) for made in modules]  # compiles and transforms weights besides
+    emulated = [{key: state_of(child) for key, child in made.named_modules() if key in layers} for made in modules]
+    reached = [{key: dict(state.extents.overflows) for key, state in states.items() if state} for states in emulated]
+    seconds = _in_turns([None if rival.is_emulated else made for rival, made in zip(rivals, modules, strict=True)], feeds, repeats)
+    beside = next((s for s, rival in zip(seconds, rivals, strict=True) if rival.algorithm == "direct" and not rival.is_emulated), math.nan)
+    rows, direct = [], found[0][0]
+    for rival, (outputs, seen), states, overflows, took in zip(rivals, found, emulated, reached, seconds, strict=True):
+        direct = outputs if rival.algorithm == "direct" else direct  # it opens each policy
         with np.errstate(all="ignore"):
-            numbers = (metric or agreement)(outputs, truth, found[0][1])
-        fast = isinstance(rival.algorithm, BilinearAlgorithm)
+            numbers = (metric or agreement)(outputs, truth, direct)
+            error, largest = final_error(outputs, truth)
+            each = tuple(ratio(square(seen[key], exact[key]), square(exact[key])) for key in layers if key in exact)
+        scales = {key: state.scales for key, state in states.items() if state and state.scales != Scales()}
         rows.append(
             Row(
                 rival.label,
                 rival.points,
-                rival.algorithm.products**2 / rival.algorithm.m**2 if isinstance(rival.algorithm, BilinearAlgorithm) and fast else None,
-                math.sqrt(sum(_square(outputs[k] - truth[k]) for k in truth) / max(sum(map(_square, truth.values())), 1e-300)),
-                max(float(np.abs(outputs[k] - truth[k]).max(initial=0)) for k in truth),
+                None if rival.fast is None else rival.fast.products**2 / rival.fast.m**2,
+                error,
+                largest,
                 {key: float(value) for key, value in numbers.items()},
-                seconds,
-                found[0][3] / seconds,
-                tuple(math.sqrt(_square(seen[key] - exact[key]) / max(_square(exact[key]), 1e-300)) for key in layers if key in exact),
+                took,
+                beside / took,
+                each,
+                rival.policy,
+                rival.channel_sum,
+                {key: stages for key, stages in overflows.items() if stages},
+                {key: (scale.input, scale.kernel) for key, scale in scales.items()},
             )
         )
     images = len(feeds[0]) if torch.is_tensor(feeds[0]) and feeds[0].ndim else 1
     return Comparison(name or type(module).__name__, images, "fp64", tuple(key for key in layers if key in exact), tuple(rows))
 
 
-def _square(x: Array) -> float:
-    return float(np.sum(np.square(x, dtype=np.float64)))
+def _in_turns(modules: Sequence[Any], feeds: tuple[Any, ...], repeats: int) -> list[float]:
+    """Return the median seconds of each module, NaN for None, beginning with another one each turn."""
+    times: list[list[float]] = [[] for _ in modules]
+    for turn in range(repeats):
+        for k in range(len(modules)):
+            who = (k + turn) % len(modules)
+            if modules[who] is not None:
+                times[who].append(_timed(modules[who], feeds))
+    return [float(np.median(some)) if some else math.nan for some in times]
 
 
 def _watched(module: Any, feeds: tuple[Any, ...], layers: Iterable[str]) -> tuple[dict[str, Array], dict[str, Array]]:
