@@ -18,8 +18,9 @@ class Row:
     `multiplications_per_output` is nominal: n^2 / m^2 for a fast algorithm, the kernel's size for direct convolution, None
     where the choice is left to a heuristic. Errors are against float64, accumulated through the network. `layer_relative_l2`
     belongs to `Comparison.layers`. `seconds` is for all images; an emulation's says nothing of the policy's speed, so that its
-    `speed_vs_direct` is NaN, and `seconds` too where it was not timed. `overflows` counts, layer by layer, values that left the range of their format, by the stage at
-    which they did; `scales` are the exponents of two by which input and kernels of a layer were scaled.
+    `speed_vs_direct` is NaN, and `seconds` too where it was not timed. `overflows` counts, layer by layer, values that left
+    the range of their format, by the stage at which they did; `scales` are the exponents of two by which input and kernels of
+    a layer were scaled.
     """
 
     algorithm: str
