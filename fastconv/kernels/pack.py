@@ -8,7 +8,7 @@ from fastconv.algebra import BilinearAlgorithm
 from fastconv.arithmetic import apply, array_reading
 from fastconv.exact import format_named
 from fastconv.kernels.layer import Array, lasting
-from fastconv.program import programs_of
+from fastconv.program import program_of
 
 AT_ONCE = 4 << 20
 """Bytes in float64 of the filters that are transformed at once."""
@@ -17,16 +17,18 @@ AT_ONCE = 4 << 20
 def transformed_weights(axes: tuple[BilinearAlgorithm, BilinearAlgorithm], weight: Array, order: str) -> Array:
     """Return U = G w G^T, shape (xi, filters, channels): in float64, then rounded once to the weights' format.
 
-    A plan pays this once, and float64 keeps the error of the kernel transform out of the layer's.
+    A plan pays this once, and float64 keeps the error of the kernel transform out of the layer's. Nothing is fused here: numpy has no
+    such operation, and what it would change in float64 hardly ever survives the rounding.
     """
     reading, (filters, channels, *kernel) = array_reading(format_named("fp64")), weight.shape
+    order = order.removesuffix("+fma")
     xis = [alg.products for alg in axes]
     out = lasting((xis[0] * xis[1], filters, channels), weight.dtype)
     some = max(1, AT_ONCE // (8 * channels * max(*kernel, *xis) ** 2))
     for k in range(0, filters, some):
         u = np.ascontiguousarray(weight[k : k + some].transpose(2, 3, 0, 1), dtype=np.float64)
         for axis, alg in enumerate(axes):
-            u = apply(programs_of(alg, order).kernel, u, reading, axis)
+            u = apply(program_of(alg.G, order), u, reading, axis)
         out[:, k : k + some] = u.reshape(-1, *u.shape[2:])
     return out
 
