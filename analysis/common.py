@@ -1,15 +1,17 @@
-"""What the scripts share: where figures go, CSV written whole or not at all, a progress bar."""
+"""What the scripts share: where figures go, files written whole or not at all, tables of a page, a progress bar."""
 
 from __future__ import annotations
 
 import argparse
 import csv
 import os
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from matplotlib.figure import Figure
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 FIGURES = Path(__file__).parent.parent / "figures"
 COLOURS = ("#222222", "#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
@@ -54,6 +56,26 @@ def save(figure: Figure, name: str) -> None:
     figure.savefig(temporary, format="png", dpi=150)
     os.replace(temporary, path)
     print(f"drew {path.relative_to(FIGURES.parent)}")
+
+
+def with_tables(text: str, tables: Mapping[str, str]) -> str:
+    """Return a page with its tables put between the marks ``<!-- name -->`` and ``<!-- end of name -->``."""
+    for name, table in tables.items():
+        begin, end = f"<!-- {name} -->", f"<!-- end of {name} -->"
+        marked = f"{begin}\n{table}\n{end}"
+        text, count = re.subn(f"{begin}.*?{end}", lambda _, marked=marked: marked, text, flags=re.DOTALL)
+        if count != 1:
+            raise ValueError(f"the page has {count} places for the table {name!r}, not one: mark it with {begin} and {end}")
+    return text
+
+
+def write_tables(page: Path, tables: Mapping[str, str]) -> None:
+    """Write tables into a page: to a temporary name, then renamed."""
+    text = with_tables(page.read_text(encoding="utf-8"), tables)
+    temporary = page.with_name(f".{page.name}.{os.getpid()}")
+    temporary.write_text(text, encoding="utf-8")
+    os.replace(temporary, page)
+    print(f"wrote {len(tables)} tables into {page.name}")
 
 
 def run_jobs(about: str, jobs: Mapping[str, Callable[[], None]]) -> None:

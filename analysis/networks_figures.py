@@ -1,0 +1,159 @@
+"""Figures of whole networks, from what networks.py stored.
+
+    python analysis/networks_figures.py [policies] [predicted] [reductions] [complex]
+
+Each goes to figures/networks_<name>.png. The tables of the page are written by networks_tables.py.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from common import COLOURS, read_csv, run_jobs, save
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.ticker import FuncFormatter, NullFormatter
+from networks_tables import COMPLEX, DYADIC, POLICIES, REAL, Store, multiplications, number, reductions, short
+
+PAPER_B = (0.22, 0.63)
+"""By how much less whole networks err with the points of paper B (Alam et al. 2022, abstract)."""
+COLUMNS = 3
+
+
+def panels(names: list[str]) -> tuple[Figure, list[Axes]]:
+    """Return a figure with a panel a network."""
+    lines = -(-len(names) // COLUMNS)
+    figure = Figure(figsize=(4.1 * COLUMNS, 3.3 * lines + 0.6), layout="constrained")
+    axes = list(np.ravel(figure.subplots(lines, COLUMNS, sharey=True, squeeze=False)))
+    for ax in axes[len(names) :]:
+        ax.set_visible(False)
+    return figure, axes[: len(names)]
+
+
+def draw_policies() -> None:
+    """Error over the size of the tile, a panel a network, a line a policy; direct convolution at m = 1."""
+    store = Store(read_csv("networks.csv"))
+    figure, axes = panels(store.networks)
+    colours = ("#0072b2", "#56b4e9", "#009e73", "#e69f00", "#d55e00", "#cc79a7")
+    sizes = (1, 2, 4, 6, 8)
+    for ax, name in zip(axes, store.networks, strict=True):
+        for policy, colour in zip(POLICIES, colours, strict=True):
+            for channel_sum, dash in zip(("linear", "pairwise"), ("-", ":"), strict=True):
+                found = [store.row(name, "direct" if m == 1 else f"F({m}x{m},3x3)", policy, channel_sum) for m in sizes]
+                line = [(m, number(row["relative_l2"])) for m, row in zip(sizes, found, strict=True) if row]
+                marker = "o" if dash == "-" else None
+                ax.plot([m for m, _ in line], [error for _, error in line], dash, color=colour, marker=marker, ms=4)
+                for m, error in line:
+                    if dash == "-" and not math.isfinite(error):
+                        ax.annotate("overflow", (m, 1), color=colour, ha="center", va="bottom", fontsize=7, rotation=90)
+        ax.set_yscale("log")
+        ax.set_ylim(3e-8, 30)
+        ax.set_xticks(sizes, ("direct", "2", "4", "6", "8"))
+        ax.set_xlabel("m of F(m x m, 3x3)", fontsize=9)
+        direct = store.row(name, "direct")
+        ax.set_title(f"{name}, {direct['images'] if direct else 0} images", fontsize=10)
+        ax.grid(which="major", alpha=0.35)
+        if ax in ax.figure.axes[::COLUMNS]:
+            ax.set_ylabel("relative L2 error of the output")
+    lines = [Line2D([], [], color=colour, marker="o", ms=4, label=policy) for policy, colour in zip(POLICIES, colours, strict=True)]
+    figure.legend(handles=lines, loc="outside lower center", ncols=6, frameon=False)
+    figure.suptitle("Error of whole networks with the best points known; dotted: channels summed pairwise", fontsize=11)
+    save(figure, "networks_policies.png")
+
+
+def draw_predicted() -> None:
+    """Predicted against measured error: layers alone, and carried through the network."""
+    rows = read_csv("networks_predicted.csv")
+    figure = Figure(figsize=(11, 5.2), layout="constrained")
+    colours = dict(zip(dict.fromkeys(r["network"] for r in rows), COLOURS[1:], strict=False))
+    ways = (("predicted", "measured", "Each layer alone"), ("carried", "accumulated", "Within the network (large: its output)"))
+    for ax, (predicted, measured, title) in zip(figure.subplots(1, 2), ways, strict=True):
+        for name, colour in colours.items():
+            mine = [
+                r for r in rows if r["network"] == name and number(r.get(predicted, "")) > 0 and math.isfinite(number(r.get(measured, "")))
+            ]
+            for last in (False, True):
+                some = [r for r in mine if (r["layer"] == "output") == last]
+                x, y = [number(r[measured]) for r in some], [number(r[predicted]) for r in some]
+                ax.plot(x, y, "o", color=colour, ms=8 if last else 3, alpha=1 if last else 0.5, mfc="none" if last else colour,
+                        label=None if last else name)  # fmt: skip
+        ends = (2e-8, 0.5)
+        ax.plot(ends, ends, "-", color="#999999", lw=0.8)
+        ax.set(xscale="log", yscale="log", xlim=ends, ylim=ends, xlabel="measured relative L2 error", ylabel="predicted")
+        ax.set_title(title, loc="left", fontsize=11)
+        ax.grid(which="major", alpha=0.35)
+        ax.legend(frameon=False, fontsize=9)
+    asked = ", ".join(dict.fromkeys(short(row["asked"]) for row in rows))
+    figure.suptitle(f"Closed form on the second moments of weights and inputs: fp32, mixed, bf16 and fp16; {asked}", fontsize=11)
+    save(figure, "networks_predicted.png")
+
+
+def draw_reductions() -> None:
+    """Bars, a panel a network: by how much less ours err than others' points, and as a band paper B."""
+    store = Store(read_csv("networks.csv"))
+    found = reductions(store)
+    groups = [("F(4x4,3x3)", "lavin2016"), ("F(4x4,3x3)", "barabasz2020"), ("F(6x6,3x3)", "barabasz2020"), ("F(8x8,3x3)", "barabasz2020")]
+    titles = {"lavin2016": "Lavin and Gray", "barabasz2020": "paper A"}
+    parts = (
+        (3, "#999999", "points fitted to each layer"),
+        (4, COLOURS[1], "our best points"),
+        (6, COLOURS[3], "and channels pairwise"),
+        (8, COLOURS[2], "and transforms in fp64"),
+    )
+    figure, axes = panels(store.networks)
+    for ax, name in zip(axes, store.networks, strict=True):
+        ax.axhspan(*(100 * b for b in PAPER_B), color="#e8e8e8", zorder=0, label="paper B, whole networks")
+        values = {(row[1], row[2]): row for row in found if row[0] == name}
+        for k, (column, colour, label) in enumerate(parts):
+            x = [i + (k - 1.5) * 0.2 for i, group in enumerate(groups) if group in values]
+            ax.bar(x, [100 * values[group][column] for group in groups if group in values], 0.18, color=colour, label=label, zorder=2)
+        ax.axhline(0, color="#222222", lw=0.8)
+        ax.set_xticks(range(len(groups)), [f"{size[:5]})\n{titles[rival]}" for size, rival in groups], fontsize=8)
+        ax.set_title(name, loc="left", fontsize=10)
+        ax.grid(axis="y", which="major", alpha=0.35)
+    for ax in axes[::COLUMNS]:
+        ax.set_ylabel("less relative L2 error, %")
+    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=5, frameon=False, fontsize=9)
+    figure.suptitle("By how much less the output errs than with the points of others, in fp32", fontsize=11)
+    save(figure, "networks_reductions.png")
+
+
+def draw_complex() -> None:
+    """Error of the output against multiplications per output: real points, and sets with complex ones."""
+    store = Store(read_csv("networks.csv"))
+    ways = (("fp32", "linear"), ("fp32", "pairwise"), ("bf16", "linear"), ("fp16-balanced", "linear"))
+    kinds = (("real points", REAL, COLOURS[1], "o"), ("with pairs of complex points", COMPLEX, COLOURS[2], "s"),
+             ("the same, dyadic", DYADIC, COLOURS[3], "D"))  # fmt: skip
+    figure = Figure(figsize=(16, 4.9), layout="constrained")
+    for ax, (policy, total) in zip(figure.subplots(1, len(ways), sharey=True), ways, strict=True):
+        for label, algorithms, colour, marker in kinds:
+            some = sorted(algorithms, key=multiplications)
+            x = [multiplications(name) for name in some]
+            for network in store.networks:
+                ax.plot(x, [store.times_direct(network, name, policy, total) for name in some], "-", color=colour, lw=0.7, alpha=0.35)
+            means = [store.mean(name, policy, total) for name in some]
+            ax.plot(x, means, marker=marker, color=colour, lw=2, ms=6, mfc="white", mew=1.5, label=label)
+            for name, at, mean in zip(some, x, means, strict=True):
+                if math.isfinite(mean):
+                    where = {"xytext": (4, 5) if algorithms is REAL else (-4, -11), "ha": "left" if algorithms is REAL else "right"}
+                    ax.annotate(short(name), (at, mean), textcoords="offset points", fontsize=7.5, color=colour, **where)
+        ax.axhline(1, color="#888888", lw=1, ls=":")
+        ax.set(xscale="log", yscale="log", xlim=(1.4, 4.6), ylim=(0.7, 100), xlabel="multiplications per output (direct: 9)")
+        ax.xaxis.set_minor_formatter(NullFormatter())
+        ax.set_xticks((1.5, 2, 2.5, 3, 4), ("1.5", "2", "2.5", "3", "4"))
+        ax.yaxis.set_major_formatter(FuncFormatter(lambda v, _: f"{v:g}"))
+        ax.set_title(f"{policy}, channels {'one after the other' if total == 'linear' else total}", loc="left", fontsize=10)
+        ax.grid(which="major", alpha=0.35)
+    figure.axes[0].set_ylabel("error of the output, times that of direct convolution")
+    figure.legend(*figure.axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=2, frameon=False)
+    figure.suptitle("Whole networks: geometric mean of six (thick), and each (thin)", fontsize=11)
+    save(figure, "networks_complex.png")
+
+
+if __name__ == "__main__":
+    run_jobs(
+        __doc__ or "",
+        {"policies": draw_policies, "predicted": draw_predicted, "reductions": draw_reductions, "complex": draw_complex},
+    )

@@ -1,0 +1,46 @@
+"""The page on whole networks: its tables are what the stored measurements give, and these are of one piece."""
+
+from __future__ import annotations
+
+import math
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+if not (ROOT / "figures" / "networks.csv").exists():
+    pytest.skip("the stored measurements are in the repository, not in the source distribution", allow_module_level=True)
+sys.path.insert(0, str(ROOT / "analysis"))
+import networks_tables as study  # noqa: E402
+from common import read_csv, with_tables  # noqa: E402
+
+ROWS = read_csv("networks.csv")
+
+
+def test_the_tables_of_the_page_are_what_was_measured():
+    page = study.PAGE.read_text(encoding="utf-8")
+    assert with_tables(page, study.tables()) == page
+
+
+def test_rows_of_a_network_are_of_the_same_images():
+    """Errors are compared across rows; other images are other errors."""
+    samples = {(row["network"], row["images"], row["pixels"]) for row in ROWS}
+    assert len(samples) == len({network for network, *_ in samples}) == 6
+
+
+def test_rows_are_told_apart_and_stand_beside_direct_convolution():
+    keys = [tuple(row[key] for key in ("network", "policy", "channel_sum", "algorithm", "points")) for row in ROWS]
+    assert len(set(keys)) == len(keys)
+    assert {(*key[:3], "direct", "") for key in keys} <= set(keys)
+
+
+def test_what_overflows_is_counted():
+    """An error that is no number comes from values that left their range."""
+    assert all(float(row["overflows"]) > 0 for row in ROWS if not math.isfinite(float(row["relative_l2"])))
+
+
+def test_a_page_without_its_mark_is_refused():
+    with pytest.raises(ValueError, match="0 places for the table 'one'"):
+        with_tables("text", {"one": "| a |"})
+    assert with_tables("<!-- one -->old<!-- end of one -->", {"one": "| a |"}) == "<!-- one -->\n| a |\n<!-- end of one -->"
