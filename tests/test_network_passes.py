@@ -134,6 +134,38 @@ def test_a_shortcut_is_added_by_the_convolution(algorithm, threads, monkeypatch)
     np.testing.assert_array_equal(net.prepare(algorithm)(feeds, watch=lambda *_: None)["y"], wanted)
 
 
+@pytest.mark.parametrize("algorithm", ["direct", "F(4x4,3x3)", "im2col", "fft"])
+@pytest.mark.parametrize("threads", [1, 2])
+@pytest.mark.parametrize("size", [(13, 12), (40, 9), (31,)])
+def test_a_shortcut_is_added_by_layers_of_many_taps(algorithm, threads, size, monkeypatch):
+    if len(size) == 1 and algorithm.startswith("F"):
+        algorithm = "auto"
+    weights = {"v": random(6, 6, *(3 for _ in size), seed=11), "g": random(6, 3, *(3 for _ in size), seed=12), "b": WEIGHTS["b"]}
+    pads = {"pads": [1] * 2 * len(size)}
+    nodes = [
+        node("Relu", "x", "a"),
+        node("Conv", "a v b", "c", **pads),
+        node("Add", "c a", "s"),  # the convolution reads what it adds to
+        node("LeakyRelu", "s", "r", alpha=0.3),
+        node("Conv", "r v", "d", **pads),
+        node("Relu", "d", "e"),
+        node("Conv", "e v", "f", **pads),
+        node("Add", "f r", "t"),
+        node("Relu", "t", "u"),
+        node("Conv", "u g", "h", group=2, **pads),
+        node("Add", "h u", "y"),
+    ]
+    net = network(nodes, weights)
+    feeds = {"x": random(2, 6, *size)}
+    feeds["x"][1, 2, 3] = np.nan
+    assert operators(net, feeds) == ["Relu", "Conv+Add+LeakyRelu", "Conv+Relu", "Conv+Add+Relu", "Conv", "Add"]
+    chosen = {"c": algorithm, "d": algorithm, "f": algorithm, "h": "direct"}
+    wanted = as_written(net, feeds, monkeypatch, chosen)["y"]
+    for _ in range(3):
+        np.testing.assert_array_equal(net.run(feeds, chosen, threads=threads)["y"], wanted)
+    np.testing.assert_array_equal(net.prepare(chosen)(feeds, ["t"])["y"], wanted)
+
+
 @pytest.mark.parametrize("kernel", [(1, 1), (2, 2), (3, 2), (2, 5)])
 @pytest.mark.parametrize("strides", [(1, 1), (2, 2), (2, 3)])
 @pytest.mark.parametrize("extra", [{}, {"dilations": [2, 1]}, {"ceil_mode": 1}, {"pads": [1, 0, 0, 1]}])

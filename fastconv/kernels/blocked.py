@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -50,6 +51,8 @@ class Blocked:
         Work items; any of them can run at once.
     held : int
         Filters of a group in the weights, padded to whole panels, where filters are in the lanes; otherwise zero.
+    joiner : tuple
+        The step that writes the output, by name and parameters.
     """
 
     description: Array
@@ -57,6 +60,14 @@ class Blocked:
     tables: tuple[Array, ...]
     items: int
     held: int
+    joiner: tuple[Any, ...]
+
+    @cached_property
+    def adding(self) -> Array:
+        """The engine's fields to add to what the output holds."""
+        description = self.description.copy()
+        description[Field.ADDS], description[Field.JOINER] = 1, compiled(*self.joiner, 1).address
+        return description
 
     @property
     def workspace(self) -> int:
@@ -185,11 +196,12 @@ def blocked(layer: Layer, method: Method, weight: Array, order: str, threads: in
     d |= {F.SPLITTER: compiled("steps.split", kind, step[1], offsets, into.text).address}
     if mt:
         d |= {F.PRODUCT: compiled("steps.product_filters", kind, mt, nk).address}
-        d |= {F.JOINER: compiled("steps.join_filters", kind, m[1], back.text, int(shaped)).address}
+        joiner: tuple[Any, ...] = ("steps.join_filters", kind, m[1], back.text, int(shaped))
     else:
         d |= {F.PRODUCT: compiled("steps.product", kind, mr, nv, made % mr).address}
-        d |= {F.JOINER: compiled("steps.join", kind, m[1], int(shaped)).address}
+        joiner = ("steps.join", kind, m[1], int(shaped))
         d |= {F.OUTPUT_W: compiled("steps.transform", kind, back.text).address if has_w else 0}
+    d |= {F.JOINER: compiled(*joiner).address}
 
     description = np.zeros(len(Field), np.int64)
     for field, value in d.items():
@@ -197,7 +209,8 @@ def blocked(layer: Layer, method: Method, weight: Array, order: str, threads: in
     u = weight.reshape(layer.groups, 1, made, -1) if method.axes is None else transformed_weights(method.axes, weight, order)[None]
     if mt:
         u = np.pad(u, ((0, 0), (0, 0), (0, held - made), (0, 0)))
-    return Blocked(description, packed(u, kblock, panel, work.chain), tuple(tables), layer.groups * blocks * shares, held if mt else 0)
+    items = layer.groups * blocks * shares
+    return Blocked(description, packed(u, kblock, panel, work.chain), tuple(tables), items, held if mt else 0, joiner)
 
 
 def in_lanes(table: Array, groups: int, parts: Blocked) -> Array:

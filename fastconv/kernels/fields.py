@@ -81,6 +81,7 @@ class Field(IntEnum):
     OUTPUT_W = auto()
     SPLITTER = auto()
     JOINER = auto()
+    ADDS = auto()  # whether it adds to what the output holds
     PRODUCT = auto()
     INPUT_H_CONSTANTS = auto()
     INPUT_W_CONSTANTS = auto()

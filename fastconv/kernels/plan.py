@@ -152,7 +152,7 @@ class Plan:
 class BlockRunner:
     """Runs a layer with the block engine: a fast algorithm, or im2col."""
 
-    adds = False
+    adds = True
 
     def __init__(
         self,
@@ -179,9 +179,10 @@ class BlockRunner:
         self.pool.run(self.job(x, y))
 
     def job(self, x: Array, y: Array, adding: bool = False) -> Job:
-        """Return the work items."""
+        """Return the work items; `adding`, what `y` holds is added after the bias."""
         arrays = (x, self.parts.weights, self.bias, y)
-        return Job(compiled("engine.run_items"), self.parts.description, self.parts.items, arrays, self.members, self.parts.workspace)
+        description = self.parts.adding if adding else self.parts.description
+        return Job(compiled("engine.run_items"), description, self.parts.items, arrays, self.members, self.parts.workspace)
 
     def details(self) -> list[str]:
         """Say how the layer is cut."""

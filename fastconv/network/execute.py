@@ -353,14 +353,13 @@ class Runner:
             return plan
 
         # Where a plan cannot add the shortcut itself, the sum follows.
-        direct = self.algorithms.get(node.name, "direct") in ("auto", "direct") and node.attributes.get("group", 1) == 1
-        apart = other is not None and not direct
+        apart = other is not None and (self.algorithms.get(node.name) == "fft" or node.attributes.get("group", 1) != 1)
         plan = place.plan((image.shape, node.inputs[1:3], tuple(part.name for part in node.fused), apart), make)
         do = place.do if image is x else place.now
-        if other is not None and direct and plan.adds:
+        if other is not None and not apart:
             y = other
-            if image is not x or node.inputs[3] not in place.dying:
-                y = place.allocate(plan.output_shape, image.dtype)
+            if image is not x or node.inputs[3] not in place.dying or node.inputs[3] == node.inputs[0]:
+                y = place.allocate(other.shape, image.dtype)
                 do(planewise(other, y, threads=place.threads))
             do(plan.job(image, y, adding=True))
             return y
@@ -371,7 +370,7 @@ class Runner:
         else:
             do(job)
         if other is not None:
-            np.add(y, other, out=y)
+            np.add(y, other.reshape(y.shape), out=y)
             y = y if activation is None else activation(y)
         return y[:, :, 0] if flat else y
 

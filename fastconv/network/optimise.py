@@ -209,7 +209,7 @@ def fused_activations(graph: Graph, kept: Collection[str]) -> Graph:
 
 
 def fused_sums(graph: Graph, kept: Collection[str]) -> Graph:
-    """Hang the sum with a shortcut on the convolution of one tap that comes last, which reads the shortcut as a fourth input.
+    """Hang the sum with a shortcut on the convolution that comes last, which reads the shortcut as a fourth input.
 
     Only where nobody can have another name for the shortcut's memory: so the sum may be written there.
     """
@@ -223,7 +223,7 @@ def fused_sums(graph: Graph, kept: Collection[str]) -> Graph:
         nodes.append(node)
         if node.operator != "Add" or len(plain.intersection(node.inputs)) != 2:
             continue
-        fit = [name for name in node.inputs if readers[name] == 1 and _has_one_tap(makers[name], graph.constants)]
+        fit = [name for name in node.inputs if readers[name] == 1 and _can_add(makers[name], graph.constants)]
         if fit:
             last = max(fit, key=lambda name: at[name])
             maker, other = makers[last], next(name for name in node.inputs if name != last)
@@ -233,9 +233,9 @@ def fused_sums(graph: Graph, kept: Collection[str]) -> Graph:
     return _rebuilt(graph, graph.constants, [node for node in nodes if node.name not in gone or len(node.inputs) == 4])
 
 
-def _has_one_tap(node: Node, constants: Mapping[str, Array]) -> bool:
+def _can_add(node: Node, constants: Mapping[str, Array]) -> bool:
     weight = constants.get(node.inputs[1]) if node.operator == "Conv" and not node.fused and len(node.inputs) < 4 else None
-    return weight is not None and weight.ndim == 4 and weight.shape[2:] == (1, 1)
+    return weight is not None and weight.ndim in (3, 4) and node.attributes.get("group", 1) == 1
 
 
 def slope_and_bounds(node: Node, constants: Mapping[str, Array], channels: int | None) -> tuple[Any, float, float] | None:

@@ -162,6 +162,15 @@ def write(d, strip, filters, src, dst, size):  # type: ignore[no-untyped-def]
 
 
 @part
+def read(d, strip, filters, dst, src, size):  # type: ignore[no-untyped-def]
+    """Copy what is where `write` would write, to where it would write it from."""
+    row_bytes = d.OUT_WIDTH * d.SIZE
+    for l in range(filters):  # noqa: E741
+        for i in range(strip.OUT_ROWS):
+            copy(dst + (l * d.OUT_H + i) * d.LINE, src + (l * d.OUT_HEIGHT + i) * row_bytes, size)
+
+
+@part
 def scatter(d, count, k, m, bias, y, at, strips, used):  # type: ignore[no-untyped-def]
     """Transform one output channel of a block of tiles back, add the bias, and write its rows."""
     size, lanes = d.SIZE, d.LANES
@@ -179,6 +188,10 @@ def scatter(d, count, k, m, bias, y, at, strips, used):  # type: ignore[no-untyp
         call(d.OUTPUT_W, (src, tap, row, step, to, pitch, d.OUT_W * pitch, step, d.OUT_H, vectors, d.OUTPUT_W_CONSTANTS))
         src, row, tap = to, d.OUT_W * pitch, pitch
     lines, plane = at + d.LINES, d.OUT_HEIGHT * d.OUT_WIDTH * size
+    if d.ADDS:
+        for q in range(used):
+            strip = strips[q]
+            read(d, strip, 1, lines + strip.LANE * d.OUT_W * size, y + strip.OUT + k * plane, strip.OUT_BYTES)
     call(d.JOINER, (src, row, tap, lines, d.LINE, d.OUT_H, vectors, bias))
     for q in range(used):
         strip = strips[q]
@@ -222,6 +235,8 @@ def scatter_filters(d, k0, filters, m, bias, y, at, strips, used):  # type: igno
                         src += turns * d.TURN * tile
                     if left > 0:
                         turns, to = (left + wide - 1) // wide, lines + begin - base * tile_bytes
+                        if d.ADDS:
+                            read(d, strip, there, to, place + begin, left)
                         call(d.JOINER, (src, row, tap, tile, to, line, rows * line, rows, turns, record, constants))
                         if not d.PAST:
                             write(d, strip, there, to, place + begin, left)

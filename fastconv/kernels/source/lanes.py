@@ -163,22 +163,30 @@ def _turned(builder: Any, rows: list[Any]) -> list[Any]:
 
 
 @intrinsic(prefer_literal=True)
-def join_lanes(typingctx: Any, kind: Any, lanes: Any, step: Any, shaped: Any, src: Any, src_stride: Any, dst: Any, bias: Any) -> Any:
+def join_lanes(
+    typingctx: Any, kind: Any, lanes: Any, step: Any, shaped: Any, adds: Any, src: Any, src_stride: Any, dst: Any, bias: Any
+) -> Any:
     """Put a row together: element ``l step + b`` of `dst` is lane l of vector b plus the number at `bias`.
 
-    Where it is `shaped`, slope, low and high of `Activation` follow the bias.
+    Where it `adds`, what `dst` holds is added then. Where it is `shaped`, slope, low and high of `Activation` follow the bias.
     """
 
     def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-        _, _, _, _, src, src_stride, dst, bias = args
+        _, _, _, _, _, src, src_stride, dst, bias = args
         m, width = step.literal_value, lanes.literal_value
         vector = _vector(kind.literal_value, width)
         shift = _splat(builder, _load(builder, bias, vector.element), vector)
         parts = [builder.fadd(_load(builder, _offset(builder, src, src_stride, b), vector), shift) for b in range(m)]
-        if shaped.literal_value:
+
+        def activated(parts: list[Any]) -> list[Any]:
+            if not shaped.literal_value:
+                return parts
             size = SIZE[kind.literal_value]
             scalars = [_load(builder, builder.add(bias, _I64(k * size)), vector.element) for k in (1, 2, 3)]
-            parts = _activated(builder, parts, *(_splat(builder, scalar, vector) for scalar in scalars))
+            return _activated(builder, parts, *(_splat(builder, scalar, parts[0].type) for scalar in scalars))
+
+        if not adds.literal_value:
+            parts = activated(parts)
         row, size = parts[0], width
         # Concatenate first and permute once: the code generator then picks the host's own unpack instructions.
         for part in parts[1:]:
@@ -187,10 +195,12 @@ def join_lanes(typingctx: Any, kind: Any, lanes: Any, step: Any, shaped: Any, sr
             size += width
         if m > 1:
             row = _shuffle(builder, row, row, [b * width + lane for lane in range(width) for b in range(m)])
+        if adds.literal_value:
+            (row,) = activated([builder.fadd(row, _load(builder, dst, row.type))])
         _store(builder, row, dst)
         return context.get_dummy_value()
 
-    return types.void(kind, lanes, step, shaped, src, src_stride, dst, bias), codegen
+    return types.void(kind, lanes, step, shaped, adds, src, src_stride, dst, bias), codegen
 
 
 @intrinsic(prefer_literal=True)
@@ -200,6 +210,7 @@ def turn_filters(
     lanes: Any,
     text: Any,
     shaped: Any,
+    adds: Any,
     src: Any,
     src_tap: Any,
     src_tile: Any,
@@ -211,29 +222,37 @@ def turn_filters(
     """Run a program on tiles whose lanes are filters and turn what comes out into rows, one a filter.
 
     Input j of tile t is at ``src + t src_tile + j src_tap``. The outputs of as many tiles as give whole vectors follow each
-    other in a row: that of lane l is at ``dst + l dst_filter``. Lane l of the vector at `bias` is added to them; where it
-    is `shaped`, vectors of slope, low and high of `Activation` follow the bias.
+    other in a row: that of lane l is at ``dst + l dst_filter``. Lane l of the vector at `bias` is added to them, then, where it
+    `adds`, what is there; where it is `shaped`, vectors of slope, low and high of `Activation` follow the bias.
     """
     program = program_of_text(text.literal_value)
 
     def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-        _, _, _, _, src, src_tap, src_tile, dst, dst_filter, bias, constants = args
+        _, _, _, _, _, src, src_tap, src_tile, dst, dst_filter, bias, constants = args
         width, size = lanes.literal_value, SIZE[kind.literal_value]
         vector = _vector(kind.literal_value, width)
         reading = _vectors(builder, kind.literal_value, vector, constants)
         fields = 4 if shaped.literal_value else 1
         record = [_load(builder, builder.add(bias, _I64(k * width * size)), vector) for k in range(fields)]
+
+        def finished(row: Any, place: Any, lane: int) -> Any:
+            """Add what is there to a row of one filter, and activate it."""
+            row = builder.fadd(row, _load(builder, place, vector))
+            scalars = [_load(builder, builder.add(bias, _I64((k * width + lane) * size)), vector.element) for k in range(1, fields)]
+            return _activated(builder, [row], *(_splat(builder, scalar, vector) for scalar in scalars))[0] if scalars else row
+
         waiting: list[Any] = []
         at = dst
         for t in range(tiles_turned(len(program.outputs), width)):
             tile = _offset(builder, src, src_tile, t)
             values = program.read([_load(builder, _offset(builder, tile, src_tap, j), vector) for j in range(program.inputs)], reading)
             values = [builder.fadd(value, record[0]) for value in values]
-            waiting += _activated(builder, values, *record[1:]) if shaped.literal_value else values
+            waiting += _activated(builder, values, *record[1:]) if shaped.literal_value and not adds.literal_value else values
             while len(waiting) >= width:
                 for lane, row in enumerate(_turned(builder, waiting[:width])):
-                    _store(builder, row, _offset(builder, at, dst_filter, lane))
+                    place = _offset(builder, at, dst_filter, lane)
+                    _store(builder, finished(row, place, lane) if adds.literal_value else row, place)
                 waiting, at = waiting[width:], builder.add(at, _I64(width * size))
         return context.get_dummy_value()
 
-    return types.void(kind, lanes, text, shaped, src, src_tap, src_tile, dst, dst_filter, bias, constants), codegen
+    return types.void(kind, lanes, text, shaped, adds, src, src_tap, src_tile, dst, dst_filter, bias, constants), codegen

@@ -47,8 +47,8 @@ def split(kind: str, step: int, offsets: tuple[int, ...], text: str) -> Callable
     return split
 
 
-def join(kind: str, step: int, shaped: int) -> Callable[..., None]:
-    """Make the step that turns lanes into rows of an image, adds the bias and, where `shaped`, activates."""
+def join(kind: str, step: int, shaped: int, adds: int = 0) -> Callable[..., None]:
+    """Make the step that turns lanes into rows of an image, adds the bias and what `adds` says, and, where `shaped`, activates."""
     lanes, size = lanes_of(kind), SIZE[kind]
     advance = lanes * step * size
 
@@ -56,7 +56,7 @@ def join(kind: str, step: int, shaped: int) -> Callable[..., None]:
         for i in range(rows):
             for k in range(vectors):
                 at, to = src + i * src_row + k * lanes * size, dst + i * dst_row + k * advance
-                join_lanes(kind, lanes, step, shaped, at, src_stride, to, bias)
+                join_lanes(kind, lanes, step, shaped, adds, at, src_stride, to, bias)
 
     return join
 
@@ -127,7 +127,7 @@ def product_filters(kind: str, mt: int, nk: int, ahead: int = AHEAD) -> Callable
     return product_filters
 
 
-def join_filters(kind: str, m: int, text: str, shaped: int) -> Callable[..., None]:
+def join_filters(kind: str, m: int, text: str, shaped: int, adds: int = 0) -> Callable[..., None]:
     """Make the step that runs a program on filters in lanes, turns them into rows of an image, adds the bias and activates."""
     lanes = lanes_of(kind)
     tiles = tiles_turned(m, lanes)
@@ -139,6 +139,6 @@ def join_filters(kind: str, m: int, text: str, shaped: int) -> Callable[..., Non
         for i in range(rows):
             for k in range(turns):
                 at, to = src + i * src_row + k * tiles * src_tile, dst + i * dst_row + k * wide
-                turn_filters(kind, lanes, text, shaped, at, src_tap, src_tile, to, dst_filter, bias, constants)
+                turn_filters(kind, lanes, text, shaped, adds, at, src_tap, src_tile, to, dst_filter, bias, constants)
 
     return join_filters
