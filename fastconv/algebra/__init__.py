@@ -1,7 +1,16 @@
 """Exact bilinear algorithms, their construction, and the catalogue of point sets."""
 
 from fastconv.algebra.bilinear import BilinearAlgorithm, Matrices, VerificationError
-from fastconv.algebra.catalogue import algorithm, best_points, best_row, parse_name, published_points, published_sources, split_name
+from fastconv.algebra.catalogue import (
+    algorithm,
+    best_algorithm,
+    best_points,
+    best_row,
+    parse_name,
+    published_points,
+    published_sources,
+    split_name,
+)
 from fastconv.algebra.complex_points import circle_points, complex_points, complex_sizes
 from fastconv.algebra.construct import toom_cook
 
@@ -10,6 +19,7 @@ __all__ = [
     "Matrices",
     "VerificationError",
     "algorithm",
+    "best_algorithm",
     "best_points",
     "best_row",
     "circle_points",

@@ -242,11 +242,30 @@ def algorithm(name: str, points: str = "best") -> BilinearAlgorithm:
     """
     head, products = split_name(name)
     m, r, dims = parse_name(head)
+    if points == "best":
+        return best_algorithm(m, r, dims, products)
     if products is not None and products != m + r - 1:
-        if points != "best":
-            raise ValueError(f"{name!r} has complex points, {points!r} publishes none: leave the source out")
-        return toom_cook(m, r, complex_points(m, r, products - (m + r - 1), dims))
-    return toom_cook(m, r, best_points(m, r, dims) if points == "best" else published_points(points, m + r - 1, dims))
+        raise ValueError(f"{name!r} has complex points, {points!r} publishes none: leave the source out")
+    return toom_cook(m, r, published_points(points, m + r - 1, dims))
+
+
+def best_algorithm(m: int, r: int, dims: int = 2, products: int | None = None) -> BilinearAlgorithm:
+    """Return F(m, r) at the best-known points for fp32, with so many products; as few as there can be, real points, if None.
+
+    Raises
+    ------
+    ValueError
+        If no set of that size is known.
+
+    Examples
+    --------
+    >>> best_algorithm(8, 3, products=12).products
+    12
+    """
+    pairs = 0 if products is None else products - (m + r - 1)
+    if pairs < 0:
+        raise ValueError(f"{products} products asked for F({m},{r}): it takes at least n = m + r - 1 = {m + r - 1}")
+    return toom_cook(m, r, complex_points(m, r, pairs, dims) if pairs else best_points(m, r, dims))
 
 
 def _check_dims(dims: int) -> None:

@@ -7,7 +7,7 @@ import json
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from fastconv.algebra import BilinearAlgorithm, best_points, complex_points, parse_name, published_points, split_name, toom_cook
+from fastconv.algebra import BilinearAlgorithm, best_algorithm, parse_name, published_points, split_name, toom_cook
 
 
 def add_size(parser: argparse.ArgumentParser) -> None:
@@ -39,9 +39,7 @@ def algorithm_of(args: argparse.Namespace, dims: int) -> BilinearAlgorithm:
     """Make the algorithm that size and points ask for."""
     m, r, _ = size_of(args)
     if args.points is None:
-        products = split_name(args.size[0])[1] or m + r - 1
-        pairs = products - (m + r - 1)
-        return toom_cook(m, r, complex_points(m, r, pairs, dims) if pairs else best_points(m, r, dims))
+        return best_algorithm(m, r, dims, split_name(args.size[0])[1])
     if "," in args.points or args.points.strip().lstrip("-").isdigit():
         return toom_cook(m, r, [p.strip() for p in args.points.split(",")])
     return toom_cook(m, r, published_points(args.points, m + r - 1, dims))

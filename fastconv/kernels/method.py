@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from fastconv.algebra import BilinearAlgorithm, best_points, complex_points, complex_sizes, parse_name, split_name, toom_cook
+from fastconv.algebra import BilinearAlgorithm, best_algorithm, complex_sizes, parse_name, split_name
 from fastconv.kernels.accuracy import relative_error
 from fastconv.kernels.cut import Size, cut, size_of, work_of
 from fastconv.kernels.layer import Layer
@@ -189,7 +189,7 @@ def name_of(axes: tuple[BilinearAlgorithm, BilinearAlgorithm]) -> str:
 def _best(m: int, r: int, dims: int, pairs: int = 0) -> BilinearAlgorithm:
     if m == r == 1:
         return identity()
-    return toom_cook(m, r, complex_points(m, r, pairs, dims) if pairs else best_points(m, r, dims))
+    return best_algorithm(m, r, dims, m + r - 1 + pairs)
 
 
 def identity() -> BilinearAlgorithm:
@@ -213,11 +213,8 @@ def _named(name: str, layer: Layer) -> tuple[BilinearAlgorithm, BilinearAlgorith
 
 def _sized(m: int, r: int, dims: int, products: int | None) -> BilinearAlgorithm:
     """Make the best algorithm known of a size; what goes beyond n in the products are pairs of complex points."""
-    n = m + r - 1
-    pairs = 0 if products is None or m == r == 1 else products - n
-    if pairs < 0:
-        raise ValueError(f"{products} products asked for F({m},{r}): it takes at least n = m + r - 1 = {n}")
-    _check_size(m, r, pairs)
+    pairs = 0 if products is None or m == r == 1 else products - (m + r - 1)
+    _check_size(m, r, max(pairs, 0))
     return _best(m, r, dims, pairs)
 
 
