@@ -13,7 +13,7 @@ from fastconv.kernels.compiled import compiled
 from fastconv.kernels.cpu import lanes_of
 from fastconv.kernels.cut import DIRECT_CHAIN
 from fastconv.kernels.layer import Array, Layer, check_bytes
-from fastconv.kernels.threads import COUNTER, Job, Pool
+from fastconv.kernels.threads import COUNTER, NOTHING, Job, Pool
 
 FIELDS = 12
 
@@ -61,10 +61,11 @@ class DepthwiseRunner:
         self.pool = Pool(clean=True)
         self.workspace_bytes = COUNTER + self.members * self.each
         self.weight_bytes = self.weights.nbytes
+        self.template = self.job(NOTHING, NOTHING)
 
     def __call__(self, x: Array, y: Array) -> None:
         """Run all planes."""
-        self.pool.run(self.job(x, y))
+        self.pool.run(self.template, x, y)
 
     def job(self, x: Array, y: Array, adding: bool = False) -> Job:
         """Return the planes as items. What lies around a plane is never written, so the workspace is clean."""

@@ -8,6 +8,7 @@ import operator
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -59,7 +60,7 @@ class Layer:
     dilation: tuple[int, int]
     groups: int
 
-    @property
+    @cached_property
     def output(self) -> tuple[int, int]:
         """Height and width of the output."""
         sizes = []

@@ -14,7 +14,7 @@ from fastconv.kernels.compiled import compiled
 from fastconv.kernels.cpu import has_fma, lanes_of
 from fastconv.kernels.cut import DIRECT_CHAIN, parts, rounded, tile_panel
 from fastconv.kernels.layer import Array, Layer, check_bytes, lasting
-from fastconv.kernels.threads import COUNTER, Job, Pool
+from fastconv.kernels.threads import COUNTER, NOTHING, Job, Pool
 
 FIELDS = 20
 CHAINS = 2
@@ -85,10 +85,11 @@ class PointwiseRunner:
         self.pool = Pool()
         self.workspace_bytes = COUNTER + self.members * self.each
         self.weight_bytes = self.weights.nbytes
+        self.template = self.job(NOTHING, NOTHING)
 
     def __call__(self, x: Array, y: Array) -> None:
         """Run all items."""
-        self.pool.run(self.job(x, y))
+        self.pool.run(self.template, x, y)
 
     def job(self, x: Array, y: Array, adding: bool = False) -> Job:
         """Return the items; `adding`, what `y` holds is added after the bias."""

@@ -7,14 +7,15 @@ tenth of a millisecond, so that the next layer of a network finds them awake, an
 
 from __future__ import annotations
 
+import ctypes
 import os
 import sys
 import threading
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import IntEnum, auto
-from functools import cache
+from functools import cache, cached_property
 from typing import Any
 
 import numpy as np
@@ -33,6 +34,9 @@ COUNTER = 64
 """Bytes before the workspaces, a cache line: the number of the next work item."""
 
 Array = npt.NDArray[Any]
+
+NOTHING: Array = np.empty(0, np.float32)
+"""Stands for the arrays of a job that is made before they are there."""
 
 
 class Word(IntEnum):
@@ -87,23 +91,43 @@ class Job:
 
     def words(self, workspace: int, addresses: Sequence[int] | None = None) -> tuple[int, ...]:
         """Return what the team is told, the workspace at an address; those of the arrays if not given are where they are now."""
-        x, u, bias, y = addresses or (0 if a is None else a.ctypes.data for a in self.arrays)
+        x, u, bias, y = addresses or self.addresses
         members = min(self.members, self.items, processors())
-        given = (self.description.ctypes.data, workspace, self.items, x, u, bias, y, workspace + COUNTER)
-        return (self.function.address, members, self.each, *given)
+        return (self.function.address, members, self.each, self.about, workspace, self.items, x, u, bias, y, workspace + COUNTER)
+
+    @cached_property
+    def addresses(self) -> tuple[int, ...]:
+        """Where the arrays are."""
+        return tuple(0 if a is None else a.ctypes.data for a in self.arrays)
+
+    @cached_property
+    def about(self) -> int:
+        """Where the description is."""
+        return self.description.ctypes.data
 
 
-def run(job: Job, workspace: Array) -> None:
-    """Do a job in a workspace of at least its room."""
-    run_all(np.array(job.words(workspace.ctypes.data), np.int64))
+def run(job: Job, workspace: Array, x: Array | None = None, y: Array | None = None) -> None:
+    """Do a job in a workspace of at least its room; on other arrays `x` and `y` if they are given."""
+    addresses = job.addresses
+    if x is not None and y is not None:
+        addresses = (x.ctypes.data, addresses[1], addresses[2], y.ctypes.data)
+    words = (ctypes.c_int64 * JOB)(*job.words(workspace.ctypes.data, addresses))
+    _run(ctypes.addressof(words), 1, words[1])
 
 
 def run_all(words: Array) -> None:
     """Do jobs one after the other, each given by its words: in a team, or alone where the team is at others."""
-    count = words.size // JOB
-    members = int(words[1::JOB].max(initial=1))
+    _run(words.ctypes.data, words.size // JOB, int(words[1::JOB].max(initial=1)))
+
+
+def _run(words: int, count: int, members: int) -> None:
     if members <= 1 or not team().run(words, count, members):
-        compiled("members.lead").ctypes(0, words.ctypes.data, count)
+        _lead()(0, words, count)
+
+
+@cache
+def _lead() -> Callable[..., None]:
+    return compiled("members.lead").ctypes
 
 
 class Pool:
@@ -116,10 +140,10 @@ class Pool:
         self.free: deque[Array] = deque()
         self.clean = clean
 
-    def run(self, job: Job) -> None:
-        """Do a job in a workspace that is free."""
+    def run(self, job: Job, x: Array | None = None, y: Array | None = None) -> None:
+        """Do a job in a workspace that is free; on other arrays `x` and `y` if they are given."""
         if job.clean and not self.clean:
-            return run(job, memory(job.room))
+            return run(job, memory(job.room), x, y)
         try:
             workspace = self.free.pop()
         except IndexError:
@@ -127,7 +151,7 @@ class Pool:
         if workspace.size < job.room:
             workspace = memory(job.room)
         try:
-            run(job, workspace)
+            run(job, workspace, x, y)
         finally:
             self.free.append(workspace)
 
@@ -155,8 +179,8 @@ class Team:
         self.threads: list[threading.Thread] = []
         self.lead, self.serve = compiled("members.lead").ctypes, compiled("members.serve").ctypes
 
-    def run(self, words: Array, count: int, members: int) -> bool:
-        """Do jobs, or return False if the team is at others."""
+    def run(self, words: int, count: int, members: int) -> bool:
+        """Do jobs, whose words are at an address, or return False if the team is at others."""
         if not self.busy.acquire(blocking=False):
             return False
         try:
@@ -165,7 +189,7 @@ class Team:
                 thread = threading.Thread(target=self.serve, args=(self.at, index), name=f"fastconv-{index}", daemon=True)
                 thread.start()
                 self.threads.append(thread)
-            self.lead(self.at, words.ctypes.data, count)
+            self.lead(self.at, words, count)
         finally:
             self.busy.release()
         return True
