@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import NamedTuple
 
@@ -37,6 +37,12 @@ UNFUSED = 1.3
 
 SPILL = 2.0
 """Cycles that a vector of V or M costs besides for each doubling of V of a block beyond `ROOM`."""
+
+CACHE = 3 << 17
+"""Bytes of V, M and weights of a block that all stay in the second cache; of twice as many next to nothing does."""
+
+HELD = 2.5
+"""Cycles that a vector of V or M costs less then. Blocks of a layer are compared with it, algorithms not: `COPY` is of small layers."""
 
 ROOM = 1 << 20
 """Bytes of V that mostly stay in the second cache from where they are written to where they are read."""
@@ -127,7 +133,9 @@ class Cut:
     mt, nk : int
         With filters in the lanes, the tiles and the vectors of filters of a panel; with tiles in the lanes, zero.
     cycles : float
-        Estimated, for the busiest thread.
+        Estimated, for the busiest thread: what algorithms are compared by.
+    held : float
+        Cycles of them that are saved where the second cache holds a block.
     """
 
     block: int
@@ -135,6 +143,7 @@ class Cut:
     mt: int
     nk: int
     cycles: float
+    held: float = 0.0
 
 
 class Size(NamedTuple):
@@ -198,8 +207,9 @@ def panel_cycles(sums: int, loads: int) -> float:
 @lru_cache(maxsize=1024)
 def cut(work: Work, threads: int) -> Cut:
     """Return the cut that is estimated to take the fewest cycles; it depends on the threads, the results do not."""
-    lanes = vector_bytes() // work.size
-    return min(_cuts(work, lanes, threads), key=lambda c: (c.cycles, c.block, c.mt, c.nk))
+    cuts = list(_cuts(work, vector_bytes() // work.size, threads))
+    best = min(cuts, key=lambda c: (c.cycles - c.held, c.block, c.mt, c.nk))
+    return replace(best, cycles=min(c.cycles for c in cuts))
 
 
 def _cuts(work: Work, lanes: int, threads: int) -> Iterator[Cut]:
@@ -221,33 +231,44 @@ def _cuts(work: Work, lanes: int, threads: int) -> Iterator[Cut]:
                     product = parts(panels, shares) * turns * panel_cycles(mt * nk, mt + nk)
                     filters = rounded(parts(work.filters, shares), lanes)
                     back = block * filters / lanes
-                    yield Cut(block, shares, mt, nk, _cycles(work, lanes, threads, block, shares, product, back, filters))
+                    yield Cut(block, shares, mt, nk, *_cycles(work, lanes, threads, block, shares, product, back, filters))
             if parts(work.filters, rows) >= shares:
                 filters = parts(work.filters, shares)
                 whole, rest = divmod(parts(block, lanes), columns)
                 panel = whole * panel_cycles(rows * columns, rows + columns)
                 panel += panel_cycles(rows * rest, rows + rest) if rest else 0.0
                 back = UNFUSED * filters * parts(block, lanes)
-                yield Cut(block, shares, 0, 0, _cycles(work, lanes, threads, block, shares, parts(filters, rows) * panel, back, filters))
+                yield Cut(block, shares, 0, 0, *_cycles(work, lanes, threads, block, shares, parts(filters, rows) * panel, back, filters))
 
 
-def _cycles(work: Work, lanes: int, threads: int, block: int, shares: int, product: float, back: float, filters: int) -> float:
-    """Add up an item, `product` cycles a step of the depth and `back` vectors a product, and multiply by the items of a thread."""
+def _cycles(
+    work: Work, lanes: int, threads: int, block: int, shares: int, product: float, back: float, filters: int
+) -> tuple[float, float]:
+    """Add up an item, `product` cycles a step of the depth and `back` vectors a product, and multiply by the items of a thread.
+
+    Second, what of it is saved where the second cache holds the block.
+    """
     weights = work.xis * work.depth * work.size
     far = weights * work.filters * work.groups > NEAR
     stream = weights * filters * (FAR_COST * min(threads, 4) if far else NEAR_COST)
     turns = parts(parts(work.tiles, block) * shares * work.groups, threads) + UNEVEN * (threads > 1)
     spill = SPILL * max(0.0, math.log2(weights * block / ROOM)) if work.xis > 1 else 0.0
-    vectors = (work.into + spill) * _vectors(work, lanes, block) * work.depth + (work.back + spill) * back
-    return turns * (work.xis * (work.depth * product + vectors) + stream + ITEM)
+    split = _vectors(work, lanes, block) * work.depth
+    vectors = (work.into + spill) * split + (work.back + spill) * back
+    whole = weights * (filters + block) + work.xis * work.size * block * filters
+    held = HELD * min(1.0, max(0.0, 1.0 - math.log2(whole / CACHE))) if work.xis > 1 else 0.0
+    return turns * (work.xis * (work.depth * product + vectors) + stream + ITEM), turns * work.xis * held * (split + back)
 
 
-def _vectors(work: Work, lanes: int, block: int) -> int:
-    """Return the vectors that a channel of a block is split into: each run of tiles of a row has its own."""
+def _vectors(work: Work, lanes: int, block: int) -> float:
+    """Return the vectors that a channel of a block is split into: each run of tiles of a row has its own.
+
+    A block that is less than a row lies in two rows in so many cases as it is parts of a row.
+    """
     if work.xis == 1 or work.row % block == 0:
         return parts(block, lanes)
     whole, rest = divmod(block, work.row)
-    return whole * parts(work.row, lanes) + (parts(rest, lanes) + 1 if rest else 0)
+    return whole * parts(work.row, lanes) + (parts(rest, lanes) + (1.0 if whole else rest / work.row) if rest else 0)
 
 
 def parts(whole: int, size: int) -> int:
