@@ -87,7 +87,7 @@ def limit(case: str, threads: int) -> tuple[float, float]:
         size = results[0].nbytes + sum(a.nbytes for k, a in enumerate(inputs) if a is not None and (plan is None or k not in (1, 2)))
         multiplications = 0
         if plan is not None:
-            work = work_of(plan.layer, plan.method.axes)
+            work = work_of(plan.layer.phased if plan.method.phases else plan.layer, plan.method.sizes)
             multiplications = work.tiles * work.xis * work.depth * work.filters * work.groups
             size += plan.weight_bytes
         nodes.append((multiplications, size))

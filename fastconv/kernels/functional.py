@@ -48,7 +48,8 @@ def plan_conv2d(
         The shape of the inputs to come.
     algorithm : str, BilinearAlgorithm or a pair of them
         ``"auto"``, ``"direct"``, ``"im2col"``, ``"fft"``, a name such as ``"F(4x4,3x3)"`` (also rectangular,
-        ``"F(2x4,5x3)"``), an algorithm for both axes, or one for the height and one for the width.
+        ``"F(2x4,5x3)"``), an algorithm for both axes, or one for the height and one for the width. ``"phases"`` runs a layer of stride
+        two as one of stride one, with the algorithm that fits it best.
     threads : int, optional
         Threads a call uses; one a processor that this process may use if not given. The result is the same bit for bit.
     order : str, optional
@@ -233,6 +234,10 @@ def _runner(
 
         if pointwise.fits(layer):
             return pointwise.PointwiseRunner(layer, weight, bias, threads, activation)
+    if method.phases:
+        from fastconv.kernels.phases import PhasedRunner
+
+        return PhasedRunner(layer, method, weight, bias, order, threads, activation)
     return BlockRunner(layer, method, weight, bias, order, threads, activation)
 
 

@@ -71,6 +71,20 @@ class Layer:
         return sizes[0], sizes[1]
 
     @property
+    def has_phases(self) -> bool:
+        """Whether the phases of its stride may be the channels of a layer of stride one."""
+        longer = all(r > s for r, s in zip(self.kernel, self.stride, strict=True) if s > 1)
+        return longer and max(self.stride) == 2 and self.dilation == (1, 1) and self.groups == 1
+
+    @property
+    def phased(self) -> Layer:
+        """The layer of stride one whose channels are the phases of this one's input; nothing of it is padded."""
+        kernel = tuple(-(-r // s) for r, s in zip(self.kernel, self.stride, strict=True))
+        height, width = (out + r - 1 for out, r in zip(self.output, kernel, strict=True))
+        channels, none = self.channels * self.stride[0] * self.stride[1], ((0, 0), (0, 0))
+        return Layer(self.dtype, self.batch, channels, height, width, self.filters, (kernel[0], kernel[1]), (1, 1), none, (1, 1), 1)
+
+    @property
     def multiplications(self) -> int:
         """Products of the direct convolution."""
         h, w = self.output

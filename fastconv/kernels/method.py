@@ -12,6 +12,7 @@ import numpy as np
 
 from fastconv.algebra import BilinearAlgorithm, best_algorithm, complex_sizes, parse_name, split_name
 from fastconv.kernels.accuracy import relative_error
+from fastconv.kernels.cpu import vector_bytes
 from fastconv.kernels.cut import Size, cut, size_of, work_of
 from fastconv.kernels.layer import Layer
 
@@ -26,6 +27,15 @@ OUTPUTS = {1: (2, 3, 4, 5, 6, 7, 8), 2: (2, 3, 4, 5, 6)}
 
 ALIKE = 1.03
 """Estimates that differ by no more say nothing: of such algorithms the one of the smallest error is taken."""
+
+PHASE = 8.0
+"""Cycles that a vector of the phases costs, of one of two threads."""
+
+PAYS = 0.9
+"""Phases are taken where they are estimated to take no more of the time of a direct convolution: they take memory besides."""
+
+LEAST_PHASE = 3
+"""Taps an axis that phases have where they are tried unasked: of 3x3 taps at stride two they save too little."""
 
 LONGER = 2
 """By how many outputs the sides of a tile may differ."""
@@ -50,16 +60,19 @@ class Method:
     Attributes
     ----------
     name : str
-        ``"direct"``, ``"im2col"``, ``"fft"`` or the name of a fast algorithm.
+        ``"direct"``, ``"im2col"``, ``"fft"``, ``"phases"`` or the name of a fast algorithm.
     axes : tuple of BilinearAlgorithm
         Of a fast algorithm: one along the height, one along the width.
     why : str
         Who chose it.
+    phases : bool
+        Whether the algorithm is that of the layer's phases (`Layer.phased`).
     """
 
     name: str
     axes: tuple[BilinearAlgorithm, BilinearAlgorithm] | None = None
     why: str = "asked for"
+    phases: bool = False
 
     @property
     def sizes(self) -> tuple[Size, Size] | None:
@@ -85,8 +98,8 @@ def method_of(given: Any, layer: Layer, max_error: float | None = None) -> Metho
             raise ValueError(f"max_error is {max_error} and algorithm {given!r}: a limit is kept by choosing; pass algorithm='auto'")
     if isinstance(given, str) and given.strip().lower() in PLAIN:
         return Method(given.strip().lower())
-    if automatic:
-        return choose(layer, max_error)
+    if automatic or isinstance(given, str) and given.strip().lower() == "phases":
+        return choose(layer, max_error, phases=not automatic)
     if isinstance(given, BilinearAlgorithm):
         axes = _fitted(given, layer)
     elif isinstance(given, (tuple, list)) and len(given) == 2 and all(isinstance(a, BilinearAlgorithm) for a in given):
@@ -102,22 +115,35 @@ def method_of(given: Any, layer: Layer, max_error: float | None = None) -> Metho
     return Method(name_of(axes), axes)
 
 
-def choose(layer: Layer, max_error: float | None = None) -> Method:
+def choose(layer: Layer, max_error: float | None = None, phases: bool = False) -> Method:
     """Choose what is estimated to be the fastest of what keeps the error limit by the closed form.
 
-    Of fast algorithms, the best real points for m outputs an axis, m = 2 to 6, and sets with pairs of complex points. Times
-    are estimated from counts, see `fastconv.kernels.cut`. The choice does not depend on the plan's threads, so that results
-    do not.
+    Of fast algorithms, the best real points for m outputs an axis, m = 2 to 6, and sets with pairs of complex points; of a layer of
+    stride two those of its `phases`, which may be all that is asked for. Times are estimated from counts, see `fastconv.kernels.cut`.
+    The choice does not depend on the plan's threads, so that results do not.
     """
     limit = MAX_ERROR if max_error is None else max_error
     if max_error is None:
         limit *= float(np.finfo(layer.dtype).eps / np.finfo(np.float32).eps)
+    if phases and not layer.has_phases:
+        given = f"stride {layer.stride[0]}x{layer.stride[1]}, dilation {layer.dilation[0]}x{layer.dilation[1]}, {layer.groups} groups"
+        raise ValueError(f"'phases' does not fit {given}: it takes stride 2, more taps than that, and no more of the others; pass 'auto'")
     candidates: list[tuple[Candidate, Candidate] | None] = [None]
     plain = layer.stride == layer.dilation == (1, 1) and layer.groups == 1 and layer.kernel != (1, 1)
-    if plain and min(layer.channels, layer.filters) > 1:
-        candidates += _candidates(*layer.kernel)
-    timed = sorted((cut(work_of(layer, c and (c[0].size, c[1].size)), THREADS).cycles, k) for k, c in enumerate(candidates))
+    inner = layer.phased if layer.has_phases else layer
+    tried = plain or layer.has_phases and max(inner.kernel) >= LEAST_PHASE
+    if phases or tried and min(inner.channels, layer.filters) > 1:
+        candidates += _candidates(*inner.kernel)
+    apart = 0.0 if plain else PHASE * inner.batch * inner.channels * inner.height * inner.width * layer.dtype.itemsize / vector_bytes()
+    timed = sorted(
+        (cut(work_of(inner, (c[0].size, c[1].size)), THREADS).cycles + apart, k)
+        if (c := candidates[k])
+        else (cut(work_of(layer, None), THREADS).cycles * (1 if plain else PAYS), k)
+        for k in range(len(candidates))
+    )
     direct = next(cycles for cycles, k in timed if k == 0)
+    if phases:
+        timed = [(cycles, k) for cycles, k in timed if k]
     found: list[tuple[float, float, int]] = []
     for cycles, k in timed:
         if found and cycles > ALIKE * found[0][1]:
@@ -126,7 +152,7 @@ def choose(layer: Layer, max_error: float | None = None) -> Method:
         if chosen is None and max_error is None:
             found.append((0.0, cycles, k))  # whatever it errs by
             break
-        error = relative_error(layer, None if chosen is None else (chosen[0].algorithm(), chosen[1].algorithm()))
+        error = relative_error(layer, None) if chosen is None else relative_error(inner, (chosen[0].algorithm(), chosen[1].algorithm()))
         if error <= limit:
             found.append((error, cycles, k))
     if found:
@@ -135,9 +161,13 @@ def choose(layer: Layer, max_error: float | None = None) -> Method:
         if chosen is None and max_error is None:
             return Method("direct", None, "chosen: no fast algorithm is estimated to pay on this layer")
         axes = None if chosen is None else (chosen[0].algorithm(), chosen[1].algorithm())
-        name = "direct" if axes is None else name_of(axes)
+        name, on = "direct" if axes is None else name_of(axes), ""
+        if axes is not None and layer.has_phases:
+            name, on = "phases", f"{name} on the phases of the image, "
         speed = f", {direct / cycles:.1f} times faster than direct by estimate" if axes else ""
-        return Method(name, axes, f"chosen: predicted relative error {error:.1e}, the limit is {limit:.1e}{speed}")
+        return Method(name, axes, f"chosen: {on}predicted relative error {error:.1e}, the limit is {limit:.1e}{speed}", bool(on))
+    if phases:
+        raise ValueError(f"no algorithm for 'phases' keeps an error of {limit:.1e} on this layer: pass 'auto' or 'direct'")
     error = relative_error(layer, None)
     raise ValueError(
         f"max_error is {max_error:g}: a direct {layer.dtype} convolution of this layer errs by {error:.1e} already; "

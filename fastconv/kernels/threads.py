@@ -74,26 +74,42 @@ class Job:
         Bytes of one member's workspace.
     clean : bool
         Whether its workspace is zeros at first and then its own; otherwise any will do.
+    first : Job, optional
+        A job to be done before, which reads x in this one's place and writes what this one reads.
+    between : int
+        Bytes of that, at the end of the workspace.
     """
 
     function: Compiled
     description: Array
     items: int
-    arrays: tuple[Array | None, Array | None, Array | None, Array]
+    arrays: tuple[Array | None, Array | None, Array | None, Array | None]
     members: int = 1
     each: int = 0
     clean: bool = False
+    first: Job | None = None
+    between: int = 0
 
     @property
     def room(self) -> int:
-        """Bytes of workspace that it needs: the counter, and a part for each member."""
-        return COUNTER + self.each * self.members
+        """Bytes of workspace that it needs: the counter, and a part for each member; and what goes from one job to the other."""
+        return self._middle + self.between
+
+    @cached_property
+    def _middle(self) -> int:
+        own = COUNTER + self.each * self.members
+        return -(-max(own, self.first.room) // COUNTER) * COUNTER if self.first else own
 
     def words(self, workspace: int, addresses: Sequence[int] | None = None) -> tuple[int, ...]:
         """Return what the team is told, the workspace at an address; those of the arrays if not given are where they are now."""
         x, u, bias, y = addresses or self.addresses
+        before: tuple[int, ...] = ()
+        if self.first is not None:
+            middle = workspace + self._middle
+            before, x = self.first.words(workspace, (x, 0, 0, middle)), middle
         members = min(self.members, self.items, processors())
-        return (self.function.address, members, self.each, self.about, workspace, self.items, x, u, bias, y, workspace + COUNTER)
+        given = (self.function.address, members, self.each, self.about, workspace, self.items, x, u, bias, y, workspace + COUNTER)
+        return before + given
 
     @cached_property
     def addresses(self) -> tuple[int, ...]:
@@ -111,8 +127,9 @@ def run(job: Job, workspace: Array, x: Array | None = None, y: Array | None = No
     addresses = job.addresses
     if x is not None and y is not None:
         addresses = (x.ctypes.data, addresses[1], addresses[2], y.ctypes.data)
-    words = (ctypes.c_int64 * JOB)(*job.words(workspace.ctypes.data, addresses))
-    _run(ctypes.addressof(words), 1, words[1])
+    given = job.words(workspace.ctypes.data, addresses)
+    words = (ctypes.c_int64 * len(given))(*given)
+    _run(ctypes.addressof(words), len(given) // JOB, max(given[1::JOB]))
 
 
 def run_all(words: Array) -> None:

@@ -11,7 +11,7 @@ from fastconv.algebra import BilinearAlgorithm
 from fastconv.network.graph import Graph, Node
 
 Choice = str | BilinearAlgorithm
-_GENERAL = ("auto", "direct", "im2col", "fft")
+_GENERAL = ("auto", "direct", "im2col", "fft", "phases")
 
 
 def _kernel(graph: Graph, node: Node) -> tuple[int, ...] | None:
@@ -29,6 +29,13 @@ def is_eligible(graph: Graph, node: Node, r: int | None = None) -> bool:
     kernel, attributes = _kernel(graph, node), node.attributes
     plain = all(set(np.ravel(attributes.get(name, 1))) == {1} for name in ("strides", "dilations", "group"))
     return node.operator == "Conv" and kernel is not None and len(kernel) == 2 and plain and (r is None or kernel == (r, r))
+
+
+def _has_phases(graph: Graph, node: Node) -> bool:
+    """Tell whether a convolution has stride 2 on both axes, more taps than that, and is dense otherwise."""
+    kernel, attributes = _kernel(graph, node), node.attributes
+    plain = all(set(np.ravel(attributes.get(name, 1))) == {1} for name in ("dilations", "group"))
+    return kernel is not None and len(kernel) == 2 and min(kernel) > 2 and plain and set(np.ravel(attributes.get("strides", 1))) == {2}
 
 
 def resolved(choice: Any) -> Choice:
@@ -67,5 +74,6 @@ def assigned(graph: Graph, algorithm: Choice | Mapping[str, Choice]) -> dict[str
     choice = resolved(algorithm)
     if isinstance(choice, str):
         plain = choice in ("auto", "direct")
-        return {name: choice if plain or is_eligible(graph, node) else "direct" for name, node in layers.items()}
+        fits = _has_phases if choice == "phases" else is_eligible
+        return {name: choice if plain or fits(graph, node) else "direct" for name, node in layers.items()}
     return {name: choice if is_eligible(graph, node, choice.r) else "direct" for name, node in layers.items()}

@@ -226,7 +226,9 @@ def _layer(
     if is_eligible(graph, node) and len(set(weight.shape[2:])) == 1 and weight.shape[2] > 1:
         offered |= _offered(weight.shape[2], weight.ndim - 2)
     name = "direct" if plan.algorithm == "im2col" else plan.algorithm
-    if plan.method.axes is not None and name not in offered or plan.algorithm == "fft":
+    if plan.method.phases:
+        offered["phases"] = "phases"
+    elif plan.method.axes is not None and name not in offered or plan.algorithm == "fft":
         offered[name] = plan.method.axes[0] if plan.method.axes is not None else "fft"
     elif plan.method.axes is not None:  # pinned to points of its own, perhaps
         offered[name] = plan.method.axes[1] if plan.method.axes[0].n == 1 else plan.method.axes[0]
@@ -238,10 +240,13 @@ def _layer(
     noise = math.sqrt(terms * x_square * w_square / scale)
     options = []
     for label, how in offered.items():
-        m = how.m if isinstance(how, BilinearAlgorithm) else 1
-        taps = (how.products / m) ** dims if isinstance(how, BilinearAlgorithm) else float(np.prod(weight.shape[2:]))
-        error = predicted(how if isinstance(how, BilinearAlgorithm) else None, weight.shape[1], weight.shape[2:]) * noise
-        size = int(weight.nbytes * ((how.products / how.r) ** dims if isinstance(how, BilinearAlgorithm) else 1))
+        alg, phases = how if isinstance(how, BilinearAlgorithm) else None, 1
+        if label == "phases" and plan.method.axes is not None:
+            alg, phases = plan.method.axes[0], math.prod(view.strides)
+        m = 1 if alg is None else alg.m
+        taps = float(np.prod(weight.shape[2:])) if alg is None else phases * (alg.products / m) ** dims
+        error = predicted(alg, phases * weight.shape[1], weight.shape[2:]) * noise
+        size = int(weight.nbytes * (1 if alg is None else (alg.products / alg.r) ** dims))
         option = Option(label, taps, error, 0.0, size)
         if label == name:
             option = replace(option, workspace_bytes=plan.workspace_bytes, weight_bytes=plan.weight_bytes)

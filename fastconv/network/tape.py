@@ -233,7 +233,7 @@ class _Memory:
         from fastconv.kernels.threads import run_all
 
         if words:
-            jobs = np.array(words, np.int64).reshape(-1)
+            jobs = np.array([word for job in words for word in job], np.int64)
             self.steps.append(lambda: run_all(jobs))
             words.clear()
 

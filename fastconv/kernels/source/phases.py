@@ -1,0 +1,65 @@
+"""Images taken apart into phases, see `fastconv.kernels.phases`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from numba import carray
+from numba.core import types
+from numba.extending import intrinsic
+
+from fastconv.kernels.cpu import SIZE, lanes_of, vector_bytes
+from fastconv.kernels.phases import FIELDS, ROWS
+from fastconv.kernels.source.engine import copy, zero
+from fastconv.kernels.source.simd import _load, _shuffle, _store, _vector, claim, clear, integers
+
+V = vector_bytes()
+
+
+@intrinsic(prefer_literal=True)
+def every(typingctx: Any, kind: Any, lanes: Any, step: Any, dst: Any, src: Any) -> Any:
+    """Write a vector of every `step`-th number."""
+
+    def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        width, m = lanes.literal_value, step.literal_value
+        wide = _load(builder, args[4], _vector(kind.literal_value, width * m))
+        _store(builder, _shuffle(builder, wide, wide, [m * lane for lane in range(width)]), args[3])
+        return context.get_dummy_value()
+
+    return types.void(kind, lanes, step, dst, src), codegen
+
+
+def phases(kind: str, step: int) -> Callable[..., None]:
+    """Make what takes images apart, every `step`-th column of them and as many rows as it is told: an item is one row of each stride."""
+    lanes, size = lanes_of(kind), SIZE[kind]
+
+    def phases(description, counter, items, x, u, bias, y, workspace):  # type: ignore[no-untyped-def]
+        d = carray(integers(description), (FIELDS,), np.int64)
+        channels, h, w, top, left, sh, rows, columns, pitch = d[0], d[1], d[2], d[3], d[4], d[5], d[6], d[7], d[8]
+        result, row, out = workspace + d[9], w * size, columns * size
+        zero(workspace, ROWS * pitch)
+        item = claim(counter)
+        while item < items:
+            plane, p = item // sh, item % sh
+            source, image, channel = x + plane * h * row, plane // channels, plane % channels
+            for first in range(0, rows, ROWS):
+                last = min(first + ROWS, rows)
+                for i in range(first, last):
+                    at, line = i * sh + p - top, workspace + (i - first) * pitch + left * size
+                    if at >= 0 and at < h:
+                        copy(line, source + at * row, row)
+                    else:
+                        for k in range(0, row, 4):
+                            clear(4, line + k)
+                for q in range(step):
+                    target = y + ((image * sh * step + p * step + q) * channels + channel) * rows * out
+                    for i in range(first, last):
+                        line = workspace + (i - first) * pitch + q * size
+                        for k in range(0, out, V):
+                            every(kind, lanes, step, result + k, line + k * step)
+                        copy(target + i * out, result, out)
+            item = claim(counter)
+
+    return phases
