@@ -139,8 +139,9 @@ def blocked(layer: Layer, method: Method, weight: Array, order: str, threads: in
     has_h = method.axes is not None and not _trivial(method.axes[0])
     ldv = line if has_w else lane_pitch
     v_xi = _odd_lines(depth * ldv + vector) + (0 if has_w else padded)
-    m_tile = _odd_lines(kblock * size)
-    m_xi = _odd_lines((rounded(block, mt) + lanes) * m_tile if mt else kblock * lane_pitch)
+    m_tile = nk * lanes * size  # the tiles of a panel's filters follow each other, so that they are written as a stream
+    m_panel = (rounded(block, mt) + lanes) * m_tile if mt else 0
+    m_xi = _odd_lines(kblock // panel * m_panel if mt else kblock * lane_pitch)
     chunk = rounded(block, lanes)
     if method.axes is not None:
         most = LONGEST_CHUNK
@@ -159,7 +160,7 @@ def blocked(layer: Layer, method: Method, weight: Array, order: str, threads: in
     else:
         into_v = {F.V_ROW: products[1] * v_xi, F.V_TAP: v_xi, F.V_CHANNEL: ldv}
     d |= {F.PITCH: pitch, F.LANE_PITCH: lane_pitch, F.LDV: ldv, F.V_XI: v_xi, **into_v, F.M_XI: m_xi}
-    d |= {F.M_TILE: m_tile, F.LINE: out_line, F.CHUNK: chunk, F.PIECE: piece, F.TURN: tiles_turned(m[1], lanes)}
+    d |= {F.M_TILE: m_tile, F.M_PANEL: m_panel, F.LINE: out_line, F.CHUNK: chunk, F.PIECE: piece, F.TURN: tiles_turned(m[1], lanes)}
     d |= {F.U_KBLOCK: xis * kblock * depth * size, F.U_GROUP: xis * held * depth * size}
     d |= _places(
         {

@@ -62,6 +62,7 @@ class Field(IntEnum):
     V_CHANNEL = auto()
     M_XI = auto()
     M_TILE = auto()  # of a tile, with filters in the lanes
+    M_PANEL = auto()  # of the tiles of a panel's filters
     LINE = auto()  # of a row of results
     U_KBLOCK = auto()
     U_GROUP = auto()

@@ -208,7 +208,7 @@ def scatter_filters(d, k0, filters, m, bias, y, at, strips, used):  # type: igno
     size, lanes, columns, rows = d.SIZE, d.LANES, d.OUT_W, d.OUT_H
     vector, tile_bytes, row_bytes = lanes * size, columns * size, d.OUT_WIDTH * size
     plane, wide, lines, line = d.OUT_HEIGHT * row_bytes, d.TURN * tile_bytes, at + d.LINES, d.LINE
-    half = d.PRODUCTS_W * vector
+    half, panel = d.PRODUCTS_W * vector, d.NK * lanes
     for q in range(used):
         strip = strips[q]
         for base in range(0, strip.RUN, d.PIECE):
@@ -220,7 +220,7 @@ def scatter_filters(d, k0, filters, m, bias, y, at, strips, used):  # type: igno
                 for first in range(base, stop, d.CHUNK):
                     here = min(d.CHUNK, stop - first)
                     tile, row, tap = d.M_TILE, d.PRODUCTS_W * d.M_XI, d.M_XI
-                    src = m + k * size + (strip.LANE + first) * tile
+                    src = m + k // panel * d.M_PANEL + k % panel * size + (strip.LANE + first) * tile
                     if d.OUTPUT_H:
                         to, taps = at + d.HALF, d.PRODUCTS_W
                         call(d.OUTPUT_H, (src, row, tile, tap, to, half, rows * half, vector, here, taps, d.OUTPUT_H_CONSTANTS))
@@ -275,7 +275,7 @@ def run_item(d, item, x, u, bias, y, at):  # type: ignore[no-untyped-def]
             padded = (channels + panel - 1) // panel * panel  # the filters of a group, in the weights and in the biases
             panels, turns = (here + panel - 1) // panel, (count + d.MT - 1) // d.MT
             sizes = (d.XIS, panels, turns, d.DEPTH, d.CHANNEL_BLOCK)
-            call(d.PRODUCT, (*sizes, weights, v, xi, ldv, out, d.M_XI, d.M_TILE))
+            call(d.PRODUCT, (*sizes, weights, v, xi, ldv, out, d.M_XI, d.M_PANEL, d.M_TILE))
             records = bias + (group * padded + k0) * d.BIAS
             scatter_filters(d, k0, here, out, records, y, at, strips, used)
         else:

@@ -110,7 +110,7 @@ def product_filters(kind: str, mt: int, nk: int, ahead: int = AHEAD) -> Callable
     lanes, size, fused = lanes_of(kind), SIZE[kind], has_fma()
     row, wide = mt * size, nk * lanes * size
 
-    def product_filters(xis, panels, turns, depth, block, u, v, v_xi, ldv, m, m_xi, ldm):  # type: ignore[no-untyped-def]
+    def product_filters(xis, panels, turns, depth, block, u, v, v_xi, ldv, m, m_xi, m_panel, ldm):  # type: ignore[no-untyped-def]
         a = u
         for xi in range(xis):
             for c in range(0, depth, block):
@@ -122,7 +122,7 @@ def product_filters(kind: str, mt: int, nk: int, ahead: int = AHEAD) -> Callable
                         b += row
                         at += mt * ldm
                     a += count * wide
-                    to += wide
+                    to += m_panel
 
     return product_filters
 
