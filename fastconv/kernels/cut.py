@@ -47,6 +47,9 @@ HELD = 2.5
 ROOM = 1 << 20
 """Bytes of V that mostly stay in the second cache from where they are written to where they are read."""
 
+SMALL = 0.6
+"""Cycles that a vector costs less in a block whose V is half of that. Again only blocks are compared with it."""
+
 DENSITY = 0.7
 """Operations of a transform, of as many as its matrix has entries."""
 
@@ -256,8 +259,14 @@ def _cycles(
     split = _vectors(work, lanes, block) * work.depth
     vectors = (work.into + spill) * split + (work.back + spill) * back
     whole = weights * (filters + block) + work.xis * work.size * block * filters
-    held = HELD * min(1.0, max(0.0, 1.0 - math.log2(whole / CACHE))) if work.xis > 1 else 0.0
+    held = 0.0
+    if work.xis > 1:
+        held = HELD * _share(1.0 - math.log2(whole / CACHE)) + SMALL * _share(math.log2(ROOM / (weights * block)))
     return turns * (work.xis * (work.depth * product + vectors) + stream + ITEM), turns * work.xis * held * (split + back)
+
+
+def _share(value: float) -> float:
+    return min(1.0, max(0.0, value))
 
 
 def _vectors(work: Work, lanes: int, block: int) -> float:
