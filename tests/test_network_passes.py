@@ -10,6 +10,7 @@ import fastconv as fc
 from fastconv.network import execute
 from fastconv.network.execute import Runner
 from fastconv.network.optimise import known_from_shapes, optimised
+from fastconv.network.tape import Placed
 
 
 def network(nodes, weights, inputs=("x",), outputs=("y",), opset=17):
@@ -119,7 +120,7 @@ def test_a_shortcut_is_added_by_the_convolution(algorithm, threads, monkeypatch)
         node("Conv", "k v", "l"),
         node("Conv", "k v b", "m"),
         node("Add", "l m", "lm"),
-        node("Sigmoid", "qs", "e"),  # the shortcut of k is read elsewhere
+        node("Tanh", "qs", "e"),  # the shortcut of k is read elsewhere
         node("Add", "lm e", "y"),
     ]
     net = network(nodes, ONE)
@@ -311,3 +312,44 @@ def test_dense_layers_run_on_our_threads(rows, transposed):
     if not transposed:
         product = network([node("MatMul", "x w", "y")], {"w": w}).run({"x": x})["y"]
         assert (np.abs(product - a @ b) <= 700 * 2.0**-24 * (np.abs(a) @ np.abs(b))).all()
+
+
+def test_squeeze_and_excitation_runs_on_the_tape_alone(monkeypatch):
+    nodes = [
+        node("Conv", "x w b", "c", pads=[1] * 4),
+        node("HardSwish", "c", "h"),
+        node("GlobalAveragePool", "h", "g"),
+        node("Conv", "g v b", "q"),
+        node("Relu", "q", "r"),
+        node("Conv", "r v", "e"),
+        node("HardSigmoid", "e", "k", alpha=0.2, beta=0.5),
+        node("Mul", "k h", "m"),
+        node("Conv", "m v b", "d"),
+        node("Sigmoid", "d", "s"),
+        node("Mul", "s d", "u"),  # Swish
+        node("Conv", "u v", "f"),
+        node("Add", "f m", "t"),
+        node("Sigmoid", "t", "o"),
+        node("Mul", "t t", "y2"),
+        node("Add", "o y2", "y"),
+    ]
+    net, x = network(nodes, WEIGHTS | {"v": ONE["v"]}), random(2, 4, 19, 23, seed=3)
+    ran = operators(net, {"x": x})
+    assert "Swish" in ran
+    assert "Conv+Add" in ran
+    wanted = as_written(net, {"x": x}, monkeypatch)["y"]
+    runner = net.prepare("direct")
+    got = runner({"x": x})["y"]
+    assert all(isinstance(step, Placed) for step in runner._tapes.last()._steps)
+    # The sigmoids differ by some units of roundoff, which sums of 6 products carry on; what is squared last is of size 10.
+    np.testing.assert_allclose(got, wanted, rtol=2e-5, atol=2e-5)
+    np.testing.assert_array_equal(runner({"x": x})["y"], got)
+    kept = runner({"x": x}, ["s"])
+    np.testing.assert_array_equal(kept["y"].shape, got.shape)
+    np.testing.assert_allclose(kept["s"], 1 / (1 + np.exp(-as_written_tensor(net, x, "d", monkeypatch).astype(float))), rtol=2e-5)
+
+
+def as_written_tensor(net, x, name, monkeypatch):
+    with monkeypatch.context() as patch:
+        patch.setattr(execute, "fast", lambda *_: None)
+        return Runner(net.graph, fc.network.run.assigned(net.graph, "direct"), optimise=False)({"x": x}, [name])[name]

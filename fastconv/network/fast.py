@@ -138,10 +138,36 @@ def _inside(length: int, out: int, kernel: int, stride: int, dilation: int, begi
 
 
 def _product(node: Node, call: Call, inputs: list[Array | None], place: Place) -> Array | None:
+    from fastconv.kernels.curves import curve
+    from fastconv.kernels.pixelwise import kind_of
+
     a, b = inputs
-    if a is None or b is None or a.shape != b.shape or a.dtype != b.dtype:
+    if a is None or b is None or 0 in (a.size, b.size) or not kind_of(a, b):
         return None
-    return np.multiply(a, b, out=place.allocate(call.reserve(a.shape, a.dtype), a.dtype))
+    if a.size < b.size:
+        a, b = b, a
+    name = "product"
+    if a.shape != b.shape:  # one number a channel
+        if a.ndim < 3 or b.shape != (*a.shape[:2], *(1,) * (a.ndim - 2)):
+            return None
+        name = "scaled"
+    y = place.allocate(call.reserve(a.shape, a.dtype), a.dtype)
+    place.do(curve(name, a, y, b, threads=place.threads))
+    return y
+
+
+def _curve(node: Node, call: Call, inputs: list[Array | None], place: Place) -> Array | None:
+    from fastconv.kernels.curves import curve
+    from fastconv.kernels.pixelwise import kind_of
+
+    x = inputs[0]
+    if x is None or not kind_of(x):
+        return None
+    name = {"HardSigmoid": "hard_sigmoid", "HardSwish": "hard_swish", "Sigmoid": "sigmoid", "Swish": "swish"}[node.operator]
+    alpha, beta = (call["alpha"] if name in ("hard_sigmoid", "swish") else 1.0, call["beta"] if name == "hard_sigmoid" else 0.0)
+    y = place.allocate(x.shape, x.dtype)
+    place.do(curve(name, x, y, alpha=alpha, beta=beta, threads=place.threads))
+    return y
 
 
 def _gemm(node: Node, call: Call, inputs: list[Array | None], place: Place) -> Array | None:
@@ -215,10 +241,14 @@ _FAST: Mapping[str, Callable[[Node, Call, list[Array | None], Place], Array | No
     "Clip": _activation,
     "Gemm": _gemm,
     "GlobalAveragePool": _mean,
+    "HardSigmoid": _curve,
+    "HardSwish": _curve,
     "LeakyRelu": _activation,
     "MatMul": _matmul,
     "MaxPool": _pool,
     "Mul": _product,
     "PRelu": _activation,
     "Relu": _activation,
+    "Sigmoid": _curve,
+    "Swish": _curve,
 }

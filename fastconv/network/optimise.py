@@ -22,7 +22,7 @@ _ROOM = 2**20
 _MAKERS = frozenset("Add BatchNormalization Conv ConvTranspose Gemm".split())
 """Operators that write an array of their own, on which an activation can follow at once."""
 _ACTIVATIONS = frozenset("Clip LeakyRelu PRelu Relu".split())
-_FRESH = frozenset("Add AveragePool BatchNormalization Conv GlobalAveragePool LeakyRelu MaxPool Relu".split())
+_FRESH = frozenset("Add AveragePool BatchNormalization Conv GlobalAveragePool HardSwish LeakyRelu MaxPool Mul Relu Sigmoid Swish".split())
 """Operators whose result is never their input or a view of it."""
 _SHAPED_BY_VALUES = frozenset("Compress NonMaxSuppression NonZero Unique".split())
 """Operators of which only the values of their first input tell the shape of the result."""
@@ -34,7 +34,7 @@ def optimised(graph: Graph, protected: Collection[str]) -> Graph:
     kept = frozenset(protected) | {value.name for value in graph.outputs}
     if len({node.name for node in graph.nodes}) < len(graph.nodes):
         return graph  # the passes tell nodes apart by their names
-    return fused_sums(fused_activations(folded_normalisations(folded_constants(graph), kept), kept), kept)
+    return fused_sums(fused_activations(composed_swish(folded_normalisations(folded_constants(graph), kept), kept), kept), kept)
 
 
 def folded_constants(graph: Graph) -> Graph:
@@ -186,6 +186,21 @@ def _scaled(maker: Node, norm: Node, constants: Mapping[str, Array]) -> tuple[Ar
         arrays[0][...] = wide
     # What is not finite spreads otherwise in the network as written.
     return arrays if all(np.isfinite(a).all() for a in arrays) else None
+
+
+def composed_swish(graph: Graph, kept: Collection[str]) -> Graph:
+    """Make x times its sigmoid, as most models write it, one activation."""
+    readers, makers = _readers(graph), {node.outputs[0]: node for node in graph.nodes if node.operator == "Sigmoid"}
+    gone, nodes = set(), []
+    for node in graph.nodes:
+        for gate in node.inputs if node.operator == "Mul" else ():
+            maker = makers.get(gate)
+            if maker is not None and sorted(node.inputs) == sorted((gate, maker.inputs[0])) and readers[gate] == 1 and gate not in kept:
+                node = replace(node, operator="Swish", inputs=maker.inputs, attributes={"alpha": 1.0}, opset=max(node.opset, 24))
+                gone.add(maker.name)
+                break
+        nodes.append(node)
+    return _rebuilt(graph, graph.constants, [node for node in nodes if node.name not in gone])
 
 
 def fused_activations(graph: Graph, kept: Collection[str]) -> Graph:

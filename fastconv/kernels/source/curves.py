@@ -1,0 +1,134 @@
+"""Curves in vectors, see `fastconv.kernels.curves`."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from fractions import Fraction
+from typing import Any
+
+import numpy as np
+from llvmlite import ir
+from numba import carray
+from numba.core import types
+from numba.extending import intrinsic
+
+from fastconv.kernels.cpu import SIZE, has_fma, lanes_of
+from fastconv.kernels.source.engine import copy
+from fastconv.kernels.source.simd import _ELEMENT, _I64, _load, _splat, _store, _vector, claim, integers, multiplied_and_added
+
+_LOG_2 = Fraction("0.693147180559945309417232121458176568")
+_FORMATS = {"f4": (23, 7, 88.0, ir.IntType(32)), "f8": (52, 13, 709.0, _I64)}
+"""Bits of the significand, degree of the polynomial, largest exponent, the integer that holds a number."""
+
+
+def _constant(vector: ir.Type, value: float) -> Any:
+    return ir.Constant(vector, [value] * vector.count)
+
+
+def _bounded(builder: Any, x: Any, low: float, high: float) -> Any:
+    """Bound a vector; NaN stays."""
+    below, above = _constant(x.type, low), _constant(x.type, high)
+    x = builder.select(builder.fcmp_ordered("<", x, below), below, x)
+    return builder.select(builder.fcmp_ordered(">", x, above), above, x)
+
+
+def _exponential(builder: Any, kind: str, t: Any) -> Any:
+    """Return exp(t), t bounded so that it is a normal number: 2^k exp(r), r in half an octave about zero, k from the sum's last bits."""
+    bits, degree, _, integer = _FORMATS[kind]
+    vector, fused = t.type, has_fma()
+    number = np.float32 if kind == "f4" else np.float64
+
+    def add(a: Any, b: float, c: Any) -> Any:
+        return multiplied_and_added(builder, a, _constant(vector, b), c, fused)
+
+    magic = _constant(vector, 1.5 * 2.0**bits)
+    shifted = add(t, 1 / math.log(2), magic)
+    k = builder.fsub(shifted, magic)
+    high = float(np.ldexp(np.round(np.ldexp(math.log(2), bits // 2)), -(bits // 2)))  # of so few bits that k times it is exact
+    r = add(k, -float(number(float(_LOG_2 - Fraction(high)))), add(k, -high, t))
+    total = _constant(vector, float(number(1 / math.factorial(degree))))
+    for d in range(degree - 1, -1, -1):
+        total = multiplied_and_added(builder, total, r, _constant(vector, float(number(1 / math.factorial(d)))), fused)
+    lane = ir.VectorType(integer, vector.count)
+    power = builder.shl(builder.bitcast(shifted, lane), ir.Constant(lane, [bits] * vector.count))
+    return builder.bitcast(builder.add(builder.bitcast(total, lane), power), vector)
+
+
+def _sigmoid(builder: Any, kind: str, x: Any) -> Any:
+    largest, one = _FORMATS[kind][2], _constant(x.type, 1.0)
+    # exp(-x) past either bound changes nothing: 1 + it is 1, or its inverse no normal number.
+    t = _bounded(builder, builder.fsub(_constant(x.type, -0.0), x), -largest + 1, largest)
+    y = builder.fdiv(one, builder.fadd(one, _exponential(builder, kind, t)))
+    return builder.select(builder.fcmp_unordered("uno", x, x), x, y)
+
+
+@intrinsic(prefer_literal=True)
+def curve_vector(typingctx: Any, kind: Any, lanes: Any, name: Any, dst: Any, src: Any, other: Any, table: Any) -> Any:
+    """Write a vector of a curve; `other` is where the second factor is, `table` holds alpha and beta."""
+
+    def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        _, _, _, dst, src, other, table = args
+        form, which = kind.literal_value, name.literal_value
+        vector = _vector(form, lanes.literal_value)
+        x = _load(builder, src, vector)
+
+        def parameter(address: Any) -> Any:
+            return _splat(builder, _load(builder, address, _ELEMENT[form]), vector)
+
+        if which == "product":
+            y = builder.fmul(x, _load(builder, other, vector))
+        elif which == "scaled":
+            y = builder.fmul(x, parameter(other))
+        elif which == "sigmoid":
+            y = _sigmoid(builder, form, x)
+        elif which == "swish":
+            y = builder.fmul(x, _sigmoid(builder, form, builder.fmul(parameter(table), x)))
+        elif which == "hard_sigmoid":
+            beta = parameter(builder.add(table, _I64(SIZE[form])))
+            y = _bounded(builder, builder.fadd(builder.fmul(parameter(table), x), beta), 0.0, 1.0)
+        else:
+            line = builder.fadd(builder.fdiv(x, _constant(vector, 6.0)), _constant(vector, 0.5))
+            y = builder.fmul(x, _bounded(builder, line, 0.0, 1.0))
+        _store(builder, y, dst)
+        return context.get_dummy_value()
+
+    return types.void(kind, lanes, name, dst, src, other, table), codegen
+
+
+def curve(kind: str, name: str) -> Callable[..., None]:
+    """Make what computes a curve: an item is some pieces, planes where each is scaled by a number of its own."""
+    lanes, size = lanes_of(kind), SIZE[kind]
+    vector, planes, pairs = lanes * size, name == "scaled", name == "product"
+
+    def curve(description, counter, items, x, other, table, y, workspace):  # type: ignore[no-untyped-def]
+        d = carray(integers(description), (4,), np.int64)
+        total, piece, count, group = d[0] * size, d[1] * size, d[2], d[3]
+        item = claim(counter)
+        while item < items:
+            for k in range(item * group, min(count, (item + 1) * group)):
+                at = k * piece
+                length = min(piece, total - at)
+                src, dst, second = x + at, y + at, other
+                if planes:
+                    second = other + k * size
+                if pairs:
+                    second = other + at
+                if length >= vector:
+                    i = 0
+                    while i + vector <= length:
+                        curve_vector(kind, lanes, name, dst + i, src + i, second + i * pairs, table)
+                        i += vector
+                    if i < length:  # the last vector: what it shares with the one before is written twice, alike
+                        i = length - vector
+                        curve_vector(kind, lanes, name, dst + i, src + i, second + i * pairs, table)
+                else:
+                    copy(workspace, src, length)
+                    if pairs:
+                        copy(workspace + 2 * vector, second, length)
+                        second = workspace + 2 * vector
+                    curve_vector(kind, lanes, name, workspace + vector, workspace, second, table)
+                    copy(dst, workspace + vector, length)
+            item = claim(counter)
+
+    return curve
