@@ -25,7 +25,7 @@ from typing import Any
 
 import numpy as np
 from common import FIGURES, read_csv, write_csv
-from networks_tables import COMPLEX, DYADIC, POLICIES, REAL
+from networks_tables import COMPLEX, DYADIC, POLICIES, REAL, SUMS
 
 import fastconv as fc
 from fastconv.network import Contender, compare, fitted_contenders, known_network, known_networks, published_contenders
@@ -34,7 +34,6 @@ from fastconv.network.fit import FITTED
 from fastconv.network.propagate import Propagation
 
 SOURCES = ("lavin2016", "barabasz2020", "alam2022", "nova2025", "fastconv")
-SUMS = ("linear", "pairwise", "blocked")
 SOME = {
     "fashion": (300, None),
     "fashion-resnet20": (80, None),

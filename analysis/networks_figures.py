@@ -8,6 +8,7 @@ Each goes to figures/networks_<name>.png. The tables of the page are written by 
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 from common import COLOURS, read_csv, run_jobs, save
@@ -120,36 +121,73 @@ def draw_reductions() -> None:
     save(figure, "networks_reductions.png")
 
 
+LABELS = {
+    "F(5x5,3x3)": (-40, -6),
+    "F(4x4,3x3)": (8, 0),
+    "F(4x4,3x3)/7": (6, 4),
+    "F(8x8,3x3)/13": (5, 5),
+    "F(8x8,3x3)/12": (4, 8),
+    "F(6x6,3x3)/9": (-4, -14),
+    "F(12x12,3x3)/17": (7, 4),
+    "F(10x10,3x3)/14": (-64, 6),
+    "F(8x8,3x3)/13*": (-56, -9),
+    "F(8x8,3x3)/12*": (-54, -4),
+    "F(10x10,3x3)/14*": (-50, -19),
+}
+"""Where names stand, in points from their marks."""
+
+
+def trade(ax: Axes, errors: dict[str, float], with_names: bool) -> None:
+    """Error against multiplications: a mark each, and a line through what no other of its kind is better than in both."""
+    kinds = ((REAL, COLOURS[1], "o"), (COMPLEX, COLOURS[2], "s"), (tuple(DYADIC), COLOURS[3], "D"))
+    for algorithms, colour, marker in kinds:
+        some = [name for name in algorithms if math.isfinite(errors[name])]
+        ax.plot([multiplications(name) for name in some], [errors[name] for name in some], marker, color=colour, ms=6, mfc="white", mew=1.5)
+        for name in some if with_names else ():
+            place: dict[str, Any] = {"xytext": LABELS.get(name, (5, 5)), "textcoords": "offset points", "fontsize": 8}
+            ax.annotate(short(name).rstrip("*"), (multiplications(name), errors[name]), color=colour, **place)
+    for algorithms, colour in ((REAL, COLOURS[1]), ((*COMPLEX, *DYADIC), COLOURS[2])):
+        front = []
+        for name in sorted(algorithms, key=lambda name: (multiplications(name), errors[name])):
+            if math.isfinite(errors[name]) and (not front or errors[name] < errors[front[-1]]):
+                front.append(name)
+        ax.plot([multiplications(name) for name in front], [errors[name] for name in front], "-", color=colour, lw=1.6, zorder=1)
+    ax.set(xscale="log", yscale="log", xlim=(1.5, 4.4), xlabel="multiplications per output (direct: 9)")
+    ax.xaxis.set_minor_formatter(NullFormatter())
+    ax.set_xticks((1.6, 2, 2.5, 3, 4), ("1.6", "2", "2.5", "3", "4"))
+    ax.yaxis.set_major_formatter(FuncFormatter(lambda v, _: f"{v:g}"))
+    ax.yaxis.set_minor_formatter(FuncFormatter(lambda v, _: f"{v:g}" if v in (2.0, 3.0, 5.0) else ""))
+    ax.axhline(1, color="#888888", lw=1, ls=":")
+    ax.grid(which="both", alpha=0.25)
+
+
 def draw_complex() -> None:
-    """Error of the output against multiplications per output: real points, and sets with complex ones."""
+    """Error of the output against multiplications per output, real and complex points: the mean of all networks, and each network."""
     store = Store(read_csv("networks.csv"))
+    names = (*REAL, *COMPLEX, *DYADIC)
+    looks = (("real points", COLOURS[1], "o"), ("pairs of complex points", COLOURS[2], "s"), ("the same, dyadic", COLOURS[3], "D"))
+    marks = [Line2D([], [], color=colour, marker=marker, ls="", mfc="white", mew=1.5, label=label) for label, colour, marker in looks]
     ways = (("fp32", "linear"), ("fp32", "pairwise"), ("bf16", "linear"), ("fp16-balanced", "linear"))
-    kinds = (("real points", REAL, COLOURS[1], "o"), ("with pairs of complex points", COMPLEX, COLOURS[2], "s"),
-             ("the same, dyadic", DYADIC, COLOURS[3], "D"))  # fmt: skip
-    figure = Figure(figsize=(16, 4.9), layout="constrained")
-    for ax, (policy, total) in zip(figure.subplots(1, len(ways), sharey=True), ways, strict=True):
-        for label, algorithms, colour, marker in kinds:
-            some = sorted(algorithms, key=multiplications)
-            x = [multiplications(name) for name in some]
-            for network in store.networks:
-                ax.plot(x, [store.times_direct(network, name, policy, total) for name in some], "-", color=colour, lw=0.7, alpha=0.35)
-            means = [store.mean(name, policy, total) for name in some]
-            ax.plot(x, means, marker=marker, color=colour, lw=2, ms=6, mfc="white", mew=1.5, label=label)
-            for name, at, mean in zip(some, x, means, strict=True):
-                if math.isfinite(mean):
-                    where = {"xytext": (4, 5) if algorithms is REAL else (-4, -11), "ha": "left" if algorithms is REAL else "right"}
-                    ax.annotate(short(name), (at, mean), textcoords="offset points", fontsize=7.5, color=colour, **where)
-        ax.axhline(1, color="#888888", lw=1, ls=":")
-        ax.set(xscale="log", yscale="log", xlim=(1.4, 4.6), ylim=(0.7, 100), xlabel="multiplications per output (direct: 9)")
-        ax.xaxis.set_minor_formatter(NullFormatter())
-        ax.set_xticks((1.5, 2, 2.5, 3, 4), ("1.5", "2", "2.5", "3", "4"))
-        ax.yaxis.set_major_formatter(FuncFormatter(lambda v, _: f"{v:g}"))
+    figure = Figure(figsize=(12, 9), layout="constrained")
+    for ax, (policy, total) in zip(np.ravel(figure.subplots(2, 2, sharey=True)), ways, strict=True):
+        trade(ax, {name: store.mean(name, policy, total) for name in names}, with_names=True)
+        ax.set_ylim(0.9, 9)
         ax.set_title(f"{policy}, channels {'one after the other' if total == 'linear' else total}", loc="left", fontsize=10)
-        ax.grid(which="major", alpha=0.35)
-    figure.axes[0].set_ylabel("error of the output, times that of direct convolution")
-    figure.legend(*figure.axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=2, frameon=False)
-    figure.suptitle("Whole networks: geometric mean of six (thick), and each (thin)", fontsize=11)
+    for ax in figure.axes[::2]:
+        ax.set_ylabel("error, times that of direct convolution")
+    figure.legend(handles=marks, loc="outside lower center", ncols=3, frameon=False)
+    figure.suptitle("Real and complex points in whole networks, geometric mean of six; lines: the best of each kind", fontsize=11)
     save(figure, "networks_complex.png")
+    figure, axes = panels(store.networks)
+    for ax, network in zip(axes, store.networks, strict=True):
+        trade(ax, {name: store.times_direct(network, name, "fp32") for name in names}, with_names=False)
+        ax.set_ylim(0.9, 60)
+        ax.set_title(network, loc="left", fontsize=10)
+    for ax in axes[::COLUMNS]:
+        ax.set_ylabel("error, times that of direct")
+    figure.legend(handles=marks, loc="outside lower center", ncols=3, frameon=False)
+    figure.suptitle("Real and complex points in fp32, channels one after the other", fontsize=11)
+    save(figure, "networks_complex_each.png")
 
 
 if __name__ == "__main__":
