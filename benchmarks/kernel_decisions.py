@@ -1,9 +1,9 @@
 """Time layers with each decision of the kernels as it is and as it would be otherwise.
 
-    python benchmarks/kernel_decisions.py [--turns 7]
+    python benchmarks/kernel_decisions.py [--turns 7] [--decisions NAME ...]
 
 Decisions: tiles or filters in the lanes, how far ahead weights are fetched, tiles of a block, threads, the order of
-summation in the transforms, outputs of a tile.
+summation in the transforms, outputs of a tile, algorithms for a stride of two.
 For each layer all variants are made first and called in turn, in rotating order; a turn is the median of a few calls, and
 what counts is the median of the turns. Beside each stands the multiply-add rate of two threads. The results go to
 figures/kernel_decisions.csv; docs/kernels.md tells what they mean.
@@ -12,6 +12,7 @@ figures/kernel_decisions.csv; docs/kernels.md tells what they mean.
 from __future__ import annotations
 
 import argparse
+import csv
 import statistics
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -27,7 +28,7 @@ from fastconv.kernels import blocked, cut
 from fastconv.kernels.compiled import Compiled, compiled
 
 FIGURES = Path(__file__).parent.parent / "figures"
-Size = tuple[int, int, int]  # channels, filters, height = width
+Size = tuple[int, ...]  # channels, filters, height = width, and the stride where it is not one
 Cutter = Callable[[cut.Work, int], cut.Cut]
 
 SMALL_TO_LARGE: tuple[Size, ...] = ((64, 64, 56), (128, 128, 28), (256, 256, 14), (512, 512, 7))
@@ -50,12 +51,12 @@ def plan_of(
     size: Size, algorithm: str = "F(4x4,3x3)", threads: int = 2, cutter: Cutter = cut.cut, order: str | None = None
 ) -> contest.Call:
     """Return a call of a plan whose work is cut as told."""
-    channels, filters, side = size
+    (channels, filters, side), (stride,) = size[:3], size[3:] or (1,)
     rng = np.random.default_rng(0)
     x = rng.standard_normal((1, channels, side, side), np.float32)
     w = rng.standard_normal((filters, channels, 3, 3), np.float32)
     with rebound(blocked, cut=cutter):
-        plan = fastconv.plan_conv2d(w, padding=1, input_shape=x.shape, algorithm=algorithm, threads=threads, order=order)
+        plan = fastconv.plan_conv2d(w, None, stride, 1, input_shape=x.shape, algorithm=algorithm, threads=threads, order=order)
     return lambda: plan(x)
 
 
@@ -132,6 +133,11 @@ def outputs() -> Iterator[tuple[Size, dict[str, contest.Call]]]:
         yield size, {name: plan_of(size, name) for name in (*squares, *near, "auto")}
 
 
+def strides() -> Iterator[tuple[Size, dict[str, contest.Call]]]:
+    for size in ((64, 64, 112, 2), (64, 128, 56, 2), (128, 128, 56, 2), (128, 256, 28, 2), (256, 256, 28, 2), (256, 512, 14, 2)):
+        yield size, {name: plan_of(size, name) for name in ("direct", "phases", "F(2x2,3x3)s2", "F(3x3,3x3)s2", "F(4x4,3x3)s2", "auto")}
+
+
 DECISIONS = {
     "lanes": lanes,
     "weights fetched": fetching,
@@ -139,16 +145,24 @@ DECISIONS = {
     "threads": threads,
     "order of the transforms": orders,
     "outputs of a tile": outputs,
+    "stride two": strides,
 }
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--turns", type=int, default=7)
-    turns = parser.parse_args().turns
+    parser.add_argument("--decisions", nargs="+", choices=DECISIONS, default=list(DECISIONS), help="which; the others' rows are kept")
+    options = parser.parse_args()
+    turns, file = options.turns, FIGURES / "kernel_decisions.csv"
     rows: list[dict[str, Any]] = []
     for decision, variants in DECISIONS.items():
-        for (channels, filters, side), calls in variants():
+        if decision not in options.decisions:
+            with file.open(encoding="utf-8", newline="") as old:
+                rows += [row for row in csv.DictReader(old) if row["decision"] == decision]
+            continue
+        for size, calls in variants():
+            (channels, filters, side), (stride,) = size[:3], size[3:] or (1,)
             times: dict[str, list[float]] = {name: [] for name in calls}
             names, rates = list(calls), []
             for k in range(turns):
@@ -161,17 +175,17 @@ def main() -> None:
                 rows.append(
                     {
                         "decision": decision,
-                        "layer": f"{channels}-{filters}@{side}",
+                        "layer": f"{channels}-{filters}@{side}" + ("" if stride == 1 else f" stride {stride}"),
                         "variant": name,
                         "milliseconds": round(seconds * 1e3, 3),
-                        "effective_gflops": round(18 * channels * filters * side**2 / seconds / 1e9, 1),
+                        "effective_gflops": round(18 * channels * filters * cut.parts(side, stride) ** 2 / seconds / 1e9, 1),
                         "fma_gflops": round(statistics.median(rates)),
                     }
                 )
                 print(
-                    "{decision:18}{layer:13}{variant:40}{milliseconds:9.3f} ms{effective_gflops:8.1f}  fma {fma_gflops}".format(**rows[-1])
+                    "{decision:18}{layer:22}{variant:40}{milliseconds:9.3f} ms{effective_gflops:8.1f}  fma {fma_gflops}".format(**rows[-1])
                 )
-    contest.write_rows(FIGURES / "kernel_decisions.csv", rows)
+    contest.write_rows(file, rows)
 
 
 if __name__ == "__main__":

@@ -21,6 +21,7 @@ _HOME = {
     "circle_points": "algebra",
     "complex_points": "algebra",
     "published_points": "algebra",
+    "strided": "algebra",
     "toom_cook": "algebra",
     "conv1d": "kernels",
     "conv2d": "kernels",

@@ -50,7 +50,7 @@ W = np.random.default_rng(1).standard_normal((4, 6, 3, 3)).astype("f4")
         ({"algorithm": 7}, TypeError, "algorithm is 7"),
         ({"algorithm": "F(4x4,5x5)"}, ValueError, r"5x5 kernels, the layer's is 3x3: pass 'F\(4x4,3x3\)'"),
         ({"algorithm": algorithm("F(4,5)")}, ValueError, "5x5 kernels"),
-        ({"algorithm": "F(4x4,3x3)", "stride": 2}, ValueError, "stride 2x2: .* pass 'auto' or 'direct'"),
+        ({"algorithm": "F(4x4,3x3)", "stride": 2}, ValueError, "stride 2x2: .* pass 'F\\(4x4,3x3\\)s2', 'auto' or 'direct'"),
         ({"algorithm": "F(4x4,3x3)", "dilation": (1, 2)}, ValueError, "dilation 1x2"),
         ({"algorithm": "F(4x4,3x3)", "groups": 2, "weight": W[:, :3]}, ValueError, "2 groups"),
         ({"algorithm": "F(15x15,3x3)"}, ValueError, "at most 16"),

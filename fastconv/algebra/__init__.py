@@ -13,6 +13,7 @@ from fastconv.algebra.catalogue import (
 )
 from fastconv.algebra.complex_points import circle_points, complex_points, complex_sizes
 from fastconv.algebra.construct import toom_cook
+from fastconv.algebra.strided import strided
 
 __all__ = [
     "BilinearAlgorithm",
@@ -29,5 +30,6 @@ __all__ = [
     "published_points",
     "published_sources",
     "split_name",
+    "strided",
     "toom_cook",
 ]

@@ -53,7 +53,8 @@ class Matrices(NamedTuple):
 class BilinearAlgorithm:
     """An algorithm F(m, r) for ``y_i = sum_k w_k x_{i+k}``, i = 0..m-1, on tiles of n = m + r - 1.
 
-    It takes n multiplications, the fewest possible, where all points are real; a pair of complex points takes three.
+    It takes n multiplications, the fewest possible, where all points are real; a pair of complex points takes three. With a
+    stride s it computes ``y_i = sum_k w_k x_{s i + k}`` on tiles of n = s (m - 1) + r.
 
     In two dimensions the same matrices serve F(m x m, r x r): ``Y = AT [(G W G^T) * (BT X BT^T)] A``.
 
@@ -65,6 +66,8 @@ class BilinearAlgorithm:
         The interpolation points, `Fraction`, sympy expressions, `Gaussian` (a pair of them) or `INF`; empty for foreign matrices.
     AT, G, BT : tuple of tuples
         The matrices, (m, products), (products, r) and (products, n), of exact numbers.
+    stride : int
+        Inputs from one output to the next.
 
     Examples
     --------
@@ -83,38 +86,47 @@ class BilinearAlgorithm:
     AT: Matrix = field(repr=False)
     G: Matrix = field(repr=False)
     BT: Matrix = field(repr=False)
+    stride: int = field(default=1, kw_only=True)
 
     def __post_init__(self) -> None:
-        for name, value in (("m", self.m), ("r", self.r)):
+        for name, value in (("m", self.m), ("r", self.r), ("stride", self.stride)):
             if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-                raise ValueError(f"{name} is {value!r}: outputs and taps are integers of at least 1")
+                raise ValueError(f"{name} is {value!r}: outputs, taps and the stride are integers of at least 1")
         k = self.products
         if k < self.n:
-            raise ValueError(f"G has {k} rows: F({self.m},{self.r}) takes at least n = m + r - 1 = {self.n} multiplications")
+            raise ValueError(f"G has {k} rows: {self.name(1)} takes at least {self._size} multiplications")
         for name, matrix, shape in (("AT", self.AT, (self.m, k)), ("G", self.G, (k, self.r)), ("BT", self.BT, (k, self.n))):
             if len(matrix) != shape[0] or any(len(row) != shape[1] for row in matrix):
-                rule = f"F({self.m},{self.r}) of {k} products has n = m + r - 1 = {self.n}"
+                rule = f"F({self.m},{self.r}){self._strides} of {k} products has {self._size}"
                 raise ValueError(f"{name} is not {shape[0]} rows of {shape[1]}: {rule}")
 
     def __hash__(self) -> int:
-        return hash((self.m, self.r, self.points, self.AT, self.G, self.BT))
+        return hash((self.m, self.r, self.stride, self.points, self.AT, self.G, self.BT))
 
     def __repr__(self) -> str:
         at = " at " + ", ".join(map(to_text, self.points)) if self.points else " of given matrices"
-        return f"F({self.m},{self.r}){at}"
+        return f"F({self.m},{self.r}){self._strides}{at}"
 
     @property
     def n(self) -> int:
-        """Tile size, m + r - 1."""
-        return self.m + self.r - 1
+        """Tile size, m + r - 1, or stride (m - 1) + r."""
+        return self.stride * (self.m - 1) + self.r
+
+    @property
+    def _size(self) -> str:
+        return f"n = m + r - 1 = {self.n}" if self.stride == 1 else f"n = stride (m - 1) + r = {self.n}"
+
+    @property
+    def _strides(self) -> str:
+        return "" if self.stride == 1 else f"s{self.stride}"
 
     @property
     def products(self) -> int:
-        """Number of multiplications: n, and one more for each pair of complex points."""
+        """Number of multiplications: n, and one more for each pair of complex points; or what the phases of a stride take."""
         return len(self.G)
 
     def name(self, dims: int = 2) -> str:
-        """Return the name that `fastconv.algorithm` reads: outputs, taps and, with complex points, products.
+        """Return the name that `fastconv.algorithm` reads: outputs, taps, stride and, with complex points, products.
 
         Examples
         --------
@@ -122,7 +134,7 @@ class BilinearAlgorithm:
         >>> toom_cook(4, 3, [0, 1, -1, 2, -2, "inf"]).name(), toom_cook(4, 3, circle_points(6)).name(1)
         ('F(4x4,3x3)', 'F(4,3)/7')
         """
-        size = f"F({self.m}x{self.m},{self.r}x{self.r})" if dims == 2 else f"F({self.m},{self.r})"
+        size = (f"F({self.m}x{self.m},{self.r}x{self.r})" if dims == 2 else f"F({self.m},{self.r})") + self._strides
         return size if self.products == self.n else f"{size}/{self.products}"
 
     @property
@@ -136,13 +148,17 @@ class BilinearAlgorithm:
         return INF in self.points
 
     @classmethod
-    def from_matrices(cls, AT: Sequence[Sequence[Any]], G: Sequence[Sequence[Any]], BT: Sequence[Sequence[Any]]) -> BilinearAlgorithm:
+    def from_matrices(
+        cls, AT: Sequence[Sequence[Any]], G: Sequence[Sequence[Any]], BT: Sequence[Sequence[Any]], stride: int = 1
+    ) -> BilinearAlgorithm:
         """Take in matrices from elsewhere, and prove them.
 
         Parameters
         ----------
         AT, G, BT : sequences of rows of exact numbers
             As `toom_cook` takes its points: int, `Fraction`, text or sympy expressions, no floats.
+        stride : int
+            Inputs from one output to the next.
 
         Raises
         ------
@@ -158,14 +174,14 @@ class BilinearAlgorithm:
         exact = [tuple(tuple(exact_number(e) for e in row) for row in matrix) for matrix in (AT, G, BT)]
         if not all(exact) or not exact[1][0]:
             raise ValueError("a matrix is empty: AT (m, n), G (n, r) and BT (n, n) need rows and columns")
-        alg = cls(len(exact[0]), len(exact[1][0]), (), *exact)
+        alg = cls(len(exact[0]), len(exact[1][0]), (), *exact, stride=stride)
         alg.verify()
         return alg
 
     def verify(self) -> None:
         """Prove the algorithm, in exact arithmetic and for every w and x, symbols included.
 
-        Checks ``sum_j AT[i,j] G[j,k] BT[j,l] = [l == i + k]`` for all i, k, l.
+        Checks ``sum_j AT[i,j] G[j,k] BT[j,l] = [l == stride i + k]`` for all i, k, l.
 
         Raises
         ------
@@ -179,8 +195,8 @@ class BilinearAlgorithm:
             weights = [(j, AT[i][j] * G[j][k]) for j in range(self.products) if AT[i][j] and G[j][k]]
             for l in range(self.n):  # noqa: E741 - i, k, l index y, w, x
                 total = sum((weight * BT[j][l] for j, weight in weights if BT[j][l]), zero)
-                if total != (one if l == i + k else zero):
-                    expected = 1 if l == i + k else 0
+                if total != (one if l == self.stride * i + k else zero):
+                    expected = 1 if l == self.stride * i + k else 0
                     found = K.number(total)
                     raise VerificationError(f"{self!r} is wrong: the coefficient of w_{k} x_{l} in y_{i} is {found} instead of {expected}")
 
@@ -242,7 +258,7 @@ class BilinearAlgorithm:
             new = [tuple(simplified([replaced(e) for e in row]) for row in matrix) for matrix in (self.AT, self.G, self.BT)]
         except (ValueError, ZeroDivisionError) as e:
             raise ValueError(f"{symbol} = {value} does not fit {self!r}: {e}") from None
-        return BilinearAlgorithm(self.m, self.r, points, *new)
+        return BilinearAlgorithm(self.m, self.r, points, *new, stride=self.stride)
 
     def scaled(
         self, dA: Sequence[Any] | None = None, dG: Sequence[Any] | None = None, dB: Sequence[Any] | None = None
@@ -277,7 +293,7 @@ class BilinearAlgorithm:
         AT = tuple(simplified([e * f for e, f in zip(row, factors["dA"], strict=True)]) for row in self.AT)
         G = tuple(simplified([e * f for e in row]) for row, f in zip(self.G, factors["dG"], strict=True))
         BT = tuple(simplified([e * f for e in row]) for row, f in zip(self.BT, factors["dB"], strict=True))
-        return BilinearAlgorithm(self.m, self.r, self.points, AT, G, BT)
+        return BilinearAlgorithm(self.m, self.r, self.points, AT, G, BT, stride=self.stride)
 
     def balanced(self, format: str | Format = "fp16") -> BilinearAlgorithm:
         """Return the same algorithm with rows balanced by powers of two, to stay inside a narrow format's range.
@@ -328,6 +344,7 @@ class BilinearAlgorithm:
     def to_json(self) -> str:
         """Write the algorithm as JSON text: numbers are strings ``"p/q"`` or expressions."""
         data: dict[str, Any] = {"format": _JSON_FORMAT, "m": self.m, "r": self.r, "points": [to_text(p) for p in self.points]}
+        data |= {"stride": self.stride} if self.stride > 1 else {}
         data |= {name: [[to_text(e) for e in row] for row in matrix] for name, matrix in (("AT", self.AT), ("G", self.G), ("BT", self.BT))}
         symbols = {s for e in self._entries() if not isinstance(e, PLAIN) for s in e.free_symbols}
         if symbols:  # sympy's symbols are equal only with the same assumptions
@@ -355,7 +372,7 @@ class BilinearAlgorithm:
             given = _assumed(data.get("symbols", {}))
             points = tuple(given(exact_point(p)) for p in data["points"])
             matrices = [tuple(tuple(given(exact_number(e)) for e in row) for row in data[name]) for name in ("AT", "G", "BT")]
-            alg = cls(data["m"], data["r"], points, *matrices)
+            alg = cls(data["m"], data["r"], points, *matrices, stride=data.get("stride", 1))
         except (KeyError, TypeError, AttributeError) as e:
             raise ValueError(f"not an algorithm: {type(e).__name__} {e}") from None
         alg.verify()

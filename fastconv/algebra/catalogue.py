@@ -6,15 +6,18 @@ import json
 import re
 from functools import lru_cache
 from importlib.resources import files
-from typing import Any
+from typing import Any, NamedTuple
 
 from fastconv.algebra.bilinear import BilinearAlgorithm
 from fastconv.algebra.complex_points import complex_points
 from fastconv.algebra.construct import toom_cook
+from fastconv.algebra.strided import strided
 from fastconv.exact import INF, Number, exact_point
 
 _FULL = re.compile(r"f\((\d+)(?:x(\d+))?,(\d+)(?:x(\d+))?\)")
 _SHORT = re.compile(r"(?:winograd(?P<a>\d)(?P<b>\d)|f(?P<c>\d+)x(?P<d>\d+)|b(?P<e>\d+)f(?P<f>\d+))")
+
+_BEHIND = re.compile(r"\s*(.+?)(?:(?<=\))\s*s(\d+))?\s*(?:/\s*(\d+))?\s*", re.IGNORECASE)
 
 
 @lru_cache(maxsize=1)
@@ -208,18 +211,29 @@ def parse_name(name: str) -> tuple[int, int, int]:
     raise ValueError(f"unknown algorithm {name!r}: write 'F(4x4,3x3)' for two dimensions, 'F(4,3)' for one, or 'winograd43'")
 
 
-def split_name(name: str) -> tuple[str, int | None]:
-    """Split the number of products from an algorithm's name, ``"F(8x8,5x5)/14"``: more than n with complex points.
+class NameParts(NamedTuple):
+    """The name of an algorithm, without the products and the stride that stand behind it."""
+
+    size: str
+    products: int | None
+    stride: int
+
+
+def split_name(name: str) -> NameParts:
+    """Split what stands behind the size in an algorithm's name: a stride, and a number of products, more than n with complex points.
 
     Examples
     --------
-    >>> split_name("F(8x8,5x5)/14"), split_name("F(4,3)")
-    (('F(8x8,5x5)', 14), ('F(4,3)', None))
+    >>> split_name("F(8x8,5x5)/14")
+    NameParts(size='F(8x8,5x5)', products=14, stride=1)
+    >>> split_name("F(4,3)s2")
+    NameParts(size='F(4,3)', products=None, stride=2)
     """
-    head, slash, tail = name.rpartition("/") if isinstance(name, str) else (name, "", "")
-    if slash and tail.strip().isdigit():
-        return head.strip(), int(tail)
-    return name, None
+    match = _BEHIND.fullmatch(name) if isinstance(name, str) else None
+    if match is None:
+        return NameParts(name, None, 1)
+    size, stride, products = match.groups()
+    return NameParts(size, int(products) if products else None, int(stride) if stride else 1)
 
 
 def algorithm(name: str, points: str = "best") -> BilinearAlgorithm:
@@ -229,7 +243,7 @@ def algorithm(name: str, points: str = "best") -> BilinearAlgorithm:
     ----------
     name : str
         See `parse_name`. A number of products behind it, ``"F(8x8,5x5)/14"``, takes as many `complex_points` as it
-        has products more than n.
+        has products more than n; ``"F(4x4,3x3)s2"`` is for a stride of two (`strided`).
     points : str
         ``"best"`` or a source of `published_points`.
 
@@ -240,16 +254,18 @@ def algorithm(name: str, points: str = "best") -> BilinearAlgorithm:
     >>> algorithm("F(14x14,5x5)/25").products
     25
     """
-    head, products = split_name(name)
+    head, products, stride = split_name(name)
     m, r, dims = parse_name(head)
     if points == "best":
-        return best_algorithm(m, r, dims, products)
+        return best_algorithm(m, r, dims, products, stride)
+    if stride != 1:
+        raise ValueError(f"{name!r} has a stride, {points!r} publishes nothing of the kind: leave the source out")
     if products is not None and products != m + r - 1:
         raise ValueError(f"{name!r} has complex points, {points!r} publishes none: leave the source out")
     return toom_cook(m, r, published_points(points, m + r - 1, dims))
 
 
-def best_algorithm(m: int, r: int, dims: int = 2, products: int | None = None) -> BilinearAlgorithm:
+def best_algorithm(m: int, r: int, dims: int = 2, products: int | None = None, stride: int = 1) -> BilinearAlgorithm:
     """Return F(m, r) at the best-known points for fp32, with so many products; as few as there can be, real points, if None.
 
     Raises
@@ -261,7 +277,14 @@ def best_algorithm(m: int, r: int, dims: int = 2, products: int | None = None) -
     --------
     >>> best_algorithm(8, 3, products=12).products
     12
+    >>> best_algorithm(4, 3, stride=2).products
+    9
     """
+    if stride != 1:
+        if products is not None:
+            raise ValueError(f"{products} products asked for F({m},{r})s{stride}: the products of a stride follow from it, leave them out")
+        taps = [len(range(phase, r, stride)) for phase in range(stride)]
+        return strided(m, r, stride, [best_points(m, t, dims) if t > 1 else () for t in taps])
     pairs = 0 if products is None else products - (m + r - 1)
     if pairs < 0:
         raise ValueError(f"{products} products asked for F({m},{r}): it takes at least n = m + r - 1 = {m + r - 1}")

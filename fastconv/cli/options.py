@@ -39,7 +39,10 @@ def algorithm_of(args: argparse.Namespace, dims: int) -> BilinearAlgorithm:
     """Make the algorithm that size and points ask for."""
     m, r, _ = size_of(args)
     if args.points is None:
-        return best_algorithm(m, r, dims, split_name(args.size[0])[1])
+        name = split_name(args.size[0])
+        return best_algorithm(m, r, dims, name.products, name.stride)
+    if split_name(args.size[0]).stride != 1:
+        raise ValueError(f"{args.size[0]} has a stride, whose points are the best ones for each phase: leave --points out")
     if "," in args.points or args.points.strip().lstrip("-").isdigit():
         return toom_cook(m, r, [p.strip() for p in args.points.split(",")])
     return toom_cook(m, r, published_points(args.points, m + r - 1, dims))

@@ -93,13 +93,13 @@ def transform(program: Any, values: Array, fmt: Any, dims: int, constants: Any) 
     return np.moveaxis(tiles, range(dims), range(-dims, 0))
 
 
-def direct(w: Array, x: Array, dims: int, policy: Policy, channels: bool, channel_sum: str) -> Array:
+def direct(w: Array, x: Array, dims: int, policy: Policy, channels: bool, channel_sum: str, stride: int = 1) -> Array:
     """Convolve directly in a policy's product and accumulator formats: taps left to right, then channels."""
     hold = carrier(policy.product)
     w, x = (round_to(a, policy.data).astype(hold) for a in (w, x))
     add = array_reading(policy.accumulate).add
     total: Array | None = None
-    for weight, window in windows(w, x, dims):
+    for weight, window in windows(w, x, dims, stride):
         with np.errstate(over="ignore", invalid="ignore", under="ignore"):
             term = round_to(round_to(weight * window, policy.product), policy.accumulate)
         total = term if total is None else add(total, term)

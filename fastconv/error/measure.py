@@ -166,8 +166,12 @@ def measure_error(
     done = 0
     for w, x in _chunks(alg, dims, channels, inputs, trials, seed, policy.data):
         results = stages(alg, w, x, dims, policy, order, True, channel_sum)
-        y = direct(w, x, dims, policy, True, channel_sum)
-        high, low = direct_in_double_double(w, x, dims, True) if double_double else (direct_in_float64(w, x, dims, True), 0.0)
+        y = direct(w, x, dims, policy, True, channel_sum, alg.stride)
+        high, low = (
+            direct_in_double_double(w, x, dims, True, alg.stride)
+            if double_double
+            else (direct_in_float64(w, x, dims, True, alg.stride), 0.0)
+        )
         with np.errstate(invalid="ignore", over="ignore"):
             fast.add((results["output"] - high) - low, high)
             plain.add((y - high) - low, high)

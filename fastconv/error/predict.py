@@ -349,7 +349,7 @@ class _Model:
         change = np.einsum(three, dA, self.G, self.B) + np.einsum(three, exact_A, dG, self.B) + np.einsum(three, exact_A, exact_G, dB)
         exact = np.zeros_like(change)
         i, k = np.indices((self.alg.m, self.alg.r))
-        exact[i, k, i + k] = 1.0
+        exact[i, k, self.alg.stride * i + k] = 1.0
         return exact, change
 
     def constants(self) -> Array:

@@ -22,6 +22,7 @@ from fastconv.error.predict import check_range
 from fastconv.error.predict_channels import additions
 from fastconv.error.predict_nodes import Nodes, nodes_of
 from fastconv.error.predict_rounding import sum_factor, underflow, unit
+from fastconv.error.shapes import check_count
 from fastconv.exact import Format
 from fastconv.program import parse_order, programs_of
 
@@ -67,6 +68,8 @@ class Sample:
     w : array, (kernels, channels, r, r)
     x : array, (tiles, channels, n, n)
         Tiles of the input, padding included.
+    stride : int
+        Inputs from one output to the next.
 
     Raises
     ------
@@ -89,14 +92,15 @@ class Sample:
     True
     """
 
-    def __init__(self, w: Array, x: Array) -> None:
+    def __init__(self, w: Array, x: Array, stride: int = 1) -> None:
         w, x = np.asarray(w, np.float64), np.asarray(x, np.float64)
         square = w.ndim == x.ndim == 4 and w.shape[2] == w.shape[3] and x.shape[2] == x.shape[3]
         if not square or w.shape[1] != x.shape[1] or not w.size or not x.size or w.shape[3] > x.shape[3]:
             raise ValueError(f"kernels {w.shape} and tiles {x.shape}: pass (kernels, channels, r, r) and (tiles, channels, n, n), n >= r")
         self.w, self.x = w, x
-        self.channels, self.r, self.n = w.shape[1], w.shape[2], x.shape[2]
-        self.m = self.n - self.r + 1
+        check_count("stride", stride)
+        self.channels, self.r, self.n, self.stride = w.shape[1], w.shape[2], x.shape[2], stride
+        self.m = (self.n - self.r) // stride + 1
 
     @cached_property
     def coupling(self) -> tuple[Array, Array, float]:
@@ -118,7 +122,8 @@ class Sample:
         """Outputs of each kernel on each tile, ``(m, m, kernels, tiles)``."""
         y = np.zeros((self.m, self.m, len(self.w), len(self.x)))
         for i, j in np.ndindex(self.r, self.r):
-            y += np.einsum("kc,tcpq->pqkt", self.w[:, :, i, j], self.x[:, :, i : i + self.m, j : j + self.m], optimize=True)
+            rows, columns = (slice(k, k + self.stride * (self.m - 1) + 1, self.stride) for k in (i, j))
+            y += np.einsum("kc,tcpq->pqkt", self.w[:, :, i, j], self.x[:, :, rows, columns], optimize=True)
         return y
 
     def predict(
@@ -145,8 +150,9 @@ class Sample:
             windows = self.x[:, :, : self.r, : self.r]
             w, x = (v.reshape(*v.shape[:2], -1) for v in (self.w, windows))
             return predict_direct(w, x, policy, channel_sum)
-        if (alg.m, alg.r) != (self.m, self.r):
-            raise ValueError(f"F({alg.m},{alg.r}) does not fit tiles of {self.n}x{self.n} and kernels of {self.r}x{self.r}")
+        if (alg.n, alg.r, alg.stride) != (self.n, self.r, self.stride):
+            given = f"tiles of {self.n}x{self.n}, kernels of {self.r}x{self.r} and stride {self.stride}"
+            raise ValueError(f"{alg.name(1)} does not fit {given}")
         check_range(alg, policy)
         return _result(_fast(self, alg, policy, channel_sum, order), float(np.square(self.exact).mean()))
 

@@ -7,11 +7,11 @@ from typing import Any
 import numpy as np
 
 from fastconv.arithmetic import two_product, two_sum
-from fastconv.error.shapes import Array, check_pair, windows
+from fastconv.error.shapes import Array, check_count, check_pair, windows
 
 
-def reference(w: Any, x: Any, dims: int = 1, channels: bool = False, digits: int | None = None) -> Array:
-    """Convolve directly: ``y_i = sum_k w_k x_{i+k}``, the truth that errors are measured against.
+def reference(w: Any, x: Any, dims: int = 1, channels: bool = False, digits: int | None = None, stride: int = 1) -> Array:
+    """Convolve directly: ``y_i = sum_k w_k x_{stride i + k}``, the truth that errors are measured against.
 
     Parameters
     ----------
@@ -25,6 +25,8 @@ def reference(w: Any, x: Any, dims: int = 1, channels: bool = False, digits: int
         Whether to sum over a channel axis.
     digits : int, optional
         Compute in mpmath with that many decimal digits instead of float64.
+    stride : int
+        Inputs from one output to the next.
 
     Returns
     -------
@@ -41,25 +43,26 @@ def reference(w: Any, x: Any, dims: int = 1, channels: bool = False, digits: int
     >>> reference(np.ones(3), np.arange(4.0))
     array([3., 6.])
     """
+    check_count("stride", stride)
     w, x = check_pair(None, w, x, dims, channels)
     if digits is None:
-        return direct_in_float64(w, x, dims, channels)
-    return _in_mpmath(w, x, dims, channels, digits)
+        return direct_in_float64(w, x, dims, channels, stride)
+    return _in_mpmath(w, x, dims, channels, digits, stride)
 
 
-def direct_in_float64(w: Array, x: Array, dims: int, channels: bool) -> Array:
+def direct_in_float64(w: Array, x: Array, dims: int, channels: bool, stride: int = 1) -> Array:
     """Convolve in float64, taps left to right."""
     total: Any = 0.0
-    for weight, window in windows(w.astype(np.float64), x.astype(np.float64), dims):
+    for weight, window in windows(w.astype(np.float64), x.astype(np.float64), dims, stride):
         total = total + weight * window
     return np.asarray(total.sum(axis=-dims - 1) if channels else total)
 
 
-def direct_in_double_double(w: Array, x: Array, dims: int, channels: bool) -> tuple[Array, Array]:
+def direct_in_double_double(w: Array, x: Array, dims: int, channels: bool, stride: int = 1) -> tuple[Array, Array]:
     """Convolve in twice the precision of float64 (error near 2**-104): the result is high + low."""
     high: Any = 0.0
     low: Any = 0.0
-    for weight, window in windows(w.astype(np.float64), x.astype(np.float64), dims):
+    for weight, window in windows(w.astype(np.float64), x.astype(np.float64), dims, stride):
         p, e = two_product(*np.broadcast_arrays(weight, window))
         high, t = two_sum(np.asarray(high), p)
         low = low + (t + e)
@@ -72,7 +75,7 @@ def direct_in_double_double(w: Array, x: Array, dims: int, channels: bool) -> tu
     return two_sum(high, low)
 
 
-def _in_mpmath(w: Array, x: Array, dims: int, channels: bool, digits: int) -> Array:
+def _in_mpmath(w: Array, x: Array, dims: int, channels: bool, digits: int, stride: int) -> Array:
     import mpmath
 
     if not isinstance(digits, int) or digits < 1:
@@ -80,6 +83,6 @@ def _in_mpmath(w: Array, x: Array, dims: int, channels: bool, digits: int) -> Ar
     with mpmath.workdps(digits):
         to_mpf = np.frompyfunc(lambda v: mpmath.mpf(float(v)), 1, 1)
         total: Any = mpmath.mpf(0)
-        for weight, window in windows(to_mpf(w), to_mpf(x), dims):
+        for weight, window in windows(to_mpf(w), to_mpf(x), dims, stride):
             total = total + weight * window
         return np.asarray(total.sum(axis=-dims - 1) if channels else total)

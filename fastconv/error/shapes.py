@@ -58,9 +58,9 @@ def check_pair(alg: BilinearAlgorithm | None, w: Any, x: Any, dims: int, channel
     return w, x
 
 
-def windows(w: Array, x: Array, dims: int) -> Iterator[tuple[Array, Array]]:
+def windows(w: Array, x: Array, dims: int, stride: int = 1) -> Iterator[tuple[Array, Array]]:
     """Yield for each tap its weights, shaped to broadcast, and the window of x that it meets; the last axis runs fastest."""
-    m = tuple(b - a + 1 for a, b in zip(w.shape[-dims:], x.shape[-dims:], strict=True))
+    reach = tuple(b - a + 1 for a, b in zip(w.shape[-dims:], x.shape[-dims:], strict=True))
     for k in np.ndindex(*w.shape[-dims:]):
-        at: Any = (..., *(slice(i, i + size) for i, size in zip(k, m, strict=True)))
+        at: Any = (..., *(slice(i, i + size, stride) for i, size in zip(k, reach, strict=True)))
         yield w[(..., *k)][(..., *[None] * dims)], x[at]

@@ -439,7 +439,7 @@ def _gains(alg: BilinearAlgorithm, p: Policy, order: str) -> tuple[float, ...]:
     )
     maps = np.einsum("ij,jk,jl->ikl", A, G, B)
     i, k = np.indices((alg.m, alg.r))
-    return tuple((maps[i, k, i + k].mean(axis=1) - 1).tolist())
+    return tuple((maps[i, k, alg.stride * i + k].mean(axis=1) - 1).tolist())
 
 
 def _held(program: Program, fmt: Format, constants: Format | None) -> Array:

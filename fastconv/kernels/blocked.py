@@ -88,7 +88,8 @@ def blocked(layer: Layer, method: Method, weight: Array, order: str, threads: in
         products = (rh, rw)
     else:
         alg_h, alg_w = method.axes
-        m = step = (alg_h.m, alg_w.m)
+        m = (alg_h.m, alg_w.m)
+        step = (alg_h.m * alg_h.stride, alg_w.m * alg_w.stride)
         rows, offsets, products = alg_h.n, tuple(range(alg_w.n)), (alg_h.products, alg_w.products)
     tiles_h, tiles_w = -(-out_h // m[0]), -(-out_w // m[1])
     taps, span = len(offsets), offsets[-1] + 1

@@ -50,6 +50,9 @@ ROOM = 1 << 20
 SMALL = 0.6
 """Cycles that a vector costs less in a block whose V is half of that. Again only blocks are compared with it."""
 
+BEGIN = 6.0
+"""Terms that it costs to begin a chain and to store its sums; in full chains it is part of what a term costs."""
+
 DENSITY = 0.7
 """Operations of a transform, of as many as its matrix has entries."""
 
@@ -153,13 +156,32 @@ class Size(NamedTuple):
     """Of an algorithm along one axis: what its cost depends on."""
 
     m: int
-    n: int
+    r: int
     products: int
+    stride: int = 1
+
+    @property
+    def into(self) -> float:
+        """Operations of the input transform, a vector a tile; a phase of one tap has none."""
+        if self.stride == 1:
+            return _operations(self.products, self.m + self.r - 1)
+        return sum(_operations(self.m + taps - 1, self.m + taps - 1) for taps in self._phases if taps > 1)
+
+    @property
+    def back(self) -> float:
+        """The same of the output transform, which adds the phases up besides."""
+        if self.stride == 1:
+            return _operations(self.products, self.m)
+        return sum(_operations(self.m + taps - 1, self.m) for taps in self._phases if taps > 1) + self.m * (self.stride - 1)
+
+    @property
+    def _phases(self) -> list[int]:
+        return [len(range(phase, self.r, self.stride)) for phase in range(self.stride)]
 
 
 def size_of(alg: BilinearAlgorithm) -> Size:
     """Return the size of an algorithm."""
-    return Size(alg.m, alg.n, alg.products)
+    return Size(alg.m, alg.r, alg.products, alg.stride)
 
 
 def work_of(layer: Layer, sizes: tuple[Size, Size] | None) -> Work:
@@ -171,8 +193,8 @@ def work_of(layer: Layer, sizes: tuple[Size, Size] | None) -> Work:
     h, w = sizes
     xis = h.products * w.products
     # Along the height first, on columns that neighbouring tiles share; then along the width, for each product of the height.
-    into = (w.m * _operations(h.products, h.n) + h.products * _operations(w.products, w.n)) / xis
-    back = (w.products * _operations(h.products, h.m) + h.m * _operations(w.products, w.m)) / xis
+    into = (w.m * w.stride * h.into + h.products * w.into) / xis
+    back = (w.products * h.back + h.m * w.back) / xis
     costs = COPY + OPERATION * into, COPY + OPERATION * back
     return Work(_tiles(layer, (h.m, w.m)), xis, taken, CHANNEL_CHAIN, made, *common, *costs, parts(layer.output[1], w.m))
 
@@ -258,11 +280,12 @@ def _cycles(
     spill = SPILL * max(0.0, math.log2(weights * block / ROOM)) if work.xis > 1 else 0.0
     split = _vectors(work, lanes, block) * work.depth
     vectors = (work.into + spill) * split + (work.back + spill) * back
+    terms = work.depth + BEGIN * (parts(work.depth, work.chain) - work.depth / work.chain)
     whole = weights * (filters + block) + work.xis * work.size * block * filters
     held = 0.0
     if work.xis > 1:
         held = HELD * _share(1.0 - math.log2(whole / CACHE)) + SMALL * _share(math.log2(ROOM / (weights * block)))
-    return turns * (work.xis * (work.depth * product + vectors) + stream + ITEM), turns * work.xis * held * (split + back)
+    return turns * (work.xis * (terms * product + vectors) + stream + ITEM), turns * work.xis * held * (split + back)
 
 
 def _share(value: float) -> float:

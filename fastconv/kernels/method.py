@@ -119,8 +119,8 @@ def choose(layer: Layer, max_error: float | None = None, phases: bool = False) -
     """Choose what is estimated to be the fastest of what keeps the error limit by the closed form.
 
     Of fast algorithms, the best real points for m outputs an axis, m = 2 to 6, and sets with pairs of complex points; of a layer of
-    stride two those of its `phases`, which may be all that is asked for. Times are estimated from counts, see `fastconv.kernels.cut`.
-    The choice does not depend on the plan's threads, so that results do not.
+    a stride those of that stride, and those of its `phases`, which may be all that is asked for. Times are estimated from counts, see
+    `fastconv.kernels.cut`. The choice does not depend on the plan's threads, so that results do not.
     """
     limit = MAX_ERROR if max_error is None else max_error
     if max_error is None:
@@ -128,44 +128,28 @@ def choose(layer: Layer, max_error: float | None = None, phases: bool = False) -
     if phases and not layer.has_phases:
         given = f"stride {layer.stride[0]}x{layer.stride[1]}, dilation {layer.dilation[0]}x{layer.dilation[1]}, {layer.groups} groups"
         raise ValueError(f"'phases' does not fit {given}: it takes stride 2, more taps than that, and no more of the others; pass 'auto'")
-    candidates: list[tuple[Candidate, Candidate] | None] = [None]
-    plain = layer.stride == layer.dilation == (1, 1) and layer.groups == 1 and layer.kernel != (1, 1)
-    inner = layer.phased if layer.has_phases else layer
-    tried = plain or layer.has_phases and max(inner.kernel) >= LEAST_PHASE
-    if phases or tried and min(inner.channels, layer.filters) > 1:
-        candidates += _candidates(*inner.kernel)
-    apart = 0.0 if plain else PHASE * inner.batch * inner.channels * inner.height * inner.width * layer.dtype.itemsize / vector_bytes()
-    timed = sorted(
-        (cut(work_of(inner, (c[0].size, c[1].size)), THREADS).cycles + apart, k)
-        if (c := candidates[k])
-        else (cut(work_of(layer, None), THREADS).cycles * (1 if plain else PAYS), k)
-        for k in range(len(candidates))
-    )
-    direct = next(cycles for cycles, k in timed if k == 0)
-    if phases:
-        timed = [(cycles, k) for cycles, k in timed if k]
-    found: list[tuple[float, float, int]] = []
-    for cycles, k in timed:
+    timed = sorted((way.cycles, k, way) for k, way in enumerate(_ways(layer, phases)))
+    direct = next(cycles for cycles, _, way in timed if way.pair is None)
+    found: list[tuple[float, float, int, Way]] = []
+    for cycles, k, way in [one for one in timed if one[2].phased or not phases]:
         if found and cycles > ALIKE * found[0][1]:
             break
-        chosen = candidates[k]
-        if chosen is None and max_error is None:
-            found.append((0.0, cycles, k))  # whatever it errs by
+        if way.pair is None and max_error is None:
+            found.append((0.0, cycles, k, way))  # whatever it errs by
             break
-        error = relative_error(layer, None) if chosen is None else relative_error(inner, (chosen[0].algorithm(), chosen[1].algorithm()))
+        error = relative_error(way.layer, way.axes)
         if error <= limit:
-            found.append((error, cycles, k))
+            found.append((error, cycles, k, way))
     if found:
-        error, cycles, k = min(found)
-        chosen = candidates[k]
-        if chosen is None and max_error is None:
+        error, cycles, _, way = min(found)
+        axes = way.axes
+        if axes is None and max_error is None:
             return Method("direct", None, "chosen: no fast algorithm is estimated to pay on this layer")
-        axes = None if chosen is None else (chosen[0].algorithm(), chosen[1].algorithm())
         name, on = "direct" if axes is None else name_of(axes), ""
-        if axes is not None and layer.has_phases:
+        if way.phased:
             name, on = "phases", f"{name} on the phases of the image, "
         speed = f", {direct / cycles:.1f} times faster than direct by estimate" if axes else ""
-        return Method(name, axes, f"chosen: {on}predicted relative error {error:.1e}, the limit is {limit:.1e}{speed}", bool(on))
+        return Method(name, axes, f"chosen: {on}predicted relative error {error:.1e}, the limit is {limit:.1e}{speed}", way.phased)
     if phases:
         raise ValueError(f"no algorithm for 'phases' keeps an error of {limit:.1e} on this layer: pass 'auto' or 'direct'")
     error = relative_error(layer, None)
@@ -175,23 +159,67 @@ def choose(layer: Layer, max_error: float | None = None, phases: bool = False) -
     )
 
 
+@dataclass(frozen=True)
+class Way:
+    """A way to run a layer: a pair of algorithms, None for direct, and the layer that they run on, which may be that of the phases."""
+
+    layer: Layer
+    pair: tuple[Candidate, Candidate] | None = None
+    phased: bool = False
+
+    @property
+    def cycles(self) -> float:
+        """Return the estimated time."""
+        inner = self.layer
+        cycles = cut(work_of(inner, self.pair and (self.pair[0].size, self.pair[1].size)), THREADS).cycles
+        if not self.phased:
+            return cycles
+        numbers = inner.batch * inner.channels * inner.height * inner.width
+        return (cycles + PHASE * numbers * inner.dtype.itemsize / vector_bytes()) / PAYS
+
+    @property
+    def axes(self) -> tuple[BilinearAlgorithm, BilinearAlgorithm] | None:
+        """Make the algorithms."""
+        return None if self.pair is None else (self.pair[0].algorithm(), self.pair[1].algorithm())
+
+
+def _ways(layer: Layer, phases: bool) -> list[Way]:
+    """Return the ways that are tried: direct first; the phases alone, if they are asked for."""
+    inner = layer.phased if layer.has_phases else layer
+    apart = [Way(inner, pair, True) for pair in _candidates(*inner.kernel)] if layer.has_phases else []
+    if phases:
+        return [Way(layer), *apart]
+    dense = layer.dilation == (1, 1) and layer.groups == 1 and min(layer.channels, layer.filters) > 1
+    if not dense:
+        return [Way(layer)]
+    if layer.stride == (1, 1):
+        return [Way(layer), *(Way(layer, pair) for pair in (_candidates(*layer.kernel) if layer.kernel != (1, 1) else ()))]
+    whole = [Way(layer, pair) for pair in _strided(layer.kernel, layer.stride)]
+    return [Way(layer), *whole, *(apart if max(inner.kernel) >= LEAST_PHASE else ())]
+
+
 class Candidate(NamedTuple):
-    """An algorithm for one axis, not made yet: outputs, taps, pairs of complex points."""
+    """An algorithm for one axis, not made yet: outputs, taps, pairs of complex points, stride."""
 
     m: int
     r: int
     pairs: int
     dims: int
+    stride: int = 1
+
+    @property
+    def n(self) -> int:
+        """Tile size."""
+        return self.stride * (self.m - 1) + self.r
 
     @property
     def size(self) -> Size:
         """What its cost depends on."""
-        n = self.m + self.r - 1
-        return Size(self.m, n, n + self.pairs)
+        return Size(self.m, self.r, self.n + self.pairs, self.stride)
 
     def algorithm(self) -> BilinearAlgorithm:
         """Make it."""
-        return _best(self.m, self.r, self.dims, self.pairs)
+        return _best(self.m, self.r, self.dims, self.pairs, self.stride)
 
 
 @lru_cache(maxsize=64)
@@ -210,16 +238,33 @@ def _candidates(rh: int, rw: int) -> tuple[tuple[Candidate, Candidate], ...]:
     return tuple(tried)
 
 
+@lru_cache(maxsize=64)
+def _strided(kernel: tuple[int, int], stride: tuple[int, int]) -> tuple[tuple[Candidate, Candidate], ...]:
+    """Return what is tried for a kernel and a stride: tiles of about as many outputs on both axes."""
+    dims = 1 if 1 in kernel else 2
+
+    def axis(r: int, s: int) -> list[Candidate]:
+        some = [Candidate(m, r, 0, dims, s) for m in OUTPUTS[dims]]
+        return [Candidate(1, 1, 0, dims)] if r == s == 1 else [c for c in some if c.n <= LARGEST_TILE]
+
+    if any(s > r or r == 1 < s for r, s in zip(kernel, stride, strict=True)):
+        return ()
+    h, w = (axis(r, s) for r, s in zip(kernel, stride, strict=True))
+    return tuple((a, b) for a in h for b in w if 1 in kernel or abs(a.m - b.m) <= 1)
+
+
 def name_of(axes: tuple[BilinearAlgorithm, BilinearAlgorithm]) -> str:
     """Return the name of a pair, ``"F(4x4,3x3)"``."""
     more = sorted({alg.products for alg in axes if alg.products > alg.n})
-    return f"F({axes[0].m}x{axes[1].m},{axes[0].r}x{axes[1].r})" + "".join(f"/{products}" for products in more)
+    strides = "x".join(dict.fromkeys(str(alg.stride) for alg in axes if alg.n > 1))
+    behind = f"s{strides}" if strides not in ("", "1") else ""
+    return f"F({axes[0].m}x{axes[1].m},{axes[0].r}x{axes[1].r}){behind}" + "".join(f"/{products}" for products in more)
 
 
-def _best(m: int, r: int, dims: int, pairs: int = 0) -> BilinearAlgorithm:
+def _best(m: int, r: int, dims: int, pairs: int = 0, stride: int = 1) -> BilinearAlgorithm:
     if m == r == 1:
         return identity()
-    return best_algorithm(m, r, dims, m + r - 1 + pairs)
+    return best_algorithm(m, r, dims, m + r - 1 + pairs if stride == 1 else None, stride)
 
 
 def identity() -> BilinearAlgorithm:
@@ -229,23 +274,25 @@ def identity() -> BilinearAlgorithm:
 
 
 def _named(name: str, layer: Layer) -> tuple[BilinearAlgorithm, BilinearAlgorithm]:
-    head, products = split_name(name)
+    head, products, stride = split_name(name)
     if match := _RECTANGLE.fullmatch(head.replace(" ", "").lower()):
         mh, mw, rh, rw = map(int, match.groups())
         if (mh, rh) != (mw, rw):
             if not (mh and mw and rh and rw):
                 raise ValueError(f"algorithm {name!r} has a zero in it: outputs and taps are at least 1")
             dims = 1 if 1 in (rh, rw) else 2
-            return _sized(mh, rh, dims, products), _sized(mw, rw, dims, products)
+            return _sized(mh, rh, dims, products, stride), _sized(mw, rw, dims, products, stride)
     m, r, _ = parse_name(head)
-    return _fitted(_sized(m, r, 1 if layer.kernel.count(1) == 1 else 2, products), layer)
+    return _fitted(_sized(m, r, 1 if layer.kernel.count(1) == 1 else 2, products, stride), layer)
 
 
-def _sized(m: int, r: int, dims: int, products: int | None) -> BilinearAlgorithm:
+def _sized(m: int, r: int, dims: int, products: int | None, stride: int) -> BilinearAlgorithm:
     """Make the best algorithm known of a size; what goes beyond n in the products are pairs of complex points."""
-    pairs = 0 if products is None or m == r == 1 else products - (m + r - 1)
-    _check_size(m, r, max(pairs, 0))
-    return _best(m, r, dims, pairs)
+    if m == r == 1:
+        return identity()
+    pairs = 0 if products is None or stride > 1 else products - (m + r - 1)
+    _check_size(m, r, max(pairs, 0), stride)
+    return best_algorithm(m, r, dims, products, stride)
 
 
 def _fitted(alg: BilinearAlgorithm, layer: Layer) -> tuple[BilinearAlgorithm, BilinearAlgorithm]:
@@ -263,17 +310,25 @@ def _check(axes: tuple[BilinearAlgorithm, BilinearAlgorithm], layer: Layer) -> N
     if (rh, rw) != (kh, kw):
         m = (1 if kh == 1 else axes[0].m, 1 if kw == 1 else axes[1].m)
         raise ValueError(f"{name} is for {rh}x{rw} kernels, the layer's is {kh}x{kw}: pass 'F({m[0]}x{m[1]},{kh}x{kw})' or 'direct'")
-    for what, value in (("stride", layer.stride), ("dilation", layer.dilation)):
-        if value != (1, 1):
-            raise ValueError(f"{name} does not fit {what} {value[0]}x{value[1]}: fast algorithms take {what} 1; pass 'auto' or 'direct'")
+    if any(alg.stride != s for alg, s in zip(axes, layer.stride, strict=True)):
+        own = "x".join(str(alg.stride) for alg in axes)
+        remedy = f"'F({axes[0].m}x{axes[1].m},{kh}x{kw})s{layer.stride[0]}', " if len(set(layer.stride)) == 1 else ""
+        raise ValueError(
+            f"{name} does not fit stride {layer.stride[0]}x{layer.stride[1]}: it is for {own}; pass {remedy}'auto' or 'direct'"
+        )
+    if layer.dilation != (1, 1):
+        given = f"{layer.dilation[0]}x{layer.dilation[1]}"
+        raise ValueError(f"{name} does not fit dilation {given}: fast algorithms take dilation 1; pass 'auto' or 'direct'")
     if layer.groups > 1:
         raise ValueError(f"{name} does not fit {layer.groups} groups: fast algorithms take groups 1; pass 'auto' or 'direct'")
     for alg in axes:
-        _check_size(alg.m, alg.r, alg.products - alg.n)
+        _check_size(alg.m, alg.r, alg.products - alg.n, alg.stride)
 
 
-def _check_size(m: int, r: int, pairs: int) -> None:
-    largest, n = LARGEST_COMPLEX_TILE if pairs else LARGEST_TILE, m + r - 1
+def _check_size(m: int, r: int, pairs: int, stride: int) -> None:
+    largest, n = LARGEST_COMPLEX_TILE if pairs else LARGEST_TILE, stride * (m - 1) + r
+    if n > largest and stride > 1:
+        raise ValueError(f"F({m},{r})s{stride} has tiles of {n}: layers run tiles of at most {largest}; take a smaller m")
     if n > largest:
         other = "take a smaller m" if pairs else f"take a smaller m, or complex points, 'F({m}x{m},{r}x{r})/{n + (n - 3) // 2}'"
         raise ValueError(f"F({m},{r}) has tiles of n = m + r - 1 = {n}: layers run tiles of at most {largest}; {other}")

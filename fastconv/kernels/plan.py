@@ -126,7 +126,7 @@ class Plan:
         lines = [f"{self.algorithm}, {self.method.why}: {self.input_shape} -> {self.output_shape}, {self.layer.dtype}"]
         if axes is not None:
             per_output = axes[0].products * axes[1].products / (axes[0].m * axes[1].m)
-            per_output *= self.layer.stride[0] * self.layer.stride[1]  # the phases, which only the algorithm of a stride has
+            per_output *= self.layer.stride[0] * self.layer.stride[1] if self.method.phases else 1
             direct = self.layer.kernel[0] * self.layer.kernel[1]
             lines.append(f"multiplications per output and channel: {per_output:g}, direct {direct}: {direct / per_output:.3g} times fewer")
             lines += [f"{name}: {alg!r}" for name, alg in zip(("height", "width"), axes, strict=True) if alg.n > 1]

@@ -41,7 +41,8 @@ def twin(layer: Layer, method: Method, x: Array, weight: Array, bias: Array | No
     else:
         m, n = tuple(a.m for a in method.axes), tuple(a.n for a in method.axes)
         count = tuple(-(-size // k) for size, k in zip((oh, ow), m, strict=True))
-        tiles = np.moveaxis(windows(layer, x, n, m, (1, 1), count), (2, 3), (0, 1))
+        step = tuple(a.m * a.stride for a in method.axes)
+        tiles = np.moveaxis(windows(layer, x, n, step, (1, 1), count), (2, 3), (0, 1))
         for axis, alg in enumerate(method.axes):
             tiles = apply(programs_of(alg, order).input, tiles, array_reading(fmt), axis)
         v = tiles.reshape(-1, layer.batch, 1, layer.channels, *count)

@@ -20,14 +20,15 @@ def _kernel(graph: Graph, node: Node) -> tuple[int, ...] | None:
     return None if weight is None else weight.shape[2:]
 
 
-def is_eligible(graph: Graph, node: Node, r: int | None = None) -> bool:
-    """Tell whether a fast algorithm with `r` taps (or any, if None) can run a convolution.
+def is_eligible(graph: Graph, node: Node, r: int | None = None, stride: int = 1) -> bool:
+    """Tell whether a fast algorithm with `r` taps (or any, if None) and a stride can run a convolution.
 
-    It can where the convolution is two-dimensional, dense, has stride 1, dilation 1, one group, constant weights and a kernel
+    It can where the convolution is two-dimensional, dense, has that stride, dilation 1, one group, constant weights and a kernel
     of r x r.
     """
     kernel, attributes = _kernel(graph, node), node.attributes
-    plain = all(set(np.ravel(attributes.get(name, 1))) == {1} for name in ("strides", "dilations", "group"))
+    wanted = {"strides": stride, "dilations": 1, "group": 1}
+    plain = all(set(np.ravel(attributes.get(name, 1))) == {value} for name, value in wanted.items())
     return node.operator == "Conv" and kernel is not None and len(kernel) == 2 and plain and (r is None or kernel == (r, r))
 
 
@@ -67,8 +68,9 @@ def assigned(graph: Graph, algorithm: Choice | Mapping[str, Choice]) -> dict[str
             if name not in layers:
                 raise ValueError(f"the network has no convolution {name!r}; it has {', '.join(layers) or 'none'}")
             choice = resolved(wanted)
-            if isinstance(choice, BilinearAlgorithm) and not is_eligible(graph, layers[name], choice.r):
-                raise ValueError(f"{layers[name]} is no dense {choice.r}x{choice.r} convolution of stride 1 and cannot run {wanted!r}")
+            if isinstance(choice, BilinearAlgorithm) and not is_eligible(graph, layers[name], choice.r, choice.stride):
+                what = f"{choice.r}x{choice.r} convolution of stride {choice.stride}"
+                raise ValueError(f"{layers[name]} is no dense {what} and cannot run {wanted!r}")
             result[name] = choice
         return result
     choice = resolved(algorithm)
@@ -76,4 +78,4 @@ def assigned(graph: Graph, algorithm: Choice | Mapping[str, Choice]) -> dict[str
         plain = choice in ("auto", "direct")
         fits = _has_phases if choice == "phases" else is_eligible
         return {name: choice if plain or fits(graph, node) else "direct" for name, node in layers.items()}
-    return {name: choice if is_eligible(graph, node, choice.r) else "direct" for name, node in layers.items()}
+    return {name: choice if is_eligible(graph, node, choice.r, choice.stride) else "direct" for name, node in layers.items()}

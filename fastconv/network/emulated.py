@@ -153,12 +153,13 @@ class Emulation:
         alg, policy, filters = self.algorithm, self.policy, self.kernels.shape[1]
         assert alg is not None
         m, n, k = alg.m, alg.n, alg.products
-        height, width = (size - alg.r + 1 for size in x.shape[2:])
+        height, width = ((size - alg.r) // alg.stride + 1 for size in x.shape[2:])
         down, across = -(-height // m), -(-width // m)
-        need = [(0, count * m + alg.r - 1 - size) for count, size in zip((down, across), x.shape[2:], strict=True)]
+        step = m * alg.stride
+        need = [(0, max(0, (count - 1) * step + n - size)) for count, size in zip((down, across), x.shape[2:], strict=True)]
         x = np.pad(x, [(0, 0), (0, 0), *need])
         where = np.indices((len(x), down, across)).reshape(3, -1)
-        starts = _starts(x, where[0], where[1] * m, where[2] * m)
+        starts = _starts(x, where[0], where[1] * step, where[2] * step)
         tile = [(i, j) for i in range(n) for j in range(n)]
         y = np.empty((starts.size, filters, m, m), self.output.hold)
         back = -(self.scales.input + self.scales.kernel)

@@ -256,7 +256,7 @@ def _groups(weight: Array, x: Array, groups: int) -> Iterator[tuple[Array, Array
 def _predicted(weight: Array, x: Array, shape: Shape, alg: BilinearAlgorithm | None, policy: Policy, channel_sum: str) -> SampledPrediction:
     """Predict the error of a convolution of a padded input, without bias."""
     if alg is not None:
-        return sample_for(x, weight, alg.m).predict(alg, policy, channel_sum)
+        return sample_for(x, weight, alg.m, alg.stride).predict(alg, policy, channel_sum)
     size = weight.shape[2:]
     count = [
         (have - apart * (length - 1) - 1) // step + 1

@@ -48,8 +48,8 @@ def some(kernels: Array, seed: int = 0) -> Array:
     return kernels[np.random.default_rng(seed).choice(len(kernels), min(KERNELS, len(kernels)), replace=False)]
 
 
-def sample_for(x: Array, weight: Array, m: int) -> Sample:
+def sample_for(x: Array, weight: Array, m: int, stride: int = 1) -> Sample:
     """Return the sample of a convolution for F(m x m, r x r): of the tiles as the algorithm lays them over a padded input."""
-    r = weight.shape[3]
-    count = [-(-(length - r + 1) // m) for length in x.shape[2:]]
-    return Sample(some(weight), windows(x, (m + r - 1,) * 2, (m, m), count))
+    r, step = weight.shape[3], m * stride
+    count = [-(-((length - r) // stride + 1) // m) for length in x.shape[2:]]
+    return Sample(some(weight), windows(x, (step - stride + r,) * 2, (step, step), count), stride)

@@ -35,8 +35,8 @@ def convert(
 ) -> Any:
     """Return a module whose eligible convolutions run on fastconv's kernels, for inference on the CPU.
 
-    Eligible are Conv1d and Conv2d of stride 1, dilation 1, one group, zero padding and a kernel of at least 3 (3x3), in
-    float32 or float64. All other modules stay what they are.
+    Eligible are Conv1d and Conv2d of stride 1 (or that of the algorithm), dilation 1, one group, zero padding and a kernel of at
+    least 3 (3x3), in float32 or float64. All other modules stay what they are.
 
     Parameters
     ----------
@@ -103,8 +103,9 @@ def is_eligible(module: Any, choice: Choice = "auto") -> bool:
     nn = imported().nn
     if type(module) not in (nn.Conv1d, nn.Conv2d) or module.padding_mode != "zeros" or module.groups != 1:
         return False
-    plain = set(module.stride) == {1} and set(module.dilation) == {1} and min(module.kernel_size) >= 3
-    fits = not isinstance(choice, BilinearAlgorithm) or set(module.kernel_size) == {choice.r}
+    r, stride = (choice.r, choice.stride) if isinstance(choice, BilinearAlgorithm) else (None, 1)
+    plain = set(module.stride) == {stride} and set(module.dilation) == {1} and min(module.kernel_size) >= 3
+    fits = r is None or set(module.kernel_size) == {r}
     return plain and fits and module.weight.dtype in (imported().float32, imported().float64)
 
 
@@ -157,7 +158,7 @@ def _planned(layer: Any, shape: tuple[int, ...]) -> Callable[[Any], Any]:
         make = kernels.plan_conv1d if len(layer.kernel_size) == 1 else kernels.plan_conv2d
         weight, bias = layer.weight.detach().numpy(), None if layer.bias is None else layer.bias.detach().numpy()
         padding = layer.padding if isinstance(layer.padding, str) or len(layer.padding) > 1 else layer.padding[0]
-        plan = make(weight, bias, 1, padding, 1, 1, input_shape=shape, algorithm=choice, threads=threads)
+        plan = make(weight, bias, layer.stride[0], padding, 1, 1, input_shape=shape, algorithm=choice, threads=threads)
         while len(plans) >= _PLANS:
             plans.pop(next(iter(plans)))
         plans[key] = plan
