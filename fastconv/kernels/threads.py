@@ -106,7 +106,7 @@ class Job:
         before: tuple[int, ...] = ()
         if self.first is not None:
             middle = workspace + self._middle
-            before, x = self.first.words(workspace, (x, 0, 0, middle)), middle
+            before, x = self.first.words(workspace, (x, *self.first.addresses[1:3], middle)), middle
         members = min(self.members, self.items, processors())
         given = (self.function.address, members, self.each, self.about, workspace, self.items, x, u, bias, y, workspace + COUNTER)
         return before + given

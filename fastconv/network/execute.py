@@ -128,7 +128,7 @@ class Runner:
 
         self.graph, self.algorithms, self.threads, self.memory_limit = graph, dict(algorithms), threads, memory_limit
         self.optimise, self._arena = optimise, arena or Arena()
-        self._plans = {node.name: Kept(_PLANS) for node in graph.nodes if node.operator in ("Conv", "Gemm", "MatMul")}
+        self._plans = {node.name: Kept(_PLANS) for node in graph.nodes if node.operator in ("Conv", "ConvTranspose", "Gemm", "MatMul")}
         self._programs, self._special, self._tapes = Kept(_PROGRAMS), Kept(_PROGRAMS), Kept(_PLANS)
         self._pool = Pool()
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
@@ -170,6 +171,47 @@ def _curve(node: Node, call: Call, inputs: list[Array | None], place: Place) -> 
     return y
 
 
+def _transposed(node: Node, call: Call, inputs: list[Array | None], place: Place) -> Array | None:
+    from fastconv.kernels.pixelwise import kind_of
+    from fastconv.kernels.transposed import MOST, Transposed
+    from fastconv.network.operators.convolution import transposed_geometry
+
+    x, weight, bias = (*inputs, None)[:3]
+    constant = all(not name or name in place.constants for name in node.inputs[1:])
+    if x is None or weight is None or not constant or not kind_of(x) or x.ndim not in (3, 4) or weight.ndim != x.ndim:
+        return None
+    groups = int(call["group"])
+    if weight.dtype != x.dtype or groups < 1 or x.shape[1] != weight.shape[0] or x.shape[1] % groups or 0 in weight.shape:
+        return None
+    channels = weight.shape[1] * groups
+    if bias is not None and (bias.shape != (channels,) or bias.dtype != x.dtype):
+        return None
+    view = transposed_geometry(call, x.shape[2:], weight.shape[2:])
+    covered = ((n - 1) * s + k for n, s, k in zip(view.out, view.strides, view.kernel, strict=True))
+    out = tuple(c - b - e for c, b, e in zip(covered, view.begin, view.end, strict=True))
+    if set(view.dilations) != {1} or view.strides[-1] > MOST or min(*view.begin, *out) < 0 or 0 in out:
+        return None
+    shape = call.reserve((x.shape[0], channels, *out), x.dtype)
+    activation = place.activation(node.fused, shape)
+    if node.fused and activation is None:
+        return None
+    phases = math.prod(view.strides)
+    call.reserve((*shape[:2], phases, *(-(-(b + o) // s) + n for b, o, s, n in zip(view.begin, out, view.strides, view.out, strict=True))))
+
+    def make() -> Any:
+        flat = (1,) * (4 - x.ndim)
+        none = (0,) * (4 - x.ndim)
+        image, taps = (*x.shape[:2], *flat, *x.shape[2:]), weight.reshape(*weight.shape[:2], *flat, *weight.shape[2:])
+        begin, size, strides = ((*none, *view.begin), (*flat, *out), (*flat, *view.strides))
+        made = Transposed(image, taps, bias, strides[-2:], begin[-2:], size[-2:], groups, place.threads, activation)
+        let_go([weight])
+        return made
+
+    y = place.allocate(shape, x.dtype)
+    place.do(place.plan((x.shape, node.inputs[1:], tuple(part.name for part in node.fused)), make).job(x, y))
+    return y
+
+
 def _gemm(node: Node, call: Call, inputs: list[Array | None], place: Place) -> Array | None:
     from fastconv.network.operators.linear import finished
 
@@ -239,6 +281,7 @@ _FAST: Mapping[str, Callable[[Node, Call, list[Array | None], Place], Array | No
     "AveragePool": _pool,
     "BatchNormalization": _normalisation,
     "Clip": _activation,
+    "ConvTranspose": _transposed,
     "Gemm": _gemm,
     "GlobalAveragePool": _mean,
     "HardSigmoid": _curve,

@@ -1,4 +1,4 @@
-"""Images taken apart into phases, see `fastconv.kernels.phases`."""
+"""Images taken apart into phases and put together from them, see `fastconv.kernels.phases` and `fastconv.kernels.transposed`."""
 
 from __future__ import annotations
 
@@ -10,9 +10,11 @@ from numba import carray
 from numba.core import types
 from numba.extending import intrinsic
 
+from fastconv.kernels import transposed
 from fastconv.kernels.cpu import SIZE, lanes_of, vector_bytes
 from fastconv.kernels.phases import FIELDS, ROWS
 from fastconv.kernels.source.engine import copy, zero
+from fastconv.kernels.source.lanes import join_lanes
 from fastconv.kernels.source.simd import _load, _shuffle, _store, _vector, claim, clear, integers
 
 V = vector_bytes()
@@ -63,3 +65,29 @@ def phases(kind: str, step: int) -> Callable[..., None]:
             item = claim(counter)
 
     return phases
+
+
+def together(kind: str, step: int) -> Callable[..., None]:
+    """Make what puts the phases of images together: an item is a channel of the output."""
+    lanes, size, plain, count = lanes_of(kind), SIZE[kind], 0, transposed.FIELDS
+
+    def together(description, counter, items, x, u, bias, y, workspace):  # type: ignore[no-untyped-def]
+        d = carray(integers(description), (count,), np.int64)
+        groups, made, sh, sw, top, left, out_rows, out_columns, rows, columns = d[0], d[1], d[2], d[3], d[4], d[5], d[6], d[7], d[8], d[9]
+        none, line, row, out = workspace + d[10], workspace, columns * size, out_columns * size
+        plane = rows * row
+        clear(4, none)
+        clear(4, none + 4)
+        item = claim(counter)
+        while item < items:
+            image, channel = item // (groups * made), item % (groups * made)
+            group, filter = channel // made, channel % made
+            source = x + ((image * groups + group) * sh * sw * made + filter) * plane
+            for i in range(out_rows):
+                src = source + (i + top) % sh * sw * made * plane + (i + top) // sh * row
+                for k in range(0, row, V):
+                    join_lanes(kind, lanes, step, plain, plain, src + k, made * plane, line + k * step, none)
+                copy(y + (item * out_rows + i) * out, line + left * size, out)
+            item = claim(counter)
+
+    return together
