@@ -63,7 +63,7 @@ UNEVEN = 0.15
 """Items that a thread is late by on average, where there are several: processors are not equally fast at all times."""
 
 NEAR = 12 << 20
-"""Weights that large are still in a cache when the next call comes."""
+"""Weights that large are still in a cache when the next call comes, of larger ones that much."""
 
 NEAR_COST, FAR_COST = 0.02, 0.05
 """Cycles that a byte of the weights costs, from a cache or from memory, where every thread reads."""
@@ -274,8 +274,8 @@ def _cycles(
     Second, what of it is saved where the second cache holds the block.
     """
     weights = work.xis * work.depth * work.size
-    far = weights * work.filters * work.groups > NEAR
-    stream = weights * filters * (FAR_COST * min(threads, 4) if far else NEAR_COST)
+    far = max(0.0, 1.0 - NEAR / (weights * work.filters * work.groups))
+    stream = weights * filters * (NEAR_COST + (FAR_COST * min(threads, 4) - NEAR_COST) * far)
     turns = parts(parts(work.tiles, block) * shares * work.groups, threads) + UNEVEN * (threads > 1)
     spill = SPILL * max(0.0, math.log2(weights * block / ROOM)) if work.xis > 1 else 0.0
     split = _vectors(work, lanes, block) * work.depth
