@@ -42,7 +42,7 @@ def test_it_says_what_runs(net, feeds):
     found = net.explain(feeds, algorithm={"first": "F(2x2,3x3)", "strided": "direct", "last": "F(4x4,3x3)"}, threads=1)
     assert found.algorithms == {"first": "F(2x2,3x3)", "strided": "direct", "last": "F(4x4,3x3)"}
     assert [layer.output_shape for layer in found.layers] == [(2, 16, 20, 20), (2, 16, 10, 10), (2, 16, 10, 10)]
-    assert [[o.algorithm for o in layer.options] for layer in found.layers][1] == ["direct"]
+    assert [[o.algorithm for o in layer.options] for layer in found.layers][1] == ["direct", "F(2x2,3x3)s2", "F(4x4,3x3)s2"]
     for layer in found.layers:
         assert layer.chosen.workspace_bytes > 0
         assert layer.chosen.weight_bytes >= 16 * 16 * 9 * 4
@@ -96,8 +96,8 @@ def test_without_inputs_the_model_says_their_shapes(net):
 
 
 def test_direct_layers_of_more_products_err_more():
-    assert predicted(None, 4, (3, 3)) < predicted(None, 64, (3, 3)) < 1e-6
-    assert predicted(fc.algorithm("F(2x2,3x3)"), 64, (3, 3)) < predicted(fc.algorithm("F(6x6,3x3)"), 64, (3, 3))
+    assert predicted((), 4, (3, 3)) < predicted((), 64, (3, 3)) < 1e-6
+    assert predicted((fc.algorithm("F(2x2,3x3)"),) * 2, 64, (3, 3)) < predicted((fc.algorithm("F(6x6,3x3)"),) * 2, 64, (3, 3))
 
 
 def test_the_figure_has_a_line_for_each_algorithm_and_the_choice(net, feeds):
@@ -124,3 +124,35 @@ def test_the_command_line(tmp_path, capsys, feeds):
     assert main(["networks", "--explain"]) == 2
     assert main(["networks", str(path)]) == 2
     assert capsys.readouterr().err.count("\n") == 2
+
+
+def test_what_is_explained_can_be_run_as_it_is():
+    """Rectangles, strides and phases have names that `run` takes."""
+    from onnx import TensorProto, helper, numpy_helper
+
+    rng = np.random.default_rng(3)
+    shapes = {"a": (16, 3, 7, 7), "b": (128, 16, 3, 3), "c": (128, 128, 3, 3), "d": (8, 128, 1, 5)}
+    settings = {"a": {"strides": [2, 2], "pads": [3] * 4}, "b": {"strides": [2, 2], "pads": [1] * 4}, "c": {"pads": [1] * 4}, "d": {}}
+    nodes = [
+        helper.make_node("Conv", [before, f"w{name}"], [name], name, **settings[name]) for before, name in zip("xabc", "abcd", strict=True)
+    ]
+    infos = [helper.make_tensor_value_info(name, TensorProto.FLOAT, shape) for name, shape in (("x", [1, 3, 56, 56]), ("d", None))]
+    weights = [numpy_helper.from_array(rng.standard_normal(shape).astype("f4"), f"w{name}") for name, shape in shapes.items()]
+    net = fc.load_onnx(helper.make_model(helper.make_graph(nodes, "g", infos[:1], infos[1:], weights)))
+    feeds = {"x": rng.standard_normal((1, 3, 56, 56)).astype("f4")}
+    pinned = {"b": "F(4x4,3x3)s2", "c": "F(5x3,3x3)", "d": "F(1x4,1x5)", "a": "phases"}
+    found = net.explain(feeds, algorithm=pinned)
+    assert found.algorithms == pinned
+    np.testing.assert_array_equal(net.run(feeds, found.algorithms)["d"], net.run(feeds, pinned)["d"])
+    by_name = {layer.name: layer for layer in found.layers}
+    assert by_name["c"].chosen.multiplications_per_output == pytest.approx(35 / 15)
+    assert by_name["b"].chosen.multiplications_per_output == pytest.approx(81 / 16)
+    assert [option.algorithm for option in by_name["b"].options] == ["direct", "F(2x2,3x3)s2", "F(4x4,3x3)s2"]
+    small, large = (next(o for o in by_name["c"].options if o.algorithm == name) for name in ("F(2x2,3x3)", "F(4x4,3x3)"))
+    assert small.predicted_error < by_name["c"].chosen.predicted_error < 2 * large.predicted_error
+    automatic = net.explain(feeds)
+    np.testing.assert_array_equal(net.run(feeds, automatic.algorithms)["d"], net.run(feeds)["d"])
+    with pytest.raises(ValueError, match="is no dense 3x3 convolution of stride 2 and cannot run"):
+        net.run(feeds, {"c": "F(4x4,3x3)s2"})
+    for measure in (False, True):
+        assert net.explain(feeds, max_error=1e-5, measure=measure).within

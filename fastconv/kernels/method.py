@@ -273,15 +273,31 @@ def identity() -> BilinearAlgorithm:
     return BilinearAlgorithm(1, 1, (), one, one, one)
 
 
-def _named(name: str, layer: Layer) -> tuple[BilinearAlgorithm, BilinearAlgorithm]:
+def rectangle_named(name: str) -> tuple[BilinearAlgorithm, BilinearAlgorithm] | None:
+    """Return the algorithms along height and width that a name such as ``"F(5x3,3x3)"`` asks for, None if both sides are the same.
+
+    Examples
+    --------
+    >>> [alg.m for alg in rectangle_named("F(5x3,3x3)")], rectangle_named("F(4x4,3x3)")
+    ([5, 3], None)
+    """
     head, products, stride = split_name(name)
-    if match := _RECTANGLE.fullmatch(head.replace(" ", "").lower()):
-        mh, mw, rh, rw = map(int, match.groups())
-        if (mh, rh) != (mw, rw):
-            if not (mh and mw and rh and rw):
-                raise ValueError(f"algorithm {name!r} has a zero in it: outputs and taps are at least 1")
-            dims = 1 if 1 in (rh, rw) else 2
-            return _sized(mh, rh, dims, products, stride), _sized(mw, rw, dims, products, stride)
+    match = _RECTANGLE.fullmatch(head.replace(" ", "").lower())
+    if match is None:
+        return None
+    mh, mw, rh, rw = map(int, match.groups())
+    if (mh, rh) == (mw, rw):
+        return None
+    if not (mh and mw and rh and rw):
+        raise ValueError(f"algorithm {name!r} has a zero in it: outputs and taps are at least 1")
+    dims = 1 if 1 in (rh, rw) else 2
+    return _sized(mh, rh, dims, products, stride), _sized(mw, rw, dims, products, stride)
+
+
+def _named(name: str, layer: Layer) -> tuple[BilinearAlgorithm, BilinearAlgorithm]:
+    if (pair := rectangle_named(name)) is not None:
+        return pair
+    head, products, stride = split_name(name)
     m, r, _ = parse_name(head)
     return _fitted(_sized(m, r, 1 if layer.kernel.count(1) == 1 else 2, products, stride), layer)
 

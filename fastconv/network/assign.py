@@ -10,7 +10,8 @@ import numpy as np
 from fastconv.algebra import BilinearAlgorithm
 from fastconv.network.graph import Graph, Node
 
-Choice = str | BilinearAlgorithm
+Choice = str | BilinearAlgorithm | tuple[BilinearAlgorithm, BilinearAlgorithm]
+"""A name, an algorithm for both axes, or one along the height and one along the width."""
 _GENERAL = ("auto", "direct", "im2col", "fft", "phases")
 
 
@@ -20,16 +21,19 @@ def _kernel(graph: Graph, node: Node) -> tuple[int, ...] | None:
     return None if weight is None else weight.shape[2:]
 
 
-def is_eligible(graph: Graph, node: Node, r: int | None = None, stride: int = 1) -> bool:
-    """Tell whether a fast algorithm with `r` taps (or any, if None) and a stride can run a convolution.
+def is_eligible(graph: Graph, node: Node, choice: Choice | int = "auto") -> bool:
+    """Tell whether an algorithm can run a convolution; by a name or a number of taps, whether any of stride one can.
 
-    It can where the convolution is two-dimensional, dense, has that stride, dilation 1, one group, constant weights and a kernel
-    of r x r.
+    It can where the convolution is two-dimensional, dense, has the algorithm's stride, dilation 1, one group, constant weights and
+    a kernel of as many taps.
     """
     kernel, attributes = _kernel(graph, node), node.attributes
-    wanted = {"strides": stride, "dilations": 1, "group": 1}
-    plain = all(set(np.ravel(attributes.get(name, 1))) == {value} for name, value in wanted.items())
-    return node.operator == "Conv" and kernel is not None and len(kernel) == 2 and plain and (r is None or kernel == (r, r))
+    axes = choice if isinstance(choice, tuple) else (choice, choice)
+    taps = tuple(axis.r if isinstance(axis, BilinearAlgorithm) else axis for axis in axes if not isinstance(axis, str))
+    strides = [axis.stride if isinstance(axis, BilinearAlgorithm) else 1 for axis in axes]
+    plain = all(set(np.ravel(attributes.get(name, 1))) == {1} for name in ("dilations", "group"))
+    dense = plain and np.broadcast_to(attributes.get("strides", 1), 2).tolist() == strides if kernel and len(kernel) == 2 else False
+    return node.operator == "Conv" and dense and (not taps or kernel == taps)
 
 
 def _has_phases(graph: Graph, node: Node) -> bool:
@@ -43,10 +47,13 @@ def resolved(choice: Any) -> Choice:
     """Turn the name of an algorithm into the algorithm; the general methods stay names."""
     if isinstance(choice, BilinearAlgorithm) or isinstance(choice, str) and choice in _GENERAL:
         return choice
+    if isinstance(choice, tuple) and len(choice) == 2 and all(isinstance(axis, BilinearAlgorithm) for axis in choice):
+        return choice
     if isinstance(choice, str):
         from fastconv.algebra import algorithm
+        from fastconv.kernels.method import rectangle_named
 
-        return algorithm(choice)
+        return rectangle_named(choice) or algorithm(choice)
     raise TypeError(f"an algorithm is a name, a BilinearAlgorithm or a mapping from layers to these, not {type(choice).__name__}")
 
 
@@ -68,8 +75,9 @@ def assigned(graph: Graph, algorithm: Choice | Mapping[str, Choice]) -> dict[str
             if name not in layers:
                 raise ValueError(f"the network has no convolution {name!r}; it has {', '.join(layers) or 'none'}")
             choice = resolved(wanted)
-            if isinstance(choice, BilinearAlgorithm) and not is_eligible(graph, layers[name], choice.r, choice.stride):
-                what = f"{choice.r}x{choice.r} convolution of stride {choice.stride}"
+            if not isinstance(choice, str) and not is_eligible(graph, layers[name], choice):
+                h, w = choice if isinstance(choice, tuple) else (choice, choice)
+                what = f"{h.r}x{w.r} convolution of stride {h.stride}" + (f"x{w.stride}" if w.stride != h.stride else "")
                 raise ValueError(f"{layers[name]} is no dense {what} and cannot run {wanted!r}")
             result[name] = choice
         return result
@@ -78,4 +86,4 @@ def assigned(graph: Graph, algorithm: Choice | Mapping[str, Choice]) -> dict[str
         plain = choice in ("auto", "direct")
         fits = _has_phases if choice == "phases" else is_eligible
         return {name: choice if plain or fits(graph, node) else "direct" for name, node in layers.items()}
-    return {name: choice if is_eligible(graph, node, choice.r, choice.stride) else "direct" for name, node in layers.items()}
+    return {name: choice if is_eligible(graph, node, choice) else "direct" for name, node in layers.items()}

@@ -208,6 +208,8 @@ def _usual_kernel(graph: Graph, rivals: Iterable[Contender]) -> int | None:
 
 
 def _multiplications(rival: Contender, kernel: int | None) -> float | None:
+    if isinstance(rival.algorithm, tuple):
+        return math.prod(alg.products / alg.m for alg in rival.algorithm)
     if rival.fast is not None:
         return rival.fast.products**2 / rival.fast.m**2
     return float(kernel) if kernel is not None and rival.algorithm in ("direct", "im2col") else None

@@ -100,7 +100,7 @@ def contenders(algorithms: Iterable[Any]) -> tuple[Contender, ...]:
 
 def _named(name: str) -> Contender:
     algorithm = resolved(name)
-    if isinstance(algorithm, str):
+    if not isinstance(algorithm, BilinearAlgorithm):
         return Contender(name, "", algorithm)
     return Contender(algorithm.name(), best_source(algorithm.m, algorithm.r), algorithm)
 

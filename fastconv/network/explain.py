@@ -225,13 +225,16 @@ def _layer(
     offered: dict[str, Choice] = {"direct": "direct"}
     if is_eligible(graph, node) and len(set(weight.shape[2:])) == 1 and weight.shape[2] > 1:
         offered |= _offered(weight.shape[2], weight.ndim - 2)
+    elif len(set(weight.shape[2:])) == len(set(view.strides)) == 1 and 1 < view.strides[0] <= weight.shape[2]:
+        known = (resolved(f"F({m}x{m},{weight.shape[2]}x{weight.shape[2]})s{view.strides[0]}") for m in (2, 4))
+        offered |= {alg.name(): alg for alg in known if isinstance(alg, BilinearAlgorithm) and is_eligible(graph, node, alg)}
     name = "direct" if plan.algorithm == "im2col" else plan.algorithm
     if plan.method.phases:
         offered["phases"] = "phases"
-    elif plan.method.axes is not None and name not in offered or plan.algorithm == "fft":
-        offered[name] = plan.method.axes[0] if plan.method.axes is not None else "fft"
-    elif plan.method.axes is not None:  # pinned to points of its own, perhaps
-        offered[name] = plan.method.axes[1] if plan.method.axes[0].n == 1 else plan.method.axes[0]
+    elif plan.method.axes is not None:  # of points of its own, perhaps
+        offered[name] = plan.method.axes
+    elif plan.algorithm == "fft":
+        offered[name] = "fft"
     x_square = _square(x) or 1.0
     w_square = _square(weight) or 1.0
     terms, dims = int(np.prod(weight.shape[1:])), weight.ndim - 2
@@ -240,18 +243,18 @@ def _layer(
     noise = math.sqrt(terms * x_square * w_square / scale)
     options = []
     for label, how in offered.items():
-        alg, phases = how if isinstance(how, BilinearAlgorithm) else None, 1
+        axes, phases = _axes(how, dims), 1
         if label == "phases" and plan.method.axes is not None:
-            alg, phases = plan.method.axes[0], math.prod(view.strides)
-        m = 1 if alg is None else alg.m
-        taps = float(np.prod(weight.shape[2:])) if alg is None else phases * (alg.products / m) ** dims
-        error = predicted(alg, phases * weight.shape[1], weight.shape[2:]) * noise
-        size = int(weight.nbytes * (1 if alg is None else (alg.products / alg.r) ** dims))
+            axes, phases = plan.method.axes, math.prod(view.strides)
+        m = tuple(alg.m for alg in axes)[-dims:] or (1,) * dims
+        taps = phases * math.prod(alg.products / alg.m for alg in axes) if axes else float(np.prod(weight.shape[2:]))
+        error = predicted(axes, phases * weight.shape[1], weight.shape[2:]) * noise
+        size = int(weight.nbytes * math.prod(alg.products / alg.r for alg in axes))
         option = Option(label, taps, error, 0.0, size)
         if label == name:
             option = replace(option, workspace_bytes=plan.workspace_bytes, weight_bytes=plan.weight_bytes)
         if rate is not None:
-            whole = tuple(-(-n // m) * m for n in view.out)  # tiles reach over the edge
+            whole = tuple(-(-n // k) * k for n, k in zip(view.out, m, strict=True))  # tiles reach over the edge
             work = 2.0 * x.shape[0] * weight.shape[0] * math.prod(whole) * weight.shape[1] * taps
             option = replace(option, seconds=work / rate * _MISSES)
         else:
@@ -268,29 +271,36 @@ def _offered(r: int, dims: int) -> dict[str, Choice]:
     return {name: resolved(name) for name in real} | {alg.name(): alg for alg in made}
 
 
-@lru_cache(maxsize=256)
-def predicted(alg: BilinearAlgorithm | None, channels: int, kernel: tuple[int, ...]) -> float:
-    """Return the relative L2 error that a layer in float32 is expected to make on independent numbers; None is direct.
+def _axes(how: Choice, dims: int) -> tuple[BilinearAlgorithm, ...]:
+    """Return the algorithm of each axis, none for what is direct."""
+    return how if isinstance(how, tuple) else (how,) * dims if isinstance(how, BilinearAlgorithm) else ()
 
-    Direct convolution is the algorithm F(1,1) with a product for each channel and tap.
+
+@lru_cache(maxsize=256)
+def predicted(axes: tuple[BilinearAlgorithm, ...], channels: int, kernel: tuple[int, ...]) -> float:
+    """Return the relative L2 error that a layer in float32 is expected to make on independent numbers, direct without algorithms.
+
+    Direct convolution is the algorithm F(1,1) with a product for each channel and tap. Two axes of different algorithms err by
+    the geometric mean of what each gives on both.
 
     Examples
     --------
     >>> from fastconv import algorithm
-    >>> f4, f6 = (predicted(algorithm(name), 64, (3, 3)) for name in ("F(4x4,3x3)", "F(6x6,3x3)"))
-    >>> predicted(None, 64, (3, 3)) < f4 < f6
+    >>> f4, f6 = (predicted((algorithm(name),) * 2, 64, (3, 3)) for name in ("F(4x4,3x3)", "F(6x6,3x3)"))
+    >>> predicted((), 64, (3, 3)) < f4 < f6
     True
     """
     from fastconv.error import predict_error
     from fastconv.kernels.method import identity
 
-    if alg is None:
+    if not axes:
         terms = channels * math.prod(kernel)
         # Chains of 128 fused multiply-adds, whose sums are then added up: the products themselves are not rounded.
         exact = Policy("fp64", "fp64", "fp64", "fp32", "fp64")
         return predict_error(identity(), 2, exact, channels=min(terms, 128), inputs="normal").relative_l2 * _blocks(terms)
-    dims = 1 if 1 in kernel else 2
-    return predict_error(alg, dims, _POLICY, channels=channels, channel_sum="blocked", inputs="normal").relative_l2
+    dims, used = 1 if 1 in kernel else 2, {alg for alg in axes if alg.n > 1}
+    errors = [predict_error(alg, dims, _POLICY, channels=channels, channel_sum="blocked", inputs="normal").relative_l2 for alg in used]
+    return math.prod(errors) ** (1 / len(errors))
 
 
 def _blocks(terms: int) -> float:
