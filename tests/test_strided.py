@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import sys
 from fractions import Fraction
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -161,3 +163,19 @@ def test_networks_run_and_emulate_them():
     exact = net.run(x, "F(4x4,3x3)s2", "fp32", channel_sum="linear")["y"]
     assert exact.shape == truth.shape
     assert np.linalg.norm(exact - truth) < 1e-6 * np.linalg.norm(truth)
+
+
+def test_the_page_is_what_was_measured():
+    root = Path(__file__).parent.parent
+    if not (root / "figures" / "strides.csv").exists():
+        pytest.skip("the stored measurements are in the repository, not in the source distribution")
+    sys.path.insert(0, str(root / "analysis"))
+    import strides
+    from common import read_csv, with_tables
+
+    page = strides.PAGE.read_text(encoding="utf-8")
+    assert with_tables(page, {"strides": strides.rows_of_page()}) == page
+    for row in read_csv("strides.csv"):
+        alg = fc.algorithm(f"F({row['m']}x{row['m']},{row['r']}x{row['r']})s{row['stride']}")
+        assert alg.products == int(row["products"])
+        assert float(row["predicted"]) == pytest.approx(float(row["measured"]), rel=0.05)
