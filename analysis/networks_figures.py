@@ -16,7 +16,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, NullFormatter
-from networks_tables import COMPLEX, DYADIC, POLICIES, REAL, Store, multiplications, number, reductions, short
+from networks_tables import COMPLEX, DYADIC, POLICIES, REAL, Store, by_multiplications, multiplications, number, reductions, short
 
 PAPER_B = (0.22, 0.63)
 """By how much less whole networks err with the points of paper B (Alam et al. 2022, abstract)."""
@@ -86,7 +86,7 @@ def draw_predicted() -> None:
         ax.set_title(title, loc="left", fontsize=11)
         ax.grid(which="major", alpha=0.35)
         ax.legend(frameon=False, fontsize=9)
-    asked = ", ".join(dict.fromkeys(short(row["asked"]) for row in rows))
+    asked = ", ".join(short(name) for name in by_multiplications() if name in {row["asked"] for row in rows})
     figure.suptitle(f"Closed form on the second moments of weights and inputs: fp32, mixed, bf16 and fp16; {asked}", fontsize=11)
     save(figure, "networks_predicted.png")
 

@@ -26,8 +26,7 @@ DYADIC = {
     "F(8x8,3x3)/12*": "0 inf 25/32 -25/32 5/4 -5/4 1/2+7/8*I -1/2+7/8*I",
     "F(10x10,3x3)/14*": "0 inf 1 -1 25/16 -25/16 5/8 -5/8 3/8+7/8*I -3/8+7/8*I",
 }
-"""Sets near the circle whose points are whole numbers over powers of two, with the smallest error predicted at the output of three of
-the networks; a star tells them from those of `fastconv.complex_points`."""
+"""What dyadic_points.py found best; a star tells them from `fastconv.complex_points`."""
 POLICIES = ("fp32", "mixed", "tf32", "bf16", "fp16", "fp16-balanced")
 SUMS = ("linear", "pairwise", "blocked")
 
@@ -193,6 +192,19 @@ def of_edges(rows: Sequence[Row]) -> str:
     return table(("", *map(titled, algorithms)), lines)
 
 
+def of_dyadic(rows: Sequence[Row]) -> str:
+    """Give the best of each family."""
+    best: dict[str, Row] = {}
+    for row in sorted(rows, key=lambda row: number(row["at_output"])):
+        best.setdefault(row["algorithm"], row)
+    lines = []
+    for name, row in sorted(best.items(), key=lambda item: -multiplications(item[0])):
+        count = sum(other["algorithm"] == name for other in rows)
+        ratios = (f"{number(row[key]):.2f}" for key in ("at_output", "of_layers", "at_random"))
+        lines.append((short(name), row["points"].removeprefix("0 inf "), str(count), *ratios))
+    return table(("", "points beside 0 and infinity", "of sets", "at the output", "of layers", "at random"), lines)
+
+
 def titled(algorithm: str) -> str:
     """Return a name as tables show it, complex points in bold."""
     name = short(algorithm)
@@ -224,7 +236,7 @@ def of_predictions(rows: Sequence[Row]) -> str:
     """Predicted over measured errors in fp32: of the layers alone, and of the output."""
     lines = []
     for network in dict.fromkeys(row["network"] for row in rows):
-        for algorithm in dict.fromkeys(row["asked"] for row in rows):
+        for algorithm in by_multiplications():
             mine = [r for r in rows if (r["network"], r["asked"], r["policy"]) == (network, algorithm, "fp32")]
             if mine:
                 layers = [number(r["predicted"]) / number(r["measured"]) for r in mine if r["layer"] != "output" and number(r["measured"])]
@@ -285,6 +297,7 @@ def tables() -> dict[str, str]:
         "sums": of_sums(store),
         "complex": of_complex(store, "fp32"),
         "complex-halves": of_halves(store),
+        "dyadic": of_dyadic(read_csv("dyadic_points.csv")),
         "multiplications": of_edges(read_csv("networks_multiplications.csv")),
         "predicted": of_predictions(read_csv("networks_predicted.csv")),
         "fp16": of_fp16(store),

@@ -40,6 +40,12 @@ def test_what_overflows_is_counted():
     assert all(float(row["overflows"]) > 0 for row in ROWS if not math.isfinite(float(row["relative_l2"])))
 
 
+def test_the_dyadic_sets_that_ran_are_the_best_of_their_families():
+    rows = sorted(read_csv("dyadic_points.csv"), key=lambda row: float(row["at_output"]))
+    best = {row["algorithm"] + "*": row["points"] for row in reversed(rows)}
+    assert best == study.DYADIC
+
+
 def test_a_page_without_its_mark_is_refused():
     with pytest.raises(ValueError, match="0 places for the table 'one'"):
         with_tables("text", {"one": "| a |"})
