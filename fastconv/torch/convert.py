@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import cache
 from typing import Any
 
@@ -75,7 +75,7 @@ def convert(
     if not isinstance(module, torch.nn.Module):
         raise TypeError(f"a module is a torch.nn.Module, not {type(module).__name__}")
     choice = resolved(algorithm)
-    replace: Callable[[Any], Any] = lambda layer: _fast(layer, choice, threads) if is_eligible(layer, choice) else None
+    replace: Callable[[Any], Any] = lambda layer: in_class(layer, _classes(), (choice, threads, {})) if is_eligible(layer, choice) else None
     if policy != "fp32" or channel_sum is not None:
         from fastconv.torch.emulate import emulating
 
@@ -109,54 +109,75 @@ def is_eligible(module: Any, choice: Choice = "auto") -> bool:
     return plain and fits and module.weight.dtype in (imported().float32, imported().float64)
 
 
-def refuse_gradients(*tensors: Any) -> None:
-    """Raise RuntimeError where torch would record a gradient."""
-    if imported().is_grad_enabled() and any(t.requires_grad for t in tensors):
-        raise RuntimeError("a converted convolution records no gradient: call the module under torch.inference_mode() or no_grad()")
+def classes_of(prefix: str, about: str, run: Callable[[Any, Any], Any], other: Callable[[Any, Any], Any]) -> dict[Any, Any]:
+    """Make layers, once torch is there: torch's own, whose forward runs otherwise.
 
-
-@cache
-def _classes() -> dict[Any, Any]:
-    """Make the layers, once torch is there: torch's own, whose forward runs on a plan."""
+    Parameters
+    ----------
+    prefix, about : str
+        What their names begin with, and what is said of them.
+    run, other : callable
+        ``run(layer, batch)`` gives the outputs, as an array, of a batch on the CPU in the format of the weights; ``other(layer, x)``
+        takes whatever else comes.
+    """
     torch = imported()
 
     def forward(self: Any, x: Any) -> Any:
         tensors = [t for t in (x, self.weight, self.bias) if t is not None]
-        refuse_gradients(*tensors)
+        if torch.is_grad_enabled() and any(t.requires_grad for t in tensors):
+            raise RuntimeError("a converted convolution records no gradient: call the module under torch.inference_mode() or no_grad()")
         rank = len(self.kernel_size)
         if x.device.type != "cpu" or x.dtype != self.weight.dtype or x.ndim not in (rank + 1, rank + 2):
-            return super(type(self), self).forward(x)
+            return other(self, x)
         batch = x if x.ndim == rank + 2 else x[None]
-        y = torch.from_numpy(_planned(self, tuple(batch.shape))(batch.detach().contiguous().numpy()))
+        y = torch.from_numpy(run(self, batch.detach()))
         return y if x.ndim == rank + 2 else y[0]
 
     return {
-        parent: type(
-            f"Fast{parent.__name__}", (parent,), {"forward": forward, "__doc__": f"torch.nn.{parent.__name__} on fastconv's kernels."}
-        )
+        parent: type(f"{prefix}{parent.__name__}", (parent,), {"forward": forward, "__doc__": f"torch.nn.{parent.__name__}{about}."})
         for parent in (torch.nn.Conv1d, torch.nn.Conv2d)
     }
 
 
-def _fast(conv: Any, choice: Choice, threads: int | None) -> Any:
-    made = _classes()[type(conv)]
+def in_class(conv: Any, classes: Mapping[Any, Any], state: Any) -> Any:
+    """Return a layer of another class that has all that a convolution has, and a state besides."""
+    made = classes[type(conv)]
     layer = made.__new__(made)
     layer.__dict__.update(conv.__dict__)
-    layer.__dict__["_fastconv"] = (choice, threads, {})
+    layer.__dict__["_fastconv"] = state
     return layer
 
 
+def version_of(layer: Any) -> tuple[Any, ...]:
+    """Return what is another when the weights are: a changed tensor has another address or version."""
+    return tuple((t.data_ptr(), t._version) for t in (layer.weight, layer.bias) if t is not None)
+
+
+def arrays_of(layer: Any) -> tuple[Any, Any]:
+    """Return weight and bias as arrays, None for no bias."""
+    return layer.weight.detach().numpy(), None if layer.bias is None else layer.bias.detach().numpy()
+
+
+@cache
+def _classes() -> dict[Any, Any]:
+    return classes_of(
+        "Fast",
+        " on fastconv's kernels",
+        lambda layer, batch: _planned(layer, tuple(batch.shape))(batch.contiguous().numpy()),
+        lambda layer, x: super(type(layer), layer).forward(x),
+    )
+
+
 def _planned(layer: Any, shape: tuple[int, ...]) -> Callable[[Any], Any]:
-    """Return the plan for an input shape; a changed weight has another address or version."""
+    """Return the plan for an input shape."""
     choice, threads, plans = layer._fastconv
-    tensors = [t for t in (layer.weight, layer.bias) if t is not None]
-    key = (shape, *((t.data_ptr(), t._version) for t in tensors))
+    key = (shape, version_of(layer))
     plan = plans.get(key)
     if plan is None:
         from fastconv import kernels
 
         make = kernels.plan_conv1d if len(layer.kernel_size) == 1 else kernels.plan_conv2d
-        weight, bias = layer.weight.detach().numpy(), None if layer.bias is None else layer.bias.detach().numpy()
+        weight, bias = arrays_of(layer)
         padding = layer.padding if isinstance(layer.padding, str) or len(layer.padding) > 1 else layer.padding[0]
         plan = make(weight, bias, layer.stride[0], padding, 1, 1, input_shape=shape, algorithm=choice, threads=threads)
         while len(plans) >= _PLANS:

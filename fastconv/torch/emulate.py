@@ -12,7 +12,7 @@ from fastconv.kernels.threads import processors
 from fastconv.network.assign import Choice
 from fastconv.network.emulated import Emulation, Extents, Shape, emulation_on
 from fastconv.network.policy_name import Scales, split_policy
-from fastconv.torch.convert import imported, is_eligible, refuse_gradients
+from fastconv.torch.convert import arrays_of, classes_of, imported, in_class, is_eligible, version_of
 
 
 class State:
@@ -40,12 +40,8 @@ def emulating(choice: Choice, policy: str | Policy, channel_sum: str, threads: i
         if type(layer) not in (torch.nn.Conv1d, torch.nn.Conv2d) or layer.weight.dtype != torch.float32:
             return None
         fits = isinstance(choice, BilinearAlgorithm) and is_eligible(layer, choice) and len(layer.kernel_size) == 2
-        made = _classes()[type(layer)]
-        emulated = made.__new__(made)
-        emulated.__dict__.update(layer.__dict__)
         state = State(choice if fits and isinstance(choice, BilinearAlgorithm) else None, policy, channel_sum, threads or processors())
-        emulated.__dict__["_fastconv"] = state
-        return emulated
+        return in_class(layer, _classes(), state)
 
     return replace
 
@@ -58,38 +54,27 @@ def state_of(layer: Any) -> State | None:
 
 @cache
 def _classes() -> dict[Any, Any]:
-    """Make the layers, once torch is there: torch's own, whose forward is emulated."""
-    torch = imported()
-
-    def forward(self: Any, x: Any) -> Any:
-        tensors = [t for t in (x, self.weight, self.bias) if t is not None]
-        refuse_gradients(*tensors)
-        rank = len(self.kernel_size)
-        if x.dtype != torch.float32 or x.device.type != "cpu" or x.ndim not in (rank + 1, rank + 2):
-            raise ValueError(
-                f"an emulated convolution takes float32 on the CPU, {rank + 1} or {rank + 2} axes, not {x.dtype} on {x.device}, "
-                f"shape {tuple(x.shape)}"
-            )
-        batch = x if x.ndim == rank + 2 else x[None]
-        mode = "constant" if self.padding_mode == "zeros" else self.padding_mode
-        padded = torch.nn.functional.pad(batch, self._reversed_padding_repeated_twice, mode=mode)
-        y = torch.from_numpy(_run(self, padded.detach().numpy()))
-        return y if x.ndim == rank + 2 else y[0]
-
-    return {
-        parent: type(f"Emulated{parent.__name__}", (parent,), {"forward": forward, "__doc__": f"torch.nn.{parent.__name__}, emulated."})
-        for parent in (torch.nn.Conv1d, torch.nn.Conv2d)
-    }
+    return classes_of("Emulated", ", emulated", _run, _refused)
 
 
-def _run(layer: Any, x: Any) -> Any:
-    """Convolve padded images, or signals as images of one row; a changed weight has another address or version."""
+def _refused(layer: Any, x: Any) -> Any:
+    rank = len(layer.kernel_size)
+    given = f"{x.dtype} on {x.device}, shape {tuple(x.shape)}"
+    raise ValueError(f"an emulated convolution takes float32 on the CPU, {rank + 1} or {rank + 2} axes, not {given}")
+
+
+def _run(layer: Any, batch: Any) -> Any:
+    """Convolve images, or signals as images of one row."""
+    if batch.dtype != imported().float32:
+        _refused(layer, batch)
     state: State = layer._fastconv
-    weight, bias = layer.weight.detach().numpy(), None if layer.bias is None else layer.bias.detach().numpy()
+    mode = "constant" if layer.padding_mode == "zeros" else layer.padding_mode
+    x = imported().nn.functional.pad(batch, layer._reversed_padding_repeated_twice, mode=mode).numpy()
+    weight, bias = arrays_of(layer)
     flat = len(layer.kernel_size) == 1
     stride, dilation = (((1, *pair) if flat else tuple(pair)) for pair in (layer.stride, layer.dilation))
     x, weight = (x[:, :, None], weight[:, :, None]) if flat else (x, weight)
-    key = tuple((t.data_ptr(), t._version) for t in (layer.weight, layer.bias) if t is not None)
+    key = version_of(layer)
     if state.made is None or state.made[0] != key:
         shape = Shape(stride, dilation, layer.groups)
         made = emulation_on(x, weight, bias, shape, state.algorithm, state.policy, state.channel_sum, state.balanced, state.threads)
