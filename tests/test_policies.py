@@ -191,12 +191,12 @@ def test_overflow_is_counted_where_it_happens_and_scaling_prevents_it(net, x):
 def test_scales_use_the_room_of_the_formats():
     policy = policy_named("fp16")
     layer = Emulation(data()[0], None, Shape(), fc.algorithm("F(4x4,3x3)"), policy, "linear")
-    free = scales_of(layer, Extents({}, {"input": 1.0, "kernel": 1.0, "sum": 2.0**-20, "output": 2.0**-20}))
+    free = scales_of(layer.policy, Extents({}, {"input": 1.0, "kernel": 1.0, "sum": 2.0**-20, "output": 2.0**-20}))
     assert free == Scales(13, 13)  # 2**13 = 65504 / 4, rounded down to a power of two
-    bound = scales_of(layer, Extents({}, {"input": 1.0, "kernel": 1.0, "sum": 2.0**3, "output": 2.0**9}))
+    bound = scales_of(layer.policy, Extents({}, {"input": 1.0, "kernel": 1.0, "sum": 2.0**3, "output": 2.0**9}))
     assert bound.input + bound.kernel == 4  # the output needs 2**13 / 2**9
     wide = Emulation(data()[0], None, Shape(), fc.algorithm("F(4x4,3x3)"), policy_named("bf16"), "linear")
-    assert scales_of(wide, Extents({}, {"input": 1.0, "kernel": 1.0, "sum": 1.0, "output": 1.0})).input > 50
+    assert scales_of(wide.policy, Extents({}, {"input": 1.0, "kernel": 1.0, "sum": 1.0, "output": 1.0})).input > 50
 
 
 @pytest.mark.parametrize("exponent", [-3, 4])

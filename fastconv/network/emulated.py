@@ -201,17 +201,16 @@ def emulation_on(
         return Emulation(weight, bias, shape, algorithm, policy, channel_sum)
     algorithm = algorithm.balanced(min((policy.kernel, policy.input, policy.output), key=lambda fmt: fmt.largest))
     _, reached = Emulation(weight, bias, shape, algorithm, policy_named("fp32"), channel_sum)(x, threads)
-    layer = Emulation(weight, bias, shape, algorithm, policy, channel_sum)
-    return Emulation(weight, bias, shape, algorithm, policy, channel_sum, scales_of(layer, reached))
+    return Emulation(weight, bias, shape, algorithm, policy, channel_sum, scales_of(policy, reached))
 
 
-def scales_of(layer: Emulation, reached: Extents) -> Scales:
+def scales_of(policy: Policy, reached: Extents) -> Scales:
     """Choose powers of two that bring a layer's transformed tensors, sums and outputs under the largest numbers of its formats.
 
     Parameters
     ----------
-    layer : Emulation
-        The layer as it is to run, for its formats; its own scales are not read.
+    policy : Policy
+        How the layer is to run.
     reached : Extents
         What the stages reach unscaled, in a format of enough range.
 
@@ -221,7 +220,7 @@ def scales_of(layer: Emulation, reached: Extents) -> Scales:
         Input and kernel are scaled so that the largest magnitude of their transforms is just below the largest number over
         four; where the sums or outputs would then be too large, both are scaled by less, evenly.
     """
-    policy, seen = layer.policy, reached.largest
+    seen = reached.largest
     x = _room(_narrower(policy.input, policy.operands), seen.get("input", 0.0))
     w = _room(_narrower(policy.kernel, policy.operands), seen.get("kernel", 0.0))
     sums = _room(_narrower(policy.product, policy.accumulate), seen.get("sum", 0.0))
