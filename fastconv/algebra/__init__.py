@@ -13,7 +13,7 @@ from fastconv.algebra.catalogue import (
 )
 from fastconv.algebra.complex_points import circle_points, complex_points, complex_sizes
 from fastconv.algebra.construct import toom_cook
-from fastconv.algebra.strided import strided
+from fastconv.algebra.strided import phase_taps, strided
 
 __all__ = [
     "BilinearAlgorithm",
@@ -27,6 +27,7 @@ __all__ = [
     "complex_points",
     "complex_sizes",
     "parse_name",
+    "phase_taps",
     "published_points",
     "published_sources",
     "split_name",

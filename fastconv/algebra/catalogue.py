@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 from fastconv.algebra.bilinear import BilinearAlgorithm
 from fastconv.algebra.complex_points import complex_points
 from fastconv.algebra.construct import toom_cook
-from fastconv.algebra.strided import strided
+from fastconv.algebra.strided import phase_taps, strided
 from fastconv.exact import INF, Number, exact_point
 
 _FULL = re.compile(r"f\((\d+)(?:x(\d+))?,(\d+)(?:x(\d+))?\)")
@@ -283,8 +283,7 @@ def best_algorithm(m: int, r: int, dims: int = 2, products: int | None = None, s
     if stride != 1:
         if products is not None:
             raise ValueError(f"{products} products asked for F({m},{r})s{stride}: the products of a stride follow from it, leave them out")
-        taps = [len(range(phase, r, stride)) for phase in range(stride)]
-        return strided(m, r, stride, [best_points(m, t, dims) if t > 1 else () for t in taps])
+        return strided(m, r, stride, [best_points(m, taps, dims) if taps > 1 else () for taps in phase_taps(r, stride)])
     pairs = 0 if products is None else products - (m + r - 1)
     if pairs < 0:
         raise ValueError(f"{products} products asked for F({m},{r}): it takes at least n = m + r - 1 = {m + r - 1}")

@@ -60,7 +60,7 @@ def strided(m: int, r: int, stride: int, points: Iterable[Iterable[Any]]) -> Bil
     G: list[tuple[Number, ...]] = []
     BT: list[tuple[Number, ...]] = []
     for phase, own in enumerate(given):
-        taps = len(range(phase, r, stride))
+        taps = phase_taps(r, stride)[phase]
         if taps == 1 and not own:
             one, zero = Fraction(1), Fraction(0)
             unit = [[one if i == j else zero for j in range(m)] for i in range(m)]
@@ -73,6 +73,17 @@ def strided(m: int, r: int, stride: int, points: Iterable[Iterable[Any]]) -> Bil
         BT += [_spread(row, phase, stride, n) for row in matrices[2]]
     AT = tuple(zip(*columns, strict=True))
     return BilinearAlgorithm(m, r, (), AT, tuple(G), tuple(BT), stride=stride)
+
+
+def phase_taps(r: int, stride: int) -> tuple[int, ...]:
+    """Return the number of taps of each phase.
+
+    Examples
+    --------
+    >>> phase_taps(7, 2)
+    (4, 3)
+    """
+    return tuple(len(range(phase, r, stride)) for phase in range(stride))
 
 
 def _spread(row: Iterable[Number], start: int, step: int, size: int) -> tuple[Number, ...]:

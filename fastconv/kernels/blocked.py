@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from fastconv.kernels.compiled import compiled
-from fastconv.kernels.cpu import SIZE, lanes_of, vector_bytes
+from fastconv.kernels.cpu import KIND, SIZE, lanes_of, vector_bytes
 from fastconv.kernels.cut import OUTPUT_BYTES, cut, parts, rounded, tile_panel, work_of
 from fastconv.kernels.fields import Field, Strip
 from fastconv.kernels.layer import Layer, check_bytes
@@ -77,7 +77,7 @@ class Blocked:
 
 def blocked(layer: Layer, method: Method, weight: Array, order: str, threads: int, shaped: bool = False) -> Blocked:
     """Describe a layer; `method` is a fast algorithm or ``im2col``; an activation follows if it is `shaped`."""
-    kind = {4: "f4", 8: "f8"}[layer.dtype.itemsize]
+    kind = KIND[layer.dtype.itemsize]
     size, lanes = SIZE[kind], lanes_of(kind)
     mr, nv = tile_panel()
     taken, made = layer.channels // layer.groups, layer.filters // layer.groups

@@ -9,8 +9,6 @@ from __future__ import annotations
 import ctypes
 import hashlib
 import importlib
-import os
-import tempfile
 import threading
 from collections.abc import Callable
 from contextlib import suppress
@@ -19,6 +17,7 @@ from functools import cache, cached_property
 from pathlib import Path
 from typing import Any
 
+from fastconv.kernels.cache import cache_folder, write_whole
 from fastconv.kernels.cpu import target, vector_bytes
 
 _DIGEST = hashlib.sha256().digest_size
@@ -85,9 +84,7 @@ def _stamp() -> bytes:
 
 def folder() -> Path:
     """Return the folder in which object code is kept, part of the user's cache."""
-    import platformdirs
-
-    return Path(platformdirs.user_cache_dir("fastconv", appauthor=False)) / "kernels"
+    return cache_folder() / "kernels"
 
 
 def _read(path: Path) -> bytes | None:
@@ -102,14 +99,7 @@ def _read(path: Path) -> bytes | None:
 
 def _write(path: Path, code: bytes) -> None:
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    handle, partial = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(hashlib.sha256(code).digest() + code)
-        os.replace(partial, path)
-    except BaseException:
-        os.unlink(partial)
-        raise
+    write_whole(path, hashlib.sha256(code).digest() + code)
 
 
 def machine() -> Any:

@@ -9,6 +9,9 @@ from typing import NamedTuple
 SIZE = {"f4": 4, "f8": 8}
 """Bytes of a number, by the name that kernels have for its kind."""
 
+KIND = {size: kind for kind, size in SIZE.items()}
+"""The name by the bytes."""
+
 
 class Target(NamedTuple):
     """What code is made for: as numba and LLVM name it."""

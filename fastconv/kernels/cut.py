@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import NamedTuple
 
-from fastconv.algebra import BilinearAlgorithm
+from fastconv.algebra import BilinearAlgorithm, phase_taps
 from fastconv.kernels.cpu import vector_bytes
 from fastconv.kernels.layer import Layer
 
@@ -165,18 +165,15 @@ class Size(NamedTuple):
         """Operations of the input transform, a vector a tile; a phase of one tap has none."""
         if self.stride == 1:
             return _operations(self.products, self.m + self.r - 1)
-        return sum(_operations(self.m + taps - 1, self.m + taps - 1) for taps in self._phases if taps > 1)
+        return sum(_operations(self.m + taps - 1, self.m + taps - 1) for taps in phase_taps(self.r, self.stride) if taps > 1)
 
     @property
     def back(self) -> float:
         """The same of the output transform, which adds the phases up besides."""
         if self.stride == 1:
             return _operations(self.products, self.m)
-        return sum(_operations(self.m + taps - 1, self.m) for taps in self._phases if taps > 1) + self.m * (self.stride - 1)
-
-    @property
-    def _phases(self) -> list[int]:
-        return [len(range(phase, self.r, self.stride)) for phase in range(self.stride)]
+        phases = phase_taps(self.r, self.stride)
+        return sum(_operations(self.m + taps - 1, self.m) for taps in phases if taps > 1) + self.m * (self.stride - 1)
 
 
 def size_of(alg: BilinearAlgorithm) -> Size:

@@ -10,7 +10,7 @@ import numpy as np
 
 from fastconv.kernels.activation import Activation
 from fastconv.kernels.compiled import compiled
-from fastconv.kernels.cpu import lanes_of
+from fastconv.kernels.cpu import KIND, lanes_of
 from fastconv.kernels.cut import DIRECT_CHAIN
 from fastconv.kernels.layer import Array, Layer, check_bytes
 from fastconv.kernels.threads import COUNTER, NOTHING, Job, Pool
@@ -30,7 +30,7 @@ class DepthwiseRunner:
     adds = False
 
     def __init__(self, layer: Layer, weight: Array, bias: Array | None, threads: int, activation: Activation | None = None) -> None:
-        kind = {4: "f4", 8: "f8"}[layer.dtype.itemsize]
+        kind = KIND[layer.dtype.itemsize]
         lanes, size = lanes_of(kind), layer.dtype.itemsize
         (top, bottom), (left, right) = layer.padding
         offsets = tuple(k * layer.dilation[1] for k in range(layer.kernel[1]))

@@ -219,7 +219,9 @@ class Candidate(NamedTuple):
 
     def algorithm(self) -> BilinearAlgorithm:
         """Make it."""
-        return _best(self.m, self.r, self.dims, self.pairs, self.stride)
+        if self.m == self.r == 1:
+            return identity()
+        return best_algorithm(self.m, self.r, self.dims, self.n + self.pairs if self.stride == 1 else None, self.stride)
 
 
 @lru_cache(maxsize=64)
@@ -259,12 +261,6 @@ def name_of(axes: tuple[BilinearAlgorithm, BilinearAlgorithm]) -> str:
     strides = "x".join(dict.fromkeys(str(alg.stride) for alg in axes if alg.n > 1))
     behind = f"s{strides}" if strides not in ("", "1") else ""
     return f"F({axes[0].m}x{axes[1].m},{axes[0].r}x{axes[1].r}){behind}" + "".join(f"/{products}" for products in more)
-
-
-def _best(m: int, r: int, dims: int, pairs: int = 0, stride: int = 1) -> BilinearAlgorithm:
-    if m == r == 1:
-        return identity()
-    return best_algorithm(m, r, dims, m + r - 1 + pairs if stride == 1 else None, stride)
 
 
 def identity() -> BilinearAlgorithm:

@@ -12,7 +12,7 @@ import numpy as np
 
 from fastconv.kernels.activation import Activation
 from fastconv.kernels.compiled import compiled
-from fastconv.kernels.cpu import vector_bytes
+from fastconv.kernels.cpu import KIND, vector_bytes
 from fastconv.kernels.cut import rounded
 from fastconv.kernels.layer import Array, Layer, check_bytes
 from fastconv.kernels.method import Method
@@ -26,11 +26,16 @@ ROWS = 8
 
 def phase_weights(layer: Layer, weight: Array) -> Array:
     """Return the weights of `layer.phased`: those of one phase behind the other, with zeros where a phase has a tap less."""
-    (sh, sw), (kh, kw) = layer.stride, layer.phased.kernel
-    whole = np.zeros((layer.filters, layer.channels, kh * sh, kw * sw), weight.dtype)
+    apart = by_phase(weight, layer.stride).transpose(0, 3, 5, 1, 2, 4)
+    return np.ascontiguousarray(apart).reshape(layer.filters, -1, *layer.phased.kernel)
+
+
+def by_phase(weight: Array, stride: tuple[int, ...]) -> Array:
+    """Return taps (.., .., rows, columns) as (.., .., rows / stride, stride, columns / stride, stride), filled up with zeros."""
+    kh, kw = (-(-taps // s) for taps, s in zip(weight.shape[2:], stride, strict=True))
+    whole = np.zeros((*weight.shape[:2], kh * stride[0], kw * stride[1]), weight.dtype)
     whole[:, :, : weight.shape[2], : weight.shape[3]] = weight
-    apart = whole.reshape(layer.filters, layer.channels, kh, sh, kw, sw).transpose(0, 3, 5, 1, 2, 4)
-    return np.ascontiguousarray(apart).reshape(layer.filters, -1, kh, kw)
+    return whole.reshape(*weight.shape[:2], kh, stride[0], kw, stride[1])
 
 
 class PhasedRunner:
@@ -56,7 +61,7 @@ class PhasedRunner:
         pitch, held = rounded((reach + sw) * size + 2 * v * sw, 64), rounded(columns * size + v, 64)
         numbers = (layer.channels, layer.height, layer.width, top, left, sh, rows, columns, pitch, ROWS * pitch, size)
         self._description = np.array((*numbers, 0), np.int64)
-        self._function = compiled("phases.phases", {4: "f4", 8: "f8"}[size], sw)
+        self._function = compiled("phases.phases", KIND[size], sw)
         self._items, self._room = layer.batch * layer.channels * sh, ROWS * pitch + held
         self._between = rounded(layer.batch * inner.channels * rows * columns * size + v, 64)
         check_bytes("the phases of the image", self._between)

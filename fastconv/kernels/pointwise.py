@@ -11,7 +11,7 @@ import numpy as np
 
 from fastconv.kernels.activation import Activation
 from fastconv.kernels.compiled import compiled
-from fastconv.kernels.cpu import has_fma, lanes_of
+from fastconv.kernels.cpu import KIND, has_fma, lanes_of
 from fastconv.kernels.cut import DIRECT_CHAIN, parts, rounded, tile_panel
 from fastconv.kernels.layer import Array, Layer, check_bytes, lasting
 from fastconv.kernels.threads import COUNTER, NOTHING, Job, Pool
@@ -52,7 +52,7 @@ class PointwiseRunner:
     adds = True
 
     def __init__(self, layer: Layer, weight: Array, bias: Array | None, threads: int, activation: Activation | None = None) -> None:
-        kind = {4: "f4", 8: "f8"}[layer.dtype.itemsize]
+        kind = KIND[layer.dtype.itemsize]
         size, (mr, nv) = layer.dtype.itemsize, tile_panel()
         wide = nv * lanes_of(kind)
         channels, filters, groups = layer.channels // layer.groups, layer.filters // layer.groups, layer.groups

@@ -6,10 +6,11 @@ import numpy as np
 
 from fastconv.kernels.activation import Activation
 from fastconv.kernels.compiled import compiled
-from fastconv.kernels.cpu import vector_bytes
+from fastconv.kernels.cpu import KIND, vector_bytes
 from fastconv.kernels.cut import rounded
 from fastconv.kernels.layer import Array, Layer, check_bytes
 from fastconv.kernels.method import Method
+from fastconv.kernels.phases import by_phase
 from fastconv.kernels.plan import BlockRunner
 from fastconv.kernels.pointwise import PointwiseRunner, fits
 from fastconv.kernels.threads import NOTHING, Job, Pool
@@ -51,7 +52,7 @@ class Transposed:
         activation: Activation | None = None,
     ) -> None:
         batch, channels, height, width = shape
-        (sh, sw), made, phases, kind = stride, weight.shape[1], stride[0] * stride[1], {4: "f4", 8: "f8"}[weight.dtype.itemsize]
+        (sh, sw), made, phases, kind = stride, weight.shape[1], stride[0] * stride[1], KIND[weight.dtype.itemsize]
         kernel = (-(-weight.shape[2] // sh), -(-weight.shape[3] // sw))
         # As many positions of each phase as the output has; those that no input reaches are sums of nothing.
         (rows, columns) = ((b + o - 1) // s + 1 for s, b, o in zip(stride, begin, out, strict=True))
@@ -60,9 +61,7 @@ class Transposed:
         padding = (kernel[0] - 1, after[0]), (kernel[1] - 1, after[1])
         filters = groups * phases * made
         layer = Layer(weight.dtype, batch, channels, height, width, filters, kernel, (1, 1), padding, (1, 1), groups)
-        whole = np.zeros((channels, made, kernel[0] * sh, kernel[1] * sw), weight.dtype)
-        whole[:, :, : weight.shape[2], : weight.shape[3]] = weight
-        apart = whole.reshape(groups, channels // groups, made, kernel[0], sh, kernel[1], sw)[:, :, :, ::-1, :, ::-1]
+        apart = by_phase(weight, stride).reshape(groups, channels // groups, made, kernel[0], sh, kernel[1], sw)[:, :, :, ::-1, :, ::-1]
         taps = np.ascontiguousarray(apart.transpose(0, 4, 6, 2, 1, 3, 5)).reshape(filters, channels // groups, *kernel)
         shift = None if bias is None else self._each(bias, groups, phases)
         if activation is not None and np.ndim(activation.slope):

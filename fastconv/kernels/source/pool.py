@@ -14,7 +14,7 @@ from numba.extending import intrinsic
 from fastconv.kernels.cpu import SIZE, lanes_of, vector_bytes
 from fastconv.kernels.pool import FIELDS, ROWS
 from fastconv.kernels.source.engine import copy
-from fastconv.kernels.source.simd import _I64, _load, _shuffle, _splat, _store, _vector, claim, integers, move
+from fastconv.kernels.source.simd import _I64, _load_every, _splat, _store, _vector, claim, integers, move
 
 V = vector_bytes()
 
@@ -25,11 +25,9 @@ def largest(typingctx: Any, kind: Any, lanes: Any, step: Any, dst: Any, src: Any
 
     def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
         _, _, _, dst, src, stride, count = args
-        width, m = lanes.literal_value, step.literal_value
 
         def vector(at: Any) -> Any:
-            wide = _load(builder, at, _vector(kind.literal_value, width * m))
-            return wide if m == 1 else _shuffle(builder, wide, wide, [m * lane for lane in range(width)])
+            return _load_every(builder, at, kind.literal_value, lanes.literal_value, step.literal_value)
 
         first, before = vector(src), builder.block
         test, body, done = (builder.append_basic_block(name) for name in ("test", "larger", "largest"))

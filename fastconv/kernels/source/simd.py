@@ -31,6 +31,12 @@ def _load(builder: Any, address: Any, to: ir.Type) -> Any:
     return builder.load(_pointer(builder, address, to), align=4)
 
 
+def _load_every(builder: Any, address: Any, kind: str, lanes: int, step: int) -> Any:
+    """Load a vector of every `step`-th number."""
+    wide = _load(builder, address, _vector(kind, lanes * step))
+    return wide if step == 1 else _shuffle(builder, wide, wide, [step * lane for lane in range(lanes)])
+
+
 def _store(builder: Any, value: Any, address: Any) -> None:
     builder.store(value, _pointer(builder, address, value.type), align=4)
 
@@ -282,8 +288,8 @@ def depthwise_vector(
 
     def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
         _, _, _, _, _, _, _, src, src_row, w, record, dst = args
-        size, width, m = SIZE[kind.literal_value], lanes.literal_value, step.literal_value
-        vector, wide = _vector(kind.literal_value, width), _vector(kind.literal_value, width * m)
+        size, width = SIZE[kind.literal_value], lanes.literal_value
+        vector = _vector(kind.literal_value, width)
         invariant = builder.module.add_metadata([])
 
         def scalar(address: Any, k: int) -> Any:
@@ -295,8 +301,7 @@ def depthwise_vector(
         for i in range(rows.literal_value):
             row = _offset(builder, src, src_row, i)
             for j, shift in enumerate(shifts):
-                part = _load(builder, builder.add(row, _I64(shift * size)), wide)
-                part = part if m == 1 else _shuffle(builder, part, part, [m * lane for lane in range(width)])
+                part = _load_every(builder, builder.add(row, _I64(shift * size)), kind.literal_value, width, step.literal_value)
                 factor = scalar(w, i * len(shifts) + j)
                 total = multiplied_and_added(builder, factor, part, total, fused.literal_value)
         total = builder.fadd(total, scalar(record, 0))
