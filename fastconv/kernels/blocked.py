@@ -28,6 +28,9 @@ STRAIGHT_BYTES = 1024
 LONGEST_CHUNK = 64
 """Tiles that are transformed back at once, for eight filters: long pieces of their rows, which the hardware foresees, are written."""
 
+TAKE_BYTES = 1 << 14
+"""What the rows of a channel block may take between the transforms along the height and the width."""
+
 HALF_BYTES = 1 << 16
 """What these may take after the transform along the height, before that along the width: they stay in the cache."""
 
@@ -96,7 +99,8 @@ def blocked(layer: Layer, method: Method, weight: Array, order: str, threads: in
     work = work_of(layer, method.sizes)
     tiles, xis, depth = work.tiles, work.xis, work.depth
 
-    best = cut(work, threads)
+    blocks_in, blocks_out = layer.blocks
+    best = cut(work, threads, any(layer.blocks))
     block, shares, mt, nk = best.block, best.shares, best.mt, best.nk
     blocks = parts(tiles, block)
     panel = nk * lanes if mt else mr
@@ -112,6 +116,8 @@ def blocked(layer: Layer, method: Method, weight: Array, order: str, threads: in
         F.SIZE: size,
         F.BIAS: size * (4 if shaped else 1),
         F.LANES: lanes,
+        F.PIXEL: lanes if blocks_in else 1,
+        F.OUT_PIXEL: lanes if blocks_out else 1,
         F.GROUPS: layer.groups,
         F.CHANNELS: taken,
         F.HEIGHT: layer.height,
@@ -127,11 +133,13 @@ def blocked(layer: Layer, method: Method, weight: Array, order: str, threads: in
     plane = layer.height * layer.width * size
     pointwise = method.axes is None and layer.kernel == layer.stride == (1, 1) and layer.padding == ((0, 0), (0, 0))
     d |= {F.STRAIGHT: pointwise and plane <= STRAIGHT_BYTES}
-    d |= {F.PAST: layer.batch * layer.filters * out_h * out_w * size >= PAST_BYTES}
+    d |= {F.PAST: layer.batch * layer.filters * out_h * out_w * size >= PAST_BYTES and not blocks_out}
     vector = vector_bytes()
     run = -(-min(block, tiles_w) // lanes) * lanes
     # Splitting loads whole vectors of `step` numbers a lane, and clearing and transforming write whole vectors.
-    pitch = rounded((run * step[1] + span + lanes) * size, vector) + vector
+    pitch = rounded((run * step[1] + span + lanes) * size * d[F.PIXEL], vector) + vector
+    take = max(1, (TAKE_BYTES // (products[0] * vector) - span) // step[1])
+    take_pitch = _odd_lines((take * step[1] + span) * vector)
     strips = (block + tiles_w - 2) // tiles_w + 1
     line = rounded(block, lanes) * size
     lane_pitch = line + vector
@@ -139,7 +147,9 @@ def blocked(layer: Layer, method: Method, weight: Array, order: str, threads: in
     has_w = method.axes is not None and not _trivial(method.axes[1])
     has_h = method.axes is not None and not _trivial(method.axes[0])
     ldv = line if has_w else lane_pitch
-    v_xi = _odd_lines(depth * ldv + vector) + (0 if has_w else padded)
+    if blocks_in:
+        ldv = rounded(block, mt) * vector
+    v_xi = _odd_lines(depth // d[F.PIXEL] * ldv + vector) + (0 if has_w else padded)
     m_tile = nk * lanes * size  # the tiles of a panel's filters follow each other, so that they are written as a stream
     m_panel = (rounded(block, mt) + lanes) * m_tile if mt else 0
     m_xi = _odd_lines(kblock // panel * m_panel if mt else kblock * lane_pitch)
@@ -160,14 +170,23 @@ def blocked(layer: Layer, method: Method, weight: Array, order: str, threads: in
         into_v = {F.V_ROW: taps * ldv, F.V_TAP: ldv, F.V_CHANNEL: rows * taps * ldv}
     else:
         into_v = {F.V_ROW: products[1] * v_xi, F.V_TAP: v_xi, F.V_CHANNEL: ldv}
-    d |= {F.PITCH: pitch, F.LANE_PITCH: lane_pitch, F.LDV: ldv, F.V_XI: v_xi, **into_v, F.M_XI: m_xi}
+    d |= {
+        F.TAKE: take,
+        F.TAKE_PITCH: take_pitch,
+        F.PITCH: pitch,
+        F.LANE_PITCH: lane_pitch,
+        F.LDV: ldv,
+        F.V_XI: v_xi,
+        **into_v,
+        F.M_XI: m_xi,
+    }
     d |= {F.M_TILE: m_tile, F.M_PANEL: m_panel, F.LINE: out_line, F.CHUNK: chunk, F.PIECE: piece, F.TURN: tiles_turned(m[1], lanes)}
     d |= {F.U_KBLOCK: xis * kblock * depth * size, F.U_GROUP: xis * held * depth * size}
     d |= _places(
         {
             F.STRIPS: block * len(Strip) * 8,
             F.BAND: strips * rows * pitch + vector,
-            F.COLUMN: products[0] * pitch * has_h + vector,
+            F.COLUMN: products[0] * (take_pitch if blocks_in else pitch) * has_h + vector,
             F.INPUT: xis * v_xi + vector * (1 + mt),
             F.OUTPUT: xis * m_xi + vector,
             F.HALF: half * has_h + vector,
@@ -195,10 +214,13 @@ def blocked(layer: Layer, method: Method, weight: Array, order: str, threads: in
             d |= {function: compiled("steps.transform", kind, shape.text).address, constants: tables[-1].ctypes.data}
     tables += [into.table(layer.dtype), back.table(layer.dtype)]
     d |= {F.INPUT_W_CONSTANTS: tables[-2].ctypes.data, F.OUTPUT_W_CONSTANTS: tables[-1].ctypes.data}
-    d |= {F.SPLITTER: compiled("steps.split", kind, step[1], offsets, into.text).address}
+    splitter = ("steps.transform", kind, into.text) if blocks_in else ("steps.split", kind, step[1], offsets, into.text)
+    d |= {F.SPLITTER: compiled(*splitter).address}
     if mt:
-        d |= {F.PRODUCT: compiled("steps.product_filters", kind, mt, nk).address}
+        d |= {F.PRODUCT: compiled("steps.product_filters", kind, mt, nk, d[F.PIXEL]).address}
         joiner: tuple[Any, ...] = ("steps.join_filters", kind, m[1], back.text, int(shaped))
+        if blocks_out:
+            joiner = ("steps.finish_pixels", kind, back.text, int(shaped))
     else:
         d |= {F.PRODUCT: compiled("steps.product", kind, mr, nv, made % mr).address}
         joiner = ("steps.join", kind, m[1], int(shaped))

@@ -11,7 +11,7 @@ import numpy as np
 
 from fastconv.kernels.compiled import compiled
 from fastconv.kernels.layer import Array
-from fastconv.kernels.pixelwise import ALONE, kind_of
+from fastconv.kernels.pixelwise import kind_of, members
 from fastconv.kernels.threads import Job
 
 CURVES = ("hard_sigmoid", "hard_swish", "product", "scaled", "sigmoid", "swish")
@@ -41,4 +41,4 @@ def curve(name: str, x: Array, out: Array, other: Array | None = None, alpha: fl
     description = np.array([x.size, size, count, group], np.int64)
     table = np.array([alpha, beta], x.dtype)
     arrays = (x, other, table, out)
-    return Job(compiled("curves.curve", kind_of(x), name), description, -(-count // group), arrays, threads if x.size > ALONE else 1, 256)
+    return Job(compiled("curves.curve", kind_of(x), name), description, -(-count // group), arrays, members(x, threads), 256)

@@ -227,9 +227,12 @@ def panel_cycles(sums: int, loads: int) -> float:
 
 
 @lru_cache(maxsize=1024)
-def cut(work: Work, threads: int) -> Cut:
-    """Return the cut that is estimated to take the fewest cycles; it depends on the threads, the results do not."""
-    cuts = list(_cuts(work, vector_bytes() // work.size, threads))
+def cut(work: Work, threads: int, filters: bool = False) -> Cut:
+    """Return the cut that is estimated to take the fewest cycles; it depends on the threads, the results do not.
+
+    With `filters` in the lanes, if it has to be: where channels lie in blocks.
+    """
+    cuts = [c for c in _cuts(work, vector_bytes() // work.size, threads) if c.mt or not filters]
     best = min(cuts, key=lambda c: (c.cycles - c.held, c.block, c.mt, c.nk))
     return replace(best, cycles=min(c.cycles for c in cuts))
 

@@ -10,7 +10,7 @@ import numpy as np
 from fastconv.kernels.activation import Activation
 from fastconv.kernels.compiled import compiled
 from fastconv.kernels.layer import Array
-from fastconv.kernels.pixelwise import ALONE, kind_of
+from fastconv.kernels.pixelwise import kind_of, members
 from fastconv.kernels.threads import Job
 
 FEW = 8
@@ -40,5 +40,4 @@ def dense(
     if bias is not None or activation is not None:
         table = (activation or Activation()).table(np.zeros(outputs, x.dtype) if bias is None else bias)
     description = np.array([x.shape[0], x.shape[1], outputs, group, transposed, table is not None], np.int64)
-    members = threads if weight.size > ALONE else 1
-    return Job(compiled("dense.dense", kind_of(x)), description, -(-outputs // group), (x, weight, table, out), members)
+    return Job(compiled("dense.dense", kind_of(x)), description, -(-outputs // group), (x, weight, table, out), members(weight, threads))

@@ -15,6 +15,8 @@ class Field(IntEnum):
         return count
 
     SIZE = auto()  # of a number
+    PIXEL = auto()  # of a pixel of the input: of one number, or of those of a block of channels
+    OUT_PIXEL = auto()  # of the output
     BIAS = auto()  # of the bias of a filter and what follows it
     LANES = auto()
     GROUPS = auto()
@@ -51,6 +53,8 @@ class Field(IntEnum):
     MT = auto()  # tiles of a panel, with filters in the lanes; zero otherwise
     NK = auto()  # vectors of filters of such a panel
     CHUNK = auto()  # tiles that are transformed back at once, with filters in the lanes
+    TAKE = auto()  # tiles whose input is transformed at once, where channels lie in blocks
+    TAKE_PITCH = auto()  # of a row of these
     PIECE = auto()  # tiles whose rows are written at once
     TURN = auto()  # tiles that give whole vectors of columns
     PITCH = auto()  # of a row in the band

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy.typing as npt
 
 from fastconv.kernels.activation import Activation
-from fastconv.kernels.layer import Array, Ints, array_of, layer_of
+from fastconv.kernels.cpu import vector_bytes
+from fastconv.kernels.layer import Array, Ints, Layer, array_of, layer_of
 from fastconv.kernels.method import Method, method_of
 from fastconv.kernels.plan import BlockRunner, Plan, Runner
 from fastconv.kernels.threads import processors
@@ -94,6 +96,40 @@ def plan_conv2d(
     array([12., 18., 18.], dtype=float32)
     """
     return _plan(2, weight, bias, stride, padding, dilation, groups, input_shape, algorithm, threads, order, activation, max_error)
+
+
+def plan_in_blocks(
+    blocks: tuple[bool, bool],
+    weight: npt.ArrayLike,
+    bias: npt.ArrayLike | None,
+    stride: Ints,
+    padding: Ints | str,
+    dilation: Ints,
+    groups: int,
+    *,
+    input_shape: Sequence[int],
+    algorithm: Any,
+    threads: int | None,
+    activation: Activation | None,
+) -> Plan:
+    """`plan_conv2d` between the layers of a network: input and output lie in blocks of channels where they are to and can."""
+    arguments = weight, bias, stride, padding, dilation, groups, input_shape, algorithm, threads, None, activation, None
+    return _plan(2, *arguments, blocks=blocks)
+
+
+def blocks_of(layer: Layer, method: Method, blocks: tuple[bool, bool] = (True, True)) -> tuple[bool, bool]:
+    """Return whether input and output can lie in blocks of channels, of those of `blocks`.
+
+    The block engine writes such blocks whatever it runs; it reads them where it transforms along both axes.
+    """
+    from fastconv.kernels import pointwise
+
+    lanes = vector_bytes() // layer.dtype.itemsize
+    alone = method.name == "fft" or method.name == "direct" and pointwise.fits(layer)
+    if layer.groups > 1 or method.phases or alone:
+        return False, False
+    both = method.axes is not None and all(alg.n > 1 for alg in method.axes)
+    return blocks[0] and both and layer.channels % lanes == 0, blocks[1] and layer.filters % lanes == 0
 
 
 def plan_conv1d(
@@ -202,6 +238,7 @@ def _plan(
     order: str | None,
     activation: Activation | None,
     max_error: float | None,
+    blocks: tuple[bool, bool] = (False, False),
 ) -> Plan:
     from fastconv.kernels.accuracy import order_of
     from fastconv.program import parse_order
@@ -211,6 +248,7 @@ def _plan(
     layer = layer_of(w, b, stride, padding, dilation, groups, input_shape, dims)
     count = _threads(threads)
     method = method_of(algorithm, layer, max_error)
+    layer = replace(layer, blocks=blocks_of(layer, method, blocks)) if any(blocks) else layer
     if order is None:
         order = max((order_of(alg) for alg in method.axes or ()), default="huffman", key=len)
     order = str(parse_order(order))

@@ -46,6 +46,9 @@ class Layer:
         Zeros above and below, left and right.
     groups : int
         Groups of channels that do not see each other.
+    blocks : (bool, bool)
+        Whether the channels of the input, and those of the output, lie in blocks of as many as a vector holds, a block's
+        pixels after each other: (batch, channels / lanes, height, width, lanes).
     """
 
     dtype: np.dtype[Any]
@@ -59,6 +62,7 @@ class Layer:
     padding: tuple[tuple[int, int], tuple[int, int]]
     dilation: tuple[int, int]
     groups: int
+    blocks: tuple[bool, bool] = (False, False)
 
     @cached_property
     def output(self) -> tuple[int, int]:

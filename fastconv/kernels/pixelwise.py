@@ -27,6 +27,11 @@ def kind_of(*arrays: Array) -> str:
     return {("f", 4, True): "f4", ("f", 8, True): "f8"}.get(next(iter(kinds)), "") if plain and len(kinds) == 1 else ""
 
 
+def members(x: Array, threads: int) -> int:
+    """Return how many threads a pass over an array is worth, of those that there are."""
+    return threads if x.size > ALONE else 1
+
+
 def planewise(
     x: Array,
     out: Array,
@@ -65,7 +70,7 @@ def planewise(
     group = max(1, _CHUNK // max(size, 1))
     description = np.array([x.size, size, count, group, channels, other is not None], np.int64)
     arrays = (x, other, record, out)
-    return Job(compiled("planes.planes", kind_of(x)), description, -(-count // group), arrays, threads if x.size > ALONE else 1)
+    return Job(compiled("planes.planes", kind_of(x)), description, -(-count // group), arrays, members(x, threads))
 
 
 def average_pool(x: Array, out: Array, kernel: Any, strides: Any, dilations: Any, begin: Any, count: Array, threads: int = 1) -> Job:
@@ -73,7 +78,7 @@ def average_pool(x: Array, out: Array, kernel: Any, strides: Any, dilations: Any
     (h, w), (oh, ow) = x.shape[2:], out.shape[2:]
     description = np.array([h, w, oh, ow, *kernel, *strides, *dilations, *begin], np.int64)
     planes = x.shape[0] * x.shape[1]
-    return Job(compiled("planes.average", kind_of(x)), description, planes, (x, count, None, out), threads if x.size > ALONE else 1)
+    return Job(compiled("planes.average", kind_of(x)), description, planes, (x, count, None, out), members(x, threads))
 
 
 def mean(x: Array, out: Array, threads: int = 1) -> Job:
@@ -86,6 +91,4 @@ def mean(x: Array, out: Array, threads: int = 1) -> Job:
     size = x.size // planes
     group = max(1, _CHUNK // size)
     description = np.array([planes, size, group], np.int64)
-    return Job(
-        compiled("planes.mean", kind_of(x)), description, -(-planes // group), (x, None, None, out), threads if x.size > ALONE else 1
-    )
+    return Job(compiled("planes.mean", kind_of(x)), description, -(-planes // group), (x, None, None, out), members(x, threads))

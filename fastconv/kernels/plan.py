@@ -12,6 +12,7 @@ import numpy.typing as npt
 
 from fastconv.kernels.activation import Activation
 from fastconv.kernels.compiled import compiled
+from fastconv.kernels.cpu import vector_bytes
 from fastconv.kernels.layer import Array, Layer, array_of
 from fastconv.kernels.method import Method
 from fastconv.kernels.threads import COUNTER, NOTHING, Job, Pool
@@ -103,12 +104,12 @@ class Plan:
     @cached_property
     def input_shape(self) -> tuple[int, ...]:
         """The shape that a call takes."""
-        return self._shape(self.layer.channels, (self.layer.height, self.layer.width))
+        return self._shape(self.layer.channels, (self.layer.height, self.layer.width), self.layer.blocks[0])
 
     @cached_property
     def output_shape(self) -> tuple[int, ...]:
         """The shape that a call gives."""
-        return self._shape(self.layer.filters, self.layer.output)
+        return self._shape(self.layer.filters, self.layer.output, self.layer.blocks[1])
 
     @property
     def workspace_bytes(self) -> int:
@@ -145,7 +146,10 @@ class Plan:
             raise ValueError("out shares memory with the input: pass an array apart from it")
         return out
 
-    def _shape(self, channels: int, sizes: Sequence[int]) -> tuple[int, ...]:
+    def _shape(self, channels: int, sizes: Sequence[int], blocks: bool) -> tuple[int, ...]:
+        if blocks:
+            lanes = vector_bytes() // self.layer.dtype.itemsize
+            return (self.layer.batch, channels // lanes, *sizes, lanes)
         return (self.layer.batch, channels, *sizes[2 - self.dims :])
 
 
@@ -172,6 +176,7 @@ class BlockRunner:
         from fastconv.kernels.blocked import blocked, in_lanes
 
         self.parts = blocked(layer, method, weight, order, threads, activation is not None)
+        self.blocks = layer.blocks
         bias = np.zeros(layer.filters, layer.dtype) if bias is None else bias.copy()
         table = bias[:, None] if activation is None else activation.table(bias)
         self.bias = in_lanes(table, layer.groups, self.parts) if self.parts.held else table
@@ -188,7 +193,8 @@ class BlockRunner:
         """Return the work items; `adding`, what `y` holds is added after the bias."""
         arrays = (x, self.parts.weights, self.bias, y)
         description = self.parts.adding if adding else self.parts.description
-        return Job(compiled("engine.run_items"), description, self.parts.items, arrays, self.members, self.parts.workspace)
+        engine = compiled("engine.run_items", *(map(int, self.blocks) if any(self.blocks) else ()))
+        return Job(engine, description, self.parts.items, arrays, self.members, self.parts.workspace)
 
     def details(self) -> list[str]:
         """Say how the layer is cut."""
@@ -197,8 +203,11 @@ class BlockRunner:
 
         d = {field: int(value) for field, value in zip(Field, self.parts.description, strict=True)}
         fused = "fused multiply-add" if has_fma() else "multiplications and additions"
+        where = " and ".join(name for name, lies in zip(("input", "output"), self.blocks, strict=True) if lies)
+        blocks = [f"channels of {where} in blocks of {d[Field.LANES]}"] if where else []
         return [
             f"{d[Field.TILES]} tiles in {d[Field.BLOCKS]} blocks of {d[Field.BLOCK]}",
             f"filters in {d[Field.SHARES]} shares, {d[Field.KBLOCK]} transformed back at once",
             f"products summed in chains of {d[Field.CHANNEL_BLOCK]} with {fused}, vectors of {d[Field.LANES]}",
+            *blocks,
         ]

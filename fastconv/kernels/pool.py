@@ -10,7 +10,7 @@ from fastconv.kernels.compiled import compiled
 from fastconv.kernels.cpu import vector_bytes
 from fastconv.kernels.cut import rounded
 from fastconv.kernels.layer import Array
-from fastconv.kernels.pixelwise import ALONE, kind_of
+from fastconv.kernels.pixelwise import kind_of, members
 from fastconv.kernels.threads import Job
 
 FIELDS = 14
@@ -21,11 +21,16 @@ STEPS = (1, 2)
 
 
 def max_pool(x: Array, out: Array, kernel: Any, strides: Any, dilations: Any, begin: Any, threads: int = 1) -> Job:
-    """Return the job that writes the maximum of each window, NaN where it holds one: arrays (batch, channels, height, width)."""
-    (h, w), (oh, ow), size, v = x.shape[2:], out.shape[2:], x.itemsize, vector_bytes()
+    """Return the job that writes the maximum of each window, NaN where it holds one: arrays (batch, channels, height, width).
+
+    Channels may lie in blocks of as many as a vector holds: (batch, channels / lanes, height, width, lanes).
+    """
+    (h, w), (oh, ow), size, v = x.shape[2:4], out.shape[2:4], x.itemsize, vector_bytes()
     reach = max(begin[1] + w, (ow - 1) * strides[1] + (kernel[1] - 1) * dilations[1] + 1)
     held, pitch = rounded(ow * size + v, 64), rounded((reach * size + 2 * v * strides[1]), 64)
     description = np.array([h, w, oh, ow, *kernel, *strides, *dilations, *begin, held, pitch], np.int64)
     room = held + ROWS * pitch + held * kernel[1] + v * kernel[0]
     planes, step = x.shape[0] * x.shape[1], strides[1] if strides[1] in STEPS else 1
-    return Job(compiled("pool.pool", kind_of(x), step), description, planes, (x, None, None, out), threads if x.size > ALONE else 1, room)
+    if x.ndim == 5:
+        return Job(compiled("pool.pool_blocks", kind_of(x)), description, planes, (x, None, None, out), members(x, threads), w * v)
+    return Job(compiled("pool.pool", kind_of(x), step), description, planes, (x, None, None, out), members(x, threads), room)

@@ -14,6 +14,7 @@ import numpy as np
 from fastconv.kernels.threads import processors
 from fastconv.network.arena import Arena
 from fastconv.network.assign import Choice
+from fastconv.network.blocks import Readers, lies_in_blocks, plain, plain_shape, readers_in_blocks
 from fastconv.network.fast import Allocate, Place, fast
 from fastconv.network.feeds import checked_feeds
 from fastconv.network.graph import Array, Graph, Node
@@ -30,6 +31,8 @@ _PROGRAMS = 4
 """Choices of tensors to keep, and shapes of inputs, for which a network keeps its rewritten form."""
 _KNOWN_BYTES = 2**20
 """What the arithmetic of shapes gives may take so much; it is small, or it is no arithmetic of shapes."""
+
+_NONE: Readers = {}
 
 Watch = Callable[[Node, list[Array | None], tuple[Array, ...], float], None]
 """``watch(node, inputs, results, seconds)`` is called after each node."""
@@ -73,6 +76,7 @@ class Program:
     graph: Graph
     dead: tuple[tuple[str, ...], ...]
     shaped: frozenset[str]
+    blocks: Readers
 
     @property
     def steps(self) -> list[tuple[Node, tuple[str, ...]]]:
@@ -89,7 +93,7 @@ class Program:
             # A result that nobody reads dies where it is born.
             names = {name for name in (*node.inputs, *node.outputs) if name and last.get(name, k) == k}
             dead.append(tuple(names - spared))
-        return Program(graph, tuple(dead), shaped)
+        return Program(graph, tuple(dead), shaped, readers_in_blocks(graph, spared))
 
 
 class Runner:
@@ -167,14 +171,14 @@ class Runner:
         """Run the network once, for its plans, and return the tape of it; what only the plans have read is let go."""
         key = frozenset(wanted)
         program = self._special.held(self._key(wanted, given)) or self._programs.held(key) or self._rewritten(wanted)
-        steps, shaped, constants = program.steps, program.shaped, dict(program.graph.constants)
+        steps, shaped, blocks, constants = program.steps, program.shaped, program.blocks, dict(program.graph.constants)
         del program
         let_go(self.graph.constants.values())
         recorder = Recorder()
         given = {name: array if array.flags.c_contiguous else array.copy() for name, array in given.items()}
         for name, array in given.items():
             recorder.feed(name, array)
-        self._run(steps, shaped, constants, given, key, recorder=recorder, spend=True)
+        self._run(steps, shaped, constants, given, key, recorder=recorder, spend=True, blocks=blocks)
         for name in set(wanted).difference(recorder.tensors, recorder.fixed):
             recorder.fixed[name] = self._constant(name, constants)
         self._arena.clear()
@@ -182,7 +186,7 @@ class Runner:
         let_go(self.graph.constants.values())
 
         def apply(node: Node, inputs: list[Array | None], constants: Mapping[str, Array]) -> tuple[Array, ...]:
-            return self._apply(node, inputs, self.memory_limit, self._place(node, constants, np.empty))
+            return self._apply(node, inputs, self.memory_limit, self._place(node, constants, np.empty, blocks=blocks))
 
         return Tape(recorder, wanted, apply)
 
@@ -234,8 +238,12 @@ class Runner:
         watch: Watch | None = None,
         recorder: Recorder | None = None,
         spend: bool = False,
+        blocks: Readers = _NONE,
     ) -> dict[str, Array]:
-        """Run nodes one after the other; `spend` lets go of each constant once it has been read for the last time."""
+        """Run nodes one after the other; `spend` lets go of each constant once it has been read for the last time.
+
+        Tensors of `blocks` may lie in blocks of channels.
+        """
         values = dict(given)
         used = sum(array.nbytes for array in values.values())
         for node, dead in steps:
@@ -245,7 +253,7 @@ class Runner:
             begun = time.perf_counter()
             jobs: list[Any] = []
             dying = frozenset(dead if watch is None else ()).difference(given)
-            results = self._apply(node, inputs, self.memory_limit - used, self._place(node, constants, allocate, jobs, dying))
+            results = self._apply(node, inputs, self.memory_limit - used, self._place(node, constants, allocate, jobs, dying, blocks))
             if watch is not None:
                 watch(node, inputs, results, time.perf_counter() - begun)
             if recorder is not None:
@@ -272,6 +280,7 @@ class Runner:
         allocate: Allocate,
         jobs: list[Any] | None = None,
         dying: frozenset[str] = frozenset(),
+        blocks: Readers = _NONE,
     ) -> Place:
         """Say where a node computes; jobs that are all it does are noted in `jobs`; what is `dying` it may write over."""
         threads = processors() if self.threads is None else self.threads
@@ -281,7 +290,8 @@ class Runner:
             if jobs is not None:
                 jobs.append(job)
 
-        return Place(constants, allocate, threads, lambda key, make: self._plans[node.name].get(key, make), do, self._pool.run, dying)
+        plan = lambda key, make: self._plans[node.name].get(key, make)
+        return Place(constants, allocate, threads, plan, do, self._pool.run, dying, blocks)
 
     def _apply(self, node: Node, inputs: list[Array | None], left: int, place: Place) -> tuple[Array, ...]:
         """Run a node and what is fused to it: compiled where that serves, else one after the other."""
@@ -291,6 +301,8 @@ class Runner:
             with np.errstate(all="ignore"):
                 result = self._convolve(node, call, inputs, place) if node.operator == "Conv" else fast(node, call, inputs, place)
                 if result is None:
+                    inside = (lies_in_blocks(name, array, place.blocks) for name, array in zip(node.inputs, inputs, strict=True))
+                    inputs = [plain(array) if lies and array is not None else array for lies, array in zip(inside, inputs, strict=True)]
                     result = OPERATORS[node.operator](call, *(inputs[:3] if node.operator == "Conv" else inputs))
                     given = dict(zip(node.inputs, inputs, strict=True)) | {"": None}
                     for at in node.fused:
@@ -311,23 +323,27 @@ class Runner:
 
         x, weight, bias, other = (*inputs, None, None)[:4]
         constant = all(not name or name in place.constants for name in node.inputs[1:3])
-        if x is None or weight is None or not constant or x.ndim not in (3, 4) or x.dtype not in (np.float32, np.float64):
+        if x is None or weight is None or not constant or x.dtype not in (np.float32, np.float64):
             return None
-        check_convolution(call, x, weight, bias)
-        view = window(call, x.shape[2:], weight.shape[2:])
-        shape = call.reserve((x.shape[0], weight.shape[0], *view.out), x.dtype)
+        inside = lies_in_blocks(node.inputs[0], x, place.blocks)
+        given = plain_shape(x) if inside else x.shape
+        if len(given) not in (3, 4):
+            return None
+        check_convolution(call, np.broadcast_to(np.empty((), x.dtype), given) if inside else x, weight, bias)
+        view = window(call, given[2:], weight.shape[2:])
+        shape = call.reserve((given[0], weight.shape[0], *view.out), x.dtype)
         finish = node.fused if other is None else node.fused[1:]
         activation = place.activation(finish, shape)
         if finish and activation is None or other is not None and (other.shape != shape or not kind_of(x, other)):
             return None
         begin, end, strides, dilations = view.begin, view.end, view.strides, view.dilations
-        flat = x.ndim == 3
+        flat = len(given) == 3
         if flat:  # one dimension is two with a height of one
-            x, weight = x[:, :, None], weight[:, :, None]
+            x, weight, given = x[:, :, None], weight[:, :, None], (*given[:2], 1, given[2])
             begin, end, strides, dilations = (0, *begin), (0, *end), (1, *strides), (1, *dilations)
         if begin != end:
-            call.reserve((*x.shape[:2], *(n + b + e for n, b, e in zip(x.shape[2:], begin, end, strict=True))), x.dtype)
-            x, begin = np.pad(x, [(0, 0), (0, 0), *zip(begin, end, strict=True)]), (0, 0)
+            padded = call.reserve((*given[:2], *(n + b + e for n, b, e in zip(given[2:], begin, end, strict=True))), x.dtype)
+            x, begin, given = np.pad(x, [(0, 0), (0, 0), *zip(begin, end, strict=True)]), (0, 0), padded
             place = replace(place, do=place.now)
         if x.size == 0:
             return None
@@ -335,16 +351,17 @@ class Runner:
         image = np.ascontiguousarray(x)
 
         def make() -> Any:
-            from fastconv import kernels
+            from fastconv.kernels.functional import plan_in_blocks
 
-            plan = kernels.plan_conv2d(
+            plan = plan_in_blocks(
+                (inside, wish and self._takes(place.blocks[node.outputs[0]], shape, image.dtype, place)),
                 weight,
                 bias,
                 strides,
                 begin,
                 dilations,
                 int(node.attributes.get("group", 1)),  # type: ignore[arg-type]
-                input_shape=image.shape,
+                input_shape=given,
                 algorithm=self.algorithms.get(node.name, "direct"),
                 threads=self.threads,
                 activation=None if apart else activation,
@@ -354,7 +371,8 @@ class Runner:
 
         # Where a plan cannot add the shortcut itself, the sum follows.
         apart = other is not None and (self.algorithms.get(node.name) == "fft" or node.attributes.get("group", 1) != 1)
-        plan = place.plan((image.shape, node.inputs[1:3], tuple(part.name for part in node.fused), apart), make)
+        wish = node.outputs[0] in place.blocks and other is None and not flat
+        plan = place.plan((image.shape, node.inputs[1:3], tuple(part.name for part in node.fused), apart, wish), make)
         do = place.do if image is x else place.now
         if other is not None and not apart:
             y = other
@@ -373,6 +391,32 @@ class Runner:
             np.add(y, other.reshape(y.shape), out=y)
             y = y if activation is None else activation(y)
         return y[:, :, 0] if flat else y
+
+    def _takes(self, readers: tuple[Node, ...], shape: tuple[int, ...], dtype: np.dtype[Any], place: Place) -> bool:
+        """Whether all that read a tensor take its channels in blocks."""
+        try:
+            return all(self._takes_one(node, shape, dtype, place) for node in readers)
+        except (LookupError, TypeError, ValueError):  # which the reader will say of itself
+            return False
+
+    def _takes_one(self, node: Node, shape: tuple[int, ...], dtype: np.dtype[Any], place: Place) -> bool:
+        from fastconv.kernels.functional import blocks_of
+        from fastconv.kernels.layer import layer_of
+        from fastconv.kernels.method import method_of
+
+        call = Call(node.attributes, node.opset)
+        if node.operator == "MaxPool":
+            view = window(call, shape[2:], call["kernel_shape"], bool(call.get("ceil_mode", 0)))
+            following = place.blocks.get(node.outputs[0], ())
+            return bool(following) and self._takes(following, (*shape[:2], *view.out), dtype, place)
+        weight, *_ = (place.constants[name] for name in node.inputs[1:3] if name)
+        view = window(call, shape[2:], weight.shape[2:])
+        finish = node.fused if len(node.inputs) < 4 else node.fused[1:]
+        output = (shape[0], weight.shape[0], *view.out)
+        if view.begin != view.end or weight.dtype != dtype or finish and place.activation(finish, output) is None:
+            return False
+        layer = layer_of(weight, None, view.strides, view.begin, view.dilations, int(call["group"]), shape, 2)
+        return blocks_of(layer, method_of(self.algorithms.get(node.name, "direct"), layer))[0]
 
     def plan(self, layer: str) -> Any:
         """Return the plan that a convolution used last; None before its first run, or where the kernels do not serve it."""

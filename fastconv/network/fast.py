@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 
+from fastconv.network.blocks import Readers, lies_in_blocks
 from fastconv.network.graph import Array, Node
 from fastconv.network.operators import Call
 from fastconv.network.operators.window import window
@@ -35,6 +36,8 @@ class Place:
     """Does any other job."""
     dying: frozenset[str] = frozenset()
     """Inputs that nobody reads after this node: it may write over them."""
+    blocks: Readers = field(default_factory=dict)
+    """Tensors that may lie in blocks of channels, with the nodes that read them."""
 
     def activation(self, nodes: tuple[Node, ...], y_shape: tuple[int, ...]) -> Any:
         """Return the activation that fused nodes are; None for no node, or where they are no such activation."""
@@ -103,10 +106,11 @@ def _pool(node: Node, call: Call, inputs: list[Array | None], place: Place) -> A
     from fastconv.kernels.pool import max_pool
 
     x = inputs[0]
-    if x is None or x.ndim != 4 or not kind_of(x) or call.outputs != 1:
+    blocks = lies_in_blocks(node.inputs[0], x, place.blocks)
+    if x is None or x.ndim != 4 + blocks or not kind_of(x) or call.outputs != 1:
         return None
-    view = window(call, x.shape[2:], call["kernel_shape"], bool(call.get("ceil_mode", 0)))
-    y = place.allocate(call.reserve((*x.shape[:2], *view.out), x.dtype), x.dtype)
+    view = window(call, x.shape[2:4], call["kernel_shape"], bool(call.get("ceil_mode", 0)))
+    y = place.allocate(call.reserve((*x.shape[:2], *view.out, *x.shape[4:]), x.dtype), x.dtype)
     geometry = view.kernel, view.strides, view.dilations, view.begin
     if node.operator == "MaxPool":
         job = max_pool(x, y, *geometry, threads=place.threads)

@@ -8,6 +8,7 @@ its operations do not depend on how the items are cut, so results do not depend 
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 from numba import carray
 
@@ -64,10 +65,11 @@ def cut(d, first, count, group, at, strips):  # type: ignore[no-untyped-def]
     of the image. The zeros of the padding are written here, once for all channels. Strips whose rows are all rows of the
     image are not copied at all where the next step reads them as they are.
     """
-    size, rows, wide = d.SIZE, d.ROWS, d.TILES_W
+    size, rows, wide, out_size = d.PIXEL * d.SIZE, d.ROWS, d.TILES_W, d.OUT_PIXEL * d.SIZE
+    blocks = d.PIXEL > 1
     direct = d.INPUT_H != 0
     images = d.TILES // (d.TILES_H * wide)
-    end = images * d.GROUPS * d.CHANNELS * d.HEIGHT * d.WIDTH * size
+    end = images * d.GROUPS * d.CHANNELS * d.HEIGHT * d.WIDTH * d.SIZE
     shared = count >= 2 * wide and d.ROW_STEP == 1 and d.STEP_H < rows and not direct
     lane, q, base, before = 0, 0, 0, -1
     while lane < count:
@@ -88,10 +90,12 @@ def cut(d, first, count, group, at, strips):  # type: ignore[no-untyped-def]
         strip.ROWS = high - low if inside > 0 else 0
         strip.BYTES = inside * size
         image = n * d.GROUPS * d.CHANNELS + group * d.CHANNELS
-        strip.FROM = ((image * d.HEIGHT + top + low * d.ROW_STEP) * d.WIDTH + column) * size
+        strip.FROM = image * d.HEIGHT * d.WIDTH * d.SIZE + ((top + low * d.ROW_STEP) * d.WIDTH + column) * size
         strip.LEFT, strip.RIGHT = (column - left) * size, (left + width - column - inside) * size
         strip.COLUMNS = (run - 1) * d.STEP_W + d.SPAN
-        if direct:
+        if blocks:
+            place = True
+        elif direct:
             # Whole vectors are read, from before the first column to behind the last.
             before_it, over = (column - left) * size, (width + d.LANES) * size
             last = strip.FROM + ((d.CHANNELS - 1) * d.HEIGHT + (rows - 1) * d.ROW_STEP) * d.WIDTH * size
@@ -105,11 +109,12 @@ def cut(d, first, count, group, at, strips):  # type: ignore[no-untyped-def]
         strip.READ = at + d.BAND + base * d.PITCH + (tx * d.STEP_W * size if shared else 0)
         top, left = ty * d.OUT_H, tx * d.OUT_W
         image = n * d.GROUPS * d.OUT_CHANNELS + group * d.OUT_CHANNELS
-        strip.OUT = ((image * d.OUT_HEIGHT + top) * d.OUT_WIDTH + left) * size
+        strip.OUT = image * d.OUT_HEIGHT * d.OUT_WIDTH * d.SIZE + (top * d.OUT_WIDTH + left) * out_size
         strip.OUT_ROWS = min(d.OUT_H, d.OUT_HEIGHT - top)
-        strip.OUT_BYTES = min(run * d.OUT_W, d.OUT_WIDTH - left) * size
-        for i in range(skip, rows):
-            zero(at + d.BAND + (base + i) * d.PITCH, width * size)
+        strip.OUT_BYTES = min(run * d.OUT_W, d.OUT_WIDTH - left) * out_size
+        if not (blocks and strip.PLACE):
+            for i in range(skip, rows):
+                zero(at + d.BAND + (base + i) * d.PITCH, width * size)
         lane, q, before = lane + run, q + 1, n
     return q
 
@@ -146,6 +151,45 @@ def gather(d, count, x, at, strips, used):  # type: ignore[no-untyped-def]
                 rows, between = columns, pitch
             dst, vectors = to + strip.LANE * size, (run + lanes - 1) // lanes
             call(d.SPLITTER, (rows, between, dst, d.V_ROW, d.V_TAP, d.PRODUCTS_H, vectors, d.INPUT_W_CONSTANTS))
+
+
+@part
+def gather_pixels(d, count, x, at, strips, used):  # type: ignore[no-untyped-def]
+    """Transform the input of a block of tiles, channels in blocks: V (xi, block of channels, tile, channel).
+
+    A pixel is a vector, so that both transforms run on vectors as they lie, and nothing is turned.
+    """
+    pixel, pitch, columns = d.PIXEL * d.SIZE, d.TAKE_PITCH, at + d.COLUMN
+    plane, row_step = d.HEIGHT * d.WIDTH * pixel, d.ROW_STEP * d.WIDTH * pixel
+    for block in range(d.CHANNELS // d.PIXEL):
+        to = at + d.INPUT + block * d.LDV
+        for q in range(used):
+            strip = strips[q]
+            rows, between = x + strip.FROM + block * plane, row_step
+            if not strip.PLACE:
+                dst = strip.TO
+                for _ in range(strip.ROWS):
+                    copy(dst, rows, strip.BYTES)
+                    rows += row_step
+                    dst += d.PITCH
+                rows, between = strip.READ, d.PITCH
+            rows -= strip.LEFT
+            whole = strip.COLUMNS * pixel
+            for first in range(0, strip.RUN, d.TAKE):
+                here = min(d.TAKE, strip.RUN - first)
+                begin = first * d.STEP_W * pixel
+                end = begin + ((here - 1) * d.STEP_W + d.SPAN) * pixel
+                low, high = max(begin, strip.LEFT), max(min(end, whole - strip.RIGHT), begin)
+                inner = max(high - low, 0) // pixel
+                call(d.INPUT_H, (rows + low, between, 0, pixel, columns + low - begin, pitch, 0, pixel, 1, inner, d.INPUT_H_CONSTANTS))
+                for i in range(d.PRODUCTS_H):
+                    zero(columns + i * pitch, low - begin)
+                    zero(columns + i * pitch + high - begin, end - high)
+                dst = to + (strip.LANE + first) * pixel
+                call(
+                    d.SPLITTER,
+                    (columns, pixel, pitch, d.STEP_W * pixel, dst, d.V_TAP, d.V_ROW, pixel, d.PRODUCTS_H, here, d.INPUT_W_CONSTANTS),
+                )
 
 
 @part
@@ -246,6 +290,41 @@ def scatter_filters(d, k0, filters, m, bias, y, at, strips, used):  # type: igno
 
 
 @part
+def scatter_pixels(d, k0, filters, m, bias, y, at, strips, used):  # type: ignore[no-untyped-def]
+    """Transform a block of output channels of a block of tiles back, and write each pixel of the output as a vector."""
+    pixel = d.OUT_PIXEL * d.SIZE
+    tile_bytes, row_bytes, rest = d.OUT_W * pixel, d.OUT_WIDTH * pixel, at + d.LINES
+    plane, half, panel = d.OUT_HEIGHT * row_bytes, d.PRODUCTS_W * pixel, d.NK * d.LANES
+    for q in range(used):
+        strip = strips[q]
+        rows = strip.OUT_ROWS
+        for first in range(0, strip.RUN, d.CHUNK):
+            here = min(d.CHUNK, strip.RUN - first)
+            for k in range(0, min(filters, d.OUT_CHANNELS - k0), d.LANES):
+                record, place = bias + k * d.BIAS, y + strip.OUT + (k0 + k) // d.LANES * plane
+                src, row, tap, step = m + k // panel * d.M_PANEL + k % panel * d.SIZE, d.PRODUCTS_W * d.M_XI, d.M_XI, d.M_TILE
+                src += (strip.LANE + first) * step
+                if d.OUTPUT_H:
+                    to, sizes = at + d.HALF, (here, d.PRODUCTS_W, d.OUTPUT_H_CONSTANTS)
+                    call(d.OUTPUT_H, (src, row, step, tap, to, half, d.OUT_H * half, pixel, *sizes))
+                    src, row, tap, step = to, half, pixel, d.OUT_H * half
+                begin = first * tile_bytes
+                left = min(here * tile_bytes, strip.OUT_BYTES - begin)
+                tiles, over = left // tile_bytes, left % tile_bytes
+                dst, constants = place + begin, d.OUTPUT_W_CONSTANTS
+                call(d.JOINER, (src, row, tap, step, dst, row_bytes, tile_bytes, rows, tiles, record, constants))
+                if over:  # the part of a tile that the output has
+                    src += tiles * step
+                    dst += tiles * tile_bytes
+                    if d.ADDS:
+                        for i in range(rows):
+                            copy(rest + i * tile_bytes, dst + i * row_bytes, over)
+                    call(d.JOINER, (src, row, tap, step, rest, tile_bytes, tile_bytes, rows, 1, record, constants))
+                    for i in range(rows):
+                        copy(dst + i * row_bytes, rest + i * tile_bytes, over)
+
+
+@part
 def run_item(d, item, x, u, bias, y, at):  # type: ignore[no-untyped-def]
     """Compute one work item in the workspace at `at`."""
     lanes = d.LANES
@@ -286,14 +365,43 @@ def run_item(d, item, x, u, bias, y, at):  # type: ignore[no-untyped-def]
                 scatter(d, count, k0 + k, out + k * pitch, bias + (group * channels + k0 + k) * d.BIAS, y, at, strips, used)
 
 
-def run_items() -> Callable[..., None]:
-    """Make what computes work items: it takes the next that nobody has taken from `counter`, until all `items` are taken."""
+def _pixels(take: Any, give: Any) -> Any:
+    """Return `run_item` where a fast algorithm's channels lie in blocks before or after it, the filters in the lanes."""
+
+    @part
+    def run_item(d, item, x, u, bias, y, at):  # type: ignore[no-untyped-def]
+        block, share = item // d.SHARES, item % d.SHARES
+        first = block * d.BLOCK
+        count = min(d.BLOCK, d.TILES - first)
+        strips = carray(pointer(at + d.STRIPS), (count,), STRIP)
+        used = cut(d, first, count, 0, at, strips)
+        take(d, count, x, at, strips, used)
+        panel = d.NK * d.LANES
+        for kblock in range(share * d.KBLOCKS // d.SHARES, (share + 1) * d.KBLOCKS // d.SHARES):
+            k0 = kblock * d.KBLOCK
+            here = min(d.KBLOCK, d.OUT_CHANNELS - k0)
+            sizes = (d.XIS, (here + panel - 1) // panel, (count + d.MT - 1) // d.MT, d.DEPTH, d.CHANNEL_BLOCK)
+            weights, out = u + kblock * d.U_KBLOCK, at + d.OUTPUT
+            call(d.PRODUCT, (*sizes, weights, at + d.INPUT, d.V_XI, d.LDV, out, d.M_XI, d.M_PANEL, d.M_TILE))
+            give(d, k0, here, out, bias + k0 * d.BIAS, y, at, strips, used)
+
+    return run_item
+
+
+def run_items(blocks_in: int = 0, blocks_out: int = 0) -> Callable[..., None]:
+    """Make what computes work items: it takes the next that nobody has taken from `counter`, until all `items` are taken.
+
+    Channels may lie in blocks in the input, and in the output.
+    """
+    one = run_item
+    if blocks_in or blocks_out:
+        one = _pixels(gather_pixels if blocks_in else gather, scatter_pixels if blocks_out else scatter_filters)
 
     def run_items(description, counter, items, x, u, bias, y, workspace):  # type: ignore[no-untyped-def]
         d = carray(pointer(description), (1,), FIELDS)[0]
         item = claim(counter)
         while item < items:
-            run_item(d, item, x, u, bias, y, workspace)
+            one(d, item, x, u, bias, y, workspace)
             item = claim(counter)
 
     return run_items

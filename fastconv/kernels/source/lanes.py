@@ -256,3 +256,47 @@ def turn_filters(
         return context.get_dummy_value()
 
     return types.void(kind, lanes, text, shaped, adds, src, src_tap, src_tile, dst, dst_filter, bias, constants), codegen
+
+
+@intrinsic(prefer_literal=True)
+def finish_tile(
+    typingctx: Any,
+    kind: Any,
+    lanes: Any,
+    text: Any,
+    shaped: Any,
+    adds: Any,
+    src: Any,
+    src_tap: Any,
+    dst: Any,
+    bias: Any,
+    constants: Any,
+) -> Any:
+    """Run a program on vectors of filters, input j at ``src + j src_tap``, and finish its outputs, which follow each other at `dst`.
+
+    The vector at `bias` is added, then, where it `adds`, what is at `dst`; where it is `shaped`, vectors of slope, low and high
+    of `Activation` follow the bias.
+    """
+    program = program_of_text(text.literal_value)
+
+    def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        *_, src, src_tap, dst, bias, constants = args
+        vector = _vector(kind.literal_value, lanes.literal_value)
+        width = vector.count * SIZE[kind.literal_value]
+        invariant = builder.module.add_metadata([])
+        record = [_load(builder, builder.add(bias, _I64(k * width)), vector) for k in range(4 if shaped.literal_value else 1)]
+        for field in record:
+            field.set_metadata("invariant.load", invariant)
+        values = [_load(builder, _offset(builder, src, src_tap, j), vector) for j in range(program.inputs)]
+        values = program.read(values, _vectors(builder, kind.literal_value, vector, constants))
+        values = [builder.fadd(value, record[0]) for value in values]
+        places = [builder.add(dst, _I64(k * width)) for k in range(len(values))]
+        if adds.literal_value:
+            values = [builder.fadd(value, _load(builder, place, vector)) for value, place in zip(values, places, strict=True)]
+        if shaped.literal_value:
+            values = _activated(builder, values, *record[1:])
+        for value, place in zip(values, places, strict=True):
+            _store(builder, value, place)
+        return context.get_dummy_value()
+
+    return types.void(kind, lanes, text, shaped, adds, src, src_tap, dst, bias, constants), codegen

@@ -114,3 +114,37 @@ def pool(kind: str, step: int) -> Callable[..., None]:
             plane = claim(counter)
 
     return pool
+
+
+def pool_blocks(kind: str) -> Callable[..., None]:
+    """Make the pool of planes whose pixels are vectors of channels: of the rows of a window first, then of its columns."""
+    lanes, one = lanes_of(kind), 1
+
+    def pool_blocks(description, counter, items, x, u, bias, y, workspace):  # type: ignore[no-untyped-def]
+        d = carray(integers(description), (FIELDS,), np.int64)
+        h, w, oh, ow, kh, kw, sh, sw, dh, dw, top, left = d[0], d[1], d[2], d[3], d[4], d[5], d[6], d[7], d[8], d[9], d[10], d[11]
+        row = w * V
+        plane = claim(counter)
+        while plane < items:
+            source, target = x + plane * h * row, y + plane * oh * ow * V
+            for i in range(oh):
+                start = i * sh - top
+                low, high = max(0, (dh - 1 - start) // dh), min(kh, (h - 1 - start + dh) // dh)
+                for j in range(w):
+                    if low < high:
+                        largest(kind, lanes, one, workspace + j * V, source + (start + low * dh) * row + j * V, dh * row, high - low)
+                    else:
+                        least(kind, lanes, workspace + j * V)
+                for j in range(ow):
+                    start = j * sw - left
+                    first, last = 0, kw
+                    if start < 0 or start + (kw - 1) * dw >= w:
+                        first, last = max(0, (dw - 1 - start) // dw), min(kw, (w - 1 - start + dw) // dw)
+                    to = target + (i * ow + j) * V
+                    if first < last:
+                        largest(kind, lanes, one, to, workspace + (start + first * dw) * V, dw * V, last - first)
+                    else:
+                        least(kind, lanes, to)
+            plane = claim(counter)
+
+    return pool_blocks

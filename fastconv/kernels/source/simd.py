@@ -214,6 +214,7 @@ def multiply_panel(
     fused: Any,
     ahead_u: Any,
     ahead_v: Any,
+    terms: Any,
     depth: Any,
     u: Any,
     ldu: Any,
@@ -225,33 +226,39 @@ def multiply_panel(
 ) -> Any:
     """Compute ``out (mr x nv vectors) = [out +] u v``: the inner product of the layer, accumulators in registers.
 
-    `mr` numbers of `u` meet `nv` vectors of `v` at each step of the depth; a step of `u` starts every `ldu` bytes, one
-    of `v` every `ldv`, a row of `out` every `ldo`.
+    `mr` numbers of `u` meet `nv` vectors of `v` at each term of a step of the depth, of `terms` terms, which follow each other in
+    `v` and, number by number, in `u`; a step of `u` starts every `ldu` bytes, one of `v` every `ldv`, a row of `out` every `ldo`.
     Each output is one chain of multiply-adds over the channels, starting from zero; `add` then adds it to `out`.
     """
 
     def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-        _, _, _, _, _, _, _, depth, u, ldu, v, ldv, out, ldo, add = args
-        rows, columns, size = mr.literal_value, nv.literal_value, SIZE[kind.literal_value]
+        *_, depth, u, ldu, v, ldv, out, ldo, add = args
+        rows, columns, size, together = mr.literal_value, nv.literal_value, SIZE[kind.literal_value], terms.literal_value
         vector = _vector(kind.literal_value, lanes.literal_value)
+        width = vector.count * size
 
         def term(at_u: Any, at_v: Any, sums: Sequence[Any]) -> Iterator[Any]:
-            vectors = [_load(builder, builder.add(at_v, _I64(k * vector.count * size)), vector) for k in range(columns)]
+            vectors = [_load(builder, builder.add(at_v, _I64(k * width)), vector) for k in range(columns)]
             for stream, ahead in ((at_u, ahead_u), (at_v, ahead_v)):
                 if ahead.literal_value:
                     _prefetch(builder, builder.add(stream, _I64(ahead.literal_value)))
             for i in range(rows):
-                factor = _splat(builder, _load(builder, builder.add(at_u, _I64(i * size)), vector.element), vector)
+                factor = _splat(builder, _load(builder, builder.add(at_u, _I64(i * together * size)), vector.element), vector)
                 for k in range(columns):
                     yield multiplied_and_added(builder, factor, vectors[k], sums[i * columns + k], fused.literal_value)
 
-        after = chains(builder, vector, rows * columns, depth, (u, v), (ldu, ldv), term)
+        def step(at_u: Any, at_v: Any, sums: Sequence[Any]) -> Sequence[Any]:
+            for t in range(together):
+                sums = list(term(builder.add(at_u, _I64(t * size)), builder.add(at_v, _I64(t * columns * width)), sums))
+            return sums
+
+        after = chains(builder, vector, rows * columns, depth, (u, v), (ldu, ldv), step)
 
         def each(write: Callable[[Any, Any], Any]) -> None:
             for i in range(rows):
                 row = _offset(builder, out, ldo, i)
                 for k in range(columns):
-                    at = builder.add(row, _I64(k * vector.count * size))
+                    at = builder.add(row, _I64(k * width))
                     _store(builder, write(at, after[i * columns + k]), at)
 
         with builder.if_else(builder.icmp_signed("!=", add, _I64(0))) as (adding, setting):
@@ -261,7 +268,7 @@ def multiply_panel(
                 each(lambda at, value: value)
         return context.get_dummy_value()
 
-    return types.void(kind, lanes, mr, nv, fused, ahead_u, ahead_v, depth, u, ldu, v, ldv, out, ldo, add), codegen
+    return types.void(kind, lanes, mr, nv, fused, ahead_u, ahead_v, terms, depth, u, ldu, v, ldv, out, ldo, add), codegen
 
 
 @intrinsic(prefer_literal=True)

@@ -8,7 +8,7 @@ from numba import njit
 
 from fastconv.kernels.cpu import SIZE, has_fma, lanes_of
 from fastconv.kernels.shape import tiles_turned
-from fastconv.kernels.source.lanes import join_lanes, run_program, split_lanes, turn_filters
+from fastconv.kernels.source.lanes import finish_tile, join_lanes, run_program, split_lanes, turn_filters
 from fastconv.kernels.source.simd import multiply_panel
 
 AHEAD = 2048
@@ -66,13 +66,13 @@ def _panel(kind, lanes, size, mr, nv, less, one, fused, ahead, count, a, b, ldv,
     """Multiply one panel: as many vectors of tiles at once as fit, then fewer. Inlined, so that sizes stay literal."""
     t = 0
     while t + nv * lanes <= tiles:
-        multiply_panel(kind, lanes, mr, nv, fused, ahead, 0, count, a, mr * size, b + t * size, ldv, to + t * size, ldm, c)
+        multiply_panel(kind, lanes, mr, nv, fused, ahead, 0, 1, count, a, mr * size, b + t * size, ldv, to + t * size, ldm, c)
         t += nv * lanes
     if t + less * lanes <= tiles:
-        multiply_panel(kind, lanes, mr, less, fused, ahead, 0, count, a, mr * size, b + t * size, ldv, to + t * size, ldm, c)
+        multiply_panel(kind, lanes, mr, less, fused, ahead, 0, 1, count, a, mr * size, b + t * size, ldv, to + t * size, ldm, c)
         t += less * lanes
     if t < tiles:
-        multiply_panel(kind, lanes, mr, one, fused, ahead, 0, count, a, mr * size, b + t * size, ldv, to + t * size, ldm, c)
+        multiply_panel(kind, lanes, mr, one, fused, ahead, 0, 1, count, a, mr * size, b + t * size, ldv, to + t * size, ldm, c)
 
 
 def product(kind: str, mr: int, nv: int, tail: int, ahead: int = AHEAD_SCALARS) -> Callable[..., None]:
@@ -101,24 +101,25 @@ def product(kind: str, mr: int, nv: int, tail: int, ahead: int = AHEAD_SCALARS) 
     return product
 
 
-def product_filters(kind: str, mt: int, nk: int, ahead: int = AHEAD) -> Callable[..., None]:
+def product_filters(kind: str, mt: int, nk: int, together: int = 1, ahead: int = AHEAD) -> Callable[..., None]:
     """Make the batched product of a block with filters in the lanes: ``M = V' U``, `mt` tiles and `nk` vectors at once.
 
     Small images leave few lanes idle this way; the tiles are padded to a multiple of `mt`, the filters to one of
-    `nk` vectors. Each output is the same chain of multiply-adds as in `product`.
+    `nk` vectors. In V as many channels of a tile as go `together` follow each other, then those of the next tile. Each output is
+    the same chain of multiply-adds as in `product`.
     """
     lanes, size, fused = lanes_of(kind), SIZE[kind], has_fma()
-    row, wide = mt * size, nk * lanes * size
+    row, wide = mt * together * size, nk * lanes * together * size
 
     def product_filters(xis, panels, turns, depth, block, u, v, v_xi, ldv, m, m_xi, m_panel, ldm):  # type: ignore[no-untyped-def]
         a = u
         for xi in range(xis):
             for c in range(0, depth, block):
-                count, to = min(block, depth - c), m + xi * m_xi
+                count, to = min(block, depth - c) // together, m + xi * m_xi
                 for _ in range(panels):
-                    b, at = v + xi * v_xi + c * ldv, to
+                    b, at = v + xi * v_xi + c // together * ldv, to
                     for _ in range(turns):
-                        multiply_panel(kind, lanes, mt, nk, fused, 0, ahead, count, b, ldv, a, wide, at, ldm, c)
+                        multiply_panel(kind, lanes, mt, nk, fused, 0, ahead, together, count, b, ldv, a, wide, at, ldm, c)
                         b += row
                         at += mt * ldm
                     a += count * wide
@@ -142,3 +143,18 @@ def join_filters(kind: str, m: int, text: str, shaped: int, adds: int = 0) -> Ca
                 turn_filters(kind, lanes, text, shaped, adds, at, src_tap, src_tile, to, dst_filter, bias, constants)
 
     return join_filters
+
+
+def finish_pixels(kind: str, text: str, shaped: int, adds: int = 0) -> Callable[..., None]:
+    """Make the step that runs a program on filters in lanes, adds the bias and activates: each output is a vector of a pixel."""
+    lanes = lanes_of(kind)
+
+    def finish_pixels(  # type: ignore[no-untyped-def]
+        src, src_row, src_tap, src_tile, dst, dst_row, dst_tile, rows, tiles, bias, constants
+    ):
+        for i in range(rows):
+            for k in range(tiles):
+                at, to = src + i * src_row + k * src_tile, dst + i * dst_row + k * dst_tile
+                finish_tile(kind, lanes, text, shaped, adds, at, src_tap, to, bias, constants)
+
+    return finish_pixels
