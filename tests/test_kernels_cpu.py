@@ -15,7 +15,9 @@ import numpy as np
 from fastconv import plan_conv2d
 from fastconv.kernels.cut import CHANNEL_CHAIN, DIRECT_CHAIN
 from fastconv.kernels.cpu import has_fma, vector_bytes
+from fastconv.kernels.functional import plan_in_blocks
 from fastconv.kernels.twin import twin
+from fastconv.network.blocks import plain
 
 rng = np.random.default_rng(0)
 said = {"vector": vector_bytes(), "fused": has_fma(), "wrong": [], "filters": []}
@@ -35,6 +37,14 @@ for name, shape, filters, settings in (
         said["wrong"].append([name, shape, filters])
     parts = getattr(plan._runner, "parts", None)
     said["filters"].append(parts is not None and bool(parts.held))
+
+x, w = rng.standard_normal((1, 32, 9, 10)).astype("f4"), rng.standard_normal((16, 32, 3, 3)).astype("f4")
+settings = {"input_shape": x.shape, "algorithm": "F(4x4,3x3)", "threads": 2}
+plan = plan_in_blocks((True, True), w, None, 1, 1, 1, 1, activation=None, **settings)
+lanes = vector_bytes() // 4
+y = plan(np.ascontiguousarray(np.moveaxis(x.reshape(1, -1, lanes, 9, 10), 2, 4)))
+if not np.array_equal(plain(y), plan_conv2d(w, padding=1, **settings)(x)):
+    said["wrong"].append("channels in blocks")
 print(json.dumps(said))
 """
 

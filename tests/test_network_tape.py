@@ -92,6 +92,71 @@ def test_a_tape_computes_what_the_nodes_do(threads, algorithm):
         assert_same(net.run(feeds, algorithm, threads=threads), step_by_step(mixed(), feeds, algorithm, threads=threads))
 
 
+def vgg(kernel=3, activation="Relu", **changes):
+    """Convolutions and max pools in a row, then a part that reads one tensor twice, and what lies in no blocks."""
+    weights = {f"w{k}": random(*shape, seed=k) for k, shape in enumerate([(16, 3, 3, 3), (32, 16, 3, 3), (16, 32, kernel, kernel)])}
+    weights |= {
+        "w3": random(16, 16, 3, 3),
+        "w4": random(5, 16, 3, 3),
+        "b": random(32),
+        "slope": random(32, 1, 1) / 4,
+    }
+    pad = {"pads": [1] * 4}
+    nodes = [
+        node("Conv", "x w0", "c0", **pad),
+        node("Relu", "c0", "r0"),
+        node("Conv", "r0 w1 b", "c1", **pad),
+        node(activation, "c1 slope" if activation == "PRelu" else "c1", "r1"),
+        node("MaxPool", "r1", "p1", kernel_shape=[2, 2], strides=[2, 2], ceil_mode=1),
+        node("Conv", "p1 w2", "c2", **{"pads": [kernel // 2] * 4} | changes),
+        node("Conv", "c2 w3", "c3", **pad),
+        node("Conv", "c3 w3", "c4", **pad),
+        node("Add", "c4 c3", "s"),
+        node("Relu", "s", "r4"),
+        node("Conv", "r4 w3", "c5", **pad),
+        node("Conv", "c5 w3", "c6", **pad),
+        node("GlobalAveragePool", "r4", "one"),
+        node("Add", "c6 one", "t"),  # looks like a shortcut, and is none
+        node("Conv", "t w4", "y", **pad),
+    ]
+    return network(nodes, weights)
+
+
+def in_blocks(net, algorithm="auto"):
+    """Return the tensors that convolutions write in blocks of channels."""
+    runner = net.prepare(algorithm)
+    plans = {node.outputs[0]: runner.plan(node.name) for node in net.graph.convolutions}
+    return {name for name, plan in plans.items() if plan is not None and plan.layer.blocks[1]}
+
+
+@pytest.mark.parametrize(
+    ("options", "algorithm", "inside"),
+    [
+        ({}, "F(4x4,3x3)", {"c0", "c1", "c2", "c5"}),
+        ({}, {"c2": "direct"}, {"c0", "c2", "c5"}),
+        ({}, "direct", set()),
+        ({"activation": "PRelu"}, "F(2x2,3x3)", {"c0", "c1", "c2", "c5"}),
+        ({"activation": "Elu"}, "F(2x2,3x3)", {"c0", "c2", "c5"}),
+        ({"kernel": 1}, "F(2x2,3x3)", {"c0", "c5"}),
+        ({"strides": [2, 2]}, "F(2x2,3x3)", {"c0", "c2", "c5"}),
+        ({"pads": [1, 0, 0, 1]}, "F(2x2,3x3)", {"c0", "c2", "c5"}),
+        ({"kernel": 5, "pads": [2, 2, 2, 2]}, {"c2": "F(2x2,5x5)"}, {"c0", "c1", "c2", "c5"}),
+    ],
+)
+def test_channels_lie_in_blocks_where_all_readers_take_them(options, algorithm, inside):
+    net = vgg(**options)
+    for seed, shape in enumerate([(1, 3, 40, 41), (2, 3, 21, 24)]):
+        feeds = {"x": random(*shape, seed=seed)}
+        wanted = step_by_step(vgg(**options), feeds, algorithm)
+        for _ in range(2):
+            assert_same(net.run(feeds, algorithm), wanted)
+        assert in_blocks(net, algorithm) == inside
+    # What is asked for inside is as the model has it.
+    kept = net.prepare(algorithm)(feeds, ["c5"])
+    assert "c5" not in in_blocks(net, algorithm)
+    np.testing.assert_array_equal(kept["c5"], vgg(**options).prepare(algorithm)(feeds, ["c5"], watch=lambda *_: None)["c5"])
+
+
 def test_feeds_in_any_order_of_memory():
     net = mixed()
     x = random(1, 40, 41, 3)

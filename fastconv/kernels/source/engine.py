@@ -8,7 +8,6 @@ its operations do not depend on how the items are cut, so results do not depend 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
 from numba import carray
 
@@ -365,37 +364,38 @@ def run_item(d, item, x, u, bias, y, at):  # type: ignore[no-untyped-def]
                 scatter(d, count, k0 + k, out + k * pitch, bias + (group * channels + k0 + k) * d.BIAS, y, at, strips, used)
 
 
-def _pixels(take: Any, give: Any) -> Any:
-    """Return `run_item` where a fast algorithm's channels lie in blocks before or after it, the filters in the lanes."""
+@part
+def run_item_in_blocks(d, item, x, u, bias, y, at):  # type: ignore[no-untyped-def]
+    """Compute one work item where channels lie in blocks in the input, the output or both, the filters in the lanes."""
+    block, share = item // d.SHARES, item % d.SHARES
+    first = block * d.BLOCK
+    count = min(d.BLOCK, d.TILES - first)
+    strips = carray(pointer(at + d.STRIPS), (count,), STRIP)
+    used = cut(d, first, count, 0, at, strips)
+    if d.PIXEL > 1:
+        gather_pixels(d, count, x, at, strips, used)
+    else:
+        gather(d, count, x, at, strips, used)
+    panel = d.NK * d.LANES
+    for kblock in range(share * d.KBLOCKS // d.SHARES, (share + 1) * d.KBLOCKS // d.SHARES):
+        k0 = kblock * d.KBLOCK
+        here = min(d.KBLOCK, d.OUT_CHANNELS - k0)
+        sizes = (d.XIS, (here + panel - 1) // panel, (count + d.MT - 1) // d.MT, d.DEPTH, d.CHANNEL_BLOCK)
+        weights, out = u + kblock * d.U_KBLOCK, at + d.OUTPUT
+        call(d.PRODUCT, (*sizes, weights, at + d.INPUT, d.V_XI, d.LDV, out, d.M_XI, d.M_PANEL, d.M_TILE))
+        records = bias + k0 * d.BIAS
+        if d.OUT_PIXEL > 1:
+            scatter_pixels(d, k0, here, out, records, y, at, strips, used)
+        else:
+            scatter_filters(d, k0, here, out, records, y, at, strips, used)
 
-    @part
-    def run_item(d, item, x, u, bias, y, at):  # type: ignore[no-untyped-def]
-        block, share = item // d.SHARES, item % d.SHARES
-        first = block * d.BLOCK
-        count = min(d.BLOCK, d.TILES - first)
-        strips = carray(pointer(at + d.STRIPS), (count,), STRIP)
-        used = cut(d, first, count, 0, at, strips)
-        take(d, count, x, at, strips, used)
-        panel = d.NK * d.LANES
-        for kblock in range(share * d.KBLOCKS // d.SHARES, (share + 1) * d.KBLOCKS // d.SHARES):
-            k0 = kblock * d.KBLOCK
-            here = min(d.KBLOCK, d.OUT_CHANNELS - k0)
-            sizes = (d.XIS, (here + panel - 1) // panel, (count + d.MT - 1) // d.MT, d.DEPTH, d.CHANNEL_BLOCK)
-            weights, out = u + kblock * d.U_KBLOCK, at + d.OUTPUT
-            call(d.PRODUCT, (*sizes, weights, at + d.INPUT, d.V_XI, d.LDV, out, d.M_XI, d.M_PANEL, d.M_TILE))
-            give(d, k0, here, out, bias + k0 * d.BIAS, y, at, strips, used)
 
-    return run_item
-
-
-def run_items(blocks_in: int = 0, blocks_out: int = 0) -> Callable[..., None]:
+def run_items(in_blocks: int = 0) -> Callable[..., None]:
     """Make what computes work items: it takes the next that nobody has taken from `counter`, until all `items` are taken.
 
-    Channels may lie in blocks in the input, and in the output.
+    Channels may lie `in_blocks`.
     """
-    one = run_item
-    if blocks_in or blocks_out:
-        one = _pixels(gather_pixels if blocks_in else gather, scatter_pixels if blocks_out else scatter_filters)
+    one = run_item_in_blocks if in_blocks else run_item
 
     def run_items(description, counter, items, x, u, bias, y, workspace):  # type: ignore[no-untyped-def]
         d = carray(pointer(description), (1,), FIELDS)[0]
