@@ -215,7 +215,7 @@ def arguments(doc: str, what: str, cases: Sequence[str], makers: Sequence[str], 
     parser = argparse.ArgumentParser(description=doc.splitlines()[0])
     parser.add_argument("--python", nargs="+", default=[], metavar="PYTHON", help="interpreters that hold peers")
     parser.add_argument(f"--{what}", dest="cases", nargs="+", default=list(cases), choices=cases, metavar="NAME", help=", ".join(cases))
-    parser.add_argument("--contenders", nargs="+", choices=makers, metavar="NAME", help="default: auto and all peers found")
+    parser.add_argument("--contenders", nargs="+", choices=makers, metavar="NAME", help="default: ours by default, and all peers found")
     parser.add_argument("--turns", type=int, default=turns)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--json", action="store_true", help="print rows as JSON")
@@ -243,10 +243,12 @@ def entered(
     mine: Mapping[str, Maker],
     peers: Mapping[str, tuple[str, Maker]],
     cases: Callable[[], Any],
+    shown: Sequence[str] = (),
 ) -> tuple[argparse.Namespace, dict[str, str]] | None:
     """Read the command line: return the options and the Python of each contender that is to run.
 
-    None where the process was one of `contender`'s or `found`'s: it has then served `cases` or said what it holds.
+    Of ours, those of `shown`, or the first, run unless told otherwise. None where the process was one of `contender`'s or
+    `found`'s: it has then served `cases` or said what it holds.
     """
     options = parser.parse_args()
     if options.list:
@@ -256,7 +258,7 @@ def entered(
         serve({**mine, **{name: maker for name, (_, maker) in peers.items()}}, cases(), options.serve, options.threads)
         return None
     where = found([sys.executable, *options.python], script)
-    names = options.contenders or [next(iter(mine)), *(name for name in peers if name in where)]
+    names = options.contenders or [*(shown or list(mine)[:1]), *(name for name in peers if name in where)]
     if missing := [name for name in names if name not in where]:
         parser.error(f"no Python given holds {', '.join(missing)}")
     if not options.json:

@@ -186,6 +186,37 @@ def test_weights_are_planned_once_per_layer_shape_and_algorithm(monkeypatch, x):
     assert net.prepare("direct") is net.prepare("direct")
 
 
+def test_auto_keeps_the_limit_that_a_network_is_given(x):
+    net = fc.load_onnx(chain())
+    exact = next(iter(net.run({"x": x}, policy="fp64").values()))
+    runners = [net.prepare("auto", max_error=limit) for limit in (None, 1e-4)]
+    assert runners[0] is net.prepare("auto")
+    assert runners[1] is net.prepare("auto", max_error=1e-4)
+    assert runners[0] is not runners[1]
+    error = [np.linalg.norm(next(iter(runner({"x": x}).values())) - exact) / np.linalg.norm(exact) for runner in runners]
+    assert max(error) < 1e-4
+    for runner, limit in zip(runners, (1e-6, 1e-4), strict=True):
+        assert all(f"the limit is {limit:.1e}" in plan.method.why for name in net.layers if (plan := runner.plan(name)).method.axes)
+    pinned = net.prepare({net.layers[0]: "direct"}, max_error=1e-4)
+    pinned({"x": x})
+    assert pinned.plan(net.layers[0]).algorithm == "direct"
+
+
+@pytest.mark.parametrize(
+    ("settings", "error", "sentence"),
+    [
+        ({"max_error": 0}, ValueError, "max_error is 0: it is more than 0"),
+        ({"max_error": "1e-5"}, TypeError, "max_error is '1e-5': pass a number"),
+        ({"max_error": 1e-5, "algorithm": "direct"}, ValueError, "a limit is kept by choosing; pass algorithm='auto'"),
+        ({"max_error": 1e-5, "policy": "bf16"}, ValueError, "max_error is 1e-05 and policy 'bf16': layers are chosen by it in fp32 alone"),
+        ({"max_error": 1e-9}, ValueError, "'dense' .Conv.: max_error is 1e-09: a direct float32 convolution of this layer errs"),
+    ],
+)
+def test_limits_that_cannot_be_kept(net, x, settings, error, sentence):
+    with pytest.raises(error, match=sentence):
+        net.run({"x": x}, **settings)
+
+
 def test_outputs_are_the_callers_own(net, x):
     info = helper.make_tensor_value_info("x", TensorProto.FLOAT, [2])
     weight = numpy_helper.from_array(np.ones(2, np.float32), "w")

@@ -111,9 +111,10 @@ def plan_in_blocks(
     algorithm: Any,
     threads: int | None,
     activation: Activation | None,
+    max_error: float | None = None,
 ) -> Plan:
     """`plan_conv2d` between the layers of a network: input and output lie in blocks of channels where they are to and can."""
-    arguments = weight, bias, stride, padding, dilation, groups, input_shape, algorithm, threads, None, activation, None
+    arguments = weight, bias, stride, padding, dilation, groups, input_shape, algorithm, threads, None, activation, max_error
     return _plan(2, *arguments, blocks=blocks)
 
 

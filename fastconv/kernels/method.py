@@ -25,6 +25,11 @@ THREADS = 2
 OUTPUTS = {1: (2, 3, 4, 5, 6, 7, 8), 2: (2, 3, 4, 5, 6)}
 """Outputs an axis of the fast algorithms that are tried, of one dimension and of two."""
 
+MORE_OUTPUTS = {1: (9, 10), 2: (7, 8)}
+"""Those that are tried besides where the limit is `LOOSE` times the default: they err by more than three times as much."""
+
+LOOSE = 3.0
+
 ALIKE = 1.03
 """Estimates that differ by no more say nothing: of such algorithms the one of the smallest error is taken."""
 
@@ -90,12 +95,7 @@ def method_of(given: Any, layer: Layer, max_error: float | None = None) -> Metho
     """
     automatic = isinstance(given, str) and given.strip().lower() == "auto"
     if max_error is not None:
-        if not isinstance(max_error, (int, float)) or isinstance(max_error, bool):
-            raise TypeError(f"max_error is {max_error!r}: pass a number, the relative L2 error that algorithm='auto' keeps to")
-        if not max_error > 0:
-            raise ValueError(f"max_error is {max_error}: it is more than 0, such as 1e-6")
-        if not automatic:
-            raise ValueError(f"max_error is {max_error} and algorithm {given!r}: a limit is kept by choosing; pass algorithm='auto'")
+        check_limit(max_error, given, automatic)
     if isinstance(given, str) and given.strip().lower() in PLAIN:
         return Method(given.strip().lower())
     if automatic or isinstance(given, str) and given.strip().lower() == "phases":
@@ -115,20 +115,29 @@ def method_of(given: Any, layer: Layer, max_error: float | None = None) -> Metho
     return Method(name_of(axes), axes)
 
 
+def check_limit(max_error: Any, given: Any, automatic: bool) -> None:
+    """Refuse an error limit that is none, or that comes with an algorithm."""
+    if not isinstance(max_error, (int, float)) or isinstance(max_error, bool):
+        raise TypeError(f"max_error is {max_error!r}: pass a number, the relative L2 error that algorithm='auto' keeps to")
+    if not max_error > 0:
+        raise ValueError(f"max_error is {max_error}: it is more than 0, such as 1e-6")
+    if not automatic:
+        raise ValueError(f"max_error is {max_error} and algorithm {given!r}: a limit is kept by choosing; pass algorithm='auto'")
+
+
 def choose(layer: Layer, max_error: float | None = None, phases: bool = False) -> Method:
     """Choose what is estimated to be the fastest of what keeps the error limit by the closed form.
 
-    Of fast algorithms, the best real points for m outputs an axis, m = 2 to 6, and sets with pairs of complex points; of a layer of
-    a stride those of that stride, and those of its `phases`, which may be all that is asked for. Times are estimated from counts, see
-    `fastconv.kernels.cut`. The choice does not depend on the plan's threads, so that results do not.
+    Of fast algorithms, the best real points for m outputs an axis, m = 2 to 6, or 8 where the limit is loose, and sets with pairs of
+    complex points; of a layer of a stride those of that stride, and those of its `phases`, which may be all that is asked for. Times
+    are estimated from counts, see `fastconv.kernels.cut`. The choice does not depend on the plan's threads, so that results do not.
     """
-    limit = MAX_ERROR if max_error is None else max_error
-    if max_error is None:
-        limit *= float(np.finfo(layer.dtype).eps / np.finfo(np.float32).eps)
+    default = MAX_ERROR * float(np.finfo(layer.dtype).eps / np.finfo(np.float32).eps)
+    limit = default if max_error is None else max_error
     if phases and not layer.has_phases:
         given = f"stride {layer.stride[0]}x{layer.stride[1]}, dilation {layer.dilation[0]}x{layer.dilation[1]}, {layer.groups} groups"
         raise ValueError(f"'phases' does not fit {given}: it takes stride 2, more taps than that, and no more of the others; pass 'auto'")
-    timed = sorted((way.cycles, k, way) for k, way in enumerate(_ways(layer, phases)))
+    timed = sorted((way.cycles, k, way) for k, way in enumerate(_ways(layer, phases, limit >= LOOSE * default)))
     direct = next(cycles for cycles, _, way in timed if way.pair is None)
     found: list[tuple[float, float, int, Way]] = []
     for cycles, k, way in [one for one in timed if one[2].phased or not phases]:
@@ -183,17 +192,17 @@ class Way:
         return None if self.pair is None else (self.pair[0].algorithm(), self.pair[1].algorithm())
 
 
-def _ways(layer: Layer, phases: bool) -> list[Way]:
+def _ways(layer: Layer, phases: bool, loose: bool) -> list[Way]:
     """Return the ways that are tried: direct first; the phases alone, if they are asked for."""
     inner = layer.phased if layer.has_phases else layer
-    apart = [Way(inner, pair, True) for pair in _candidates(*inner.kernel)] if layer.has_phases else []
+    apart = [Way(inner, pair, True) for pair in _candidates(*inner.kernel, loose)] if layer.has_phases else []
     if phases:
         return [Way(layer), *apart]
     dense = layer.dilation == (1, 1) and layer.groups == 1 and min(layer.channels, layer.filters) > 1
     if not dense:
         return [Way(layer)]
     if layer.stride == (1, 1):
-        return [Way(layer), *(Way(layer, pair) for pair in (_candidates(*layer.kernel) if layer.kernel != (1, 1) else ()))]
+        return [Way(layer), *(Way(layer, pair) for pair in (_candidates(*layer.kernel, loose) if layer.kernel != (1, 1) else ()))]
     whole = [Way(layer, pair) for pair in _strided(layer.kernel, layer.stride)]
     return [Way(layer), *whole, *(apart if max(inner.kernel) >= LEAST_PHASE else ())]
 
@@ -225,17 +234,17 @@ class Candidate(NamedTuple):
 
 
 @lru_cache(maxsize=64)
-def _candidates(rh: int, rw: int) -> tuple[tuple[Candidate, Candidate], ...]:
+def _candidates(rh: int, rw: int, loose: bool) -> tuple[tuple[Candidate, Candidate], ...]:
     """Return what is tried for a kernel: the same tile on both axes, nearly the same, or one axis alone."""
     dims, r = 1 if 1 in (rh, rw) else 2, max(rh, rw)
-    pairs = [(m, 0) for m in OUTPUTS[dims] if m + r - 1 <= LARGEST_TILE]
+    sizes = [m for m in OUTPUTS[dims] + MORE_OUTPUTS[dims] * loose if m + r - 1 <= LARGEST_TILE]
+    pairs = [(m, 0) for m in sizes]
     if dims == 1 or rh == rw:
         pairs += complex_sizes(r, dims)
         pairs += [(n - r + 1, (n - 3) // 2) for n in CIRCLES[dims] if n - r + 1 >= 2]
     one = Candidate(1, 1, 0, dims)
     tried = [(one if rh == 1 else Candidate(m, rh, p, dims), one if rw == 1 else Candidate(m, rw, p, dims)) for m, p in pairs]
     if dims == 2:
-        sizes = [m for m in OUTPUTS[2] if m + r - 1 <= LARGEST_TILE]
         tried += [(Candidate(a, rh, 0, 2), Candidate(b, rw, 0, 2)) for a in sizes for b in sizes if 0 < abs(a - b) <= LONGER]
     return tuple(tried)
 

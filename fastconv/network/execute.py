@@ -116,6 +116,8 @@ class Runner:
         Whether the graph may be rewritten (`optimise.optimised`), or is run as it is written.
     arena : Arena, optional
         Where the tensors inside live; one of its own by default.
+    max_error : float, optional
+        What "auto" keeps to in each layer.
     """
 
     def __init__(
@@ -127,11 +129,12 @@ class Runner:
         *,
         optimise: bool = True,
         arena: Arena | None = None,
+        max_error: float | None = None,
     ) -> None:
         from fastconv.kernels.threads import Pool
 
         self.graph, self.algorithms, self.threads, self.memory_limit = graph, dict(algorithms), threads, memory_limit
-        self.optimise, self._arena = optimise, arena or Arena()
+        self.optimise, self.max_error, self._arena = optimise, max_error, arena or Arena()
         self._plans = {node.name: Kept(_PLANS) for node in graph.nodes if node.operator in ("Conv", "ConvTranspose", "Gemm", "MatMul")}
         self._programs, self._special, self._tapes = Kept(_PROGRAMS), Kept(_PROGRAMS), Kept(_PLANS)
         self._pool = Pool()
@@ -365,6 +368,7 @@ class Runner:
                 algorithm=self.algorithms.get(node.name, "direct"),
                 threads=self.threads,
                 activation=None if apart else activation,
+                max_error=self._limit(node.name),
             )
             let_go([weight])
             return plan
@@ -416,7 +420,10 @@ class Runner:
         if view.begin != view.end or weight.dtype != dtype or finish and place.activation(finish, output) is None:
             return False
         layer = layer_of(weight, None, view.strides, view.begin, view.dilations, int(call["group"]), shape, 2)
-        return blocks_of(layer, method_of(self.algorithms.get(node.name, "direct"), layer))[0]
+        return blocks_of(layer, method_of(self.algorithms.get(node.name, "direct"), layer, self._limit(node.name)))[0]
+
+    def _limit(self, layer: str) -> float | None:
+        return self.max_error if self.algorithms.get(layer) == "auto" else None
 
     def plan(self, layer: str) -> Any:
         """Return the plan that a convolution used last; None before its first run, or where the kernels do not serve it."""

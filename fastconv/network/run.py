@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from fastconv.arithmetic import Policy
+from fastconv.kernels.method import check_limit
 from fastconv.network.arena import Arena
 from fastconv.network.assign import Choice, assigned, is_eligible, resolved
 from fastconv.network.execute import Kept, Runner
@@ -60,6 +61,7 @@ class Network:
         *,
         threads: int | None = None,
         channel_sum: str | None = None,
+        max_error: float | None = None,
     ) -> Runner:
         """Return the network made ready for an algorithm; asking again returns the same runner with its plans.
 
@@ -79,6 +81,9 @@ class Network:
             Threads of each convolution.
         channel_sum : {"linear", "pairwise", "blocked"}, optional
             How an emulated convolution sums over channels, "linear" by default. With it "fp32" is emulated too.
+        max_error : float, optional
+            Relative L2 error that "auto" keeps to in each layer, by `predict_error` for normal inputs, as in `plan_conv2d`; 1e-6
+            if not given. For the error of the output see `explain`.
 
         Returns
         -------
@@ -87,18 +92,22 @@ class Network:
         Raises
         ------
         ValueError
-            For an unknown policy, algorithm or layer.
+            For an unknown policy, algorithm or layer, or an error limit that is none or has nothing to choose.
         """
         choice = assigned(self.graph, algorithm)
+        if max_error is not None:
+            check_limit(max_error, algorithm, "auto" in choice.values())
+            if policy != "fp32" or channel_sum is not None:
+                raise ValueError(f"max_error is {max_error} and policy {policy!r}: layers are chosen by it in fp32 alone; leave it out")
         if not isinstance(policy, str) or policy not in POLICIES or policy == "fp32" and channel_sum is not None:
             return self._emulated(choice, policy, threads, channel_sum or "linear")
         if policy == "fp64":
             choice = dict.fromkeys(choice, "direct")
         graph = self._graphs.get(policy, lambda: POLICIES[policy](self.graph))
-        key = (policy, threads, tuple(choice.items()))
+        key = (policy, threads, max_error, tuple(choice.items()))
         rewrite = policy == "fp32"  # the reference runs as it is written
         runner: Runner = self._runners.get(
-            key, lambda: Runner(graph, choice, threads, self.memory_limit, optimise=rewrite, arena=self._arena)
+            key, lambda: Runner(graph, choice, threads, self.memory_limit, optimise=rewrite, arena=self._arena, max_error=max_error)
         )
         return runner
 
@@ -110,6 +119,7 @@ class Network:
         *,
         threads: int | None = None,
         channel_sum: str | None = None,
+        max_error: float | None = None,
     ) -> dict[str, Array]:
         """Run the network; see `prepare` for the options.
 
@@ -128,7 +138,7 @@ class Network:
         TypeError, ValueError
             If inputs or options do not fit; the message says which and what is needed.
         """
-        return self.prepare(algorithm, policy, threads=threads, channel_sum=channel_sum)(feeds)
+        return self.prepare(algorithm, policy, threads=threads, channel_sum=channel_sum, max_error=max_error)(feeds)
 
     def _emulated(self, choice: Mapping[str, Choice], policy: str | Policy, threads: int | None, channel_sum: str) -> Runner:
         from fastconv.network.policy_run import EmulatedRunner
