@@ -3,7 +3,7 @@
     python benchmarks/kernel_decisions.py [--turns 7] [--decisions NAME ...]
 
 Decisions: tiles or filters in the lanes, how far ahead weights are fetched, tiles of a block, threads, the order of
-summation in the transforms, outputs of a tile, algorithms for a stride of two.
+summation in the transforms, outputs of a tile, algorithms for a stride of two, whether channels lie in blocks.
 For each layer all variants are made first and called in turn, in rotating order; a turn is the median of a few calls, and
 what counts is the median of the turns. Beside each stands the multiply-add rate of two threads. The results go to
 figures/kernel_decisions.csv; docs/kernels.md tells what they mean.
@@ -26,10 +26,11 @@ import numpy as np
 import fastconv
 from fastconv.kernels import blocked, cut
 from fastconv.kernels.compiled import Compiled, compiled
+from fastconv.kernels.functional import plan_in_blocks
 
 FIGURES = Path(__file__).parent.parent / "figures"
 Size = tuple[int, ...]  # channels, filters, height = width, and the stride where it is not one
-Cutter = Callable[[cut.Work, int], cut.Cut]
+Cutter = Callable[[cut.Work, int, bool], cut.Cut]
 
 SMALL_TO_LARGE: tuple[Size, ...] = ((64, 64, 56), (128, 128, 28), (256, 256, 14), (512, 512, 7))
 
@@ -48,22 +49,32 @@ def rebound(place: Any, **values: Any) -> Iterator[None]:
 
 
 def plan_of(
-    size: Size, algorithm: str = "F(4x4,3x3)", threads: int = 2, cutter: Cutter = cut.cut, order: str | None = None
+    size: Size,
+    algorithm: str = "F(4x4,3x3)",
+    threads: int = 2,
+    cutter: Cutter = cut.cut,
+    order: str | None = None,
+    in_blocks: tuple[bool, bool] | None = None,
 ) -> contest.Call:
-    """Return a call of a plan whose work is cut as told."""
+    """Return a call of a plan whose work is cut as told, whose input and output lie `in_blocks` of channels."""
     (channels, filters, side), (stride,) = size[:3], size[3:] or (1,)
     rng = np.random.default_rng(0)
     x = rng.standard_normal((1, channels, side, side), np.float32)
     w = rng.standard_normal((filters, channels, 3, 3), np.float32)
     with rebound(blocked, cut=cutter):
-        plan = fastconv.plan_conv2d(w, None, stride, 1, input_shape=x.shape, algorithm=algorithm, threads=threads, order=order)
-    return lambda: plan(x)
+        settings = {"input_shape": x.shape, "algorithm": algorithm, "threads": threads}
+        if in_blocks is None:
+            plan = fastconv.plan_conv2d(w, None, stride, 1, order=order, **settings)
+        else:
+            plan = plan_in_blocks(in_blocks, w, None, stride, 1, 1, 1, activation=None, **settings)
+    out = np.empty(plan.output_shape, np.float32)
+    return lambda: plan(x.reshape(plan.input_shape), out)
 
 
 def fastest(filters_in_lanes: bool) -> Cutter:
     """Return the chooser of cuts, of those with filters in the lanes or of the others."""
 
-    def choose(work: cut.Work, threads: int) -> cut.Cut:
+    def choose(work: cut.Work, threads: int, filters: bool) -> cut.Cut:
         lanes = cut.vector_bytes() // work.size
         return min((c for c in cut._cuts(work, lanes, threads) if bool(c.mt) == filters_in_lanes), key=lambda c: c.cycles)
 
@@ -111,9 +122,7 @@ def blocks() -> Iterator[tuple[Size, dict[str, contest.Call]]]:
         calls = {"as chosen": plan_of(size)}
         for tiles in (8, 28, 56, 98, 192, 384):
             if tiles <= cut.parts(size[2], 4) ** 2:
-                calls[f"{tiles} tiles"] = plan_of(
-                    size, cutter=lambda work, threads, tiles=tiles: replace(cut.cut(work, threads), block=tiles)
-                )
+                calls[f"{tiles} tiles"] = plan_of(size, cutter=lambda *given, tiles=tiles: replace(cut.cut(*given), block=tiles))
         yield size, calls
 
 
@@ -138,6 +147,12 @@ def strides() -> Iterator[tuple[Size, dict[str, contest.Call]]]:
         yield size, {name: plan_of(size, name) for name in ("direct", "phases", "F(2x2,3x3)s2", "F(3x3,3x3)s2", "F(4x4,3x3)s2", "auto")}
 
 
+def channels() -> Iterator[tuple[Size, dict[str, contest.Call]]]:
+    lies = {"planes": None, "input in blocks": (True, False), "output in blocks": (False, True), "both in blocks": (True, True)}
+    for size in ((64, 64, 224), (128, 128, 112), (256, 256, 56), (512, 512, 28), *SMALL_TO_LARGE):
+        yield size, {name: plan_of(size, "auto", in_blocks=blocks) for name, blocks in lies.items()}
+
+
 DECISIONS = {
     "lanes": lanes,
     "weights fetched": fetching,
@@ -146,6 +161,7 @@ DECISIONS = {
     "order of the transforms": orders,
     "outputs of a tile": outputs,
     "stride two": strides,
+    "channels": channels,
 }
 
 
