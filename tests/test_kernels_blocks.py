@@ -11,10 +11,13 @@ from hypothesis import strategies as st
 
 from fastconv import plan_conv2d
 from fastconv.kernels import RELU, Activation
-from fastconv.kernels.cpu import vector_bytes
+from fastconv.kernels.cpu import has_fma, vector_bytes
+from fastconv.kernels.cut import CHANNEL_CHAIN
+from fastconv.kernels.fields import Field
 from fastconv.kernels.functional import blocks_of, plan_in_blocks
 from fastconv.kernels.pool import max_pool
 from fastconv.kernels.threads import Pool
+from fastconv.kernels.twin import twin
 from fastconv.network.blocks import plain, plain_shape
 
 RNG = np.random.default_rng(0)
@@ -44,6 +47,27 @@ def both(x, weight, bias, stride=1, padding=1, activation=None, **given):
         y = plan(in_blocks(x) if plan.layer.blocks[0] else x)
         found[blocks] = plan, plain(y) if plan.layer.blocks[1] else y
     return wanted, found
+
+
+@pytest.mark.parametrize("dtype", ["f4", "f8"])
+@pytest.mark.parametrize(
+    ("channels", "kernel", "size", "stride", "algorithm"),
+    [
+        (1, (3, 3), (40, 161), 1, "F(4x4,3x3)"),  # rows in several pieces, the last one short
+        (5, (3, 3), (3, 3), 1, "F(2x2,3x3)"),  # fewer columns than a vector has lanes
+        (2, (5, 5), (9, 31), 1, "F(3x3,5x5)"),
+        (2, (3, 3), (21, 18), 2, "F(2x2,3x3)s2"),
+        (1, (1, 9), (1, 300), 1, "F(1x10,1x9)/22"),
+        (2, (1, 3), (6, 20), 1, "F(1x6,1x3)"),
+    ],
+)
+def test_turned_rows_give_what_the_twin_computes(dtype, channels, kernel, size, stride, algorithm):
+    lanes = lanes_of(dtype)
+    x, w = random(2, channels * lanes, *size, dtype=dtype), random(3 * lanes, channels * lanes, *kernel, dtype=dtype)
+    b = random(3 * lanes, dtype=dtype)
+    plan = plan_conv2d(w, b, stride, [k // 2 + 1 for k in kernel], input_shape=x.shape, algorithm=algorithm, threads=2)
+    assert plan._runner.parts.description[Field.PIXELS]
+    np.testing.assert_array_equal(plan(x), twin(plan.layer, plan.method, x, w, b, plan.order, CHANNEL_CHAIN, has_fma()))
 
 
 CASES = [

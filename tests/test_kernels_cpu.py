@@ -24,6 +24,7 @@ said = {"vector": vector_bytes(), "fused": has_fma(), "wrong": [], "filters": []
 for name, shape, filters, settings in (
     ("F(4x4,3x3)", (1, 35, 21, 18), 3, {}),  # few filters: tiles in the lanes
     ("F(4x4,3x3)", (2, 35, 7, 6), 41, {}),  # few tiles: filters in the lanes
+    ("F(4x4,3x3)", (2, 32, 7, 20), 41, {}),  # channels that fill vectors: rows are turned into pixels
     ("F(8x8,3x3)/13", (1, 5, 20, 23), 3, {}),  # complex points: transforms of fused operations where the processor has them
     ("direct", (1, 6, 20, 23), 9, {"stride": 2, "groups": 3}),
     ("direct", (1, 5, 20, 23), 5, {"groups": 5}),  # depthwise

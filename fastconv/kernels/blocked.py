@@ -73,6 +73,12 @@ class Blocked:
         return description
 
     @property
+    def in_blocks(self) -> bool:
+        """Whether channels lie in blocks in the input, the output or V."""
+        d = self.description
+        return bool(d[Field.PIXEL] > 1 or d[Field.OUT_PIXEL] > 1 or d[Field.PIXELS])
+
+    @property
     def workspace(self) -> int:
         """Bytes of one thread's workspace."""
         return int(self.description[Field.WORKSPACE])
@@ -102,6 +108,9 @@ def blocked(layer: Layer, method: Method, weight: Array, order: str, threads: in
     blocks_in, blocks_out = layer.blocks
     best = cut(work, threads, any(layer.blocks))
     block, shares, mt, nk = best.block, best.shares, best.mt, best.nk
+    has_h, has_w = (method.axes is not None and not _trivial(method.axes[k]) for k in (0, 1))
+    turned = bool(mt and has_w and layer.groups == 1 and taken % lanes == 0 and not blocks_in)
+    pixels = blocks_in or turned  # in V the channels of a tile lie in blocks
     blocks = parts(tiles, block)
     panel = nk * lanes if mt else mr
     held = rounded(made, panel) if mt else made  # filters in memory
@@ -144,12 +153,10 @@ def blocked(layer: Layer, method: Method, weight: Array, order: str, threads: in
     line = rounded(block, lanes) * size
     lane_pitch = line + vector
     padded = 64  # an odd number of cache lines between the xi, so that they do not fall into the same cache set
-    has_w = method.axes is not None and not _trivial(method.axes[1])
-    has_h = method.axes is not None and not _trivial(method.axes[0])
     ldv = line if has_w else lane_pitch
-    if blocks_in:
+    if pixels:
         ldv = rounded(block, mt) * vector
-    v_xi = _odd_lines(depth // d[F.PIXEL] * ldv + vector) + (0 if has_w else padded)
+    v_xi = _odd_lines(depth // (lanes if pixels else 1) * ldv + vector) + (0 if has_w else padded)
     m_tile = nk * lanes * size  # the tiles of a panel's filters follow each other, so that they are written as a stream
     m_panel = (rounded(block, mt) + lanes) * m_tile if mt else 0
     m_xi = _odd_lines(kblock // panel * m_panel if mt else kblock * lane_pitch)
@@ -186,7 +193,8 @@ def blocked(layer: Layer, method: Method, weight: Array, order: str, threads: in
         {
             F.STRIPS: block * len(Strip) * 8,
             F.BAND: strips * rows * pitch + vector,
-            F.COLUMN: products[0] * (take_pitch if blocks_in else pitch) * has_h + vector,
+            F.TURNED: rows * take_pitch * turned,
+            F.COLUMN: products[0] * (take_pitch if pixels else pitch) * has_h + vector,
             F.INPUT: xis * v_xi + vector * (1 + mt),
             F.OUTPUT: xis * m_xi + vector,
             F.HALF: half * has_h + vector,
@@ -214,10 +222,11 @@ def blocked(layer: Layer, method: Method, weight: Array, order: str, threads: in
             d |= {function: compiled("steps.transform", kind, shape.text).address, constants: tables[-1].ctypes.data}
     tables += [into.table(layer.dtype), back.table(layer.dtype)]
     d |= {F.INPUT_W_CONSTANTS: tables[-2].ctypes.data, F.OUTPUT_W_CONSTANTS: tables[-1].ctypes.data}
-    splitter = ("steps.transform", kind, into.text) if blocks_in else ("steps.split", kind, step[1], offsets, into.text)
+    splitter = ("steps.transform", kind, into.text) if pixels else ("steps.split", kind, step[1], offsets, into.text)
+    d |= {F.PIXELS: compiled("steps.pixels", kind).address if turned else 0}
     d |= {F.SPLITTER: compiled(*splitter).address}
     if mt:
-        d |= {F.PRODUCT: compiled("steps.product_filters", kind, mt, nk, d[F.PIXEL]).address}
+        d |= {F.PRODUCT: compiled("steps.product_filters", kind, mt, nk, lanes if pixels else 1).address}
         joiner: tuple[Any, ...] = ("steps.join_filters", kind, m[1], back.text, int(shaped))
         if blocks_out:
             joiner = ("steps.finish_pixels", kind, back.text, int(shaped))

@@ -72,6 +72,7 @@ class Field(IntEnum):
     U_GROUP = auto()
     STRIPS = auto()  # places in a thread's workspace
     BAND = auto()
+    TURNED = auto()  # rows of pixels that are vectors
     COLUMN = auto()
     INPUT = auto()
     OUTPUT = auto()
@@ -81,7 +82,8 @@ class Field(IntEnum):
     STRAIGHT = auto()  # whether planes of the input are rows of V
     PAST = auto()  # whether the output goes past the caches
     WORKSPACE = auto()  # of a thread
-    INPUT_H = auto()  # compiled functions; zero where the axis has no transform
+    PIXELS = auto()  # compiled functions; zero where rows of channels are not turned into pixels
+    INPUT_H = auto()  # zero where the axis has no transform
     OUTPUT_H = auto()
     OUTPUT_W = auto()
     SPLITTER = auto()

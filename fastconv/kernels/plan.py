@@ -193,7 +193,7 @@ class BlockRunner:
         """Return the work items; `adding`, what `y` holds is added after the bias."""
         arrays = (x, self.parts.weights, self.bias, y)
         description = self.parts.adding if adding else self.parts.description
-        engine = compiled("engine.run_items", *[1] * any(self.blocks))
+        engine = compiled("engine.run_items", *[1] * self.parts.in_blocks)
         return Job(engine, description, self.parts.items, arrays, self.members, self.parts.workspace)
 
     def details(self) -> list[str]:

@@ -192,6 +192,42 @@ def gather_pixels(d, count, x, at, strips, used):  # type: ignore[no-untyped-def
 
 
 @part
+def gather_turned(d, count, first, x, at, strips, used):  # type: ignore[no-untyped-def]
+    """Do what `gather_pixels` does, from planes: rows of as many channels as a vector has lanes are turned into pixels."""
+    size, pixel, pitch, columns, turned = d.SIZE, d.LANES * d.SIZE, d.TAKE_PITCH, at + d.COLUMN, at + d.TURNED
+    plane, row, wide = d.HEIGHT * d.WIDTH * size, d.WIDTH * size, d.TILES_W
+    for block in range(d.CHANNELS // d.LANES):
+        to = at + d.INPUT + block * d.LDV
+        for q in range(used):
+            strip = strips[q]
+            tile = first + strip.LANE
+            image = x + (tile // wide // d.TILES_H * d.CHANNELS + block * d.LANES) * plane
+            top, begin = tile // wide % d.TILES_H * d.STEP_H - d.PAD_TOP, tile % wide * d.STEP_W - d.PAD_LEFT
+            for k in range(0, strip.RUN, d.TAKE):
+                here = min(d.TAKE, strip.RUN - k)
+                left, taken = begin + k * d.STEP_W, (here - 1) * d.STEP_W + d.SPAN
+                low = max(left, 0)
+                high = max(min(left + taken, d.WIDTH), low)
+                for i in range(d.ROWS):
+                    dst = turned + i * pitch
+                    if 0 <= top + i < d.HEIGHT and high > low:
+                        zero(dst, (low - left) * pixel)
+                        call(d.PIXELS, (image + (top + i) * row + low * size, plane, dst + (low - left) * pixel, high - low))
+                        zero(dst + (high - left) * pixel, (left + taken - high) * pixel)
+                    else:
+                        zero(dst, taken * pixel)
+                src = turned
+                if d.INPUT_H:
+                    call(d.INPUT_H, (src, pitch, 0, pixel, columns, pitch, 0, pixel, 1, taken, d.INPUT_H_CONSTANTS))
+                    src = columns
+                dst = to + (strip.LANE + k) * pixel
+                call(
+                    d.SPLITTER,
+                    (src, pixel, pitch, d.STEP_W * pixel, dst, d.V_TAP, d.V_ROW, pixel, d.PRODUCTS_H, here, d.INPUT_W_CONSTANTS),
+                )
+
+
+@part
 def write(d, strip, filters, src, dst, size):  # type: ignore[no-untyped-def]
     """Write `size` bytes of each row of a strip, of several filters, to their places."""
     row_bytes = d.OUT_WIDTH * d.SIZE
@@ -374,6 +410,8 @@ def run_item_in_blocks(d, item, x, u, bias, y, at):  # type: ignore[no-untyped-d
     used = cut(d, first, count, 0, at, strips)
     if d.PIXEL > 1:
         gather_pixels(d, count, x, at, strips, used)
+    elif d.PIXELS:
+        gather_turned(d, count, first, x, at, strips, used)
     else:
         gather(d, count, x, at, strips, used)
     panel = d.NK * d.LANES

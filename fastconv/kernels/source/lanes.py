@@ -163,6 +163,21 @@ def _turned(builder: Any, rows: list[Any]) -> list[Any]:
 
 
 @intrinsic(prefer_literal=True)
+def turn_square(typingctx: Any, kind: Any, lanes: Any, src: Any, src_row: Any, dst: Any) -> Any:
+    """Turn a square of as many rows as a vector has lanes, `src_row` bytes apart: lane l of vector c at `dst` is number c of row l."""
+
+    def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        _, _, src, src_row, dst = args
+        vector = _vector(kind.literal_value, lanes.literal_value)
+        rows = [_load(builder, _offset(builder, src, src_row, k), vector) for k in range(vector.count)]
+        for k, row in enumerate(_turned(builder, rows)):
+            _store(builder, row, builder.add(dst, _I64(k * vector.count * SIZE[kind.literal_value])))
+        return context.get_dummy_value()
+
+    return types.void(kind, lanes, src, src_row, dst), codegen
+
+
+@intrinsic(prefer_literal=True)
 def join_lanes(
     typingctx: Any, kind: Any, lanes: Any, step: Any, shaped: Any, adds: Any, src: Any, src_stride: Any, dst: Any, bias: Any
 ) -> Any:

@@ -8,8 +8,8 @@ from numba import njit
 
 from fastconv.kernels.cpu import SIZE, has_fma, lanes_of
 from fastconv.kernels.shape import tiles_turned
-from fastconv.kernels.source.lanes import finish_tile, join_lanes, run_program, split_lanes, turn_filters
-from fastconv.kernels.source.simd import multiply_panel
+from fastconv.kernels.source.lanes import finish_tile, join_lanes, run_program, split_lanes, turn_filters, turn_square
+from fastconv.kernels.source.simd import move, multiply_panel
 
 AHEAD = 2048
 """Bytes from a factor of the inner product to the one that is fetched meanwhile, weights as vectors: one panel of two vectors."""
@@ -59,6 +59,26 @@ def join(kind: str, step: int, shaped: int, adds: int = 0) -> Callable[..., None
                 join_lanes(kind, lanes, step, shaped, adds, at, src_stride, to, bias)
 
     return join
+
+
+def pixels(kind: str) -> Callable[..., None]:
+    """Make the step that turns rows of as many channels as a vector has lanes into pixels that are vectors."""
+    lanes, size = lanes_of(kind), SIZE[kind]
+    square = lanes * lanes * size
+
+    def pixels(src, src_channel, dst, count):  # type: ignore[no-untyped-def]
+        for k in range(count // lanes):
+            turn_square(kind, lanes, src + k * lanes * size, src_channel, dst + k * square)
+        if count % lanes:
+            if count >= lanes:  # the last square overlaps the one before
+                turn_square(kind, lanes, src + (count - lanes) * size, src_channel, dst + (count - lanes) * lanes * size)
+            else:
+                for k in range(count):
+                    for l in range(lanes):  # noqa: E741
+                        for b in range(0, size, 4):
+                            move(4, dst + (k * lanes + l) * size + b, src + l * src_channel + k * size + b)
+
+    return pixels
 
 
 @njit(inline="always")
