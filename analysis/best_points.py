@@ -35,6 +35,7 @@ import fastconv as fc
 from fastconv.algebra import best_row, published_sources
 from fastconv.arithmetic import policy_named
 from fastconv.error.predict_bulk import predict_errors
+from fastconv.files import write_whole
 from fastconv.program import programs_of
 from fastconv.search import Store
 from fastconv.search.run import Runner
@@ -196,9 +197,7 @@ def write(row: dict[str, Any], replace: bool) -> bool:
     lines = ",\n  ".join(
         json.dumps({k: float(f"{v:.4g}") if isinstance(v, float) else v for k, v in rows[k].items()}) for k in sorted(rows)
     )
-    temporary = TABLE.with_name(f".{TABLE.name}.{os.getpid()}")
-    temporary.write_text(f'{{\n "rows": [\n  {lines}\n ]\n}}\n', encoding="utf-8")
-    os.replace(temporary, TABLE)
+    write_whole(TABLE, f'{{\n "rows": [\n  {lines}\n ]\n}}\n'.encode())
     return True
 
 

@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import time
 from itertools import product
 from pathlib import Path
@@ -28,6 +27,7 @@ from rich.progress import Progress, TextColumn, TimeElapsedColumn
 import fastconv as fc
 from fastconv.algebra import best_row
 from fastconv.exact import FORMATS
+from fastconv.files import write_whole
 from fastconv.search.limit import Limit, first_order_error, limits, load, scale_of, start
 
 TABLE = Path(fc.__file__).parent / "search" / "limits.json"
@@ -95,9 +95,7 @@ def prove(n: int, dims: int, infinity: bool, args: argparse.Namespace) -> None:
         "seconds": round(before + seconds, 1),
     }
     lines = ",\n  ".join(json.dumps(rows[k]) for k in sorted(rows))
-    temporary = TABLE.with_name(f".{TABLE.name}.{os.getpid()}")
-    temporary.write_text(f'{{\n "rows": [\n  {lines}\n ]\n}}\n', encoding="utf-8")
-    os.replace(temporary, TABLE)
+    write_whole(TABLE, f'{{\n "rows": [\n  {lines}\n ]\n}}\n'.encode())
 
 
 def main() -> None:

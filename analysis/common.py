@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import argparse
 import csv
-import os
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from fastconv.cli.files import save_figure
+from fastconv.files import replacing, write_whole
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -31,15 +33,12 @@ def progress(items: Iterable[Any], what: str) -> Iterator[Any]:
 
 
 def write_csv(name: str, header: Sequence[str], rows: Iterable[Sequence[Any]]) -> Path:
-    """Write a CSV file into figures/: to a temporary name, then renamed."""
+    """Write a CSV file into figures/, whole."""
     path = FIGURES / name
-    path.parent.mkdir(exist_ok=True)
-    temporary = path.with_name(f".{name}.{os.getpid()}")
-    with temporary.open("w", newline="", encoding="utf-8") as file:
+    with replacing(path) as new, new.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(header)
         writer.writerows([f"{v:.5g}" if isinstance(v, float) else v for v in row] for row in rows)
-    os.replace(temporary, path)
     return path
 
 
@@ -50,11 +49,9 @@ def read_csv(name: str) -> list[dict[str, str]]:
 
 
 def save(figure: Figure, name: str) -> None:
-    """Write a figure into figures/ as PNG: to a temporary name, then renamed."""
+    """Write a figure into figures/ as PNG, whole."""
     path = FIGURES / name
-    temporary = path.with_name(f".{name}.{os.getpid()}")
-    figure.savefig(temporary, format="png", dpi=150)
-    os.replace(temporary, path)
+    save_figure(figure, path)
     print(f"drew {path.relative_to(FIGURES.parent)}")
 
 
@@ -70,11 +67,8 @@ def with_tables(text: str, tables: Mapping[str, str]) -> str:
 
 
 def write_tables(page: Path, tables: Mapping[str, str]) -> None:
-    """Write tables into a page: to a temporary name, then renamed."""
-    text = with_tables(page.read_text(encoding="utf-8"), tables)
-    temporary = page.with_name(f".{page.name}.{os.getpid()}")
-    temporary.write_text(text, encoding="utf-8")
-    os.replace(temporary, page)
+    """Write tables into a page, whole."""
+    write_whole(page, with_tables(page.read_text(encoding="utf-8"), tables).encode())
     print(f"wrote {len(tables)} tables into {page.name}")
 
 

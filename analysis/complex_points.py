@@ -14,7 +14,6 @@ from __future__ import annotations
 import argparse
 import json
 import math
-import os
 from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
@@ -23,6 +22,7 @@ from typing import Any, NamedTuple
 import fastconv as fc
 from fastconv.error import MOMENTS, relative_error
 from fastconv.exact import Gaussian, to_text
+from fastconv.files import write_whole
 from fastconv.kernels.accuracy import POLICY
 
 TABLE = Path(fc.__file__).parent / "algebra" / "complex_points.json"
@@ -127,9 +127,7 @@ def main() -> None:
         if old is None or row["predicted"] < old["predicted"]:
             rows[tuple(row[k] for k in key)] = row
         lines = ",\n  ".join(json.dumps(rows[k]) for k in sorted(rows))
-        temporary = args.table.with_suffix(".new")
-        temporary.write_text(f'{{\n "rows": [\n  {lines}\n ]\n}}\n')
-        os.replace(temporary, args.table)
+        write_whole(args.table, f'{{\n "rows": [\n  {lines}\n ]\n}}\n'.encode())
         report = f"{row['predicted']:.3g} predicted, {row['measured']:.3g} measured"
         print(f"F({m},{args.r})/{products} in {args.dims}-D: {report}: {row['points']}", flush=True)
 

@@ -21,7 +21,6 @@ from __future__ import annotations
 import argparse
 import gzip
 import json
-import os
 import tempfile
 import time
 from collections.abc import Callable
@@ -34,6 +33,8 @@ import onnx
 import torch
 from onnx import TensorProto, helper, numpy_helper
 from torch import nn
+
+from fastconv.files import replacing, write_whole
 
 
 class Writer:
@@ -246,18 +247,9 @@ def train(
                     f"epoch {epoch + 1}/{recipe.epochs} step {step}: loss {total / step:.4f}, {time.monotonic() - begun:.0f} s", flush=True
                 )
         if checkpoint is not None:
-            with tempfile.NamedTemporaryFile(dir=checkpoint.parent, delete=False) as file:
-                state = {name: part.state_dict() for name, part in parts.items()}
-                torch.save({**state, "generator": generator.get_state(), "epochs": epoch + 1}, file)
-            os.replace(file.name, checkpoint)
-
-
-def replace(path: Path, data: bytes) -> None:
-    """Write to a temporary name beside `path`, then rename: a reader never sees half a file."""
-    with tempfile.NamedTemporaryFile(dir=path.parent, delete=False) as file:
-        file.write(data)
-    os.chmod(file.name, 0o644)
-    os.replace(file.name, path)
+            state = {name: part.state_dict() for name, part in parts.items()}
+            with replacing(checkpoint) as new:
+                torch.save({**state, "generator": generator.get_state(), "epochs": epoch + 1}, new)
 
 
 def class_balanced(images: np.ndarray, labels: np.ndarray, each: int = 100) -> tuple[np.ndarray, np.ndarray]:
@@ -296,12 +288,12 @@ def main() -> None:
     print(f"top-1 on the 10,000 test images: {top1:.2%}; {len(made.SerializeToString()) / 1e6:.2f} MB")
 
     args.out.mkdir(parents=True, exist_ok=True)
-    replace(args.out / f"{args.network}.onnx", made.SerializeToString())
+    write_whole(args.out / f"{args.network}.onnx", made.SerializeToString())
     images, labels = class_balanced(files["t10k-images-idx3"], files["t10k-labels-idx1"])
     with tempfile.TemporaryFile() as file:
         np.savez_compressed(file, images=images, labels=labels)
         file.seek(0)
-        replace(args.out / "fashion-test.npz", file.read())
+        write_whole(args.out / "fashion-test.npz", file.read())
     record = {
         "top1_on_10000": top1,
         "epochs": recipe.epochs,
@@ -310,7 +302,7 @@ def main() -> None:
         "torch": torch.__version__,
         "channels": model.channels,
     }
-    replace(args.out / f"{args.network}-training.json", (json.dumps(record, indent=1) + "\n").encode())
+    write_whole(args.out / f"{args.network}-training.json", (json.dumps(record, indent=1) + "\n").encode())
 
 
 if __name__ == "__main__":

@@ -336,10 +336,10 @@ def geometric_mean(values: Sequence[float]) -> float:
 
 
 def write_rows(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
-    """Write rows as CSV: to a temporary name, then renamed."""
-    partial = path.with_name(f".{path.name}.{os.getpid()}")
-    with partial.open("w", newline="", encoding="utf-8") as file:
+    """Write rows as CSV, whole."""
+    from fastconv.files import replacing
+
+    with replacing(path) as new, new.open("w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, list(rows[0]), lineterminator="\n")
         writer.writeheader()
         writer.writerows(rows)
-    partial.replace(path)

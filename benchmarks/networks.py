@@ -37,13 +37,13 @@ def file_of(case: str) -> Path:
 
 
 def written(case: str) -> Path:
-    """Write the model of a case, unless it is there: to a temporary name, then renamed."""
+    """Write the model of a case, unless it is there."""
+    from fastconv.files import write_whole
+
     path = file_of(case)
     if not path.exists():
         path.parent.mkdir(mode=0o700, exist_ok=True)
-        partial = path.with_name(f".{path.name}.{os.getpid()}")
-        partial.write_bytes(CASES[case].make().SerializeToString())
-        partial.replace(path)
+        write_whole(path, CASES[case].make().SerializeToString())
     return path
 
 

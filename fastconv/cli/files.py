@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import Any
+
+from fastconv.files import replacing
 
 
 def feeds_of(net: Any, path: Path | None) -> dict[str, Any]:
@@ -43,10 +44,6 @@ def check_writable(folder: Path) -> None:
 
 
 def save_figure(figure: Any, target: Path) -> None:
-    """Write the figure to a temporary name, then rename."""
-    temporary = target.with_name(f".{target.name}.{os.getpid()}")
-    try:
-        figure.savefig(temporary, format="png", dpi=150)
-        os.replace(temporary, target)
-    finally:
-        temporary.unlink(missing_ok=True)
+    """Write the figure as PNG, whole."""
+    with replacing(target) as new:
+        figure.savefig(new, format="png", dpi=150)

@@ -17,7 +17,7 @@ from functools import cache, cached_property
 from pathlib import Path
 from typing import Any
 
-from fastconv.kernels.cache import cache_folder, write_whole
+from fastconv.files import cache_folder, write_whole
 from fastconv.kernels.cpu import target, vector_bytes
 
 _DIGEST = hashlib.sha256().digest_size

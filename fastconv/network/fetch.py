@@ -13,7 +13,7 @@ import zipfile
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-from fastconv.kernels.cache import cache_folder, write_whole
+from fastconv.files import cache_folder, write_whole
 
 
 class FetchError(RuntimeError):

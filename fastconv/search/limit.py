@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import json
 import math
-import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
@@ -30,6 +29,7 @@ from fastconv.error.predict_nodes import nodes_of
 from fastconv.error.predict_rounding import unit
 from fastconv.error.shapes import check_dims
 from fastconv.exact import FORMATS, Format
+from fastconv.files import replacing
 from fastconv.program import programs_of
 
 Array = npt.NDArray[Any]
@@ -135,12 +135,11 @@ class Limit:
         return bool(examined >= boxes)
 
     def save(self, path: Path) -> None:
-        """Write the open boxes: to a temporary name, then renamed."""
-        temporary = path.with_name(f".{path.name}.{os.getpid()}.npz")
+        """Write the open boxes to an ``.npz`` file, whole."""
         open_ = self.heap[: self.size]
         head = np.array([self.m, self.r, self.dims, self.infinity, self.goal, self.examined, len(self.heap)], float)
-        np.savez(temporary, head=head, boxes=self.boxes[open_], slopes=self.slopes[open_], limits=self.limits[open_])
-        os.replace(temporary, path)
+        with replacing(path) as new, new.open("wb") as file:
+            np.savez(file, head=head, boxes=self.boxes[open_], slopes=self.slopes[open_], limits=self.limits[open_])
 
 
 def start(m: int, r: int, dims: int, infinity: bool, goal: float, room: int = 2_000_000) -> Limit:

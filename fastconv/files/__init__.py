@@ -1,0 +1,46 @@
+"""The user's cache folder, and files that are whole or not there."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+
+def cache_folder() -> Path:
+    """Return the folder in which fetched and compiled files are kept."""
+    import platformdirs
+
+    return Path(platformdirs.user_cache_dir("fastconv", appauthor=False))
+
+
+@contextmanager
+def replacing(place: Path) -> Iterator[Path]:
+    """Give a temporary name beside a file, to be written to; rename it at the end: a reader never sees half a file.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> place = Path(tempfile.mkdtemp()) / "numbers"
+    >>> with replacing(place) as new:
+    ...     _ = new.write_text("1 2 3")
+    ...     place.exists()
+    False
+    >>> place.read_text(), len(list(place.parent.iterdir()))
+    ('1 2 3', 1)
+    """
+    place.parent.mkdir(parents=True, exist_ok=True)
+    new = place.with_name(f".{place.stem}.{os.getpid()}-{threading.get_ident()}{place.suffix}")
+    try:
+        yield new
+        os.replace(new, place)
+    finally:
+        new.unlink(missing_ok=True)
+
+
+def write_whole(place: Path, data: bytes) -> None:
+    """Write a file through `replacing`."""
+    with replacing(place) as new:
+        new.write_bytes(data)
