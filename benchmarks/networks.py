@@ -6,8 +6,8 @@ Each ``--python`` is an interpreter that holds peers (torch with onnx, onnxrunti
 environments of their own if need be. The networks are ONNX files with random weights (benchmarks/network_models.py),
 written once; every contender loads the same file. How turns are taken: benchmarks/contest.py; how peers are asked:
 benchmarks/network_peers.py. Each network has processes of its own, so that their peak memory, loading and converting
-included, is that of one network; our kernels are on disk before, as they are from the second run on. The error is the relative L2 norm of the difference to our own run in float64. The
-results go to figures/networks_THREADS.csv and .png.
+included, is that of one network; our kernels are on disk before, as they are from the second run on. The error is the
+relative L2 norm of the difference to our own run in float64. The results go to figures/networks_THREADS.csv and .png.
 """
 
 from __future__ import annotations

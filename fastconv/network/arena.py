@@ -65,8 +65,7 @@ class Arena:
             fits = [k for k, memory in enumerate(self._free) if memory.nbytes >= size]
             if fits:  # of the smallest the one that came back last: it is the likeliest to be in a cache
                 return self._free.pop(min(fits, key=lambda k: (self._free[k].nbytes, -k)))
-            if self._free:  # the largest is too small: it makes room for what is needed, so that their number does not grow
-                self._free.pop(max(range(len(self._free)), key=lambda k: self._free[k].nbytes))
+            self._free.clear()  # all are too small: they make room for what is needed
         from fastconv.kernels.layer import lasting
 
         return lasting((size,), np.uint8)

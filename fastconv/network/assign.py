@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -28,12 +28,18 @@ def is_eligible(graph: Graph, node: Node, choice: Choice | int = "auto") -> bool
     a kernel of as many taps.
     """
     kernel, attributes = _kernel(graph, node), node.attributes
-    axes = choice if isinstance(choice, tuple) else (choice, choice)
-    taps = tuple(axis.r if isinstance(axis, BilinearAlgorithm) else axis for axis in axes if not isinstance(axis, str))
-    strides = [axis.stride if isinstance(axis, BilinearAlgorithm) else 1 for axis in axes]
+    if node.operator != "Conv" or not kernel or len(kernel) != 2:
+        return False
     plain = all(set(np.ravel(attributes.get(name, 1))) == {1} for name in ("dilations", "group"))
-    dense = plain and np.broadcast_to(attributes.get("strides", 1), 2).tolist() == strides if kernel and len(kernel) == 2 else False
-    return node.operator == "Conv" and dense and (not taps or kernel == taps)
+    return plain and fits(choice, kernel, np.broadcast_to(attributes.get("strides", 1), 2).tolist())
+
+
+def fits(choice: Choice | int, kernel: Sequence[int], strides: Sequence[int]) -> bool:
+    """Tell whether an algorithm has the taps and strides of a kernel; of a name or a number of taps, whether any of stride one has."""
+    axes = choice if isinstance(choice, tuple) else (choice,) * len(kernel)
+    taps = [axis.r if isinstance(axis, BilinearAlgorithm) else axis for axis in axes if not isinstance(axis, str)]
+    own = [axis.stride if isinstance(axis, BilinearAlgorithm) else 1 for axis in axes]
+    return list(strides) == own and (not taps or list(kernel) == taps)
 
 
 def _has_phases(graph: Graph, node: Node) -> bool:

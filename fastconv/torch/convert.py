@@ -7,9 +7,8 @@ from collections.abc import Callable, Mapping
 from functools import cache
 from typing import Any
 
-from fastconv.algebra import BilinearAlgorithm
 from fastconv.arithmetic import Policy
-from fastconv.network.assign import Choice, resolved
+from fastconv.network.assign import Choice, fits, resolved
 
 _PLANS = 4
 """Input shapes for which a layer keeps its transformed weights; the oldest goes first."""
@@ -103,10 +102,8 @@ def is_eligible(module: Any, choice: Choice = "auto") -> bool:
     nn = imported().nn
     if type(module) not in (nn.Conv1d, nn.Conv2d) or module.padding_mode != "zeros" or module.groups != 1:
         return False
-    r, stride = (choice.r, choice.stride) if isinstance(choice, BilinearAlgorithm) else (None, 1)
-    plain = set(module.stride) == {stride} and set(module.dilation) == {1} and min(module.kernel_size) >= 3
-    fits = r is None or set(module.kernel_size) == {r}
-    return plain and fits and module.weight.dtype in (imported().float32, imported().float64)
+    plain = set(module.dilation) == {1} and min(module.kernel_size) >= 3
+    return plain and fits(choice, module.kernel_size, module.stride) and module.weight.dtype in (imported().float32, imported().float64)
 
 
 def classes_of(prefix: str, about: str, run: Callable[[Any, Any], Any], other: Callable[[Any, Any], Any]) -> dict[Any, Any]:
