@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from fastconv.kernels.compiled import compiled
+from fastconv.kernels.compiled import Compiled, compiled
 from fastconv.kernels.cpu import KIND, SIZE, lanes_of, vector_bytes
 from fastconv.kernels.cut import OUTPUT_BYTES, cut, parts, rounded, tile_panel, work_of
 from fastconv.kernels.fields import Field, Strip
@@ -73,10 +73,12 @@ class Blocked:
         return description
 
     @property
-    def in_blocks(self) -> bool:
-        """Whether channels lie in blocks in the input, the output or V."""
+    def engine(self) -> Compiled:
+        """What computes the items."""
         d = self.description
-        return bool(d[Field.PIXEL] > 1 or d[Field.OUT_PIXEL] > 1 or d[Field.PIXELS])
+        taken = "turned" if d[Field.PIXELS] else "blocks" if d[Field.PIXEL] > 1 else "planes"
+        given = "blocks" if d[Field.OUT_PIXEL] > 1 else "planes"
+        return compiled("engine.run_items", *((taken, given) if (taken, given) != ("planes", "planes") else ()))
 
     @property
     def workspace(self) -> int:

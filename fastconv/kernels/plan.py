@@ -11,7 +11,6 @@ import numpy as np
 import numpy.typing as npt
 
 from fastconv.kernels.activation import Activation
-from fastconv.kernels.compiled import compiled
 from fastconv.kernels.cpu import vector_bytes
 from fastconv.kernels.layer import Array, Layer, array_of
 from fastconv.kernels.method import Method
@@ -193,8 +192,7 @@ class BlockRunner:
         """Return the work items; `adding`, what `y` holds is added after the bias."""
         arrays = (x, self.parts.weights, self.bias, y)
         description = self.parts.adding if adding else self.parts.description
-        engine = compiled("engine.run_items", *[1] * self.parts.in_blocks)
-        return Job(engine, description, self.parts.items, arrays, self.members, self.parts.workspace)
+        return Job(self.parts.engine, description, self.parts.items, arrays, self.members, self.parts.workspace)
 
     def details(self) -> list[str]:
         """Say how the layer is cut."""

@@ -8,6 +8,7 @@ its operations do not depend on how the items are cut, so results do not depend 
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 from numba import carray
 
@@ -119,7 +120,7 @@ def cut(d, first, count, group, at, strips):  # type: ignore[no-untyped-def]
 
 
 @part
-def gather(d, count, x, at, strips, used):  # type: ignore[no-untyped-def]
+def gather(d, first, count, x, at, strips, used):  # type: ignore[no-untyped-def]
     """Transform the input of a block of tiles: V (xi, channel, tile)."""
     size, lanes, pitch, columns = d.SIZE, d.LANES, d.PITCH, at + d.COLUMN
     step, row_step = lanes * size, d.ROW_STEP * d.WIDTH * size
@@ -153,7 +154,7 @@ def gather(d, count, x, at, strips, used):  # type: ignore[no-untyped-def]
 
 
 @part
-def gather_pixels(d, count, x, at, strips, used):  # type: ignore[no-untyped-def]
+def gather_pixels(d, first, count, x, at, strips, used):  # type: ignore[no-untyped-def]
     """Transform the input of a block of tiles, channels in blocks: V (xi, block of channels, tile, channel).
 
     A pixel is a vector, so that both transforms run on vectors as they lie, and nothing is turned.
@@ -192,7 +193,7 @@ def gather_pixels(d, count, x, at, strips, used):  # type: ignore[no-untyped-def
 
 
 @part
-def gather_turned(d, count, first, x, at, strips, used):  # type: ignore[no-untyped-def]
+def gather_turned(d, first, count, x, at, strips, used):  # type: ignore[no-untyped-def]
     """Do what `gather_pixels` does, from planes: rows of as many channels as a vector has lanes are turned into pixels."""
     size, pixel, pitch, columns, turned = d.SIZE, d.LANES * d.SIZE, d.TAKE_PITCH, at + d.COLUMN, at + d.TURNED
     plane, row, wide = d.HEIGHT * d.WIDTH * size, d.WIDTH * size, d.TILES_W
@@ -377,7 +378,7 @@ def run_item(d, item, x, u, bias, y, at):  # type: ignore[no-untyped-def]
         v = x + ((first // plane * d.GROUPS + group) * d.CHANNELS * plane + first % plane) * d.SIZE
         ldv = plane * d.SIZE
     else:
-        gather(d, count, x, at, strips, used)
+        gather(d, first, count, x, at, strips, used)
     channels, pitch = d.OUT_CHANNELS, d.LANE_PITCH
     for kblock in range(share * d.KBLOCKS // d.SHARES, (share + 1) * d.KBLOCKS // d.SHARES):
         k0 = kblock * d.KBLOCK
@@ -400,40 +401,40 @@ def run_item(d, item, x, u, bias, y, at):  # type: ignore[no-untyped-def]
                 scatter(d, count, k0 + k, out + k * pitch, bias + (group * channels + k0 + k) * d.BIAS, y, at, strips, used)
 
 
-@part
-def run_item_in_blocks(d, item, x, u, bias, y, at):  # type: ignore[no-untyped-def]
-    """Compute one work item where channels lie in blocks in the input, the output or both, the filters in the lanes."""
-    block, share = item // d.SHARES, item % d.SHARES
-    first = block * d.BLOCK
-    count = min(d.BLOCK, d.TILES - first)
-    strips = carray(pointer(at + d.STRIPS), (count,), STRIP)
-    used = cut(d, first, count, 0, at, strips)
-    if d.PIXEL > 1:
-        gather_pixels(d, count, x, at, strips, used)
-    elif d.PIXELS:
-        gather_turned(d, count, first, x, at, strips, used)
-    else:
-        gather(d, count, x, at, strips, used)
-    panel = d.NK * d.LANES
-    for kblock in range(share * d.KBLOCKS // d.SHARES, (share + 1) * d.KBLOCKS // d.SHARES):
-        k0 = kblock * d.KBLOCK
-        here = min(d.KBLOCK, d.OUT_CHANNELS - k0)
-        sizes = (d.XIS, (here + panel - 1) // panel, (count + d.MT - 1) // d.MT, d.DEPTH, d.CHANNEL_BLOCK)
-        weights, out = u + kblock * d.U_KBLOCK, at + d.OUTPUT
-        call(d.PRODUCT, (*sizes, weights, at + d.INPUT, d.V_XI, d.LDV, out, d.M_XI, d.M_PANEL, d.M_TILE))
-        records = bias + k0 * d.BIAS
-        if d.OUT_PIXEL > 1:
-            scatter_pixels(d, k0, here, out, records, y, at, strips, used)
-        else:
-            scatter_filters(d, k0, here, out, records, y, at, strips, used)
+def _in_blocks(take: Any, give: Any) -> Any:
+    """Return `run_item` for fast algorithms whose channels lie in blocks before, in or after it, the filters in the lanes."""
+
+    @part
+    def run_item(d, item, x, u, bias, y, at):  # type: ignore[no-untyped-def]
+        block, share = item // d.SHARES, item % d.SHARES
+        first = block * d.BLOCK
+        count = min(d.BLOCK, d.TILES - first)
+        strips = carray(pointer(at + d.STRIPS), (count,), STRIP)
+        used = cut(d, first, count, 0, at, strips)
+        take(d, first, count, x, at, strips, used)
+        panel = d.NK * d.LANES
+        for kblock in range(share * d.KBLOCKS // d.SHARES, (share + 1) * d.KBLOCKS // d.SHARES):
+            k0 = kblock * d.KBLOCK
+            here = min(d.KBLOCK, d.OUT_CHANNELS - k0)
+            sizes = (d.XIS, (here + panel - 1) // panel, (count + d.MT - 1) // d.MT, d.DEPTH, d.CHANNEL_BLOCK)
+            weights, out = u + kblock * d.U_KBLOCK, at + d.OUTPUT
+            call(d.PRODUCT, (*sizes, weights, at + d.INPUT, d.V_XI, d.LDV, out, d.M_XI, d.M_PANEL, d.M_TILE))
+            give(d, k0, here, out, bias + k0 * d.BIAS, y, at, strips, used)
+
+    return run_item
 
 
-def run_items(in_blocks: int = 0) -> Callable[..., None]:
+def run_items(taken: str = "planes", given: str = "planes") -> Callable[..., None]:
     """Make what computes work items: it takes the next that nobody has taken from `counter`, until all `items` are taken.
 
-    Channels may lie `in_blocks`.
+    The input is `taken` from planes, turned into pixels or in blocks of channels, the output `given` in planes or in blocks: a function
+    for each, as one that does all would take as long to compile as they together, where most need but one.
     """
-    one = run_item_in_blocks if in_blocks else run_item
+    takes, gives = (
+        {"planes": gather, "turned": gather_turned, "blocks": gather_pixels},
+        {"planes": scatter_filters, "blocks": scatter_pixels},
+    )
+    one = run_item if taken == given == "planes" else _in_blocks(takes[taken], gives[given])
 
     def run_items(description, counter, items, x, u, bias, y, workspace):  # type: ignore[no-untyped-def]
         d = carray(pointer(description), (1,), FIELDS)[0]
