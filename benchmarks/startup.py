@@ -41,9 +41,9 @@ plan = fastconv.plan_conv2d(w, padding=1, input_shape=x.shape, algorithm=algorit
 plan(x)
 first = time.perf_counter() - before
 seconds = median_call(lambda: plan(x))
-from fastconv.kernels.cpu import has_fma, vector_bytes
+from fastconv.native import machine
 effective = 2 * plan.layer.multiplications / seconds / 1e9
-vectors = f"{8 * vector_bytes()} bit{', fused' if has_fma() else ''}"
+vectors = f"{8 * machine().vector_bytes} bit{', fused' if machine().fma else ''}"
 said = {"ran": plan.algorithm, "vectors": vectors, "first_call_s": first, "ms": seconds * 1e3, "effective_gflops": effective}
 said["fma_gflops"] = multiply_add_rate(2)
 print(json.dumps(said))

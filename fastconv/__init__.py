@@ -25,6 +25,7 @@ _HOME = {
     "toom_cook": "algebra",
     "conv1d": "kernels",
     "conv2d": "kernels",
+    "flush_subnormals": "kernels",
     "plan_conv1d": "kernels",
     "plan_conv2d": "kernels",
     "Policy": "arithmetic",

@@ -177,13 +177,13 @@ def layer_arrays(channels, filters, shape, kernel, dtype="f4"):
     ],
 )
 def test_layers_equal_their_numpy_twin_bit_for_bit(name, shape, kernel, dtype):
-    from fastconv.kernels.cpu import has_fma
     from fastconv.kernels.cut import CHANNEL_CHAIN
+    from fastconv.native import machine
 
     x, w = layer_arrays(5, 11, shape, kernel, dtype)
     pad = (kernel[0] // 2, kernel[1] // 2)
     plans = [fc.plan_conv2d(w, padding=pad, input_shape=x.shape, algorithm=name, threads=t) for t in (1, 3)]
-    expected = twin(plans[0].layer, plans[0].method, x, w, None, plans[0].order, CHANNEL_CHAIN, has_fma())
+    expected = twin(plans[0].layer, plans[0].method, x, w, None, plans[0].order, CHANNEL_CHAIN, machine().fma)
     for plan in plans:
         np.testing.assert_array_equal(plan(x), expected)
     assert name.split("/")[1] in plans[0].algorithm

@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 
 from fastconv import algorithm, best_points, conv1d, conv2d, plan_conv1d, plan_conv2d, toom_cook
 from fastconv.kernels import Plan
-from fastconv.kernels.cpu import has_fma
 from fastconv.kernels.cut import CHANNEL_CHAIN, DIRECT_CHAIN
 from fastconv.kernels.twin import twin, windows
+from fastconv.native import machine
 from fastconv.program import programs_of
 
 KERNELS = {
@@ -107,7 +107,7 @@ def test_equals_its_numpy_twin_bit_for_bit(layer, order):
     name, x, w, b, stride, padding, dilation, groups = layer
     plan = plan_conv2d(w, b, stride, padding, dilation, groups, input_shape=x.shape, algorithm=name, order=order, threads=2)
     chain = CHANNEL_CHAIN if plan.method.axes else DIRECT_CHAIN
-    np.testing.assert_array_equal(plan(x), twin(plan.layer, plan.method, x, w, b, plan.order, chain, has_fma()))
+    np.testing.assert_array_equal(plan(x), twin(plan.layer, plan.method, x, w, b, plan.order, chain, machine().fma))
 
 
 @settings(max_examples=15)

@@ -11,20 +11,20 @@ from hypothesis import strategies as st
 
 from fastconv import plan_conv2d
 from fastconv.kernels import RELU, Activation
-from fastconv.kernels.cpu import has_fma, vector_bytes
 from fastconv.kernels.cut import CHANNEL_CHAIN
 from fastconv.kernels.fields import Field
 from fastconv.kernels.functional import blocks_of, plan_in_blocks
 from fastconv.kernels.pool import max_pool
 from fastconv.kernels.threads import Pool
 from fastconv.kernels.twin import twin
+from fastconv.native import machine
 from fastconv.network.blocks import plain, plain_shape
 
 RNG = np.random.default_rng(0)
 
 
 def lanes_of(dtype):
-    return vector_bytes() // np.dtype(dtype).itemsize
+    return machine().vector_bytes // np.dtype(dtype).itemsize
 
 
 def in_blocks(array):
@@ -67,7 +67,7 @@ def test_turned_rows_give_what_the_twin_computes(dtype, channels, kernel, size, 
     b = random(3 * lanes, dtype=dtype)
     plan = plan_conv2d(w, b, stride, [k // 2 + 1 for k in kernel], input_shape=x.shape, algorithm=algorithm, threads=2)
     assert plan._runner.parts.description[Field.PIXELS]
-    np.testing.assert_array_equal(plan(x), twin(plan.layer, plan.method, x, w, b, plan.order, CHANNEL_CHAIN, has_fma()))
+    np.testing.assert_array_equal(plan(x), twin(plan.layer, plan.method, x, w, b, plan.order, CHANNEL_CHAIN, machine().fma))
 
 
 CASES = [

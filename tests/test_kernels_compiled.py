@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import ctypes
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from fastconv.kernels import compiled as store
 from fastconv.kernels.source.emit import emitted
+from fastconv.native import lanes_of, link, load, machine
 
 PROGRAM = "2|add 0 1 -;sub 0 1 -|2,3"
 """The sum and the difference of two inputs."""
@@ -19,13 +21,13 @@ def folder(tmp_path, monkeypatch):
     """An empty folder for object code; what other tests have loaded is not looked at."""
     monkeypatch.setattr(store, "folder", lambda: tmp_path / "kernels")
     monkeypatch.setattr(store, "_compiled", store._compiled.__wrapped__)
-    loaders, make = [], store._loader.__wrapped__  # a loader knows each name once, and its code goes with it
+    loaders, make = [], link._loader.__wrapped__  # a loader knows each name once, and its code goes with it
 
-    def another():
-        loaders.append(make())
+    def another(here):
+        loaders.append(make(here))
         return loaders[-1]
 
-    monkeypatch.setattr(store, "_loader", another)
+    monkeypatch.setattr(link, "_loader", another)
     yield tmp_path / "kernels"
     assert loaders
 
@@ -34,7 +36,7 @@ def sums_of(step):
     """Run the compiled program on eight pairs."""
     x = np.arange(2 * 16, dtype=np.float32).reshape(2, 16)
     y, none = np.zeros_like(x), np.zeros(1, np.float32)
-    lanes = store.vector_bytes() // 4
+    lanes = lanes_of("f4")
     row = x.strides[0]
     step.ctypes(x.ctypes.data, row, 0, lanes * 4, y.ctypes.data, row, 0, lanes * 4, 1, 16 // lanes, none.ctypes.data)
     return np.array_equal(y, [x[0] + x[1], x[0] - x[1]])
@@ -68,10 +70,15 @@ def test_a_folder_that_cannot_be_written_keeps_nothing(folder):
     assert folder.is_file()
 
 
-def test_another_width_or_parameter_has_another_name(monkeypatch):
+def test_another_machine_or_parameter_has_another_name(monkeypatch):
+    here = machine()
     names = {store.digest_of("a", 1), store.digest_of("a", 2), store.digest_of("b", 1)}
-    monkeypatch.setattr(store, "vector_bytes", lambda: 1)
-    assert len(names | {store.digest_of("a", 1)}) == 4
+    for other in (replace(here, vector_bytes=8), replace(here, fma=not here.fma), replace(here, cpu="another"), replace(here, line=256)):
+        monkeypatch.setattr(store, "machine", lambda other=other: other)
+        store._stamp.cache_clear()
+        names.add(store.digest_of("a", 1))
+    store._stamp.cache_clear()
+    assert len(names) == 7
 
 
 def test_functions_of_integers_take_what_they_are_given(folder):
@@ -84,7 +91,7 @@ def test_functions_of_integers_take_what_they_are_given(folder):
 
     code = emitted("swapped_of_a_test", swapped)
     assert code[0] == 3
-    address = store._loaded("swapped_of_a_test", code[1:])
+    address = load("swapped_of_a_test", code[1:])
     values = np.array([5, 7])
     at = values.ctypes.data
     ctypes.CFUNCTYPE(None, *[ctypes.c_ssize_t] * 3)(address)(at, at + 8, 1)

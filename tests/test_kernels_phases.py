@@ -10,10 +10,10 @@ import pytest
 import fastconv as fc
 from fastconv import plan_conv2d
 from fastconv.kernels import RELU, Activation
-from fastconv.kernels.cpu import has_fma
 from fastconv.kernels.cut import CHANNEL_CHAIN
 from fastconv.kernels.phases import phase_weights
 from fastconv.kernels.twin import twin
+from fastconv.native import machine
 
 RNG = np.random.default_rng(0)
 CASES = [
@@ -48,7 +48,7 @@ def test_it_equals_the_layer_of_the_phases(dtype, channels, filters, kernel, siz
     plan = plan_conv2d(w, b, **given, threads=1)
     method = replace(plan.method, phases=False)
     inner, weights = plan.layer.phased, phase_weights(plan.layer, w)
-    plain = twin(inner, method, phases_of(plan.layer, x), weights, b, plan.order, CHANNEL_CHAIN, has_fma())
+    plain = twin(inner, method, phases_of(plan.layer, x), weights, b, plan.order, CHANNEL_CHAIN, machine().fma)
     np.testing.assert_array_equal(plan(x), plain)
     shortcut = RNG.standard_normal(plain.shape).astype(dtype)
     for activation in (RELU, Activation(slope=RNG.random(filters), low=-1.0, high=2.0)):

@@ -4,28 +4,83 @@ from __future__ import annotations
 
 import multiprocessing
 import threading
+import time
+from itertools import pairwise
 
 import numpy as np
 import pytest
 
 from fastconv import plan_conv2d
 from fastconv.kernels import Activation
+from fastconv.kernels import threads as team_of
 from fastconv.kernels.blocked import PAST_BYTES
 from fastconv.kernels.depthwise import DepthwiseRunner
-from fastconv.kernels.threads import processors, team
+from fastconv.kernels.threads import APART, PortableTeam, Team, Word, processors
+from fastconv.native import machine
 
 RNG = np.random.default_rng(0)
 X, W = RNG.standard_normal((2, 20, 30, 33)).astype("f4"), RNG.standard_normal((24, 20, 3, 3)).astype("f4")
 
 
-def test_many_jobs_in_a_row_all_give_the_same():
+@pytest.fixture(params=[Team, PortableTeam])
+def team(request, monkeypatch):
+    """A team of its own for the test, of three threads even on one processor."""
+    made = request.param()
+    monkeypatch.setattr(team_of, "team", lambda: made)
+    monkeypatch.setattr(team_of, "processors", lambda: 3)
+    yield made
+    made.stop()
+    assert not any(thread.is_alive() for thread in made.threads)
+
+
+def test_many_jobs_in_a_row_all_give_the_same(team):
     plan = plan_conv2d(W, padding=1, input_shape=X.shape, threads=2)
     expected = plan_conv2d(W, padding=1, input_shape=X.shape, threads=1)(X)
     for _ in range(300):
         np.testing.assert_array_equal(plan(X), expected)
+    assert len(team.threads) == 1
 
 
-def test_callers_at_once_each_get_their_own_result():
+def test_networks_of_many_jobs_give_the_same(team):
+    """Jobs for one member and for several, with one that goes before another, in one list."""
+    x, w = X[:, :, :9, :9].copy(), W[:, :, :1, :1].copy()
+    plans = [plan_conv2d(w, input_shape=x.shape, threads=t) for t in (1, 2, 3)]
+    plans += [plan_conv2d(W, None, 2, input_shape=x.shape, algorithm="phases", threads=t) for t in (1, 3)]
+    outs = [np.empty(plan.output_shape, "f4") for plan in plans]
+    jobs = [plan.job(x, out) for plan, out in zip(plans, outs, strict=True)]
+    workspace = team_of.memory(max(job.room for job in jobs))
+    team_of.run_all(np.array([word for job in jobs for word in job.words(workspace.ctypes.data)], np.int64))
+    for plan, out in zip(plans, outs, strict=True):
+        np.testing.assert_array_equal(out, plan_conv2d_again(plan)(x))
+    assert len(team.threads) == 2
+
+
+def plan_conv2d_again(plan):
+    """The same layer, alone on one thread."""
+    stride = plan.layer.stride[0]
+    w = W if stride == 2 else W[:, :, :1, :1].copy()
+    return plan_conv2d(w, None, stride, input_shape=plan.input_shape, algorithm="phases" if stride == 2 else "auto", threads=1)
+
+
+def test_idle_members_sleep(team):
+    """They spin for a tenth of a millisecond and use no processor from then on."""
+    plan = plan_conv2d(W, padding=1, input_shape=X.shape, threads=3)
+    plan(X)
+    assert len(team.threads) == 2
+    time.sleep(0.05)
+    before = time.process_time()
+    time.sleep(0.5)
+    assert time.process_time() - before < 0.2
+    plan(X)  # and they wake
+
+
+def test_words_that_threads_share_lie_in_cache_lines_apart():
+    assert {after - before for before, after in pairwise(int(word) * 8 for word in Word)} == {APART}
+    assert APART % machine().line == 0
+    assert team_of.memory(100).ctypes.data % APART == 0
+
+
+def test_callers_at_once_each_get_their_own_result(team):
     plan = plan_conv2d(W, padding=1, input_shape=X.shape, threads=2)
     inputs = [X * k for k in (1, 2, 4, 8)]
     expected = [plan(x) for x in inputs]
@@ -64,7 +119,7 @@ def test_a_forked_child_makes_a_team_of_its_own():
 def test_more_threads_than_processors_make_no_larger_team():
     x = RNG.standard_normal((8, 4, 40, 40)).astype("f4")
     plan_conv2d(W[:, :4], input_shape=x.shape, threads=64)(x)
-    assert len(team().threads) < processors()
+    assert len(team_of.team().threads) < processors()
 
 
 @pytest.mark.parametrize("dtype", ["f4", "f8"])

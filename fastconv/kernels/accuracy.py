@@ -11,8 +11,8 @@ from fastconv.algebra import BilinearAlgorithm, toom_cook
 from fastconv.arithmetic import Policy
 from fastconv.error import MOMENTS
 from fastconv.error import relative_error as predicted
-from fastconv.kernels.cpu import has_fma
 from fastconv.kernels.layer import Layer
+from fastconv.native import machine
 
 Axes = tuple[BilinearAlgorithm, BilinearAlgorithm]
 
@@ -37,7 +37,7 @@ def relative_error(layer: Layer, axes: Axes | None) -> float:
 
 def order_of(alg: BilinearAlgorithm) -> str:
     """Return the order of summation that a layer runs an algorithm in, unless told: what repeats is shared, and fused where it can be."""
-    return "huffman+shared" + "+folded" * (alg.products > alg.n) + "+fma" * has_fma()
+    return "huffman+shared" + "+folded" * (alg.products > alg.n) + "+fma" * machine().fma
 
 
 def _rounded_up(channels: int) -> int:

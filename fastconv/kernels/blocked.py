@@ -10,13 +10,13 @@ import numpy as np
 import numpy.typing as npt
 
 from fastconv.kernels.compiled import Compiled, compiled
-from fastconv.kernels.cpu import KIND, SIZE, lanes_of, vector_bytes
 from fastconv.kernels.cut import OUTPUT_BYTES, cut, parts, rounded, tile_panel, work_of
 from fastconv.kernels.fields import Field, Strip
 from fastconv.kernels.layer import Layer, check_bytes
 from fastconv.kernels.method import Method
 from fastconv.kernels.pack import packed, transformed_weights
 from fastconv.kernels.shape import Shape, shape_of, tiles_turned
+from fastconv.native import KIND, SIZE, lanes_of, machine
 from fastconv.program import programs_of
 
 Array = npt.NDArray[Any]
@@ -145,7 +145,7 @@ def blocked(layer: Layer, method: Method, weight: Array, order: str, threads: in
     pointwise = method.axes is None and layer.kernel == layer.stride == (1, 1) and layer.padding == ((0, 0), (0, 0))
     d |= {F.STRAIGHT: pointwise and plane <= STRAIGHT_BYTES}
     d |= {F.PAST: layer.batch * layer.filters * out_h * out_w * size >= PAST_BYTES and not blocks_out}
-    vector = vector_bytes()
+    vector = machine().vector_bytes
     run = -(-min(block, tiles_w) // lanes) * lanes
     # Splitting loads whole vectors of `step` numbers a lane, and clearing and transforming write whole vectors.
     pitch = rounded((run * step[1] + span + lanes) * size * d[F.PIXEL], vector) + vector

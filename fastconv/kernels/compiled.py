@@ -1,7 +1,7 @@
 """Compiled functions by name: from disk where they have been compiled before; only what has not been imports numba.
 
 A file of object code is named by all that it depends on: which function with which parameters, the sources of this package,
-the versions of the compilers and the CPU. Processes that compile at once write what does the same to the same name, whole.
+the versions of the compilers and the machine. Processes that compile at once write what does the same to the same name, whole.
 """
 
 from __future__ import annotations
@@ -15,10 +15,9 @@ from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache, cached_property
 from pathlib import Path
-from typing import Any
 
-from fastconv.files import cache_folder, write_whole
-from fastconv.kernels.cpu import target, vector_bytes
+from fastconv.files import cache_folder
+from fastconv.native import load, machine, read_own, write_own
 
 _DIGEST = hashlib.sha256().digest_size
 _LOCK = threading.RLock()
@@ -65,20 +64,21 @@ def _compiled(source: str, parameters: tuple[object, ...]) -> Compiled:
         code = emitted(name, getattr(importlib.import_module(f"fastconv.kernels.source.{module}"), maker)(*parameters))
         with suppress(OSError):  # a folder that cannot be written keeps nothing
             _write(path, code)
-    return Compiled(name, _loaded(name, code[1:]), code[0])
+    return Compiled(name, load(name, code[1:]), code[0])
 
 
 def digest_of(*parameters: object) -> str:
-    """Return what names code compiled from the sources of this package, with these parameters, for this CPU."""
-    return hashlib.sha256(_stamp() + repr((vector_bytes(), parameters)).encode()).hexdigest()[:16]
+    """Return what names code compiled from the sources of this package, with these parameters, for this machine."""
+    return hashlib.sha256(_stamp() + repr(parameters).encode()).hexdigest()[:16]
 
 
 @cache
 def _stamp() -> bytes:
     from importlib.metadata import version
 
-    sources = sorted(Path(__file__).parent.rglob("*.py"))
-    made_by = "\n".join([version("numba"), version("llvmlite"), *target()])
+    package = Path(__file__).parents[1]
+    sources = sorted(path for floor in ("kernels", "native") for path in (package / floor).rglob("*.py"))
+    made_by = repr((version("numba"), version("llvmlite"), machine()))
     return b"".join(path.read_bytes() for path in sources) + made_by.encode()
 
 
@@ -88,41 +88,13 @@ def folder() -> Path:
 
 
 def _read(path: Path) -> bytes | None:
-    """Return what was written, None if there is nothing or it is damaged."""
-    try:
-        whole = path.read_bytes()
-    except OSError:
+    """Return what was written, None if there is nothing, it is damaged, or others could have written it."""
+    whole = read_own(path)
+    if whole is None:
         return None
     digest, code = whole[:_DIGEST], whole[_DIGEST:]
     return code if code and hashlib.sha256(code).digest() == digest else None
 
 
 def _write(path: Path, code: bytes) -> None:
-    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    write_whole(path, hashlib.sha256(code).digest() + code)
-
-
-def machine() -> Any:
-    """Return LLVM's description of the machine that code is made for: a new one each time, whoever is given it owns it."""
-    from llvmlite import binding
-
-    binding.initialize_native_target()
-    binding.initialize_native_asmprinter()
-    triple, cpu, features = target()
-    return binding.Target.from_triple(triple).create_target_machine(cpu, features, opt=3, reloc="pic", codemodel="small", jit=True)
-
-
-@cache
-def _loader() -> Any:
-    from llvmlite import binding
-
-    return binding.create_mcjit_compiler(binding.parse_assembly(""), machine())
-
-
-def _loaded(name: str, code: bytes) -> int:
-    from llvmlite import binding
-
-    loader = _loader()
-    loader.add_object_file(binding.ObjectFileRef.from_data(code))
-    loader.finalize_object()
-    return int(loader.get_function_address(name))
+    write_own(path, hashlib.sha256(code).digest() + code)

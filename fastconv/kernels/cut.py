@@ -14,8 +14,8 @@ from functools import lru_cache
 from typing import NamedTuple
 
 from fastconv.algebra import BilinearAlgorithm, phase_taps
-from fastconv.kernels.cpu import vector_bytes
 from fastconv.kernels.layer import Layer
+from fastconv.native import machine
 
 CHANNEL_CHAIN = 32
 """Channels that a fast algorithm sums in one chain; the sums of chains are then added up."""
@@ -206,12 +206,12 @@ def _operations(products: int, values: int) -> float:
 
 def tile_panel() -> tuple[int, int]:
     """Return the filters and the vectors of a panel with tiles in the lanes: 8 to 24 sums."""
-    return {64: (8, 3), 32: (4, 3), 16: (4, 2)}[vector_bytes()]
+    return {64: (8, 3), 32: (4, 3), 16: (4, 2)}[machine().vector_bytes]
 
 
 def filter_panels() -> Iterator[tuple[int, int]]:
     """Return the tiles and vectors of panels with filters in the lanes that the registers hold: sums, vectors, one factor."""
-    registers = 32 if vector_bytes() == 64 else 16
+    registers = 32 if machine().vector_bytes == 64 else 16
     for nk in (1, 2, 3):
         for mt in range(2, 15):
             if mt * nk >= LEAST_SUMS and mt * nk + nk + 1 <= registers:
@@ -232,7 +232,7 @@ def cut(work: Work, threads: int, filters: bool = False) -> Cut:
 
     With `filters` in the lanes, if it has to be: where channels lie in blocks.
     """
-    cuts = [c for c in _cuts(work, vector_bytes() // work.size, threads) if c.mt or not filters]
+    cuts = [c for c in _cuts(work, machine().vector_bytes // work.size, threads) if c.mt or not filters]
     best = min(cuts, key=lambda c: (c.cycles - c.held, c.block, c.mt, c.nk))
     return replace(best, cycles=min(c.cycles for c in cuts))
 

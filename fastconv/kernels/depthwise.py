@@ -10,10 +10,10 @@ import numpy as np
 
 from fastconv.kernels.activation import Activation
 from fastconv.kernels.compiled import compiled
-from fastconv.kernels.cpu import KIND, lanes_of
 from fastconv.kernels.cut import DIRECT_CHAIN
 from fastconv.kernels.layer import Array, Layer, check_bytes
-from fastconv.kernels.threads import COUNTER, NOTHING, Job, Pool
+from fastconv.kernels.threads import APART, COUNTER, NOTHING, Job, Pool
+from fastconv.native import KIND, lanes_of
 
 FIELDS = 12
 
@@ -37,7 +37,7 @@ class DepthwiseRunner:
         pitch = -(-(left + layer.width + right + lanes * (layer.stride[1] + 1)) * size // 64) * 64
         plane = (top + layer.height + bottom) * pitch + pitch
         self.items = layer.batch * layer.channels
-        self.members, self.each = max(1, min(threads, self.items)), plane + 64
+        self.members, self.each = max(1, min(threads, self.items)), plane + APART
         check_bytes("a workspace", self.each * self.members)
         bias = np.zeros(layer.filters, layer.dtype) if bias is None else bias.copy()
         self.record = bias if activation is None else activation.table(bias)

@@ -10,11 +10,11 @@ from typing import Any
 import numpy.typing as npt
 
 from fastconv.kernels.activation import Activation
-from fastconv.kernels.cpu import vector_bytes
 from fastconv.kernels.layer import Array, Ints, Layer, array_of, layer_of
 from fastconv.kernels.method import Method, method_of
 from fastconv.kernels.plan import BlockRunner, Plan, Runner
 from fastconv.kernels.threads import processors
+from fastconv.native import machine
 
 
 def plan_conv2d(
@@ -125,7 +125,7 @@ def blocks_of(layer: Layer, method: Method, blocks: tuple[bool, bool] = (True, T
     """
     from fastconv.kernels import pointwise
 
-    lanes = vector_bytes() // layer.dtype.itemsize
+    lanes = machine().vector_bytes // layer.dtype.itemsize
     alone = method.name == "fft" or method.name == "direct" and pointwise.fits(layer)
     if layer.groups > 1 or method.phases or alone:
         return False, False

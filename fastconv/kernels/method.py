@@ -12,9 +12,9 @@ import numpy as np
 
 from fastconv.algebra import BilinearAlgorithm, best_algorithm, complex_sizes, parse_name, split_name
 from fastconv.kernels.accuracy import relative_error
-from fastconv.kernels.cpu import vector_bytes
 from fastconv.kernels.cut import Size, cut, size_of, work_of
 from fastconv.kernels.layer import Layer
+from fastconv.native import machine
 
 MAX_ERROR = 1e-6
 """Relative L2 error that ``"auto"`` keeps to in float32 if no limit is given; in float64 as many roundings."""
@@ -184,7 +184,7 @@ class Way:
         if not self.phased:
             return cycles
         numbers = inner.batch * inner.channels * inner.height * inner.width
-        return (cycles + PHASE * numbers * inner.dtype.itemsize / vector_bytes()) / PAYS
+        return (cycles + PHASE * numbers * inner.dtype.itemsize / machine().vector_bytes) / PAYS
 
     @property
     def axes(self) -> tuple[BilinearAlgorithm, BilinearAlgorithm] | None:

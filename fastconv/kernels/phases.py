@@ -12,12 +12,12 @@ import numpy as np
 
 from fastconv.kernels.activation import Activation
 from fastconv.kernels.compiled import compiled
-from fastconv.kernels.cpu import KIND, vector_bytes
 from fastconv.kernels.cut import rounded
 from fastconv.kernels.layer import Array, Layer, check_bytes
 from fastconv.kernels.method import Method
 from fastconv.kernels.plan import BlockRunner
 from fastconv.kernels.threads import COUNTER, NOTHING, Job, Pool
+from fastconv.native import KIND, machine
 
 FIELDS = 12
 ROWS = 8
@@ -55,7 +55,7 @@ class PhasedRunner:
     ) -> None:
         inner = layer.phased
         self._runner = BlockRunner(inner, replace(method, phases=False), phase_weights(layer, weight), bias, order, threads, activation)
-        size, (top, left), v = layer.dtype.itemsize, (layer.padding[0][0], layer.padding[1][0]), vector_bytes()
+        size, (top, left), v = layer.dtype.itemsize, (layer.padding[0][0], layer.padding[1][0]), machine().vector_bytes
         (sh, sw), (rows, columns) = layer.stride, (inner.height, inner.width)
         reach = max(left + layer.width, columns * sw)
         pitch, held = rounded((reach + sw) * size + 2 * v * sw, 64), rounded(columns * size + v, 64)

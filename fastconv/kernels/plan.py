@@ -11,10 +11,10 @@ import numpy as np
 import numpy.typing as npt
 
 from fastconv.kernels.activation import Activation
-from fastconv.kernels.cpu import vector_bytes
 from fastconv.kernels.layer import Array, Layer, array_of
 from fastconv.kernels.method import Method
-from fastconv.kernels.threads import COUNTER, NOTHING, Job, Pool
+from fastconv.kernels.threads import COUNTER, NOTHING, Job, Pool, flushes
+from fastconv.native import machine
 
 
 class Runner(Protocol):
@@ -120,6 +120,15 @@ class Plan:
         """Bytes of the transformed and packed weights."""
         return self._runner.weight_bytes
 
+    @cached_property
+    def subnormal_weights(self) -> int:
+        """How many of the packed weights are below the normal range, on which arithmetic may be slow: see `flush_subnormals`."""
+        job = self._runner.job(NOTHING, NOTHING)
+        weights = None if job is None else job.arrays[1]
+        if weights is None:
+            return 0
+        return int(np.count_nonzero((np.abs(weights) < np.finfo(self.layer.dtype).tiny) & (weights != 0)))
+
     def explain(self) -> str:
         """Say in a few lines what runs and why."""
         axes = self.method.axes
@@ -132,6 +141,10 @@ class Plan:
             lines += [f"{name}: {alg!r}" for name, alg in zip(("height", "width"), axes, strict=True) if alg.n > 1]
             lines.append(f"transforms summed in the order {self.order}")
         lines += self._runner.details()
+        if self.subnormal_weights:
+            limit = np.finfo(self.layer.dtype).tiny
+            remedy = "they count as zero here" if flushes() else "fastconv.flush_subnormals takes them for zero"
+            lines.append(f"{self.subnormal_weights} packed weights are subnormal, below {limit:.2g}, and may be slow: {remedy}")
         lines.append(f"workspace {self.workspace_bytes} bytes, packed weights {self.weight_bytes} bytes, {self.threads} threads")
         return "\n".join(lines)
 
@@ -147,7 +160,7 @@ class Plan:
 
     def _shape(self, channels: int, sizes: Sequence[int], blocks: bool) -> tuple[int, ...]:
         if blocks:
-            lanes = vector_bytes() // self.layer.dtype.itemsize
+            lanes = machine().vector_bytes // self.layer.dtype.itemsize
             return (self.layer.batch, channels // lanes, *sizes, lanes)
         return (self.layer.batch, channels, *sizes[2 - self.dims :])
 
@@ -196,11 +209,11 @@ class BlockRunner:
 
     def details(self) -> list[str]:
         """Say how the layer is cut."""
-        from fastconv.kernels.cpu import has_fma
         from fastconv.kernels.fields import Field
+        from fastconv.native import machine
 
         d = {field: int(value) for field, value in zip(Field, self.parts.description, strict=True)}
-        fused = "fused multiply-add" if has_fma() else "multiplications and additions"
+        fused = "fused multiply-add" if machine().fma else "multiplications and additions"
         where = " and ".join(name for name, lies in zip(("input", "output"), self.blocks, strict=True) if lies)
         blocks = [f"channels of {where} in blocks of {d[Field.LANES]}"] if where else []
         return [

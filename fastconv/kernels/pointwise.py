@@ -11,10 +11,10 @@ import numpy as np
 
 from fastconv.kernels.activation import Activation
 from fastconv.kernels.compiled import compiled
-from fastconv.kernels.cpu import KIND, has_fma, lanes_of
 from fastconv.kernels.cut import DIRECT_CHAIN, parts, rounded, tile_panel
 from fastconv.kernels.layer import Array, Layer, check_bytes, lasting
 from fastconv.kernels.threads import COUNTER, NOTHING, Job, Pool
+from fastconv.native import KIND, lanes_of, machine
 
 FIELDS = 20
 CHAINS = 2
@@ -103,5 +103,5 @@ class PointwiseRunner:
         return [
             f"{d[9]} panels of pixels in {d[11]} blocks of {d[10]}",
             f"filters in {d[12]} shares, {d[14]} channels at a time",
-            f"products summed in chains of {d[15]} with {'fused multiply-add' if has_fma() else 'multiplications and additions'}",
+            f"products summed in chains of {d[15]} with {'fused multiply-add' if machine().fma else 'multiplications and additions'}",
         ]

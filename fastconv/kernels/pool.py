@@ -7,11 +7,11 @@ from typing import Any
 import numpy as np
 
 from fastconv.kernels.compiled import compiled
-from fastconv.kernels.cpu import vector_bytes
 from fastconv.kernels.cut import rounded
 from fastconv.kernels.layer import Array
 from fastconv.kernels.pixelwise import kind_of, members
 from fastconv.kernels.threads import Job
+from fastconv.native import machine
 
 FIELDS = 14
 ROWS = 8
@@ -25,7 +25,7 @@ def max_pool(x: Array, out: Array, kernel: Any, strides: Any, dilations: Any, be
 
     Channels may lie in blocks of as many as a vector holds: (batch, channels / lanes, height, width, lanes).
     """
-    (h, w), (oh, ow), size, v = x.shape[2:4], out.shape[2:4], x.itemsize, vector_bytes()
+    (h, w), (oh, ow), size, v = x.shape[2:4], out.shape[2:4], x.itemsize, machine().vector_bytes
     reach = max(begin[1] + w, (ow - 1) * strides[1] + (kernel[1] - 1) * dilations[1] + 1)
     held, pitch = rounded(ow * size + v, 64), rounded((reach * size + 2 * v * strides[1]), 64)
     description = np.array([h, w, oh, ow, *kernel, *strides, *dilations, *begin, held, pitch], np.int64)

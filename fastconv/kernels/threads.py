@@ -2,20 +2,23 @@
 
 A team that waits at a barrier waits for its latest member, who on a busy machine may not even have been woken; here
 whoever has time computes, and a member who comes too late finds the job closed. Between jobs members spin for a
-tenth of a millisecond, so that the next layer of a network finds them awake, and then sleep.
+tenth of a millisecond, so that the next layer of a network finds them awake, and then sleep. Where the system has no
+POSIX threads, Python's threads do the same jobs, one call a thread.
 """
 
 from __future__ import annotations
 
 import ctypes
 import os
-import sys
 import threading
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
 from enum import IntEnum, auto
 from functools import cache, cached_property
+from queue import SimpleQueue
 from typing import Any
 
 import numpy as np
@@ -24,14 +27,17 @@ import numpy.typing as npt
 from fastconv.kernels.compiled import Compiled, compiled
 from fastconv.kernels.layer import lasting
 
-SPIN = 300_000
-"""Cycles that a thread without work stays awake."""
+SPIN = 100_000
+"""Nanoseconds that a thread without work stays awake."""
 
 JOB = 11
 """Integers of a job: function, members, bytes of a workspace, and the function's eight arguments."""
 
-COUNTER = 64
-"""Bytes before the workspaces, a cache line: the number of the next work item."""
+APART = 128
+"""Bytes that keep what two threads write apart: the largest cache line there is, and the pair of lines that Intel fetches together."""
+
+COUNTER = APART
+"""Bytes before the workspaces: the number of the next work item."""
 
 Array = npt.NDArray[Any]
 
@@ -40,17 +46,20 @@ NOTHING: Array = np.empty(0, np.float32)
 
 
 class Word(IntEnum):
-    """Places in the block that the members share, eight integers apart: a cache line each."""
+    """Places in the block that the members share, by the integer that they begin at; they are `APART` bytes apart."""
 
     def _generate_next_value_(name, start, count, last_values):  # type: ignore[no-untyped-def,override] # noqa: N805
-        return 8 * count
+        return APART // 8 * count
 
     NUMBER = auto()  # of the newest job
     OPEN = auto()  # number of the job that may be entered
     INSIDE = auto()  # members that are at it
     SLEEPING = auto()
     STOP = auto()
+    STATE = auto()  # of floating-point arithmetic
     JOB = auto()
+    MUTEX = auto()  # of the system, at most 64 bytes
+    CONDITION = auto()
     END = auto()
 
 
@@ -138,13 +147,49 @@ def run_all(words: Array) -> None:
 
 
 def _run(words: int, count: int, members: int) -> None:
-    if members <= 1 or not team().run(words, count, members):
-        _lead()(0, words, count)
+    flush = int(_FLUSHED.get())
+    if members <= 1 or not team().run(words, count, members, flush):
+        alone()(words, count, flush)
 
 
 @cache
-def _lead() -> Callable[..., None]:
-    return compiled("members.lead").ctypes
+def alone() -> Callable[..., None]:
+    """Return the function that does jobs on this thread: the address of their words, how many, whether subnormals are flushed."""
+    return compiled("members.alone").ctypes
+
+
+_FLUSHED = ContextVar("flushed", default=False)
+
+
+@contextmanager
+def flush_subnormals() -> Iterator[None]:
+    """Let compiled layers take subnormal numbers, inputs and results, for zero.
+
+    Arithmetic on subnormal numbers (in float32 below 1.2e-38) takes processors up to a hundred times longer. `Plan.explain`
+    says where the weights of a layer have some. It acts on the layers and networks that are run within, in this thread
+    and the threads that work for it; not on what numpy and scipy compute (``algorithm="fft"``).
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import fastconv as fc
+    >>> x, w = np.full((1, 1, 1, 1), 1e-20, np.float32), np.full((1, 1, 1, 1), 1e-20, np.float32)
+    >>> float(fc.conv2d(x, w)[0, 0, 0, 0]) > 0
+    True
+    >>> with fc.flush_subnormals():
+    ...     float(fc.conv2d(x, w)[0, 0, 0, 0])
+    0.0
+    """
+    token = _FLUSHED.set(True)
+    try:
+        yield
+    finally:
+        _FLUSHED.reset(token)
+
+
+def flushes() -> bool:
+    """Return whether subnormal numbers are taken for zero: inside `flush_subnormals`."""
+    return _FLUSHED.get()
 
 
 class Pool:
@@ -174,9 +219,9 @@ class Pool:
 
 
 def memory(size: int) -> Array:
-    """Return fresh memory of zeros, aligned to a cache line."""
-    whole = lasting((size + 64,), np.uint8)
-    start = -whole.ctypes.data % 64
+    """Return fresh memory of zeros that shares no cache line with other memory at its beginning."""
+    whole = lasting((size + APART,), np.uint8)
+    start = -whole.ctypes.data % APART
     return whole[start : start + size]
 
 
@@ -190,23 +235,23 @@ class Team:
     """Threads that wait for jobs; made when the first job comes, more when a job wants more."""
 
     def __init__(self) -> None:
-        self.words = np.zeros(int(Word.END) + 16, np.int64)
+        self.words = memory(8 * int(Word.END)).view(np.int64)
         self.at = self.words.ctypes.data
+        for make, word in (("pthread_mutex_init", Word.MUTEX), ("pthread_cond_init", Word.CONDITION)):
+            if ctypes.CDLL(None)[make](ctypes.c_void_p(self.at + 8 * word), None):
+                raise OSError(f"{make} failed: the system has no room for another lock")
         self.busy = threading.Lock()
         self.threads: list[threading.Thread] = []
         self.lead, self.serve = compiled("members.lead").ctypes, compiled("members.serve").ctypes
 
-    def run(self, words: int, count: int, members: int) -> bool:
+    def run(self, words: int, count: int, members: int, flush: int = 0) -> bool:
         """Do jobs, whose words are at an address, or return False if the team is at others."""
         if not self.busy.acquire(blocking=False):
             return False
         try:
             while len(self.threads) < members - 1:
-                index = len(self.threads) + 1
-                thread = threading.Thread(target=self.serve, args=(self.at, index), name=f"fastconv-{index}", daemon=True)
-                thread.start()
-                self.threads.append(thread)
-            self.lead(self.at, words, count)
+                self.threads.append(_thread(self.serve, self.at, len(self.threads) + 1))
+            self.lead(self.at, words, count, flush)
         finally:
             self.busy.release()
         return True
@@ -217,23 +262,76 @@ class Team:
             self.words[Word.STOP] = 1
             nothing = np.zeros(JOB, np.int64)
             nothing[1] = len(self.threads) + 1
-            self.lead(self.at, nothing.ctypes.data, 1)
+            self.lead(self.at, nothing.ctypes.data, 1, 0)
             for thread in self.threads:
                 thread.join()
 
 
+class PortableTeam:
+    """The same of Python's threads, one call a thread and job: for systems without POSIX threads."""
+
+    def __init__(self) -> None:
+        self.busy = threading.Lock()
+        self.threads: list[threading.Thread] = []
+        self.given: list[SimpleQueue[tuple[int, ...]]] = []
+        self.done: SimpleQueue[None] = SimpleQueue()
+        self.member = compiled("members.member").ctypes
+
+    def run(self, words: int, count: int, members: int, flush: int = 0) -> bool:
+        """Do jobs, whose words are at an address, or return False if the team is at others."""
+        if not self.busy.acquire(blocking=False):
+            return False
+        try:
+            while len(self.threads) < members - 1:
+                self.given.append(SimpleQueue())
+                self.threads.append(_thread(self._serve, self.given[-1], len(self.given)))
+            for job in range(words, words + 8 * JOB * count, 8 * JOB):
+                self._lead(job, flush)
+        finally:
+            self.busy.release()
+        return True
+
+    def _lead(self, job: int, flush: int) -> None:
+        members, counter = (ctypes.c_int64.from_address(job + 8 * k).value for k in (1, 4))
+        if members <= 1:
+            return alone()(job, 1, flush)
+        if counter:
+            ctypes.c_int64.from_address(counter).value = 0
+        for queue in self.given[: members - 1]:
+            queue.put((job, flush))
+        self.member(job, 0, flush)
+        for _ in range(members - 1):
+            self.done.get()
+
+    def _serve(self, given: SimpleQueue[tuple[int, ...]], index: int) -> None:
+        while job := given.get():
+            self.member(job[0], index, job[1])
+            self.done.put(None)
+
+    def stop(self) -> None:
+        """Send the members home."""
+        with self.busy:
+            for queue in self.given:
+                queue.put(())
+            for thread in self.threads:
+                thread.join()
+
+
+def _thread(function: Callable[..., None], *given: object) -> threading.Thread:
+    thread = threading.Thread(target=function, args=given, name=f"fastconv-{given[-1]}", daemon=True)
+    thread.start()
+    return thread
+
+
 @cache
-def team() -> Team:
+def team() -> Team | PortableTeam:
     """Return this process's team."""
     import atexit
 
-    made = Team()
+    made = Team() if os.name == "posix" else PortableTeam()
     atexit.register(made.stop)
     return made
 
 
 if hasattr(os, "register_at_fork"):  # a child has the memory of its parent, but not its threads
     os.register_at_fork(after_in_child=team.cache_clear)
-
-WAITS = sys.platform == "linux"
-"""Elsewhere there is no futex: members without work yield instead of sleeping."""

@@ -6,14 +6,14 @@ import numpy as np
 
 from fastconv.kernels.activation import Activation
 from fastconv.kernels.compiled import compiled
-from fastconv.kernels.cpu import KIND, vector_bytes
 from fastconv.kernels.cut import rounded
 from fastconv.kernels.layer import Array, Layer, check_bytes
 from fastconv.kernels.method import Method
 from fastconv.kernels.phases import by_phase
 from fastconv.kernels.plan import BlockRunner
 from fastconv.kernels.pointwise import PointwiseRunner, fits
-from fastconv.kernels.threads import NOTHING, Job, Pool
+from fastconv.kernels.threads import APART, NOTHING, Job, Pool
+from fastconv.native import KIND, machine
 
 FIELDS = 11
 MOST = 8
@@ -70,7 +70,7 @@ class Transposed:
             self._runner: BlockRunner | PointwiseRunner = PointwiseRunner(layer, taps, shift, threads, activation)
         else:
             self._runner = BlockRunner(layer, Method("im2col"), taps, shift, "huffman", threads, activation)
-        size, v = weight.dtype.itemsize, vector_bytes()
+        size, v = weight.dtype.itemsize, machine().vector_bytes
         between = rounded(batch * filters * rows * columns * size + v, 64)
         check_bytes("the phases of the output", between)
         line = rounded(sw * (columns * size + v) + v, 64)
@@ -91,5 +91,5 @@ class Transposed:
     def job(self, x: Array, y: Array) -> Job:
         """Return the work: the phases, then their columns and rows in turns."""
         arrays = (x, None, None, y)
-        first, room = self._first, self._line + 64
+        first, room = self._first, self._line + APART
         return Job(self._function, self._description, self._items, arrays, self._members, room, first=first, between=self._between)

@@ -13,9 +13,9 @@ from numba import carray
 from numba.core import types
 from numba.extending import intrinsic
 
-from fastconv.kernels.cpu import SIZE, has_fma, lanes_of
 from fastconv.kernels.source.engine import copy
 from fastconv.kernels.source.simd import _ELEMENT, _I64, _load, _splat, _store, _vector, claim, integers, multiplied_and_added
+from fastconv.native import SIZE, lanes_of, machine
 
 _LOG_2 = Fraction("0.693147180559945309417232121458176568")
 _FORMATS = {"f4": (23, 7, 88.0, ir.IntType(32)), "f8": (52, 13, 709.0, _I64)}
@@ -36,7 +36,7 @@ def _bounded(builder: Any, x: Any, low: float, high: float) -> Any:
 def _exponential(builder: Any, kind: str, t: Any) -> Any:
     """Return exp(t), t bounded so that it is a normal number: 2^k exp(r), r in half an octave about zero, k from the sum's last bits."""
     bits, degree, _, integer = _FORMATS[kind]
-    vector, fused = t.type, has_fma()
+    vector, fused = t.type, machine().fma
     number = np.float32 if kind == "f4" else np.float64
 
     def add(a: Any, b: float, c: Any) -> Any:

@@ -7,15 +7,15 @@ from collections.abc import Callable
 import numpy as np
 from numba import carray
 
-from fastconv.kernels.cpu import SIZE, has_fma, lanes_of
 from fastconv.kernels.depthwise import FIELDS
 from fastconv.kernels.source.engine import copy
 from fastconv.kernels.source.simd import claim, depthwise_vector, integers
+from fastconv.native import SIZE, lanes_of, machine
 
 
 def planes(kind: str, step: int, rows: int, offsets: tuple[int, ...], shaped: int) -> Callable[..., None]:
     """Make the layer: an item is a plane of the input, copied between zeros, and the filters that read it."""
-    lanes, size, text, fused = lanes_of(kind), SIZE[kind], ",".join(map(str, offsets)), has_fma()
+    lanes, size, text, fused = lanes_of(kind), SIZE[kind], ",".join(map(str, offsets)), machine().fma
     taps, fields = rows * len(offsets), 4 if shaped else 1
 
     def planes(description, counter, items, x, u, bias, y, workspace):  # type: ignore[no-untyped-def]

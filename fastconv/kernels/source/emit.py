@@ -9,10 +9,14 @@ from typing import Any
 from llvmlite import binding
 from numba import njit, types
 
-from fastconv.kernels.compiled import machine
+from fastconv.kernels.source.instructions import defined
+from fastconv.native import machine, target_machine, undefined
 
-OUTSIDE = frozenset("fma fmaf memcpy memset sched_yield syscall".split())
-"""What code may call of the process that it is loaded into."""
+OUTSIDE = frozenset(
+    "fma fmaf memcpy memset __chkstk clock_gettime sched_yield "
+    "pthread_mutex_lock pthread_mutex_unlock pthread_cond_wait pthread_cond_broadcast".split()
+)
+"""What code may call of the process that it is loaded into: the compiler, and the team of threads."""
 _FREE = re.compile(r"^declare void @NRT_MemInfo_call_dtor\(([^)]*)\).*$", re.MULTILINE)
 """numba frees the memory of arrays that nobody holds. Arrays in kernels are views of addresses: they own none."""
 
@@ -39,7 +43,9 @@ def emitted(name: str, function: Callable[..., Any]) -> bytes:
     text = _FREE.sub(r"define internal void @NRT_MemInfo_call_dtor(\1 %array) {\n  ret void\n}", found.library.get_llvm_str())
     inner = found.fndesc.llvm_func_name
     kinds = [str(argument.type) for argument in binding.parse_assembly(text).get_function(inner).arguments]
-    place = "ptr" if kinds[0] == "ptr" else "[64 x i8]*"
+    opaque = kinds[0] == "ptr"
+    place = "ptr" if opaque else "[64 x i8]*"
+    text = defined(text, opaque)
     given = [f"i64 %a{k}" for k in range(count)]
     module = binding.parse_assembly(
         f"{text}\ndefine void @{name}({', '.join(given)}) {{\n"
@@ -48,9 +54,11 @@ def emitted(name: str, function: Callable[..., Any]) -> bytes:
         f'  %status = call i32 @"{inner}"({kinds[0]} %result, {kinds[1]} %error{"".join(", " + one for one in given)})\n'
         f"  ret void\n}}\n"
     )
+    target, here = target_machine(machine()), machine()
+    module.triple, module.data_layout = here.triple, str(target.target_data)
     module.verify()
-    called = {f.name for f in module.functions if f.is_declaration and not f.name.startswith("llvm.")}
-    if not called <= OUTSIDE:
-        raise RuntimeError(f"kernel {name} calls {', '.join(sorted(called - OUTSIDE))}: kernels call nothing that may raise")
-    code: bytes = machine().emit_object(module)
+    code: bytes = target.emit_object(module)
+    called = undefined(code) - OUTSIDE
+    if called:
+        raise RuntimeError(f"kernel {name} calls {', '.join(sorted(called))}: kernels call nothing that may raise")
     return bytes([count]) + code

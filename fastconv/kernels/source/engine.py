@@ -12,12 +12,12 @@ from typing import Any
 
 from numba import carray
 
-from fastconv.kernels.cpu import vector_bytes
 from fastconv.kernels.fields import FIELDS, STRIP
 from fastconv.kernels.source.emit import part
 from fastconv.kernels.source.simd import call, claim, clear, fetch, move, move_past, pointer
+from fastconv.native import machine
 
-V = vector_bytes()
+V, LINE = machine().vector_bytes, machine().line
 
 
 @part
@@ -132,7 +132,7 @@ def gather(d, first, count, x, at, strips, used):  # type: ignore[no-untyped-def
             rows, between, run = x + strip.FROM + c * d.HEIGHT * d.WIDTH * size, row_step, strip.RUN
             if strip.PLACE:
                 for i in range(d.ROWS):
-                    for k in range(0, strip.BYTES, 64):
+                    for k in range(0, strip.BYTES, LINE):
                         fetch(rows + i * row_step + k + d.HEIGHT * d.WIDTH * size)
             else:
                 dst = strip.TO

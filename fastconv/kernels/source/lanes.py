@@ -13,9 +13,9 @@ from llvmlite import ir
 from numba.core import types
 from numba.extending import intrinsic
 
-from fastconv.kernels.cpu import SIZE
 from fastconv.kernels.shape import program_of_text, tiles_turned
 from fastconv.kernels.source.simd import _ELEMENT, _I64, _activated, _fma, _load, _offset, _shuffle, _splat, _store, _vector
+from fastconv.native import SIZE
 from fastconv.program import Reading
 
 

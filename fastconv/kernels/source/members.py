@@ -2,12 +2,14 @@
 
 The order of the steps is what keeps it right, and all of them are sequentially consistent. A member enters (INSIDE + 1)
 before it looks whether its job is still open; the leader closes the job before it looks whether anybody is inside. So
-either the member sees it closed and leaves the job alone, or the leader sees the member and waits.
+either the member sees it closed and leaves the job alone, or the leader sees the member and waits. A member that goes
+to sleep says so (SLEEPING + 1) before it looks, under the lock, whether a job came meanwhile; the leader gives the job
+out before it looks whether anybody sleeps.
 """
 
 from __future__ import annotations
 
-import platform
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -17,16 +19,18 @@ from numba import carray
 from numba.core import types
 from numba.extending import intrinsic
 
+from fastconv.kernels.source.emit import part
+from fastconv.kernels.source.instructions import FLUSH, calling, control, pause, set_control
 from fastconv.kernels.source.simd import call, external, integers
-from fastconv.kernels.threads import JOB, SPIN, WAITS, Word
+from fastconv.kernels.threads import JOB, SPIN, Word
+from fastconv.native import machine
 
 _I64, _I32 = ir.IntType(64), ir.IntType(32)
-_FUTEX = {"x86_64": 202, "AMD64": 202, "aarch64": 98, "arm64": 98}.get(platform.machine(), 0) if WAITS else 0
-_WAIT, _WAKE = 128, 129  # private to the process
-
-NUMBER, OPEN, INSIDE, SLEEPING, STOP, FIRST = (
-    8 * int(w) for w in (Word.NUMBER, Word.OPEN, Word.INSIDE, Word.SLEEPING, Word.STOP, Word.JOB)
-)
+_CLOCK = {"linux": 1, "darwin": 6}.get(machine().system, getattr(time, "CLOCK_MONOTONIC", 1))
+"""The monotonic clock, by its number in C."""
+_LOOKS = 16
+"""How often a waiting thread looks before it reads the clock."""
+NUMBER, OPEN, INSIDE, SLEEPING, STOP, STATE, FIRST, MUTEX, CONDITION = (8 * int(word) for word in Word if word is not Word.END)
 
 
 def _pointer(builder: Any, address: Any) -> Any:
@@ -64,102 +68,128 @@ def add(typingctx: Any, address: Any, value: Any) -> Any:
     return types.int64(address, types.int64), codegen
 
 
-@intrinsic
-def pause(typingctx: Any) -> Any:
-    """Tell the processor that this thread is waiting."""
-
-    def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-        if platform.machine() in ("x86_64", "AMD64"):
-            builder.call(external(builder, "llvm.x86.sse2.pause", ir.FunctionType(ir.VoidType(), [])), [])
-        return context.get_dummy_value()
-
-    return types.void(), codegen
+yield_processor = calling("sched_yield", None)
+lock, unlock = calling("pthread_mutex_lock", None, 1), calling("pthread_mutex_unlock", None, 1)
+wait, wake = calling("pthread_cond_wait", None, 2), calling("pthread_cond_broadcast", None, 1)
 
 
 @intrinsic
-def cycles(typingctx: Any) -> Any:
-    """Return the processor's clock."""
+def nanoseconds(typingctx: Any) -> Any:
+    """Return the time of a clock that only runs forwards."""
 
     def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-        return builder.call(external(builder, "llvm.readcyclecounter", ir.FunctionType(_I64, [])), [])
+        with builder.goto_entry_block():
+            place = builder.alloca(ir.ArrayType(_I64, 2))
+        address = builder.ptrtoint(place, _I64)
+        builder.call(external(builder, "clock_gettime", ir.FunctionType(_I32, [_I32, _I64])), [_I32(_CLOCK), address])
+        seconds, rest = (builder.load(builder.inttoptr(builder.add(address, _I64(k)), _I64.as_pointer())) for k in (0, 8))
+        return builder.add(builder.mul(seconds, _I64(1_000_000_000)), rest)
 
     return types.int64(), codegen
 
 
-@intrinsic
-def yield_processor(typingctx: Any) -> Any:
-    """Let another thread run on this processor."""
-
-    def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-        builder.call(external(builder, "sched_yield", ir.FunctionType(_I32, [])), [])
-        return context.get_dummy_value()
-
-    return types.void(), codegen
+@part
+def _wanted(flush):  # type: ignore[no-untyped-def]
+    """Return the state of floating-point arithmetic for a job: that of the thread that asks for it, so all members compute alike."""
+    return control(()) | (FLUSH if flush else 0)
 
 
-@intrinsic
-def futex(typingctx: Any, address: Any, what: Any, value: Any) -> Any:
-    """Sleep while the low half of a word holds a value, or wake that many sleepers; without futexes, yield."""
+@part
+def _one(todo, index, state):  # type: ignore[no-untyped-def]
+    """Do one member's part of a job."""
+    job = carray(integers(todo), (JOB,), np.int64)
+    before = control(())
+    if state != before:
+        set_control((state,))
+    call(job[0], (job[3], job[4], job[5], job[6], job[7], job[8], job[9], job[10] + index * job[2]))
+    if state != before:
+        set_control((before,))
 
-    def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-        if not _FUTEX:
-            builder.call(external(builder, "sched_yield", ir.FunctionType(_I32, [])), [])
-            return context.get_dummy_value()
-        zero = _I64(0)
-        function = external(builder, "syscall", ir.FunctionType(_I64, [_I64], var_arg=True))
-        builder.call(function, [_I64(_FUTEX), args[0], args[1], args[2], zero, zero, zero])
-        return context.get_dummy_value()
 
-    return types.void(types.int64, types.int64, types.int64), codegen
+@part
+def _begin(todo):  # type: ignore[no-untyped-def]
+    """Set the number of the next work item to zero."""
+    job = carray(integers(todo), (JOB,), np.int64)
+    if job[4]:
+        store(job[4], 0)
+
+
+def _member(todo, index, flush):  # type: ignore[no-untyped-def]
+    _one(todo, index, _wanted(flush))
+
+
+def _alone(jobs, count, flush):  # type: ignore[no-untyped-def]
+    state = _wanted(flush)
+    for k in range(count):
+        todo = jobs + k * JOB * 8
+        _begin(todo)
+        _one(todo, 0, state)
 
 
 def _serve(at, index):  # type: ignore[no-untyped-def]
     job = carray(integers(at + FIRST), (JOB,), np.int64)
     last = 0
     while True:
-        begun = cycles()
-        while load(at + NUMBER) == last and cycles() - begun < SPIN:
-            pause()
+        until = nanoseconds() + SPIN
+        while load(at + NUMBER) == last and nanoseconds() < until:
+            for _ in range(_LOOKS):
+                if load(at + NUMBER) != last:
+                    break
+                pause(())
         if load(at + NUMBER) == last:
             add(at + SLEEPING, 1)
-            futex(at + NUMBER, _WAIT, last)  # returns at once if a job came meanwhile
+            lock((at + MUTEX,))
+            while load(at + NUMBER) == last:
+                wait((at + CONDITION, at + MUTEX))
+            unlock((at + MUTEX,))
             add(at + SLEEPING, -1)
-            continue
         last = load(at + NUMBER)
         if load(at + STOP):
             return
         add(at + INSIDE, 1)
         if load(at + OPEN) == last and index < job[1]:
-            call(job[0], (job[3], job[4], job[5], job[6], job[7], job[8], job[9], job[10] + index * job[2]))
+            _one(at + FIRST, index, load(at + STATE))
         add(at + INSIDE, -1)
 
 
-def _lead(at, jobs, count):  # type: ignore[no-untyped-def]
-    """Do jobs one after the other; with no team, or where a job is for one, alone."""
+def _lead(at, jobs, count, flush):  # type: ignore[no-untyped-def]
+    job = carray(integers(at + FIRST), (JOB,), np.int64)
+    state = _wanted(flush)
+    store(at + STATE, state)
     for k in range(count):
         todo = carray(integers(jobs + k * JOB * 8), (JOB,), np.int64)
-        if todo[4]:
-            store(todo[4], 0)
-        team = at != 0 and todo[1] > 1
+        _begin(jobs + k * JOB * 8)
+        team = todo[1] > 1
         if team:
-            job = carray(integers(at + FIRST), (JOB,), np.int64)
             for i in range(JOB):
                 job[i] = todo[i]
             number = load(at + NUMBER) + 1
             store(at + OPEN, number)
             store(at + NUMBER, number)
             if load(at + SLEEPING):
-                futex(at + NUMBER, _WAKE, 1 << 30)
+                lock((at + MUTEX,))  # whoever is about to wait has looked before, or waits now
+                unlock((at + MUTEX,))
+                wake((at + CONDITION,))
         if todo[0]:
-            call(todo[0], (todo[3], todo[4], todo[5], todo[6], todo[7], todo[8], todo[9], todo[10]))
+            _one(jobs + k * JOB * 8, 0, state)
         if team:
             store(at + OPEN, 0)
-            begun = cycles()
+            until = nanoseconds() + SPIN
             while load(at + INSIDE):
-                if cycles() - begun < SPIN:
-                    pause()
+                if nanoseconds() < until:
+                    pause(())
                 else:
-                    yield_processor()
+                    yield_processor(())
+
+
+def member() -> Callable[..., None]:
+    """Make what does one member's part of a job, given the job's address, the member's number and whether subnormals are flushed."""
+    return _member
+
+
+def alone() -> Callable[..., None]:
+    """Make what does a number of jobs, one after the other, on this thread."""
+    return _alone
 
 
 def serve() -> Callable[..., None]:

@@ -8,8 +8,8 @@ from typing import Any
 from numba.core import types
 from numba.extending import intrinsic
 
-from fastconv.kernels.cpu import SIZE
 from fastconv.kernels.source.simd import _I64, _activated, _load, _offset, _prefetch, _splat, _store, _vector, chains, multiplied_and_added
+from fastconv.native import SIZE
 
 
 @intrinsic(prefer_literal=True)

@@ -11,13 +11,13 @@ from numba.core import types
 from numba.extending import intrinsic
 
 from fastconv.kernels import transposed
-from fastconv.kernels.cpu import SIZE, lanes_of, vector_bytes
 from fastconv.kernels.phases import FIELDS, ROWS
 from fastconv.kernels.source.engine import copy, zero
 from fastconv.kernels.source.lanes import join_lanes
 from fastconv.kernels.source.simd import _load_every, _store, claim, clear, integers
+from fastconv.native import SIZE, lanes_of, machine
 
-V = vector_bytes()
+V = machine().vector_bytes
 
 
 @intrinsic(prefer_literal=True)

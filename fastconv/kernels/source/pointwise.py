@@ -7,21 +7,21 @@ from collections.abc import Callable
 import numpy as np
 from numba import carray
 
-from fastconv.kernels.cpu import SIZE, has_fma, lanes_of, vector_bytes
 from fastconv.kernels.cut import tile_panel
 from fastconv.kernels.pointwise import FIELDS
 from fastconv.kernels.source.engine import copy
 from fastconv.kernels.source.panel import finish_panel
 from fastconv.kernels.source.simd import claim, integers, move
+from fastconv.native import SIZE, lanes_of, machine
 
-V = vector_bytes()
+V = machine().vector_bytes
 AHEAD = 2048
 """Bytes from a weight to the one that is fetched meanwhile."""
 
 
 def pixels(kind: str, shaped: int) -> Callable[..., None]:
     """Make the layer."""
-    lanes, size, fused = lanes_of(kind), SIZE[kind], has_fma()
+    lanes, size, fused = lanes_of(kind), SIZE[kind], machine().fma
     mr, nv = tile_panel()
     wide, less, tall, one = nv * lanes, max(nv - 1, 1), nv * mr, 1
     line, fields = wide * size, 4 if shaped else 1

@@ -11,12 +11,12 @@ from numba import carray
 from numba.core import types
 from numba.extending import intrinsic
 
-from fastconv.kernels.cpu import SIZE, lanes_of, vector_bytes
 from fastconv.kernels.pool import FIELDS, ROWS
 from fastconv.kernels.source.engine import copy
 from fastconv.kernels.source.simd import _I64, _load_every, _splat, _store, _vector, claim, integers, move
+from fastconv.native import SIZE, lanes_of, machine
 
-V = vector_bytes()
+V = machine().vector_bytes
 
 
 @intrinsic(prefer_literal=True)

@@ -12,7 +12,7 @@ from llvmlite import ir
 from numba.core import types
 from numba.extending import intrinsic
 
-from fastconv.kernels.cpu import SIZE
+from fastconv.native import SIZE
 
 _I64 = ir.IntType(64)
 _I32 = ir.IntType(32)

@@ -6,10 +6,10 @@ from collections.abc import Callable
 
 from numba import njit
 
-from fastconv.kernels.cpu import SIZE, has_fma, lanes_of
 from fastconv.kernels.shape import tiles_turned
 from fastconv.kernels.source.lanes import finish_tile, join_lanes, run_program, split_lanes, turn_filters, turn_square
 from fastconv.kernels.source.simd import move, multiply_panel
+from fastconv.native import SIZE, lanes_of, machine
 
 AHEAD = 2048
 """Bytes from a factor of the inner product to the one that is fetched meanwhile, weights as vectors: one panel of two vectors."""
@@ -100,7 +100,7 @@ def product(kind: str, mr: int, nv: int, tail: int, ahead: int = AHEAD_SCALARS) 
 
     A panel holds `mr` output channels, the last one `tail`; `nv` vectors of tiles go at once.
     """
-    lanes, size, fused = lanes_of(kind), SIZE[kind], has_fma()
+    lanes, size, fused = lanes_of(kind), SIZE[kind], machine().fma
     last, less, one = tail or mr, max(nv - 1, 1), 1
 
     def product(xis, panels, tails, tiles, depth, block, u, v, v_xi, ldv, m, m_xi, ldm):  # type: ignore[no-untyped-def]
@@ -128,7 +128,7 @@ def product_filters(kind: str, mt: int, nk: int, together: int = 1, ahead: int =
     `nk` vectors. In V as many channels of a tile as go `together` follow each other, then those of the next tile. Each output is
     the same chain of multiply-adds as in `product`.
     """
-    lanes, size, fused = lanes_of(kind), SIZE[kind], has_fma()
+    lanes, size, fused = lanes_of(kind), SIZE[kind], machine().fma
     row, wide = mt * together * size, nk * lanes * together * size
 
     def product_filters(xis, panels, turns, depth, block, u, v, v_xi, ldv, m, m_xi, m_panel, ldm):  # type: ignore[no-untyped-def]

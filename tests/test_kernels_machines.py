@@ -1,0 +1,31 @@
+"""The tests of the kernels on machines that this one is not: vectors of 16, 32 and 64 bytes, with and without fused multiply-add.
+
+Vectors wider than the processor's are legal: LLVM takes several registers for one. So is a multiply-add that the processor
+lacks: the compiler calls the C library's.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from fastconv.native import machine
+from fastconv.native.machine import VARIABLE
+
+HERE = Path(__file__).parent
+TESTS = sorted({*HERE.glob("test_kernels*.py"), HERE / "test_strided.py", HERE / "test_complex_points.py"} - {Path(__file__)})
+
+SETTINGS = [(width, fma) for width in (16, 32, 64) for fma in (False, True)]
+
+
+@pytest.mark.parametrize(("width", "fma"), [one for one in SETTINGS if one != (machine().vector_bytes, machine().fma)])
+def test_the_tests_of_the_kernels_pass_on_another_machine(width, fma, tmp_path):
+    own = os.environ | {VARIABLE: f"vector_bytes={width} fma={int(fma)}"}
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "--basetemp", str(tmp_path / "of_pytest"), *map(str, TESTS)]
+    done = subprocess.run(command, env=own, cwd=HERE.parent, capture_output=True, text=True, timeout=900)
+    assert done.returncode == 0, done.stdout[-20000:]
+    assert " skipped" not in done.stdout
