@@ -7,6 +7,7 @@ lacks: the compiler calls the C library's.
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -17,7 +18,9 @@ from fastconv.native import machine
 from fastconv.native.machine import VARIABLE
 
 HERE = Path(__file__).parent
-TESTS = sorted({*HERE.glob("test_kernels*.py"), HERE / "test_strided.py", HERE / "test_complex_points.py"} - {Path(__file__)})
+APART = {"test_kernels_machines.py", "test_kernels_targets.py"}
+"""Tests that choose a machine themselves."""
+TESTS = sorted(path for path in HERE.glob("test_*.py") if re.match("test_(kernels|strided|complex)", path.name) and path.name not in APART)
 
 SETTINGS = [(width, fma) for width in (16, 32, 64) for fma in (False, True)]
 

@@ -54,8 +54,8 @@ def _of_macho(code: bytes) -> Iterator[str]:
         kind, size = struct.unpack_from("<II", code, at)
         if kind == 2:  # LC_SYMTAB
             symbols, count, texts, _ = struct.unpack_from("<4I", code, at + 8)
-            for name, flags, _, _, _ in struct.iter_unpack("<IBBHQ", code[symbols : symbols + 16 * count]):
-                if flags & 0x0F == 1:  # external and in no section
+            for name, flags, _, _, value in struct.iter_unpack("<IBBHQ", code[symbols : symbols + 16 * count]):
+                if flags & 0x0F == 1 and not value:  # external, in no section, and not a common block of that size
                     yield _text(code, texts + name).removeprefix("_")
         at += size
 
@@ -64,8 +64,18 @@ def _text(code: bytes, at: int) -> str:
     return code[at : code.index(b"\0", at)].decode()
 
 
-def load(name: str, code: bytes) -> int:
+def load(name: str, code: bytes, here: Machine | None = None) -> int:
     """Load object code that defines a function and return the function's address.
+
+    Parameters
+    ----------
+    name : str
+        The function.
+    code : bytes
+        An object that `undefined` reads.
+    here : Machine, optional
+        What the code was compiled for, `machine()` if not given: one of this architecture, whose code is only run if its system calls
+        functions as this one does.
 
     Raises
     ------
@@ -74,8 +84,7 @@ def load(name: str, code: bytes) -> int:
     """
     from llvmlite import binding
 
-    here = machine()
-    loader = _loader(here)  # LLVM looks into the process from then on
+    loader = _loader(here or machine())  # LLVM looks into the process from then on
     found = {plain: _address_of(plain) for plain in undefined(code)}
     missing = sorted(plain for plain, address in found.items() if not address)
     if missing:

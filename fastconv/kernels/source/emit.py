@@ -13,11 +13,11 @@ from fastconv.kernels.source.instructions import defined
 from fastconv.native import machine, target_machine, undefined
 
 OUTSIDE = frozenset(
-    "fma fmaf memcpy memset __chkstk clock_gettime sched_yield "
+    "fma fmaf memcpy memset bzero __chkstk clock_gettime sched_yield "
     "pthread_mutex_lock pthread_mutex_unlock pthread_cond_wait pthread_cond_broadcast".split()
 )
 """What code may call of the process that it is loaded into: the compiler, and the team of threads."""
-_FREE = re.compile(r"^declare void @NRT_MemInfo_call_dtor\(([^)]*)\).*$", re.MULTILINE)
+_FREE = re.compile(r"^(define [^\n]*@NRT_decref\([^\n]*{\n).*?^}", re.MULTILINE | re.DOTALL)
 """numba frees the memory of arrays that nobody holds. Arrays in kernels are views of addresses: they own none."""
 
 
@@ -40,7 +40,7 @@ def emitted(name: str, function: Callable[..., Any]) -> bytes:
     count = function.__code__.co_argcount
     compiled = _jit(types.void(*[types.intp] * count))(function)
     (found,) = compiled.overloads.values()
-    text = _FREE.sub(r"define internal void @NRT_MemInfo_call_dtor(\1 %array) {\n  ret void\n}", found.library.get_llvm_str())
+    text = _FREE.sub(r"\1  ret void\n}", found.library.get_llvm_str())
     inner = found.fndesc.llvm_func_name
     kinds = [str(argument.type) for argument in binding.parse_assembly(text).get_function(inner).arguments]
     opaque = kinds[0] == "ptr"

@@ -1,0 +1,138 @@
+"""Compile every kind of kernel for machines that are not here: ``python every_kernel.py TRIPLE:CPU ...``.
+
+Kernels are made for the machine of FASTCONV_MACHINE and compiled for each target. What is for this architecture is loaded
+too, not run. Prints as JSON, by target: how many objects were compiled and loaded, the names they take from outside, and the
+loops of many multiply-adds.
+"""
+
+from __future__ import annotations
+
+import ast
+import json
+import os
+import re
+import sys
+from pathlib import Path
+
+import numpy as np
+
+PACKAGE = Path(__file__).parents[1] / "fastconv"
+LABEL = re.compile(r"^\.?(LBB\w+):")
+FUSED = re.compile(r"^\s(fmla)[\s.]")
+STACK = re.compile(r"\[sp\b")
+
+
+def sources():
+    """Every function that makes what is compiled, as `compiled` is told."""
+    for path in (PACKAGE / "kernels" / "source").glob("*.py"):
+        for node in ast.parse(path.read_text(encoding="utf-8")).body:
+            if (
+                isinstance(node, ast.FunctionDef)
+                and node.name[0] != "_"
+                and node.returns
+                and ast.unparse(node.returns) == "Callable[..., None]"
+            ):
+                yield f"{path.stem}.{node.name}"
+
+
+def make_all():
+    """Plan layers and jobs of every kind, which compiles what they run."""
+    import fastconv as fc
+    from fastconv.kernels import Activation, curves, dense, pixelwise, pool, threads
+    from fastconv.kernels.functional import plan_in_blocks
+    from fastconv.kernels.transposed import Transposed
+    from fastconv.native import lanes_of
+
+    lanes = lanes_of("f4")
+    w = np.ones((2 * lanes, lanes, 3, 3), np.float32)
+    for dtype in ("f4", "f8"):
+        v = w.astype(dtype)
+        shape = (1, lanes, 20, 20)
+        for name in ("im2col", "direct", "F(4x4,3x3)", "F(6x6,3x3)", "F(2x4,3x3)", "F(8x8,3x3)/13", "fft"):
+            fc.plan_conv2d(v, padding=1, input_shape=shape, algorithm=name, activation=Activation(low=0.0))
+        fc.plan_conv2d(v, None, 2, 1, input_shape=shape, algorithm="F(4x4,3x3)s2")
+        fc.plan_conv2d(v, None, 2, 1, input_shape=shape, algorithm="phases")
+        fc.plan_conv2d(v[:3, :3].copy(), None, 1, 1, input_shape=(1, 3, 64, 64), algorithm="F(4x4,3x3)")  # tiles in the lanes
+        fc.plan_conv2d(v[:, :, :1, :1].copy(), input_shape=shape)
+        for stride in (1, 2):
+            fc.plan_conv2d(v[:, :1].copy(), None, stride, 1, groups=2 * lanes, input_shape=(1, 2 * lanes, 20, 20), algorithm="direct")
+        fc.plan_conv1d(v[:, :, 0].copy(), input_shape=(1, lanes, 64), algorithm="F(4,3)")
+        x, out = np.ones((1, 4, 8, 8), dtype), np.ones((1, 4, 4, 4), dtype)
+        both = (2, 2)
+        pool.max_pool(x, out, both, both, (1, 1), (0, 0))
+        pool.max_pool(np.ones((1, 1, 8, 8, 64 // 4), dtype), np.ones((1, 1, 4, 4, 64 // 4), dtype), both, both, (1, 1), (0, 0))
+        pixelwise.average_pool(x, out, both, both, (1, 1), (0, 0), np.ones((4, 4), dtype))
+        pixelwise.mean(x, np.ones((1, 4, 1, 1), dtype))
+        pixelwise.planewise(x, np.ones_like(x))
+        for name in curves.CURVES:
+            curves.curve(name, x, np.ones_like(x), np.ones_like(x))
+        dense.dense(np.ones((2, 8), dtype), np.ones((4, 8), dtype), np.ones((2, 4), dtype), True)
+        Transposed((1, 8, 8, 8), np.ones((8, 4, 4, 4), dtype), None, both, (1, 1), (16, 16), 1, 1)
+    settings = {"input_shape": (1, lanes, 20, 20), "algorithm": "F(4x4,3x3)", "threads": 2}
+    plan_in_blocks((True, True), w, None, 1, 1, 1, 1, activation=None, **settings)
+    threads.alone()
+    for name in ("member", *(("lead", "serve") if os.name == "posix" else ())):
+        threads.compiled(f"members.{name}")
+
+
+def inner_loops(assembly):
+    """Each loop of one block that holds eight multiply-adds or more: how many, and how many of its instructions touch the stack."""
+    block, name = [], ""
+    for line in assembly.splitlines():
+        label = LABEL.match(line)
+        if label:
+            block, name = [], label[1]
+        elif line.startswith("\t") and not line.startswith("\t."):
+            block.append(line)
+            if name and re.search(rf"\b{name}\b", line):
+                fused = sum(bool(FUSED.match(one)) for one in block)
+                if fused >= 8:
+                    yield fused, sum(bool(STACK.search(one)) for one in block)
+
+
+class Recorder:
+    """Compiles for several targets where kernels ask for one."""
+
+    def __init__(self, targets, found):
+        from llvmlite import binding
+
+        from fastconv.native import machine_of, target_machine
+
+        self.machines, self.found = [machine_of(*one.split(":"), "") for one in targets], found
+        self.each = [target_machine(one) for one in self.machines]
+        self.target_data = self.each[0].target_data
+        self.here = machine_of(binding.get_process_triple(), "", "").architecture
+
+    def emit_object(self, module):
+        from fastconv.native import load, undefined
+
+        name = next(f.name for f in module.functions if f.name.partition("_")[0] in SOURCES and not f.is_declaration)
+        for one, target in zip(self.machines, self.each, strict=True):
+            module.triple, module.data_layout = one.triple, str(target.target_data)
+            code = target.emit_object(module)
+            told = self.found.setdefault(one.triple + ":" + one.cpu, {"objects": 0, "loaded": 0, "outside": [], "loops": {}})
+            told["objects"] += 1
+            told["outside"] = sorted({*told["outside"], *undefined(code)})
+            told["loops"][name] = list(inner_loops(target.emit_assembly(module)))
+            if one.architecture == self.here:
+                told["loaded"] += load(name, code, one) != 0
+        return code
+
+
+SOURCES = {name.partition(".")[0] for name in sources()}
+
+
+def main(targets):
+    """Compile all, and print what was found."""
+    from fastconv.kernels import compiled
+    from fastconv.kernels.source import emit
+
+    found, made = {}, set()
+    compiled.load = lambda name, code: len(made) + (made.add(name.rpartition("_")[0]) or 1)
+    emit.target_machine = lambda here: Recorder(targets, found)
+    make_all()
+    print(json.dumps({"made": sorted(made), "sources": sorted(name.replace(".", "_") for name in sources()), "found": found}))
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
