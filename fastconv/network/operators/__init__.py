@@ -17,10 +17,23 @@ from fastconv.network.operators import (
     resize,
     shape,
 )
-from fastconv.network.operators.call import MEMORY_LIMIT, Call, Operator
+from fastconv.network.operators.call import MEMORY_LIMIT, Call, Operator, is_narrow, rounded_once
 
-_MODULES = (activation, convolution, elementwise, indexing, linear, normalization, pool, reduction, resize, shape)
+_ARITHMETIC = (activation, convolution, elementwise, linear, normalization, pool, reduction, resize)
+_MOVING = (indexing, shape)
+"""Modules whose operators only move what they are given."""
+_UNIFORM = (convolution, elementwise, linear)
+"""Modules whose operators take numbers of one type."""
+_STASHING = frozenset({"GroupNormalization", "LayerNormalization", "RMSNormalization"})
+"""Operators of which the standard says where they round: they compute in float32 themselves."""
 
-OPERATORS: Mapping[str, Operator] = MappingProxyType({name: op for module in _MODULES for name, op in module.OPERATORS.items()})
+OPERATORS: Mapping[str, Operator] = MappingProxyType(
+    {name: op for module in _MOVING for name, op in module.OPERATORS.items()}
+    | {
+        name: op if name in _STASHING else rounded_once(op, module in _UNIFORM and name != "Pow")
+        for module in _ARITHMETIC
+        for name, op in module.OPERATORS.items()
+    }
+)
 
-__all__ = ["MEMORY_LIMIT", "OPERATORS", "Call", "Operator"]
+__all__ = ["MEMORY_LIMIT", "OPERATORS", "Call", "Operator", "is_narrow"]

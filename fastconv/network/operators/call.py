@@ -61,6 +61,37 @@ Operator = Callable[..., Any]
 """``operator(call, *inputs)`` returns an array or a tuple of arrays; an input that is left out is None."""
 
 
+def is_narrow(dtype: np.dtype[Any]) -> bool:
+    """Tell whether a type is a floating-point format of less than 32 bits: float16, bfloat16, or one of 8 bits."""
+    # The formats of ml_dtypes have kind "V" or "f"; they are floating-point unless their name says integer.
+    return dtype.itemsize < 4 and (dtype.kind == "f" or dtype.kind == "V" and "float" in dtype.name)
+
+
+def rounded_once(operator: Operator, uniform: bool = False) -> Operator:
+    """Let an operator compute in float32 what it is given in a narrower format, and round its results once.
+
+    Sums, counts and squares inside an operator would leave the range of such a format, or stall in it. The runtimes that
+    users compare with accumulate in float32 as well. An operator is `uniform` if its numbers must have one type.
+
+    Examples
+    --------
+    >>> mean = rounded_once(lambda call, x: x.sum() / np.asarray(x.size, x.dtype))
+    >>> mean(Call({}, 17), np.full(1024, 100, np.float16))
+    array(100., dtype=float16)
+    """
+
+    def wide(call: Call, *inputs: Array | None) -> Any:
+        narrow = next((a.dtype for a in inputs if a is not None and is_narrow(a.dtype)), None)
+        if narrow is None or uniform and len({a.dtype for a in inputs if a is not None and a.dtype.kind not in "biu"}) > 1:
+            return operator(call, *inputs)  # which refuses several types
+        result = operator(call, *(a if a is None or not is_narrow(a.dtype) else a.astype(np.float32) for a in inputs))
+        parts = tuple(np.asarray(part) for part in (result if isinstance(result, tuple) else (result,)))
+        parts = tuple(part.astype(narrow) if part.dtype == np.float32 else part for part in parts)
+        return parts if isinstance(result, tuple) else parts[0]
+
+    return wide
+
+
 def axis_of(axis: int, rank: int) -> int:
     """Count a negative axis from the end; ValueError when there is no such axis.
 
