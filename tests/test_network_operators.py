@@ -21,7 +21,7 @@ from fastconv.network.operators import is_narrow
 
 REFUSED = {
     "recurrent": "GRU LSTM RNN",
-    "quantised": "ConvInteger DequantizeLinear DynamicQuantizeLinear MatMulInteger QLinearConv QLinearMatMul QuantizeLinear",
+    "quantised": "ConvInteger DynamicQuantizeLinear MatMulInteger QLinearConv QLinearMatMul QuantizeLinear",
     "control flow": "If Loop Scan",
     "random": "Bernoulli RandomUniformLike",
     "sequences, optionals and text": "OptionalGetElement OptionalHasElement SequenceEmpty SequenceMap SplitToSequence StringConcat "

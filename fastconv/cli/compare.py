@@ -29,14 +29,12 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Compare, print the table and draw the figure."""
-    from fastconv.network import compare, published_contenders
+    from fastconv.network import compare, first_images, published_contenders
     from fastconv.plot import comparison_figure
 
     title, net, feeds, options, baseline = _job(args)
     if args.images is not None:
-        if args.images < 1:
-            raise ValueError(f"--images is {args.images}: pass a positive number")
-        feeds = {name: array[: args.images] for name, array in feeds.items()}
+        feeds = first_images(feeds, args.images)
     name = "".join(c if c.isalnum() or c in "-_" else "-" for c in title)
     target = args.output / f"fastconv-compare-{name}.png"
     check_writable(args.output)

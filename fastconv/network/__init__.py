@@ -1,6 +1,6 @@
 """Networks: a graph read from ONNX, run with any convolution algorithm, compared with the same network in float64."""
 
-from fastconv.network.compare import Comparison, Contender, Row, compare, published_contenders
+from fastconv.network.compare import Comparison, Contender, Row, compare, first_images, published_contenders
 from fastconv.network.explain import Explanation, LayerChoice, Option
 from fastconv.network.fetch import FetchError
 from fastconv.network.fit import fitted, fitted_contenders, known_algorithms
@@ -24,6 +24,7 @@ __all__ = [
     "Runner",
     "Value",
     "compare",
+    "first_images",
     "fitted",
     "fitted_contenders",
     "known_algorithms",

@@ -11,6 +11,7 @@ import numpy as np
 
 from fastconv.algebra.catalogue import parse_name
 from fastconv.network.contenders import Contender, contenders, crossed, published_contenders
+from fastconv.network.feeds import checked_feeds
 from fastconv.network.fit import FITTED, fitted_contenders
 from fastconv.network.graph import Array, Graph, Node
 from fastconv.network.policy_name import Scales
@@ -104,6 +105,9 @@ def compare(
             raise ValueError(f"{what} must be a positive integer, not {value!r}")
     if isinstance(policies, str):
         raise TypeError(f"policies must be a list of policies, not the one string {policies!r}")
+    checked_feeds(net.graph, feeds)
+    if 0 in _lengths(feeds):
+        raise ValueError("the inputs hold no images: their first length is 0; pass at least one")
     rivals = crossed(contenders(_resolved(algorithms, net, feeds)), policies, channel_sums)
     if not rivals:
         raise ValueError("there is nothing to compare: name at least one policy and one sum over channels")
@@ -167,10 +171,30 @@ def after(graph: Graph, node: Node) -> str:
     return name
 
 
+def _lengths(feeds: Mapping[str, Array]) -> set[int]:
+    """Return the first lengths of the inputs that have axes; a number is alike for all images."""
+    return {int(array.shape[0]) for array in feeds.values() if np.ndim(array)}
+
+
+def first_images(feeds: Mapping[str, Array], count: int) -> dict[str, Array]:
+    """Return the first images of all inputs; numbers without axes stay as they are.
+
+    Raises
+    ------
+    ValueError
+        If the count is not positive, or the first lengths of the inputs differ: then it is not said where the images are.
+    """
+    if count < 1:
+        raise ValueError(f"the number of images is {count}: pass a positive one")
+    if len(_lengths(feeds)) > 1:
+        raise ValueError(f"the inputs have the first lengths {sorted(_lengths(feeds))}: images are counted where all have the same")
+    return {name: array[:count] if np.ndim(array) else array for name, array in feeds.items()}
+
+
 def _batches(net: Network, feeds: Mapping[str, Array], batch: int) -> tuple[int, list[Mapping[str, Array]]]:
     """Cut the inputs along their first axis where the network allows it; return the number of images and the parts."""
-    lengths = {int(array.shape[0]) if isinstance(array, np.ndarray) and array.ndim else 0 for array in feeds.values()}
-    firsts = {value.shape[0] if value.shape else None for value in net.inputs}
+    lengths = _lengths(feeds)
+    firsts = {value.shape[0] if value.shape else None for value in net.inputs if np.ndim(feeds.get(value.name, 0))}
     count = max(lengths, default=1)
     if len(lengths) == len(firsts) == 1 and count > 0:
         fixed = next(iter(firsts))
@@ -189,7 +213,7 @@ def _fitting(net: Network, feeds: Mapping[str, Array], exact: Runner, keep: Iter
 
 def _cut(feeds: Mapping[str, Array], start: int, size: int) -> Iterator[tuple[str, Array]]:
     for name, array in feeds.items():
-        yield name, np.ascontiguousarray(array[start : start + size])
+        yield name, np.ascontiguousarray(array[start : start + size]) if np.ndim(array) else array
 
 
 def _joined(parts: Sequence[Mapping[str, Array]]) -> dict[str, Array]:

@@ -5,15 +5,17 @@ from __future__ import annotations
 import math
 import os
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Container, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from fastconv.network.graph import Array, Attribute, Dimension, Graph, Node, Value
+from fastconv.network.onnx_settle import settled
 from fastconv.network.operators import OPERATORS
 from fastconv.network.operators.shape import dtype_of
+from fastconv.network.optimise import folded_weights
 from fastconv.network.weights_file import Bulk, split_weights
 
 OLDEST_OPSET = 7
@@ -27,7 +29,7 @@ def read_onnx(source: str | os.PathLike[str] | bytes | Any) -> Graph:
     Parameters
     ----------
     source : path, bytes or onnx.ModelProto
-        The model. Its weights must be inside, not in files beside it.
+        The model. Weights in files of their own are read from the model's folder, if the model is given by its path.
 
     Returns
     -------
@@ -39,8 +41,8 @@ def read_onnx(source: str | os.PathLike[str] | bytes | Any) -> Graph:
     FileNotFoundError
         If there is no such file.
     ValueError
-        If it is not an ONNX model, is damaged or cyclic, has an opset older than 7, keeps weights outside, or uses an
-        operator that fastconv does not run; the message names the node and the operator.
+        If it is not an ONNX model, is damaged or cyclic, has an opset older than 7, keeps weights in files that are not
+        there, or uses an operator that fastconv does not run; the message names the node and the operator.
 
     Examples
     --------
@@ -67,6 +69,7 @@ def read_onnx(source: str | os.PathLike[str] | bytes | Any) -> Graph:
         what = repr(str(path))
         slim, bulk = split_weights(path)
         model = _parse(slim, what)
+        _read_outside(model, path.parent)
     else:
         raise TypeError(f"a model is a path, bytes or an onnx.ModelProto, not {type(source).__name__}")
     if not model.HasField("graph") or not model.opset_import:
@@ -85,6 +88,16 @@ def _parse(data: bytes, what: str) -> Any:
         return onnx.ModelProto.FromString(data)
     except (DecodeError, RuntimeError, UnicodeDecodeError) as error:
         raise ValueError(f"{what} {verb} not an ONNX model: {_line(error)}") from None
+
+
+def _read_outside(model: Any, folder: Path) -> None:
+    """Read what the model keeps in other files of its folder into the model."""
+    from onnx import external_data_helper
+
+    try:
+        external_data_helper.load_external_data_for_model(model, str(folder))
+    except Exception as error:  # onnx's checker is C++ and raises what it likes
+        raise ValueError(f"weights in another file cannot be read: {_line(error)}") from None
 
 
 def _line(error: BaseException) -> str:
@@ -109,6 +122,7 @@ def _graph(model: Any, bulk: Bulk) -> Graph:
     graph = model.graph
     if graph.sparse_initializer:
         raise ValueError("sparse initialisers are not supported; store the weights densely")
+    graph = settled(graph)
     constants: dict[str, Array] = {}
     for tensor in graph.initializer:
         if not tensor.name or tensor.name in constants:
@@ -121,8 +135,9 @@ def _graph(model: Any, bulk: Bulk) -> Graph:
         raise ValueError("the model has no outputs")
     if len({value.name for value in outputs}) < len(outputs):
         raise ValueError("the model gives one output twice")
-    nodes = [_node(node, name, opset) for node, name in zip(graph.node, _names(graph.node), strict=True)]
-    return Graph.build(graph.name, inputs, outputs, constants, nodes)
+    read = {name for node in graph.node for name in node.input} | {value.name for value in outputs}
+    nodes = [_node(node, name, opset, read) for node, name in zip(graph.node, _names(graph.node), strict=True)]
+    return folded_weights(Graph.build(graph.name, inputs, outputs, constants, nodes))
 
 
 def _opset(model: Any) -> int:
@@ -149,7 +164,8 @@ def _names(nodes: Iterable[Any]) -> list[str]:
     return names
 
 
-def _node(node: Any, name: str, opset: int) -> Node:
+def _node(node: Any, name: str, opset: int, read: Container[str]) -> Node:
+    """Read a node; optional outputs that nothing reads are not asked for."""
     import onnx
 
     label = f"node {name!r} ({node.op_type})"
@@ -170,8 +186,10 @@ def _node(node: Any, name: str, opset: int) -> Node:
         raise ValueError(f"{label}: has {len(inputs)} inputs; the operator takes {_span(schema.min_input, schema.max_input)}")
     if not max(1, schema.min_output) <= len(outputs) <= schema.max_output:
         raise ValueError(f"{label}: has {len(outputs)} outputs; the operator gives {_span(schema.min_output, schema.max_output)}")
+    while len(outputs) > 1 and outputs[-1] not in read and _optional(schema.outputs, len(outputs) - 1):
+        outputs.pop()
     for i, entry in enumerate(inputs):
-        if not entry and not _optional(schema, i):
+        if not entry and not _optional(schema.inputs, i):
             raise ValueError(f"{label}: input {i} is missing")
     return Node(name, node.op_type, tuple(inputs), tuple(outputs), _attributes(node, schema, label), opset)
 
@@ -180,8 +198,8 @@ def _span(low: int, high: int) -> str:
     return str(low) if low == high else f"{low} or more" if high > 2**30 else f"{low} to {high}"
 
 
-def _optional(schema: Any, index: int) -> bool:
-    return index < len(schema.inputs) and schema.inputs[index].option == schema.inputs[index].option.Optional
+def _optional(parameters: Any, index: int) -> bool:
+    return index < len(parameters) and parameters[index].option == parameters[index].option.Optional
 
 
 def _attributes(node: Any, schema: Any, label: str) -> Mapping[str, Attribute]:
@@ -238,7 +256,7 @@ def _tensor(tensor: Any, what: str) -> Array:
     import onnx
 
     if tensor.data_location == onnx.TensorProto.EXTERNAL or tensor.external_data:
-        raise ValueError(f"{what} is stored in another file; save the model with its weights inside")
+        raise ValueError(f"{what} is stored in another file: give the model by its path, or save it with its weights inside")
     if tensor.HasField("segment"):
         raise ValueError(f"{what} is stored in segments, which is not supported")
     if any(d < 0 for d in tensor.dims):
@@ -277,7 +295,7 @@ def _value(info: Any, role: str) -> Value:
 
 def _dimension(dimension: Any) -> Dimension:
     kind = dimension.WhichOneof("value")
-    if kind == "dim_param" and dimension.dim_param:
+    if kind == "dim_param" and dimension.dim_param not in ("", "?"):  # "?" is no name: exporters write it for any length
         return str(dimension.dim_param)
     # Exporters write -1 for a length that the input decides.
     return int(dimension.dim_value) if kind == "dim_value" and dimension.dim_value >= 0 else None

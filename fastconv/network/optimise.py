@@ -34,10 +34,10 @@ def optimised(graph: Graph, protected: Collection[str]) -> Graph:
     kept = frozenset(protected) | {value.name for value in graph.outputs}
     if len({node.name for node in graph.nodes}) < len(graph.nodes):
         return graph  # the passes tell nodes apart by their names
-    return fused_sums(fused_activations(composed_swish(folded_normalisations(folded_constants(graph), kept), kept), kept), kept)
+    return fused_sums(fused_activations(composed_swish(folded_normalisations(folded_constants(graph, kept), kept), kept), kept), kept)
 
 
-def folded_constants(graph: Graph) -> Graph:
+def folded_constants(graph: Graph, kept: Collection[str] = ()) -> Graph:
     """Compute at once what depends on constants only, unless it is large or fails: then it is left to the run.
 
     Examples
@@ -56,7 +56,23 @@ def folded_constants(graph: Graph) -> Graph:
             nodes.append(node)
         else:
             constants.update(results)
-    return _rebuilt(graph, constants, nodes)
+    return _rebuilt(graph, constants, nodes, kept)
+
+
+def folded_weights(graph: Graph) -> Graph:
+    """Compute what Constant nodes give and what quantised weights stand for, whoever runs the network and in whatever policy.
+
+    A convolution whose weights are stored so is one of constant weights for everything that asks.
+    """
+    constants, nodes = dict(graph.constants), []
+    for node in graph.nodes:
+        stored = node.operator in ("Constant", "DequantizeLinear") and all(not name or name in constants for name in node.inputs)
+        results = _computed(node, constants) if stored else None
+        if results is None:
+            nodes.append(node)
+        else:
+            constants.update(results)
+    return _rebuilt(graph, constants, nodes) if len(nodes) < len(graph.nodes) else graph
 
 
 def _computed(node: Node, constants: Mapping[str, Array]) -> dict[str, Array] | None:
@@ -133,7 +149,7 @@ def folded_normalisations(graph: Graph, kept: Collection[str]) -> Graph:
                 folded[maker.name] = replace(maker, inputs=(maker.inputs[0], *names), outputs=node.outputs[:1])
                 folded[node.name] = None
     nodes = [folded.get(node.name, node) for node in graph.nodes]
-    return _rebuilt(graph, constants, [node for node in nodes if node is not None])
+    return _rebuilt(graph, constants, [node for node in nodes if node is not None], kept)
 
 
 def _scaled(maker: Node, norm: Node, constants: Mapping[str, Array]) -> tuple[Array, Array] | None:
@@ -200,7 +216,7 @@ def composed_swish(graph: Graph, kept: Collection[str]) -> Graph:
                 gone.add(maker.name)
                 break
         nodes.append(node)
-    return _rebuilt(graph, graph.constants, [node for node in nodes if node.name not in gone])
+    return _rebuilt(graph, graph.constants, [node for node in nodes if node.name not in gone], kept)
 
 
 def fused_activations(graph: Graph, kept: Collection[str]) -> Graph:
@@ -220,7 +236,7 @@ def fused_activations(graph: Graph, kept: Collection[str]) -> Graph:
             nodes[node.name] = node
             if node.operator in _MAKERS and len(node.outputs) == 1:
                 makers[node.outputs[0]] = node
-    return _rebuilt(graph, graph.constants, list(nodes.values()))
+    return _rebuilt(graph, graph.constants, list(nodes.values()), kept)
 
 
 def fused_sums(graph: Graph, kept: Collection[str]) -> Graph:
@@ -245,7 +261,7 @@ def fused_sums(graph: Graph, kept: Collection[str]) -> Graph:
             inputs = (*maker.inputs, "")[:3]
             nodes[-1] = replace(maker, inputs=(*inputs, other), outputs=node.outputs, fused=(replace(node, fused=()), *node.fused))
             gone.add(maker.name)
-    return _rebuilt(graph, graph.constants, [node for node in nodes if node.name not in gone or len(node.inputs) == 4])
+    return _rebuilt(graph, graph.constants, [node for node in nodes if node.name not in gone or len(node.inputs) == 4], kept)
 
 
 def _can_add(node: Node, constants: Mapping[str, Array]) -> bool:
@@ -289,7 +305,11 @@ def _readers(graph: Graph) -> Counter[str]:
     return Counter(name for node in graph.nodes for name in node.inputs if name)
 
 
-def _rebuilt(graph: Graph, constants: Mapping[str, Array], nodes: list[Node]) -> Graph:
-    """Return the graph with other nodes, and of the constants those that somebody reads or that come out."""
-    read = {name for node in nodes for part in (node, *node.fused) for name in part.inputs} | {value.name for value in graph.outputs}
+def _rebuilt(graph: Graph, constants: Mapping[str, Array], nodes: list[Node], kept: Collection[str] = ()) -> Graph:
+    """Return the graph with other nodes, and of the constants those that somebody reads, that come out or are `kept`."""
+    read = (
+        set(kept)
+        | {name for node in nodes for part in (node, *node.fused) for name in part.inputs}
+        | {value.name for value in graph.outputs}
+    )
     return Graph.build(graph.name, graph.inputs, graph.outputs, {name: a for name, a in constants.items() if name in read}, nodes)

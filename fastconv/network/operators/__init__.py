@@ -13,6 +13,7 @@ from fastconv.network.operators import (
     linear,
     normalization,
     pool,
+    quantization,
     reduction,
     resize,
     shape,
@@ -20,8 +21,8 @@ from fastconv.network.operators import (
 from fastconv.network.operators.call import MEMORY_LIMIT, Call, Operator, is_narrow, rounded_once
 
 _ARITHMETIC = (activation, convolution, elementwise, linear, normalization, pool, reduction, resize)
-_MOVING = (indexing, shape)
-"""Modules whose operators only move what they are given."""
+_MOVING = (indexing, quantization, shape)
+"""Modules whose operators move what they are given, or know themselves in what format they compute."""
 _UNIFORM = (convolution, elementwise, linear)
 """Modules whose operators take numbers of one type."""
 _STASHING = frozenset({"GroupNormalization", "LayerNormalization", "RMSNormalization"})

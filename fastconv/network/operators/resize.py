@@ -19,7 +19,7 @@ from fastconv.network.operators.call import Call, Operator, axes_of, integers
 def positions(mode: str, out: int, length: int, scale: float, roi: tuple[float, float]) -> Array:
     """Map the output positions of one axis into the input (coordinate_transformation_mode of the standard).
 
-    `scale` may differ from out / length: a model may give the scale, whose product with the length is rounded down.
+    `scale` may differ from out / length: a model may give the scale, whose product with the length is rounded down (`_lengths`).
     """
     x = np.arange(out, dtype=np.float64)
     resized = scale * length
@@ -112,7 +112,10 @@ def resize(call: Call, x: Array, roi: Array | None = None, scales: Array | None 
     if coordinates == "tf_crop_and_resize" and len(bounds) != 2 * len(along):
         raise ValueError(f"roi must have {2 * len(along)} entries, not {len(bounds)}")
     if x.size == 0:
-        raise ValueError(f"an empty tensor of shape {x.shape} cannot be resized")
+        shape = tuple(out.get(i, n) for i, n in enumerate(x.shape))
+        if math.prod(shape):
+            raise ValueError(f"an empty tensor of shape {x.shape} cannot be resized to {shape}")
+        return np.empty(shape, x.dtype)
     y = x if mode == "nearest" or x.dtype.kind == "f" else x.astype(np.float64)
     valid = np.ones((1,) * x.ndim, bool)
     for i, axis in enumerate(along):
@@ -159,7 +162,7 @@ def _target(
         factor = [float(v) for v in scales.reshape(-1)]
         if not all(math.isfinite(f) and f > 0 for f in factor):
             raise ValueError(f"scales must be positive, not {factor}")
-        return dict(zip(along, factor, strict=True)), {a: math.floor(x.shape[a] * f) for a, f in zip(along, factor, strict=True)}
+        return dict(zip(along, factor, strict=True)), _lengths(x, along, factor)
     assert sizes is not None
     wanted = integers(sizes, "sizes")
     if min(wanted) < 1:
@@ -170,6 +173,15 @@ def _target(
         common = min(factor) if policy == "not_larger" else max(factor)
         return dict.fromkeys(along, common), {a: math.floor(x.shape[a] * common + 0.5) for a in along}
     return dict(zip(along, factor, strict=True)), dict(zip(along, wanted, strict=True))
+
+
+def _lengths(x: Array, along: tuple[int, ...], factor: list[float]) -> dict[int, int]:
+    """Return the output lengths: the product with the scale rounded to float32, then rounded down.
+
+    So do onnxruntime and PyTorch, for whom 0.7 of 10 is 7. In the standard's text the product is exact, and the float32 next to 0.7
+    is below it: 6.
+    """
+    return {a: math.floor(np.float32(x.shape[a]) * np.float32(f)) for a, f in zip(along, factor, strict=True)}
 
 
 def upsample(call: Call, x: Array, scales: Array | None = None) -> Array:
