@@ -25,6 +25,7 @@ KEYS = [
     "channel_sum",
     "overflows",
     "scales",
+    "ran",
 ]
 
 
@@ -196,7 +197,7 @@ def test_emulated_rows_are_what_the_network_gives(net, x, in_policies):
 
 def test_policies_have_columns_only_where_there_are_any(report, in_policies):
     assert "policy" not in report.header()
-    assert in_policies.header()[2:5] == ["policy", "sum", "overflows"]
+    assert in_policies.header()[3:6] == ["policy", "sum", "overflows"]
     assert len({len(line) for line in in_policies.cells()}) == 1
     json.dumps(in_policies.to_dict(), allow_nan=False)
 
@@ -223,8 +224,8 @@ def test_intervals_are_shown_with_their_metric():
     metric = with_interval("top1", 8, 10)
     assert metric == pytest.approx({"top1": 0.8, "top1_low": 0.4901624, "top1_high": 0.9433178}, abs=1e-6)
     shown = Comparison("n", 10, "fp64", (), (Row("direct", "", 9.0, 1e-7, 1e-7, metric, 1.0, 1.0, ()),))
-    assert shown.header()[5:6] == ["top1"]
-    assert shown.cells()[0][5] == "0.8 ±0.2"
+    assert shown.header()[6:7] == ["top1"]
+    assert shown.cells()[0][6] == "0.8 ±0.2"
 
 
 def test_direct_is_first_and_once():

@@ -29,7 +29,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Compare, print the table and draw the figure."""
-    from fastconv.network import compare, first_images, published_contenders
+    from fastconv.network import compare, first_images, usual_contenders
     from fastconv.plot import comparison_figure
 
     title, net, feeds, options, baseline = _job(args)
@@ -38,7 +38,7 @@ def run(args: argparse.Namespace) -> int:
     name = "".join(c if c.isalnum() or c in "-_" else "-" for c in title)
     target = args.output / f"fastconv-compare-{name}.png"
     check_writable(args.output)
-    algorithms: Any = [*published_contenders(), "fitted F(4x4,3x3)"] if args.algorithms is None else _names(args.algorithms)
+    algorithms: Any = usual_contenders(net) if args.algorithms is None else _names(args.algorithms)
     if args.policies is not None:
         options["policies"] = _names(args.policies)
     if args.sums is not None:

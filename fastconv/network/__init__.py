@@ -1,6 +1,6 @@
 """Networks: a graph read from ONNX, run with any convolution algorithm, compared with the same network in float64."""
 
-from fastconv.network.compare import Comparison, Contender, Row, compare, first_images, published_contenders
+from fastconv.network.compare import Comparison, Contender, Row, compare, first_images, published_contenders, usual_contenders
 from fastconv.network.explain import Explanation, LayerChoice, Option
 from fastconv.network.fetch import FetchError
 from fastconv.network.fit import fitted, fitted_contenders, known_algorithms
@@ -33,4 +33,5 @@ __all__ = [
     "load_onnx",
     "published_contenders",
     "read_onnx",
+    "usual_contenders",
 ]

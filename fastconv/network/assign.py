@@ -24,14 +24,14 @@ def _kernel(graph: Graph, node: Node) -> tuple[int, ...] | None:
 def is_eligible(graph: Graph, node: Node, choice: Choice | int = "auto") -> bool:
     """Tell whether an algorithm can run a convolution; by a name or a number of taps, whether any of stride one can.
 
-    It can where the convolution is two-dimensional, dense, has the algorithm's stride, dilation 1, one group, constant weights and
-    a kernel of as many taps.
+    It can where the convolution has two dimensions or more, one group, constant weights, and along its last two axes dilation 1,
+    the algorithm's stride and a kernel of as many taps. What comes before the last two axes is summed as channels are.
     """
     kernel, attributes = _kernel(graph, node), node.attributes
-    if node.operator != "Conv" or not kernel or len(kernel) != 2:
+    if node.operator != "Conv" or not kernel or len(kernel) < 2:
         return False
-    plain = all(set(np.ravel(attributes.get(name, 1))) == {1} for name in ("dilations", "group"))
-    return plain and fits(choice, kernel, np.broadcast_to(attributes.get("strides", 1), 2).tolist())
+    strides, dilations = (np.broadcast_to(attributes.get(name, 1), len(kernel)).tolist()[-2:] for name in ("strides", "dilations"))
+    return dilations == [1, 1] and attributes.get("group", 1) == 1 and fits(choice, kernel[-2:], strides)
 
 
 def fits(choice: Choice | int, kernel: Sequence[int], strides: Sequence[int]) -> bool:
@@ -45,8 +45,10 @@ def fits(choice: Choice | int, kernel: Sequence[int], strides: Sequence[int]) ->
 def _has_phases(graph: Graph, node: Node) -> bool:
     """Tell whether a convolution has stride 2 on both axes, more taps than that, and is dense otherwise."""
     kernel, attributes = _kernel(graph, node), node.attributes
-    plain = all(set(np.ravel(attributes.get(name, 1))) == {1} for name in ("dilations", "group"))
-    return kernel is not None and len(kernel) == 2 and min(kernel) > 2 and plain and set(np.ravel(attributes.get("strides", 1))) == {2}
+    if kernel is None or len(kernel) < 2:
+        return False
+    strides, dilations = (np.broadcast_to(attributes.get(name, 1), len(kernel)).tolist()[-2:] for name in ("strides", "dilations"))
+    return min(kernel[-2:]) > 2 and strides == [2, 2] and dilations == [1, 1] and attributes.get("group", 1) == 1
 
 
 def resolved(choice: Any) -> Choice:

@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 
 from fastconv.algebra.catalogue import parse_name
-from fastconv.network.contenders import Contender, contenders, crossed, published_contenders
+from fastconv.network.assign import assigned
+from fastconv.network.contenders import SOURCES, Contender, contenders, counted, crossed, published_contenders
 from fastconv.network.feeds import checked_feeds
 from fastconv.network.fit import FITTED, fitted_contenders
 from fastconv.network.graph import Array, Graph, Node
@@ -35,7 +36,7 @@ _FOLLOWERS = frozenset(
 def compare(
     net: Network,
     feeds: Mapping[str, Array],
-    algorithms: Iterable[Any] = ("direct", "F(2x2,3x3)", "F(4x4,3x3)", "F(6x6,3x3)"),
+    algorithms: Iterable[Any] | None = None,
     reference: str = "fp64",
     *,
     policies: Iterable[str] = ("fp32",),
@@ -63,8 +64,9 @@ def compare(
         length, that axis holds the images.
     algorithms : iterable
         Names, `BilinearAlgorithm` objects, ``(label, points, algorithm)``, or "fitted F(4x4,3x3)" for points that `fitted` chooses
-        for each layer on the first images. Direct convolution is always the first row.
-        Each algorithm is used for the convolutions that it can run, the rest of the network runs direct.
+        for each layer on the first images. Direct convolution is always the first row. Each algorithm is used for the convolutions
+        that it can run, the rest of the network runs direct. None stands for F(2x2,rxr), F(4x4,rxr) and F(6x6,rxr) of the commonest
+        kernel r x r that a fast algorithm can run.
     reference : {"fp64"}
         What errors are measured against: the same network in float64 with direct convolution.
     policies : iterable of str
@@ -96,7 +98,7 @@ def compare(
     Raises
     ------
     TypeError, ValueError
-        If algorithms, options or inputs do not fit.
+        If algorithms, options or inputs do not fit, or no convolution can run one of the algorithms.
     """
     if reference != "fp64":
         raise ValueError(f"unknown reference {reference!r}; the known one is fp64")
@@ -108,9 +110,11 @@ def compare(
     checked_feeds(net.graph, feeds)
     if 0 in _lengths(feeds):
         raise ValueError("the inputs hold no images: their first length is 0; pass at least one")
-    rivals = crossed(contenders(_resolved(algorithms, net, feeds)), policies, channel_sums)
+    wanted = usual_contenders(net, sources=("fastconv",), fit=False) if algorithms is None else algorithms
+    rivals = crossed(contenders(_resolved(wanted, net, feeds)), policies, channel_sums)
     if not rivals:
         raise ValueError("there is nothing to compare: name at least one policy and one sum over channels")
+    ran = [counted(rival.label, rival.algorithm, assigned(net.graph, rival.algorithm).values()) for rival in rivals]
     exact = net.prepare("direct", reference, threads=threads)
     watched = {node.name: after(net.graph, node) for node in net.graph.convolutions}
     keep = tuple(dict.fromkeys(watched.values()))
@@ -142,9 +146,30 @@ def compare(
                 rival.channel_sum,
                 tally.overflows,
                 {layer: (scale.input, scale.kernel) for layer, scale in tally.scales.items() if scale != Scales()},
+                ran[k],
             )
         )
     return Comparison(name or net.name, images, reference, tuple(watched), tuple(rows))
+
+
+def usual_contenders(net: Network, sources: Sequence[str] = SOURCES, fit: bool = True) -> tuple[Any, ...]:
+    """Return F(2x2,rxr), F(4x4,rxr) and F(6x6,rxr) for the commonest kernel of a network, as `compare` takes them.
+
+    Parameters
+    ----------
+    net : Network
+        Without a convolution that a fast algorithm can run there is nothing to return.
+    sources : sequence of str
+        Of the points, as in `published_contenders`.
+    fit : bool
+        Whether points are also to be fitted to the network.
+    """
+    kernels = [net.graph.constants[node.inputs[1]].shape[-2:] for node in net.graph.convolutions if is_eligible(net.graph, node)]
+    sizes = Counter(kernel[0] for kernel in kernels if kernel[0] == kernel[1] > 1)
+    if not sizes:
+        return ()
+    r = sizes.most_common(1)[0][0]
+    return (*published_contenders(r, sources=sources), *([f"{FITTED} F(4x4,{r}x{r})"] if fit else []))
 
 
 def _resolved(algorithms: Iterable[Any], net: Network, feeds: Mapping[str, Array]) -> Iterator[Any]:

@@ -60,6 +60,22 @@ def crossed(rivals: Iterable[Contender], policies: Iterable[str], channel_sums: 
     return tuple(replace(rival, policy=policy, channel_sum=name) for policy in known for name in sums for rival in rivals)
 
 
+def counted(label: str, rival: Choice | Mapping[str, Choice], given: Iterable[Choice]) -> int:
+    """Return how many layers run a contender's algorithm, of what each layer was given; refuse one that no layer runs.
+
+    Raises
+    ------
+    ValueError
+        If there are layers, and none can run it.
+    """
+    wanted = None if isinstance(rival, Mapping) else resolved(rival)
+    given = list(given)
+    ran = sum(not isinstance(choice, str) if wanted is None else choice == wanted for choice in given)
+    if given and not ran and not isinstance(wanted, str):
+        raise ValueError(f"no convolution of the network can run {label}: kernel, stride, dilation or groups of all differ; leave it out")
+    return ran
+
+
 def contenders(algorithms: Iterable[Any]) -> tuple[Contender, ...]:
     """Name the algorithms to compare; direct convolution comes first, whether it is asked for or not.
 
@@ -105,9 +121,11 @@ def _named(name: str) -> Contender:
     return Contender(algorithm.name(), best_source(algorithm.m, algorithm.r), algorithm)
 
 
-def published_contenders(
-    r: int = 3, sizes: Sequence[int] = (2, 4, 6), sources: Sequence[str] = ("lavin2016", "barabasz2020", "alam2022")
-) -> tuple[Contender, ...]:
+SOURCES = ("lavin2016", "barabasz2020", "alam2022")
+"""Where published points come from."""
+
+
+def published_contenders(r: int = 3, sizes: Sequence[int] = (2, 4, 6), sources: Sequence[str] = SOURCES) -> tuple[Contender, ...]:
     """Return F(m x m, r x r) with the published point sets that exist, sets that give one algorithm in one row.
 
     Among the sources ``"fastconv"`` stands for the sets of `fastconv.best_points`, at whatever source they were found.

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import math
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -18,9 +19,9 @@ from fastconv.network.blocks import Readers, lies_in_blocks, plain, plain_shape,
 from fastconv.network.fast import Allocate, Place, fast
 from fastconv.network.feeds import checked_feeds
 from fastconv.network.graph import Array, Graph, Node
-from fastconv.network.operators import MEMORY_LIMIT, OPERATORS, Call
+from fastconv.network.operators import MEMORY_LIMIT, OPERATORS, Call, is_narrow
 from fastconv.network.operators.convolution import check_convolution
-from fastconv.network.operators.window import window
+from fastconv.network.operators.window import planar, window
 from fastconv.network.optimise import known_from_shapes, optimised, with_known
 from fastconv.network.tape import Recorder, Tape
 from fastconv.network.weights_file import let_go
@@ -306,7 +307,10 @@ class Runner:
                 if result is None:
                     inside = (lies_in_blocks(name, array, place.blocks) for name, array in zip(node.inputs, inputs, strict=True))
                     inputs = [plain(array) if lies and array is not None else array for lies, array in zip(inside, inputs, strict=True)]
-                    result = OPERATORS[node.operator](call, *(inputs[:3] if node.operator == "Conv" else inputs))
+                    if node.operator == "Conv":
+                        result = self._convolve_in_a_plane(node, call, (*inputs, None)[:3], place)
+                    if result is None:
+                        result = OPERATORS[node.operator](call, *(inputs[:3] if node.operator == "Conv" else inputs))
                     given = dict(zip(node.inputs, inputs, strict=True)) | {"": None}
                     for at in node.fused:
                         first = np.asarray(result[0] if isinstance(result, tuple) else result)
@@ -320,8 +324,44 @@ class Runner:
             raise ValueError(f"{node}: gives {len(outputs)} outputs, the model names {len(node.outputs)}")
         return tuple(np.asarray(output) for output in outputs)
 
+    def _convolve_in_a_plane(self, node: Node, call: Call, inputs: Sequence[Array | None], place: Place) -> Array | None:
+        """Run a convolution of any rank and format on the layer kernels, narrow formats in float32; None if weights are computed."""
+        from fastconv.kernels import plan_conv2d
+
+        x, weight, bias = inputs
+        constant = all(not name or name in place.constants for name in node.inputs[1:3])
+        if x is None or weight is None or not constant or not (x.dtype in (np.float32, np.float64) or is_narrow(x.dtype)):
+            return None
+        check_convolution(call, x, weight, bias)
+        view = window(call, x.shape[2:], weight.shape[2:])
+        call.reserve((x.shape[0], weight.shape[0], *view.out), x.dtype)
+        kind = np.dtype(np.float32) if is_narrow(x.dtype) else x.dtype
+        taps = math.prod(weight.shape[2:-2])
+        call.reserve((taps, x.shape[0], x.shape[1], *(n + b + e for n, b, e in zip(x.shape[2:], view.begin, view.end, strict=True))), kind)
+        flat = planar(view, x.astype(kind, copy=False), weight)
+        if flat.x.size == 0:
+            return None
+        image = np.ascontiguousarray(np.pad(flat.x, flat.view.pads))
+
+        def make() -> Any:
+            return plan_conv2d(
+                flat.weight.astype(kind, copy=False),
+                None if bias is None else bias.astype(kind, copy=False),
+                flat.view.strides,
+                0,
+                flat.view.dilations,
+                int(node.attributes.get("group", 1)),  # type: ignore[arg-type]
+                input_shape=image.shape,
+                algorithm=self.algorithms.get(node.name, "direct"),
+                threads=self.threads,
+                max_error=self._limit(node.name),
+            )
+
+        plan = place.plan((image.shape, x.shape, node.inputs[1:3]), make)
+        return flat.restored(plan(image)).astype(x.dtype, copy=False)
+
     def _convolve(self, node: Node, call: Call, inputs: list[Array | None], place: Place) -> Array | None:
-        """Run a convolution on the layer kernels; None where they do not serve (weights that are computed, 3-D, fp16)."""
+        """Run a convolution on the layer kernels; None where these take what is there only after some work on it."""
         from fastconv.kernels.pixelwise import kind_of, planewise
 
         x, weight, bias, other = (*inputs, None, None)[:4]

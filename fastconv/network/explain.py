@@ -16,7 +16,7 @@ from fastconv.algebra import BilinearAlgorithm, complex_points, toom_cook
 from fastconv.arithmetic import Policy
 from fastconv.network.assign import Choice, is_eligible, resolved
 from fastconv.network.graph import Array, Graph, Node
-from fastconv.network.operators import Call
+from fastconv.network.operators import Call, is_narrow
 from fastconv.network.operators.window import Window, planar, window
 
 if TYPE_CHECKING:
@@ -219,7 +219,11 @@ def _layer(
     graph: Graph, node: Node, x: Array, weight: Array, y: Array | None, plan: Any, rate: float | None, threads: int | None
 ) -> LayerChoice:
     view = window(Call(node.attributes, node.opset), x.shape[2:], weight.shape[2:])
-    output = (x.shape[0], weight.shape[0], *view.out)
+    kernel, entering, output = weight.shape[2:], x.shape, (x.shape[0], weight.shape[0], *view.out)
+    x, weight = (np.asarray(part, np.float32 if is_narrow(part.dtype) else part.dtype) for part in (x, weight))
+    if x.ndim > 4:
+        flat = planar(view, x, weight)
+        view, x, weight = flat.view, flat.x, flat.weight
     offered: dict[str, Choice] = {"direct": "direct"}
     if is_eligible(graph, node) and len(set(weight.shape[2:])) == 1 and weight.shape[2] > 1:
         offered |= _offered(weight.shape[2], weight.ndim - 2)
@@ -259,7 +263,7 @@ def _layer(
             option = _measured(option, how, node, x, weight, view, threads)
         options.append(option)
     why = plan.method.why
-    return LayerChoice(node.name, weight.shape[2:], x.shape, output, math.sqrt(x_square), name, why, tuple(options))
+    return LayerChoice(node.name, kernel, entering, output, math.sqrt(x_square), name, why, tuple(options))
 
 
 def _offered(r: int, dims: int) -> dict[str, Choice]:
@@ -337,7 +341,8 @@ def _measured(option: Option, how: Choice, node: Node, x: Array, weight: Array, 
     """Time an option on the layer's own input, and compare it with float64."""
     from fastconv.kernels import plan_conv2d
 
-    view, x, weight = planar(view, x, weight)
+    flat = planar(view, x, weight)
+    view, x, weight = flat.view, flat.x, flat.weight
     even = view.begin == view.end
     image = np.ascontiguousarray(x if even else np.pad(x, view.pads))
     padding = view.begin if even else (0, 0)

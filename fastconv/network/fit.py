@@ -18,7 +18,7 @@ from fastconv.network.assign import Choice, is_eligible
 from fastconv.network.contenders import Contender
 from fastconv.network.graph import Array, Graph, Node
 from fastconv.network.operators import Call
-from fastconv.network.operators.window import window
+from fastconv.network.operators.window import planar, window
 from fastconv.network.policy_name import split_policy
 from fastconv.network.run import Network
 from fastconv.network.samples import sample_for
@@ -114,7 +114,8 @@ def fitted(
         if x is None or weight is None or not x.size or not offered.get(node.name):
             return
         view = window(Call(node.attributes, node.opset), x.shape[2:], weight.shape[2:])
-        sample = sample_for(np.pad(x, view.pads), weight, m)
+        flat = planar(view, x, weight)
+        sample = sample_for(np.pad(flat.x, flat.view.pads), flat.weight, m)
         chosen[node.name] = min(offered[node.name], key=lambda alg: at_output(sample.predict(alg, *way)))
 
     net.prepare("direct", "fp64")(feeds, watch=watch)

@@ -9,46 +9,47 @@ from typing import Any
 import numpy as np
 
 from fastconv.network.graph import Array, Attribute, Graph, Node, Value
+from fastconv.network.operators import is_narrow
 from fastconv.network.operators.shape import dtype_of
 
-_DOUBLE = 11
-"""float64 in ONNX's numbering of element types."""
+_NUMBERS = {np.dtype(np.float32): 1, np.dtype(np.float64): 11}
+"""The formats in ONNX's numbering of element types."""
 
 
 def _is_float(dtype: np.dtype[Any] | None) -> bool:
-    # The small formats of ml_dtypes have kind "V"; they are floating-point unless their name says integer.
-    return dtype is not None and (dtype.kind == "f" or dtype.kind == "V" and "float" in dtype.name)
+    return dtype is not None and (dtype.kind == "f" or is_narrow(dtype))
 
 
-def widened(graph: Graph) -> Graph:
-    """Return the same network in float64: constants converted exactly, casts to any float made casts to float64.
+def retyped(graph: Graph, kind: Any) -> Graph:
+    """Return the same network in float32 or float64: constants converted, casts to any float made casts to that format.
 
     Examples
     --------
     >>> graph = Graph.build("g", [Value("x", np.dtype(np.float32), (2,))], [Value("x", np.dtype(np.float32), (2,))], {}, [])
-    >>> str(widened(graph).inputs[0])
+    >>> str(retyped(graph, np.float64).inputs[0])
     'x: float64 (2)'
     """
+    kind = np.dtype(kind)
 
     def wide(array: Array) -> Array:
-        return array.astype(np.float64) if _is_float(array.dtype) else array
+        return array.astype(kind, copy=False) if _is_float(array.dtype) else array
 
     def value(v: Value) -> Value:
-        return replace(v, dtype=np.dtype(np.float64)) if _is_float(v.dtype) else v
+        return replace(v, dtype=kind) if _is_float(v.dtype) else v
 
     def node(n: Node) -> Node:
         attributes: dict[str, Attribute] = {}
         for name, attribute in n.attributes.items():
             if isinstance(attribute, np.ndarray):
                 attributes[name] = wide(attribute)
-            elif (n.operator, name) in (("Cast", "to"), ("EyeLike", "dtype")) and _is_float(dtype_of(int(attribute))):  # type: ignore[arg-type]
-                attributes[name] = _DOUBLE
+            elif (n.operator, name) in _TYPES and attribute and _is_float(dtype_of(int(attribute))):  # type: ignore[arg-type]
+                attributes[name] = _NUMBERS[kind]
             elif n.operator == "Constant" and name in ("value_float", "value_floats"):
-                attributes["value"] = np.asarray(attribute, np.float64)
+                attributes["value"] = np.asarray(attribute, kind)
             else:
                 attributes[name] = attribute
         if n.operator == "ConstantOfShape":
-            attributes.setdefault("value", np.zeros(1))  # the standard's default is a float32 zero
+            attributes.setdefault("value", np.zeros(1, kind))  # the standard's default is a float32 zero
         return replace(n, attributes=attributes)
 
     return Graph.build(
@@ -58,6 +59,21 @@ def widened(graph: Graph) -> Graph:
         {name: wide(array) for name, array in graph.constants.items()},
         map(node, graph.nodes),
     )
+
+
+_TYPES = (("Cast", "to"), ("EyeLike", "dtype"), ("DequantizeLinear", "output_dtype"))
+"""Attributes that say an element type."""
+
+
+def widened(graph: Graph) -> Graph:
+    """Return the same network in float64."""
+    return retyped(graph, np.float64)
+
+
+def narrowed(graph: Graph) -> Graph:
+    """Return the same network in float32; itself if it is."""
+    floats = [array.dtype for array in graph.constants.values()] + [value.dtype for value in graph.inputs if value.dtype is not None]
+    return graph if all(dtype == np.float32 for dtype in floats if _is_float(dtype)) else retyped(graph, np.float32)
 
 
 def unchanged(graph: Graph) -> Graph:

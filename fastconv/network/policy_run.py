@@ -12,10 +12,13 @@ from fastconv.algebra import BilinearAlgorithm
 from fastconv.arithmetic import Policy, channel_sum_named
 from fastconv.kernels.threads import processors
 from fastconv.network.emulated import Emulation, Extents, Shape, emulation_on
+from fastconv.network.execute import Watch
+from fastconv.network.feeds import converted_feeds
 from fastconv.network.graph import Array, Graph, Node
 from fastconv.network.operators import MEMORY_LIMIT, Call
-from fastconv.network.operators.convolution import check_convolution
+from fastconv.network.operators.convolution import check_convolution, check_transposed, transposed_as_convolution
 from fastconv.network.operators.window import planar, window
+from fastconv.network.passes import narrowed
 from fastconv.network.policy_name import Scales, split_policy
 from fastconv.network.run import Choice, Runner
 
@@ -24,7 +27,8 @@ class EmulatedRunner(Runner):
     """A network made ready to run in a precision policy.
 
     Each convolution is computed as the policy says (`fastconv.network.emulated.Emulation`), by its algorithm where that is a
-    fast one, else ("auto", "direct", "im2col", "fft") directly. Everything between convolutions is computed in float32.
+    fast one, else ("auto", "direct", "im2col", "fft") directly, in any number of dimensions; transposed ones directly. Everything
+    between convolutions is computed in float32.
 
     In a policy whose name ends with ``"-balanced"`` a fast algorithm runs with balanced rows
     (`BilinearAlgorithm.balanced`), and each layer scales its input and its kernels by powers of two, which are found from the
@@ -33,7 +37,7 @@ class EmulatedRunner(Runner):
     Parameters
     ----------
     graph : Graph
-        The network in float32.
+        The network. One of another format is rounded to float32 first, its inputs too.
     algorithms : mapping
         Algorithm of each convolution, by layer name.
     policy : str or Policy
@@ -55,12 +59,17 @@ class EmulatedRunner(Runner):
         threads: int | None = None,
         memory_limit: int = MEMORY_LIMIT,
     ) -> None:
-        super().__init__(graph, algorithms, threads, memory_limit, optimise=False)
+        super().__init__(narrowed(graph), algorithms, threads, memory_limit, optimise=False)
+        self._model = graph
         self.policy, self.balanced = split_policy(policy)
         channel_sum_named(channel_sum)
         self.channel_sum = channel_sum
         self._layers: dict[str, Emulation] = {}
         self._call = threading.local()
+
+    def __call__(self, feeds: Mapping[str, Array], keep: Iterable[str] = (), *, watch: Watch | None = None) -> dict[str, Array]:
+        """Run the network; see `Runner`. Inputs have the types of the model."""
+        return super().__call__(converted_feeds(self._model, feeds), keep, watch=watch)
 
     def counted(self, feeds: Mapping[str, Array], keep: Iterable[str] = ()) -> tuple[dict[str, Array], dict[str, Extents]]:
         """Run the network; say beside the outputs what the stages of each layer reached.
@@ -92,34 +101,37 @@ class EmulatedRunner(Runner):
         return {name: layer.scales for name, layer in self._layers.items() if layer.algorithm is not None}
 
     def _apply(self, node: Node, inputs: list[Array | None], left: int, *rest: Any) -> tuple[Array, ...]:
-        x, weight = (*inputs, None, None)[:2]
-        plain = x is not None and weight is not None and x.dtype == np.float32 and x.ndim in (3, 4)
-        if node.operator != "Conv" or not plain:
+        x, weight, bias = (*inputs, None, None)[:3]
+        if node.operator not in ("Conv", "ConvTranspose") or x is None or weight is None:
             return super()._apply(node, inputs, left, *rest)
         try:
-            return (self._emulate(node, Call(node.attributes, node.opset, 1, left), *(*inputs, None)[:3]),)
+            return (self._emulate(node, Call(node.attributes, node.opset, 1, left), x, weight, bias),)
         except (ArithmeticError, MemoryError, TypeError, ValueError) as error:
             raise ValueError(f"{node}: {error}") from error
 
-    def _emulate(self, node: Node, call: Call, x: Any, weight: Any, bias: Array | None) -> Array:
-        check_convolution(call, x, weight, bias)
-        view = window(call, x.shape[2:], weight.shape[2:])
+    def _emulate(self, node: Node, call: Call, x: Array, weight: Array, bias: Array | None) -> Array:
+        if node.operator == "Conv":
+            check_convolution(call, x, weight, bias)
+            view = window(call, x.shape[2:], weight.shape[2:])
+        else:  # zeros between the values of the input change no sum
+            check_transposed(call, x, weight, bias)
+            view, x, weight = transposed_as_convolution(call, x, weight)
         out = call.reserve((x.shape[0], weight.shape[0], *view.out), x.dtype)
-        view, x, weight = planar(view, x, weight)
-        if x.size == 0 or weight.size == 0:
+        flat = planar(view, x, weight)
+        if flat.x.size == 0 or flat.weight.size == 0:
             return np.zeros(out, np.float32)
-        x = np.pad(x, view.pads)
-        shape = Shape(view.strides, view.dilations, int(call["group"]))  # type: ignore[arg-type]
+        image = np.pad(flat.x, flat.view.pads)
+        shape = Shape(flat.view.strides, flat.view.dilations, int(call["group"]))  # type: ignore[arg-type]
         constant = all(not name or name in self.graph.constants for name in node.inputs[1:])
         layer = self._layers.get(node.name) if constant else None
         if layer is None:
-            layer = self._made(node.name, weight, bias, shape, x)
+            layer = self._made(node.name, flat.weight, bias, shape, image)
             if constant:
                 self._layers.setdefault(node.name, layer)
-        y, reached = layer(x, self.threads or processors())
+        y, reached = layer(image, self.threads or processors())
         if hasattr(self._call, "extents"):
             self._call.extents[node.name] = reached
-        return y.reshape(out)
+        return flat.restored(y)
 
     def _made(self, name: str, weight: Array, bias: Array | None, shape: Shape, x: Array) -> Emulation:
         choice = self.algorithms.get(name, "direct")

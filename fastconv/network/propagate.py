@@ -224,13 +224,13 @@ def _own_errors(
     x = np.asarray(converted(truth[node.inputs[0]].astype(np.float32), fp32, policy.data), np.float32)
     wide = [None if part is None else part.astype(np.float64) for part in (x, weight, bias)]
     right = np.asarray(OPERATORS["Conv"](call, *wide))
-    view, x, weight = planar(window(call, x.shape[2:], weight.shape[2:]), x, weight)
-    x = np.pad(x, view.pads)
+    flat = planar(window(call, x.shape[2:], weight.shape[2:]), x, weight)
+    view, weight, x = flat.view, flat.weight, np.pad(flat.x, flat.view.pads)
     alg = choice if isinstance(choice, BilinearAlgorithm) else None
     shape = Shape(view.strides, view.dilations, int(call["group"]))  # type: ignore[arg-type]
     with np.errstate(all="ignore"):
         got, _ = Emulation(weight, bias, shape, alg, policy, channel_sum)(x)
-        measured = _distance(got.reshape(right.shape), right)
+        measured = _distance(flat.restored(got), right)
     size = float(np.mean(np.square(right)))
     found = [_predicted(w, part, shape, alg, policy, channel_sum) for w, part in _groups(weight, x, shape.groups)]
     random, systematic = (float(np.mean([getattr(one, kind) ** 2 for one in found])) for kind in ("random", "systematic"))

@@ -16,11 +16,11 @@ class Row:
     """What one algorithm costs and loses.
 
     `multiplications_per_output` is nominal: n^2 / m^2 for a fast algorithm, the kernel's size for direct convolution, None
-    where the choice is left to a heuristic. Errors are against float64, accumulated through the network. `layer_relative_l2`
-    belongs to `Comparison.layers`. `seconds` is for all images; an emulation's says nothing of the policy's speed, so that its
-    `speed_vs_direct` is NaN, and `seconds` too where it was not timed. `overflows` counts, layer by layer, values that left
-    the range of their format, by the stage at which they did; `scales` are the exponents of two by which input and kernels of
-    a layer were scaled.
+    where the choice is left to a heuristic. `ran` counts the convolutions that the algorithm ran; the others ran direct.
+    Errors are against float64, accumulated through the network. `layer_relative_l2` belongs to `Comparison.layers`. `seconds` is
+    for all images; an emulation's says nothing of the policy's speed, so that its `speed_vs_direct` is NaN, and `seconds` too
+    where it was not timed. `overflows` counts, layer by layer, values that left the range of their format, by the stage at which
+    they did; `scales` are the exponents of two by which input and kernels of a layer were scaled.
     """
 
     algorithm: str
@@ -36,6 +36,7 @@ class Row:
     channel_sum: str | None = None
     overflows: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
     scales: Mapping[str, tuple[int, int]] = field(default_factory=dict)
+    ran: int = 0
 
 
 @dataclass(frozen=True)
@@ -65,6 +66,7 @@ class Comparison:
                 "channel_sum": row.channel_sum,
                 "overflows": {layer: dict(stages) for layer, stages in row.overflows.items()},
                 "scales": {layer: list(pair) for layer, pair in row.scales.items()},
+                "ran": row.ran,
             }
             for row in self.rows
         ]
@@ -79,7 +81,7 @@ class Comparison:
     def header(self) -> list[str]:
         """Return the column titles of `cells`."""
         policies = ["policy", "sum", "overflows"] if self._has_policies() else []
-        return ["algorithm", "points", *policies, "mult/output", "relative L2", "max error", *self._metrics(), "seconds", "speed"]
+        return ["algorithm", "points", "layers", *policies, "mult/output", "relative L2", "max error", *self._metrics(), "seconds", "speed"]
 
     def cells(self) -> list[list[str]]:
         """Return each row as text, in the order of `header`."""
@@ -87,6 +89,7 @@ class Comparison:
             [
                 row.algorithm,
                 row.points or "-",
+                f"{row.ran}/{len(self.layers)}",
                 *self._policy_cells(row),
                 "-" if row.multiplications_per_output is None else f"{row.multiplications_per_output:.3g}",
                 f"{row.relative_l2:.2e}",
@@ -115,10 +118,10 @@ class Comparison:
 
         Examples
         --------
-        >>> row = Row("direct", "", 9.0, 2e-7, 1e-6, {"top1": 0.93}, 1.5, 1.0, ())
-        >>> print(Comparison("tiny", 10, "fp64", (), (row,)).table())
-        algorithm  points  mult/output  relative L2  max error  top1  seconds  speed
-        direct     -                 9     2.00e-07   1.00e-06  0.93    1.500  1.00x
+        >>> row = Row("direct", "", 9.0, 2e-7, 1e-6, {"top1": 0.93}, 1.5, 1.0, (2e-7,), ran=1)
+        >>> print(Comparison("tiny", 10, "fp64", ("c",), (row,)).table())
+        algorithm  points  layers  mult/output  relative L2  max error  top1  seconds  speed
+        direct     -          1/1            9     2.00e-07   1.00e-06  0.93    1.500  1.00x
         """
         lines = [self.header(), *self.cells()]
         width = [max(len(line[i]) for line in lines) for i in range(len(lines[0]))]

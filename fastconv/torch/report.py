@@ -10,20 +10,23 @@ from typing import Any
 
 import numpy as np
 
+from fastconv.network.assign import resolved
 from fastconv.network.compare import Metric, agreement
-from fastconv.network.contenders import contenders, crossed
+from fastconv.network.contenders import Contender, contenders, counted, crossed
 from fastconv.network.graph import Array
 from fastconv.network.policy_name import Scales
 from fastconv.network.race import final_error, ratio, square
 from fastconv.network.report import Comparison, Row
-from fastconv.torch.convert import convert, imported
+from fastconv.torch.convert import convert, imported, is_eligible
 from fastconv.torch.emulate import state_of
+
+_USUAL = ("F(2x2,3x3)", "F(4x4,3x3)", "F(6x6,3x3)")
 
 
 def compare(
     module: Any,
     inputs: Any,
-    algorithms: Iterable[Any] = ("direct", "F(2x2,3x3)", "F(4x4,3x3)", "F(6x6,3x3)"),
+    algorithms: Iterable[Any] | None = None,
     *,
     policies: Iterable[str] = ("fp32",),
     channel_sums: Iterable[str | None] = (None,),
@@ -41,7 +44,8 @@ def compare(
     inputs : tensor or tuple of tensors
         What it is called with.
     algorithms : iterable
-        As `fastconv.compare` takes them; each runs the convolutions that it can (`convert`).
+        As `fastconv.compare` takes them; each runs the convolutions that it can (`convert`). None stands for those of F(2x2,3x3),
+        F(4x4,3x3) and F(6x6,3x3) that a convolution of the module can run.
     policies, channel_sums : iterable
         Precision policies and sums over channels, in each of which all algorithms run, as in `fastconv.compare`.
     metric : callable, optional
@@ -64,17 +68,21 @@ def compare(
     truth, exact = _watched(copy.deepcopy(module).double(), double, layers)
     if isinstance(policies, str):
         raise TypeError(f"policies must be a list of policies, not the one string {policies!r}")
+    convolutions = [child for key, child in module.named_modules() if key in layers]
+    if algorithms is None:
+        algorithms = [name for name in _USUAL if any(is_eligible(layer, resolved(name)) for layer in convolutions)]
     rivals = crossed(contenders(algorithms), policies, channel_sums)
     if not rivals:
         raise ValueError("there is nothing to compare: name at least one policy and one sum over channels")
     modules = [convert(module, rival.algorithm, policy=rival.policy, channel_sum=rival.channel_sum, threads=threads) for rival in rivals]
+    ran = [_ran(rival, convolutions) for rival in rivals]
     found = [_watched(made, feeds, layers) for made in modules]  # compiles and transforms weights besides
     emulated = [{key: state_of(child) for key, child in made.named_modules() if key in layers} for made in modules]
     reached = [{key: dict(state.extents.overflows) for key, state in states.items() if state} for states in emulated]
     seconds = _in_turns([None if rival.is_emulated else made for rival, made in zip(rivals, modules, strict=True)], feeds, repeats)
     beside = next((s for s, rival in zip(seconds, rivals, strict=True) if rival.algorithm == "direct" and not rival.is_emulated), math.nan)
     rows, direct = [], found[0][0]
-    for rival, (outputs, seen), states, overflows, took in zip(rivals, found, emulated, reached, seconds, strict=True):
+    for rival, (outputs, seen), states, overflows, took, count in zip(rivals, found, emulated, reached, seconds, ran, strict=True):
         direct = outputs if rival.algorithm == "direct" else direct  # it opens each policy
         with np.errstate(all="ignore"):
             numbers = (metric or agreement)(outputs, truth, direct)
@@ -96,10 +104,19 @@ def compare(
                 rival.channel_sum,
                 {key: stages for key, stages in overflows.items() if stages},
                 {key: (scale.input, scale.kernel) for key, scale in scales.items()},
+                count,
             )
         )
     images = len(feeds[0]) if torch.is_tensor(feeds[0]) and feeds[0].ndim else 1
     return Comparison(name or type(module).__name__, images, "fp64", tuple(key for key in layers if key in exact), tuple(rows))
+
+
+def _ran(rival: Contender, layers: Sequence[Any]) -> int:
+    """Return how many convolutions run a contender's algorithm; refuse one that none can run."""
+    if isinstance(rival.algorithm, str) and rival.is_emulated:
+        return len(layers)
+    choice: Any = rival.algorithm
+    return counted(rival.label, choice, [choice if is_eligible(layer, choice) else "torch" for layer in layers])
 
 
 def _in_turns(modules: Sequence[Any], feeds: tuple[Any, ...], repeats: int) -> list[float]:

@@ -73,8 +73,8 @@ def transposed_geometry(call: Call, spatial: tuple[int, ...], kernel: tuple[int,
     return replace(base, begin=begin, end=tuple(e - p for e, p in zip(end, extra, strict=True)), out=spatial)
 
 
-def transposed_convolution(call: Call, x: Array, weight: Array, bias: Array | None = None) -> Array:
-    """Spread each input value over the outputs that the forward convolution would have read it from."""
+def check_transposed(call: Call, x: Array, weight: Array, bias: Array | None) -> None:
+    """Check ranks, channels, groups and bias of a transposed convolution; ValueError for a mismatch."""
     groups = int(call["group"])
     if x.ndim < 3 or weight.ndim != x.ndim or x.dtype != weight.dtype:
         raise ValueError(f"input and weight must agree in rank and type, not {x.dtype} {x.shape} and {weight.dtype} {weight.shape}")
@@ -83,6 +83,12 @@ def transposed_convolution(call: Call, x: Array, weight: Array, bias: Array | No
     channels = weight.shape[1] * groups
     if bias is not None and bias.shape != (channels,):
         raise ValueError(f"the bias must have the shape {(channels,)}, not {bias.shape}")
+
+
+def transposed_convolution(call: Call, x: Array, weight: Array, bias: Array | None = None) -> Array:
+    """Spread each input value over the outputs that the forward convolution would have read it from."""
+    check_transposed(call, x, weight, bias)
+    groups, channels = int(call["group"]), weight.shape[1] * int(call["group"])
     view = transposed_geometry(call, x.shape[2:], weight.shape[2:])
     covered = tuple((n - 1) * s + (k - 1) * d + 1 for n, s, k, d in zip(view.out, view.strides, view.kernel, view.dilations, strict=True))
     final = tuple(c - b - e for c, b, e in zip(covered, view.begin, view.end, strict=True))
@@ -98,6 +104,37 @@ def transposed_convolution(call: Call, x: Array, weight: Array, bias: Array | No
     crop: tuple[Any, ...] = (..., *(slice(b, b + f) for b, f in zip(view.begin, final, strict=True)))
     y = y[crop].reshape(batch, channels, *final)
     return y if bias is None else np.asarray(y + bias.reshape(-1, *(1,) * len(final)))
+
+
+def transposed_as_convolution(call: Call, x: Array, weight: Array) -> tuple[Window, Array, Array]:
+    """Return a transposed convolution as a convolution of the input with zeros put between its values.
+
+    Returns
+    -------
+    view : Window
+        Of that convolution; all its strides are one, and its padding is in the input already.
+    x : array
+        The input with zeros, padded and cropped.
+    weight : array (filters, channels / groups, ...)
+        Mirrored, channels and filters exchanged.
+    """
+    groups = int(call["group"])
+    view = transposed_geometry(call, x.shape[2:], weight.shape[2:])
+    spread = np.zeros((*x.shape[:2], *((n - 1) * s + 1 for n, s in zip(x.shape[2:], view.strides, strict=True))), x.dtype)
+    every: tuple[Any, ...] = (..., *(slice(None, None, s) for s in view.strides))
+    spread[every] = x
+    reach = [(k - 1) * d for k, d in zip(view.kernel, view.dilations, strict=True)]
+    pads = [(r - b, r - e) for r, b, e in zip(reach, view.begin, view.end, strict=True)]
+    spread = np.pad(spread, [(0, 0), (0, 0), *((max(b, 0), max(e, 0)) for b, e in pads)])
+    crop: tuple[Any, ...] = (..., *(slice(max(-b, 0), n - max(-e, 0)) for n, (b, e) in zip(spread.shape[2:], pads, strict=True)))
+    spread = np.ascontiguousarray(spread[crop])
+    taps = weight.reshape(groups, weight.shape[0] // groups, *weight.shape[1:]).swapaxes(1, 2)
+    mirrored: tuple[Any, ...] = (..., *(slice(None, None, -1),) * len(view.kernel))
+    taps = taps.reshape(-1, weight.shape[0] // groups, *weight.shape[2:])[mirrored]
+    rank = len(view.kernel)
+    out = tuple(n - r for n, r in zip(spread.shape[2:], reach, strict=True))
+    flat = Window(view.kernel, (1,) * rank, view.dilations, (0,) * rank, (0,) * rank, out)
+    return flat, spread, np.ascontiguousarray(taps)
 
 
 OPERATORS: Mapping[str, Operator] = {"Conv": convolution, "ConvTranspose": transposed_convolution}

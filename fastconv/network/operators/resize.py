@@ -112,10 +112,10 @@ def resize(call: Call, x: Array, roi: Array | None = None, scales: Array | None 
     if coordinates == "tf_crop_and_resize" and len(bounds) != 2 * len(along):
         raise ValueError(f"roi must have {2 * len(along)} entries, not {len(bounds)}")
     if x.size == 0:
-        shape = tuple(out.get(i, n) for i, n in enumerate(x.shape))
-        if math.prod(shape):
-            raise ValueError(f"an empty tensor of shape {x.shape} cannot be resized to {shape}")
-        return np.empty(shape, x.dtype)
+        resized = tuple(out.get(i, n) for i, n in enumerate(x.shape))
+        if math.prod(resized):
+            raise ValueError(f"an empty tensor of shape {x.shape} cannot be resized to {resized}")
+        return np.empty(resized, x.dtype)
     y = x if mode == "nearest" or x.dtype.kind == "f" else x.astype(np.float64)
     valid = np.ones((1,) * x.ndim, bool)
     for i, axis in enumerate(along):

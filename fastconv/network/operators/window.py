@@ -92,20 +92,62 @@ def window(call: Call, spatial: Sequence[int], kernel: Sequence[int], ceil_mode:
     return Window(kernel, strides, dilations, begin, end, tuple(sizes))
 
 
-def planar(view: Window, x: Array, weight: Array) -> tuple[Window, Array, Array]:
-    """Return a convolution in two dimensions: one dimension is two with a height of one.
+@dataclass(frozen=True)
+class Planar:
+    """A convolution of any rank as one in two dimensions.
+
+    Attributes
+    ----------
+    view : Window
+        Of the two axes that are left.
+    x, weight : array
+        (images, channels, height, width) and (filters, channels / groups, rows, columns).
+    shape : tuple of int
+        Of the output in its own rank.
+    """
+
+    view: Window
+    x: Array
+    weight: Array
+    shape: tuple[int, ...]
+
+    def restored(self, y: Array) -> Array:
+        """Return the output in its own rank, of (images, filters, height, width)."""
+        if len(self.shape) <= 4:
+            return y.reshape(self.shape)
+        apart = y.reshape(self.shape[0], *self.shape[2:-2], *y.shape[1:])
+        return np.ascontiguousarray(np.moveaxis(apart, -3, 1))
+
+
+def planar(view: Window, x: Array, weight: Array) -> Planar:
+    """Return a convolution in two dimensions.
+
+    One dimension is two with a height of one. Of three and more the last two are left: each output of the axes before becomes
+    an image, and each tap along them a channel.
 
     Examples
     --------
     >>> line = window(Call({"pads": (1, 1)}, 17), (5,), (3,))
-    >>> view, x, weight = planar(line, np.zeros((1, 2, 5)), np.zeros((4, 2, 3)))
-    >>> view.begin, x.shape, weight.shape
-    ((0, 1), (1, 2, 1, 5), (4, 2, 1, 3))
+    >>> flat = planar(line, np.zeros((1, 2, 5)), np.zeros((4, 2, 3)))
+    >>> flat.view.begin, flat.x.shape, flat.weight.shape, flat.shape
+    ((0, 1), (1, 2, 1, 5), (4, 2, 1, 3), (1, 4, 5))
+    >>> solid = window(Call({}, 17), (6, 7, 8), (2, 3, 3))
+    >>> flat = planar(solid, np.zeros((1, 4, 6, 7, 8)), np.zeros((9, 4, 2, 3, 3)))
+    >>> flat.x.shape, flat.weight.shape, flat.shape
+    ((5, 8, 7, 8), (9, 8, 3, 3), (1, 9, 5, 5, 6))
     """
-    if x.ndim != 3:
-        return view, x, weight
-    flat = Window((1, *view.kernel), (1, *view.strides), (1, *view.dilations), (0, *view.begin), (0, *view.end), (1, *view.out))
-    return flat, x[:, :, None], weight[:, :, None]
+    shape = (x.shape[0], weight.shape[0], *view.out)
+    if x.ndim == 3:
+        flat = Window((1, *view.kernel), (1, *view.strides), (1, *view.dilations), (0, *view.begin), (0, *view.end), (1, *view.out))
+        return Planar(flat, x[:, :, None], weight[:, :, None], shape)
+    while x.ndim > 4:
+        x = np.pad(x, [(0, 0), (0, 0), (view.begin[0], view.end[0]), *[(0, 0)] * (x.ndim - 3)])
+        taps = np.arange(view.out[0])[:, None] * view.strides[0] + np.arange(view.kernel[0]) * view.dilations[0]
+        x = np.moveaxis(x[:, :, taps], 2, 1)  # (images, outputs, channels, taps, ...)
+        x = x.reshape(x.shape[0] * x.shape[1], x.shape[2] * x.shape[3], *x.shape[4:])
+        weight = weight.reshape(weight.shape[0], weight.shape[1] * weight.shape[2], *weight.shape[3:])
+        view = Window(*(part[1:] for part in (view.kernel, view.strides, view.dilations, view.begin, view.end, view.out)))
+    return Planar(view, x, weight, shape)
 
 
 def padded(call: Call, x: Array, view: Window, value: Any) -> Array:
