@@ -235,6 +235,24 @@ def test_parts_that_live_at_once_lie_apart(drawn):
             assert apart or part.last < other.first or other.last < part.first
 
 
+def test_a_long_chain_is_placed_in_linear_work():
+    """Counted in looks at where parts live, not in seconds."""
+
+    class Watched(Part):
+        looks = 0
+
+        def __getattribute__(self, name):
+            Watched.looks += name in ("first", "last", "size")
+            return super().__getattribute__(name)
+
+    counts = []
+    for length in (500, 2000):
+        Watched.looks = 0
+        places([Watched(1024, k, k + 1) for k in range(length)])
+        counts.append(Watched.looks)
+    assert counts[1] <= 4.5 * counts[0]
+
+
 def test_a_chain_takes_two_places():
     parts = [Part(1024, k, k + 1) for k in range(8)]
     assert places(parts)[1] == 2048

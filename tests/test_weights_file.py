@@ -13,6 +13,7 @@ from fastconv.network.weights_file import let_go, split_weights
 RNG = np.random.default_rng(0)
 LARGE = RNG.standard_normal((64, 32, 3, 3)).astype("f4")
 DENSE = RNG.standard_normal((64, 300)).astype("f4")
+WEIGHTS = {"w": LARGE, "b": np.ones(64, "f4"), "d": DENSE}
 
 
 def model(tensors=None):
@@ -23,8 +24,7 @@ def model(tensors=None):
         helper.make_node("Flatten", ["g"], ["f"]),
         helper.make_node("Gemm", ["f", "d"], ["y"]),
     ]
-    weights = {"w": LARGE, "b": np.ones(64, "f4"), "d": DENSE}
-    tensors = tensors or [numpy_helper.from_array(value, name) for name, value in weights.items()]
+    tensors = tensors or [numpy_helper.from_array(value, name) for name, value in WEIGHTS.items()]
     return helper.make_model(helper.make_graph(nodes, "g", infos[:1], infos[1:], tensors), opset_imports=[helper.make_opsetid("", 17)])
 
 
@@ -96,3 +96,32 @@ def test_small_files(tmp_path, size):
     path.write_bytes(bytes(size))
     with pytest.raises(ValueError, match="not an ONNX model"):
         fc.load_onnx(path)
+
+
+@pytest.mark.parametrize("policy", ["fp32", "fp64", "bf16"])
+@pytest.mark.parametrize("how", ["truncate", "overwrite", "replace"])
+def test_a_file_that_is_changed_is_not_read(tmp_path, how, policy):
+    """Weights of another file that takes its name are not read: those that were loaded are."""
+    path, other = tmp_path / "net.onnx", model([numpy_helper.from_array(2 * array, name) for name, array in WEIGHTS.items()])
+    path.write_bytes(model().SerializeToString())
+    x = RNG.standard_normal((1, 32, 9, 9)).astype("f4")
+    before, net = fc.load_onnx(model()).run({"x": x}, policy=policy)["y"], fc.load_onnx(path)
+    ran = fc.load_onnx(path)
+    ran.run({"x": x})
+    if how == "replace":
+        (tmp_path / "new").write_bytes(other.SerializeToString())
+        (tmp_path / "new").replace(path)
+    else:
+        with path.open("r+b") as file:
+            file.truncate(1000) if how == "truncate" else file.write(other.SerializeToString())
+    if how == "replace":
+        np.testing.assert_array_equal(net.run({"x": x}, policy=policy)["y"], before)
+        return
+    for _ in range(2):
+        with pytest.raises(ValueError, match="has been changed since it was loaded: load it again"):
+            net.run({"x": x}, policy=policy)
+    if policy == "fp32":  # all that it needs is in memory
+        np.testing.assert_array_equal(ran.run({"x": x})["y"], before)
+    else:
+        with pytest.raises(ValueError, match="has been changed since it was loaded: load it again"):
+            ran.run({"x": x}, policy=policy)

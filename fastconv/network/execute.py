@@ -24,7 +24,7 @@ from fastconv.network.operators.convolution import check_convolution
 from fastconv.network.operators.window import planar, window
 from fastconv.network.optimise import known_from_shapes, optimised, with_known
 from fastconv.network.tape import Recorder, Tape
-from fastconv.network.weights_file import let_go
+from fastconv.network.weights_file import check_unchanged, files_of, let_go
 
 _PLANS = 4
 """Input shapes for which a convolution keeps its transformed weights; the least recently used goes first."""
@@ -139,6 +139,7 @@ class Runner:
         self._plans = {node.name: Kept(_PLANS) for node in graph.nodes if node.operator in ("Conv", "ConvTranspose", "Gemm", "MatMul")}
         self._programs, self._special, self._tapes = Kept(_PROGRAMS), Kept(_PROGRAMS), Kept(_PLANS)
         self._pool = Pool()
+        self._files = files_of(self.graph.constants.values())
 
     def __call__(self, feeds: Mapping[str, Array], keep: Iterable[str] = (), *, watch: Watch | None = None) -> dict[str, Array]:
         """Run the network.
@@ -166,6 +167,7 @@ class Runner:
         given = checked_feeds(self.graph, feeds)
         if self.optimise and watch is None:
             tape: Tape = self._tapes.get(self._key(wanted, given), lambda: self._recorded(wanted, given))
+            check_unchanged(tape.files)
             found: dict[str, Array] | None = None if tape.changed else tape(given)
             if found is not None:
                 return found
@@ -178,6 +180,7 @@ class Runner:
         steps, shaped, blocks, constants = program.steps, program.shaped, program.blocks, dict(program.graph.constants)
         del program
         let_go(self.graph.constants.values())
+        check_unchanged(self._files)
         recorder = Recorder()
         given = {name: array if array.flags.c_contiguous else array.copy() for name, array in given.items()}
         for name, array in given.items():
@@ -185,6 +188,7 @@ class Runner:
         self._run(steps, shaped, constants, given, key, recorder=recorder, spend=True, blocks=blocks)
         for name in set(wanted).difference(recorder.tensors, recorder.fixed):
             recorder.fixed[name] = self._constant(name, constants)
+        check_unchanged(self._files)  # nor while they were read
         self._arena.clear()
         self._pool.free.clear()
         let_go(self.graph.constants.values())
@@ -201,12 +205,14 @@ class Runner:
         raise ValueError(f"the network has no tensor {name!r}")
 
     def _run_once(self, feeds: Mapping[str, Array], given: Mapping[str, Array], wanted: list[str], watch: Watch | None) -> dict[str, Array]:
+        check_unchanged(self._files)
         program, record = self._program(wanted, given)
         constants = program.graph.constants
         values = self._run(program.steps, program.shaped, constants, given, frozenset(wanted), record, watch)
         if record is not None:
             self._special.get(self._key(wanted, given), lambda: self._specialised(program, wanted, record))
         found = {name: values[name] if name in values else self._constant(name, constants) for name in wanted}
+        check_unchanged(self._files)
         # Never hand out a view of the model's weights, of a tensor inside, or of the caller's own arrays.
         theirs = {id(array) for place in (feeds, constants, self.graph.constants) for array in place.values()}
         return {name: array.copy() if array.base is not None or id(array) in theirs else array for name, array in found.items()}

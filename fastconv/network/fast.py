@@ -14,7 +14,7 @@ from fastconv.network.graph import Array, Node
 from fastconv.network.operators import Call
 from fastconv.network.operators.window import window
 from fastconv.network.optimise import slope_and_bounds
-from fastconv.network.weights_file import let_go
+from fastconv.network.weights_file import files_of, let_go
 
 Allocate = Callable[[tuple[int, ...], Any], Array]
 _POOL_BYTES = 2**26
@@ -248,8 +248,8 @@ def _matrix(
     from fastconv.kernels.dense import FEW, dense
     from fastconv.kernels.pixelwise import kind_of
 
-    if node.inputs[1] in place.constants and not b.flags.aligned:  # where they lie in a file
-        b = place.plan(("aligned", b.shape), lambda: _aligned(b))
+    if node.inputs[1] in place.constants and files_of([b]):  # which others may write to, and where they may not be aligned
+        b = place.plan(("copied", b.shape), lambda: _copied(b))
     if not kind_of(a, b) or a.shape[1] != b.shape[1 if transposed else 0] or 0 in (*a.shape, *b.shape):
         return None
     outputs = b.shape[0 if transposed else 1]
@@ -271,7 +271,7 @@ def _matrix(
     return np.ascontiguousarray(place.plan(a.shape, make)(image)[0, :, 0].T)
 
 
-def _aligned(array: Array) -> Array:
+def _copied(array: Array) -> Array:
     from fastconv.kernels.layer import lasting
 
     copy = lasting(array.shape, array.dtype)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from fastconv.arithmetic import Policy
@@ -15,6 +15,7 @@ from fastconv.network.graph import Array, Graph
 from fastconv.network.onnx_import import read_onnx
 from fastconv.network.operators import MEMORY_LIMIT
 from fastconv.network.passes import POLICIES
+from fastconv.network.weights_file import check_unchanged, files_of
 
 if TYPE_CHECKING:
     from fastconv.network.explain import Explanation
@@ -103,13 +104,20 @@ class Network:
             return self._emulated(choice, policy, threads, channel_sum or "linear")
         if policy == "fp64":
             choice = dict.fromkeys(choice, "direct")
-        graph = self._graphs.get(policy, lambda: POLICIES[policy](self.graph))
+        graph = self._graphs.get(policy, lambda: self._rewritten(POLICIES[policy]))
         key = (policy, threads, max_error, tuple(choice.items()))
         rewrite = policy == "fp32"  # the reference runs as it is written
         runner: Runner = self._runners.get(
             key, lambda: Runner(graph, choice, threads, self.memory_limit, optimise=rewrite, arena=self._arena, max_error=max_error)
         )
         return runner
+
+    def _rewritten(self, rewrite: Callable[[Graph], Graph]) -> Graph:
+        files = files_of(self.graph.constants.values())
+        check_unchanged(files)
+        graph = rewrite(self.graph)
+        check_unchanged(files)
+        return graph
 
     def run(
         self,

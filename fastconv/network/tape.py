@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from fastconv.network.graph import Array, Node
+from fastconv.network.weights_file import files_of
 
 _ALIGNED = 64
 _VIEWS = frozenset("Dropout Flatten Identity Reshape Slice Split Squeeze Transpose Unsqueeze".split())
@@ -180,6 +181,9 @@ class Tape:
         self.workspace_bytes = max((job.room for job in jobs if not job.clean), default=0)
         self._free: deque[_Memory] = deque()
         self.changed = False
+        read = [a for step in self._steps for a in (step.constants.values() if isinstance(step, Step) else step.job.arrays)]
+        self.files = files_of(read)
+        """Files of weights that are read in each run, not only for the plans."""
 
     def __call__(self, given: Mapping[str, Array]) -> dict[str, Array] | None:
         """Run; None if the shapes inside depend on values and are others now."""
@@ -260,16 +264,17 @@ def places(parts: Sequence[Part]) -> tuple[list[int], int]:
     ([0, 128, 0], 192)
     """
     starts = [0] * len(parts)
-    done: list[int] = []
+    living: dict[int, list[int]] = {}  # by step, so that a long network costs no more per node than a short one
     for k in sorted(range(len(parts)), key=lambda k: -parts[k].size):
         part, at = parts[k], 0
-        alive = [j for j in done if parts[j].first <= part.last and part.first <= parts[j].last]
+        alive = {j for step in range(part.first, part.last + 1) for j in living.get(step, ())}
         for j in sorted(alive, key=lambda j: starts[j]):
             if at + part.size <= starts[j]:
                 break
             at = max(at, _end(starts[j], parts[j].size))
         starts[k] = at
-        done.append(k)
+        for step in range(part.first, part.last + 1):
+            living.setdefault(step, []).append(k)
     return starts, max((_end(start, part.size) for start, part in zip(starts, parts, strict=True)), default=0)
 
 

@@ -7,6 +7,7 @@ the array; here the bulk is cut out before the message is parsed, and arrays are
 from __future__ import annotations
 
 import mmap
+import os
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -31,6 +32,51 @@ Bulk = dict[str, Array]
 class File(mmap.mmap):
     """A file that is mapped, told from memory that is."""
 
+    path: Path
+    descriptor: int
+    stamp: tuple[int, ...]
+
+    @classmethod
+    def mapped(cls, path: Path) -> File:
+        """Map a file, and note what tells whether somebody writes to it later."""
+        with path.open("rb") as file:
+            made = cls(file.fileno(), 0, access=mmap.ACCESS_READ)
+            made.path, made.descriptor = path, os.dup(file.fileno())
+            made.stamp = _stamp(made.descriptor)
+            return made
+
+    def __del__(self) -> None:
+        if hasattr(self, "descriptor"):
+            os.close(self.descriptor)
+
+    @property
+    def changed(self) -> bool:
+        """Whether somebody has written to the file since. One that takes its name does not change it."""
+        return _stamp(self.descriptor) != self.stamp
+
+
+def _stamp(descriptor: int) -> tuple[int, ...]:
+    found = os.fstat(descriptor)
+    return found.st_size, found.st_mtime_ns
+
+
+def files_of(arrays: Iterable[Array]) -> tuple[File, ...]:
+    """Return the mapped files that arrays lie in."""
+    return tuple({id(base): base for base in map(_mapped, arrays) if base is not None}.values())
+
+
+def check_unchanged(files: Iterable[File]) -> None:
+    """Refuse to read weights from a file that somebody has written to: they would be others, or not there at all.
+
+    Raises
+    ------
+    ValueError
+        If a file has changed since it was mapped.
+    """
+    for file in files:
+        if file.changed:
+            raise ValueError(f"the model file {str(file.path)!r} has been changed since it was loaded: load it again")
+
 
 class _OddError(Exception):
     """The file is not laid out as every exporter does it: it is left to the parser whole."""
@@ -41,10 +87,9 @@ def split_weights(path: Path) -> tuple[bytes, Bulk]:
 
     What is not understood stays in the bytes, whole: the parser then says what is wrong with it.
     """
-    with path.open("rb") as file:
-        if path.stat().st_size < _BULK:
-            return file.read(), {}
-        mapped = File(file.fileno(), 0, access=mmap.ACCESS_READ)
+    if path.stat().st_size < _BULK:
+        return path.read_bytes(), {}
+    mapped = File.mapped(path)
     bulk: Bulk = {}
     try:
         slim = _model(mapped, bulk)
@@ -56,8 +101,7 @@ def split_weights(path: Path) -> tuple[bytes, Bulk]:
 
 def let_go(arrays: Iterable[Array]) -> None:
     """Tell the system that arrays on mapped files need no memory for now: they are read from the file when they are asked for."""
-    mapped = {id(base): base for base in map(_mapped, arrays) if base is not None}
-    for base in mapped.values():
+    for base in files_of(arrays):
         if hasattr(base, "madvise"):
             base.madvise(mmap.MADV_DONTNEED)
 
