@@ -194,3 +194,17 @@ def test_plan_explains_itself():
     # U of F(4x4,3x3) holds 36 numbers for 9.
     assert plan.weight_bytes == w.nbytes * 4
     assert plan_conv2d(w, dilation=2, input_shape=(1, 64, 56, 56)).algorithm == "direct"  # nothing else takes a dilation
+
+
+def test_fourier_layers_give_the_same_bits_and_spread_nan_to_their_image_and_group():
+    rng = np.random.default_rng(0)
+    x, w = rng.standard_normal((2, 22, 19, 17)).astype("f4"), rng.standard_normal((10, 11, 5, 5)).astype("f4")
+    plans = [plan_conv2d(w, groups=2, input_shape=x.shape, algorithm="fft", threads=t) for t in (1, 2, 3)]
+    expected = plans[0](x)
+    for plan in plans[1:]:
+        np.testing.assert_array_equal(plan(x), expected)
+    x[1, 15, 3, 3] = np.nan
+    y = plans[0](x)
+    assert np.isnan(y[1, 5:]).all()
+    np.testing.assert_array_equal(y[0], expected[0])
+    np.testing.assert_array_equal(y[1, :5], expected[1, :5])

@@ -14,7 +14,11 @@ W = np.random.default_rng(1).standard_normal((4, 6, 3, 3)).astype("f4")
 @pytest.mark.parametrize(
     ("change", "kind", "message"),
     [
-        ({"input": X[0]}, ValueError, "input has 3 dimensions"),
+        ({"input": X[0, 0]}, ValueError, "input has 2 dimensions"),
+        ({"padding": 2**40}, ValueError, "a layer takes 2147483648 at most"),
+        ({"dilation": 2**40}, ValueError, "a layer takes 2147483648 at most"),
+        ({"padding": (0, 2**70)}, ValueError, "a layer takes 2147483648 at most"),
+        ({"stride": 2**70}, ValueError, "a layer takes 2147483648 at most"),
         ({"weight": W[0]}, ValueError, "weight has 3 dimensions"),
         ({"input": X.astype(int)}, TypeError, r"input is of dtype int64.*astype\('float32'\)"),
         ({"weight": W.astype(complex)}, TypeError, "complex"),

@@ -355,7 +355,7 @@ def test_dask_gives_the_same_when_a_worker_is_killed():
                     os.kill(victim, signal.SIGKILL)
                     killed.append(time.time())
 
-            spread = fc.search_points(3, 3, store=None, executor=client.get_executor(retries=3), progress=tell, **QUICK | {"starts": 6})
+            spread = fc.search_points(3, 3, store=None, executor=client, progress=tell, **QUICK | {"starts": 6})
     assert killed
     assert sets_of(spread) == sets_of(serial)
 

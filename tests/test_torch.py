@@ -237,3 +237,173 @@ def test_bad_policies():
         fastconv.torch.compare(conv, torch.randn(1, 3, 8, 8), policies="fp16")
     with torch.no_grad(), pytest.raises(ValueError, match=r"takes float32 on the CPU, 3 or 4 axes, not torch.float64"):
         fastconv.torch.convert(conv, policy="fp16")(torch.randn(1, 3, 8, 8).double())
+
+
+def distance(fast, x):
+    """How far a converted layer is from torch's own on the same parameters, in units of float32 at the largest output."""
+    with torch.no_grad():
+        want = nn.functional.conv2d(x, fast.weight, fast.bias, padding=1)
+        return float((fast(x) - want).abs().max() / want.abs().max()) * 2**24
+
+
+CHANGES = {
+    "another parameter": lambda f: setattr(f, "weight", nn.Parameter(torch.randn(8, 8, 3, 3))),
+    "another bias": lambda f: setattr(f, "bias", nn.Parameter(torch.randn(8))),
+    "data set": lambda f: setattr(f.weight, "data", f.weight.data * 2),
+    "data copied": lambda f: f.weight.data.copy_(torch.randn(8, 8, 3, 3)),
+    "data multiplied": lambda f: f.weight.data.mul_(0.5),
+    "one number": lambda f: f.weight.data[0, 0].fill_(3.0),
+    "bias data": lambda f: f.bias.data.add_(1),
+    "by numpy": lambda f: f.weight.detach().numpy().__imul__(2),
+    "no bias": lambda f: setattr(f, "bias", None),
+    "state": lambda f: f.load_state_dict({name: torch.randn_like(value) for name, value in f.state_dict().items()}),
+}
+
+
+@pytest.mark.parametrize("how", CHANGES)
+@pytest.mark.parametrize("algorithm", ["auto", "F(4x4,3x3)"])
+def test_weights_changed_in_whatever_way_are_seen(how, algorithm):
+    torch.manual_seed(0)
+    x = torch.randn(2, 8, 20, 22)
+    fast = fastconv.torch.convert(nn.Conv2d(8, 8, 3, padding=1).eval(), algorithm)
+    emulated = fastconv.torch.convert(nn.Conv2d(8, 8, 3, padding=1).eval(), policy="fp32", channel_sum="pairwise")
+    for layer in (fast, emulated):
+        assert distance(layer, x) < 200
+        for _ in range(3):
+            CHANGES[how](layer)
+            assert distance(layer, x) < 200
+
+
+def test_frozen_weights_are_transformed_once():
+    torch.manual_seed(0)
+    x, conv = torch.randn(2, 8, 20, 22), nn.Conv2d(8, 8, 3, padding=1).eval()
+    fast = fastconv.torch.convert(conv, frozen=True)
+    with torch.no_grad():
+        before = fast(x)
+        conv.weight.mul_(2)
+        assert torch.equal(fast(x), before)
+
+
+@pytest.mark.filterwarnings("ignore:.*weight_norm.* is deprecated:FutureWarning")
+@pytest.mark.parametrize("make", [nn.utils.weight_norm, nn.utils.parametrizations.weight_norm, nn.utils.parametrizations.spectral_norm])
+def test_weights_that_are_computed_before_each_call(make):
+    module, x = make(nn.Conv2d(8, 8, 3)).eval(), torch.randn(1, 8, 9, 9)
+    fast = fastconv.torch.convert(module)
+    with torch.no_grad():
+        for _ in range(3):
+            torch.testing.assert_close(fast(x), module(x), rtol=1e-4, atol=1e-5)
+            next(fast.parameters()).mul_(1.5)
+            for name, value in fast.named_parameters():
+                module.get_parameter(name).copy_(value)
+
+
+@pytest.mark.parametrize("policy", ["fp32", "bf16"])
+def test_a_converted_module_is_copied_and_saved(policy, tmp_path):
+    module, x = made(ResNet)
+    fast = fastconv.torch.convert(module, "F(2x2,3x3)", policy=policy)
+    with torch.inference_mode():
+        want = fast(x)
+        torch.save(fast, tmp_path / "fast.pt")
+        again = torch.load(tmp_path / "fast.pt", weights_only=False)
+        assert fast_ones(again) == fast_ones(fast)
+        assert torch.equal(again(x), want)
+        assert torch.equal(copy.deepcopy(fast)(x), want)
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_traced_and_compiled_graphs_hold_torchs_own_convolution():
+    module, x = made(UNet)
+    fast, other = fastconv.torch.convert(module), torch.randn_like(x)
+    with torch.no_grad():
+        traced = torch.jit.trace(fast, x)
+        torch.testing.assert_close(traced(other), module(other), rtol=1e-4, atol=1e-5)
+        compiled = torch.compile(fast, backend="eager")
+        torch.testing.assert_close(compiled(other), module(other), rtol=1e-4, atol=1e-5)
+    with torch.inference_mode():
+        torch.testing.assert_close(torch.compile(fast, backend="eager")(x), module(x), rtol=1e-4, atol=1e-5)
+
+
+def test_types_and_layouts_that_torch_takes():
+    torch.manual_seed(0)
+    conv, x = nn.Conv2d(3, 8, 3).eval(), torch.randn(2, 3, 12, 12)
+    with torch.inference_mode():
+        inside = fastconv.torch.convert(nn.Conv2d(3, 8, 3).eval())  # tensors without a version
+        assert inside(x).shape == (2, 8, 10, 10)
+    with torch.no_grad():
+        fast = fastconv.torch.convert(conv)
+        last = fast(x.to(memory_format=torch.channels_last))
+        assert last.is_contiguous(memory_format=torch.channels_last)
+        torch.testing.assert_close(last, conv(x), rtol=1e-4, atol=1e-5)
+        torch.testing.assert_close(fast(torch._neg_view(x)), conv(-x), rtol=1e-4, atol=1e-5)
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            assert fast(x).dtype == conv(x).dtype == torch.bfloat16
+        with pytest.raises(RuntimeError, match="double|Double"):
+            fast(x.double())
+        narrow = fastconv.torch.convert(conv).half()
+        assert narrow(x.half()).dtype == torch.float16
+        assert conv.weight.dtype == fast.weight.dtype == torch.float32
+        assert fastconv.torch.convert(conv).double()(x.double()).dtype == torch.float64
+
+
+@pytest.mark.parametrize(
+    "layer",
+    [
+        nn.Conv3d(4, 6, (2, 3, 3), stride=(2, 1, 1), padding=(1, 0, 1), groups=2),
+        nn.ConvTranspose1d(4, 6, 5, stride=3, padding=1, output_padding=2),
+        nn.ConvTranspose2d(4, 6, 3, stride=2, padding=1, output_padding=1, groups=2),
+        nn.ConvTranspose3d(4, 6, 2, stride=2),
+    ],
+    ids=lambda layer: type(layer).__name__,
+)
+def test_policies_act_on_convolutions_of_every_kind(layer):
+    torch.manual_seed(0)
+    x = torch.randn(2, 4, *(7,) * len(layer.kernel_size))
+    emulated = fastconv.torch.convert(layer.eval(), policy="bf16-fp32")
+    with torch.no_grad():
+        got, want = emulated(x), layer(x)
+    assert got.shape == want.shape
+    assert 2.0**-10 < float((got - want).norm() / want.norm()) < 2.0**-6
+
+
+def test_a_policy_for_another_format_is_refused():
+    with pytest.raises(ValueError, match=r"cannot act on a Conv2d of torch.float64: .* call .float\(\) first"):
+        fastconv.torch.convert(nn.Sequential(nn.Conv2d(3, 4, 3).double()), policy="bf16")
+
+
+def test_algorithms_that_no_layer_can_run_are_refused_in_a_comparison():
+    with pytest.raises(ValueError, match=r"no convolution of the network can run F\(4x4,3x3\)"):
+        fastconv.torch.compare(nn.Conv2d(3, 4, 5).eval(), torch.randn(1, 3, 9, 9), ["F(4x4,3x3)"], repeats=1)
+    report = fastconv.torch.compare(nn.Conv2d(3, 4, 3).eval(), torch.randn(1, 3, 9, 9), repeats=1)
+    assert [row.ran for row in report.rows] == [1, 1, 1, 1]
+
+
+SAMPLES = [
+    # input, weight, bias, and what torch.nn.functional takes by name
+    ((1, 3, 4), (3, 3, 3), True, {"stride": (2,), "padding": 2}),
+    ((2, 4, 5), (4, 4, 3), False, {"stride": 1, "padding": "same"}),
+    ((3, 4), (3, 3, 3), True, {"stride": 2, "padding": 2}),
+    ((4, 9), (6, 2, 2), True, {"groups": 2, "dilation": 3}),
+    ((2, 4, 9), (6, 2, 2), False, {"padding": "valid"} | {"groups": 2}),
+    ((1, 3, 4, 4), (3, 3, 3, 3), True, {"stride": 2, "padding": 1}),
+    ((2, 4, 8, 8), (2, 2, 3, 3), False, {"groups": 2, "padding": (2, 1), "dilation": (4, 4)}),
+    ((2, 4, 6, 6), (4, 1, 3, 3), True, {"groups": 4, "padding": "same"}),
+    ((4, 5, 5), (1, 4, 5, 3), True, {"padding": "same"}),
+    ((3, 7, 6), (4, 3, 3, 1), False, {"stride": (2, 1), "padding": "valid"}),
+    ((4, 6, 6), (4, 2, 1, 1), True, {"groups": 2}),
+]
+
+
+@pytest.mark.parametrize(("x_shape", "w_shape", "bias", "options"), SAMPLES)
+@pytest.mark.parametrize("dtype", ["f4", "f8"])
+def test_the_functions_take_what_torchs_own_take(x_shape, w_shape, bias, options, dtype):
+    """With a batch and without one."""
+    rng, dims = np.random.default_rng(0), len(w_shape) - 2
+    x, w = rng.standard_normal(x_shape).astype(dtype), rng.standard_normal(w_shape).astype(dtype)
+    b = rng.standard_normal(w_shape[0]).astype(dtype) if bias else None
+    theirs = (nn.functional.conv1d, nn.functional.conv2d)[dims - 1]
+    want = theirs(torch.from_numpy(x), torch.from_numpy(w), None if b is None else torch.from_numpy(b), **options).numpy()
+    scale = np.abs(x).max() * np.abs(w).reshape(len(w), -1).sum(axis=1).max() + 3
+    for algorithm in ("auto", "direct", "im2col"):
+        got = (fastconv.conv1d, fastconv.conv2d)[dims - 1](x, w, b, **options, algorithm=algorithm)
+        assert got.shape == want.shape
+        np.testing.assert_allclose(got, want, rtol=0, atol=20 * np.finfo(dtype).eps * scale)

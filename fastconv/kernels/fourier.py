@@ -2,14 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
 import numpy as np
 
 from fastconv.kernels.activation import Activation
 from fastconv.kernels.layer import Array, Layer, check_bytes
 
+_TOGETHER = 16
+"""Planes that are transformed in one call. scipy takes several at once in vectors, and rounds those that are left over otherwise
+on some processors: with calls of the same planes for any number of threads the bits are the same."""
+
 
 class FourierRunner:
-    """Transforms of scipy.fft, a product a frequency, any stride, dilation and groups."""
+    """Transforms of scipy.fft, a product a frequency, any stride, dilation and groups.
+
+    One number that is not finite spreads to all outputs of its image and group: every frequency holds it.
+    """
 
     adds = False
 
@@ -28,7 +39,7 @@ class FourierRunner:
         spread = np.zeros((*weight.shape[:2], *(d * (r - 1) + 1 for d, r in zip(layer.dilation, layer.kernel, strict=True))), weight.dtype)
         spread[:, :, :: layer.dilation[0], :: layer.dilation[1]] = weight
         # Correlation is convolution with the conjugate transform.
-        spectrum = np.conj(scipy.fft.rfft2(spread, self.shape, workers=threads))
+        spectrum = np.conj(self._transformed(scipy.fft.rfft2, spread))
         g, taken = layer.groups, layer.channels // layer.groups
         self.weights = np.ascontiguousarray(
             spectrum.reshape(g, layer.filters // g, taken, -1).transpose(3, 0, 1, 2)
@@ -42,16 +53,29 @@ class FourierRunner:
 
         layer = self.layer
         padded = np.pad(x, ((0, 0), (0, 0), *layer.padding))
-        spectrum = scipy.fft.rfft2(padded, self.shape, workers=self.threads)
+        spectrum = self._transformed(scipy.fft.rfft2, padded)
         columns = spectrum.shape[-1]
         spectrum = spectrum.reshape(layer.batch, layer.groups, -1, self.weights.shape[0]).transpose(3, 1, 2, 0)
         product = self.weights @ spectrum  # (frequency, group, filter, image)
         product = product.transpose(3, 1, 2, 0).reshape(layer.batch, layer.filters, -1, columns)
-        full = scipy.fft.irfft2(product, self.shape, workers=self.threads)
+        full = self._transformed(scipy.fft.irfft2, product)
         (h, w), (sh, sw) = layer.output, layer.stride
         np.add(full[:, :, : (h - 1) * sh + 1 : sh, : (w - 1) * sw + 1 : sw], self.bias[:, None, None], out=y)
         if self.activation is not None:
             y[...] = self.activation(y)
+
+    def _transformed(self, transform: Callable[..., Any], x: Array) -> Array:
+        """Transform the last two axes, some planes a call, in as many threads as the plan has."""
+        planes = x.reshape(-1, *x.shape[2:])
+        parts = [planes[k : k + _TOGETHER] for k in range(0, len(planes), _TOGETHER)]
+        one: Callable[[Array], Any] = lambda part: transform(part, self.shape, workers=1)
+        if self.threads == 1 or len(parts) == 1:
+            done = [one(part) for part in parts]
+        else:
+            with ThreadPoolExecutor(min(self.threads, len(parts))) as pool:
+                done = list(pool.map(one, parts))
+        whole = np.concatenate(done) if done else one(planes)
+        return np.asarray(whole).reshape(*x.shape[:2], *whole.shape[1:])
 
     def job(self, x: Array, y: Array, adding: bool = False) -> None:
         """Return None: the transforms are scipy's."""

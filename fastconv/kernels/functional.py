@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
 import numpy.typing as npt
 
 from fastconv.kernels.activation import Activation
@@ -85,7 +86,7 @@ def plan_conv2d(
     chains of 128 products the same way, over channels, then rows, then columns of the kernel. The bias is added last.
 
     NaN and infinity in the input reach at most the outputs of the tiles that read them: within a tile a fast
-    algorithm spreads them further than a direct convolution would.
+    algorithm spreads them further than a direct convolution would. With ``"fft"`` they reach all outputs of their image and group.
 
     Examples
     --------
@@ -177,12 +178,12 @@ def conv2d(
     """Convolve (correlate, as in deep learning) a batch of images with a bank of filters.
 
     Parameters are those of `plan_conv2d`, and `input`, an array (batch, channels, height, width) of the weights'
-    dtype. To apply one layer many times, make a plan: this function makes one at each call.
+    dtype, or one image without the batch. To apply one layer many times, make a plan: this function makes one at each call.
 
     Returns
     -------
     array (batch, filters, height, width)
-        Of the same dtype.
+        Of the same dtype; without the batch if the input has none.
 
     Examples
     --------
@@ -220,9 +221,11 @@ def conv1d(
 
 
 def _convolve(dims: int, given: npt.ArrayLike, weight: npt.ArrayLike, bias: npt.ArrayLike | None, *arguments: Any) -> Array:
-    x = array_of("input", given, dims + 2)
+    one = np.ndim(given) == dims + 1  # without a batch, as torch takes it
+    x = array_of("input", np.asarray(given)[None] if one else given, dims + 2)
     stride, padding, dilation, groups, algorithm, threads, order, max_error = arguments
-    return _plan(dims, weight, bias, stride, padding, dilation, groups, x.shape, algorithm, threads, order, None, max_error)(x)
+    y = _plan(dims, weight, bias, stride, padding, dilation, groups, x.shape, algorithm, threads, order, None, max_error)(x)
+    return y[0] if one else y
 
 
 def _plan(

@@ -95,6 +95,10 @@ class Layer:
         return self.batch * self.filters * h * w * (self.channels // self.groups) * self.kernel[0] * self.kernel[1]
 
 
+_LONGEST = 2**31
+"""Elements of an axis: far more than there is memory for, and few enough that no count of bytes leaves 63 bits."""
+
+
 def array_of(name: str, value: Any, rank: int | None = None) -> Array:
     """Return a float array in memory order, aligned; copies only what is not so already."""
     array = np.asarray(value)
@@ -162,6 +166,10 @@ def layer_of(
     pads = _paddings(padding, kernel, strides, dilations, dims)
     for axis in range(dims):
         padded, reach = shape[2 + axis] + sum(pads[axis]), dilations[axis] * (kernel[axis] - 1) + 1
+        if max(reach, padded) > _LONGEST:
+            raise ValueError(
+                f"axis {2 + axis} has {max(reach, padded)} elements with padding and dilation: a layer takes {_LONGEST} at most"
+            )
         if reach > padded:
             raise ValueError(f"the kernel reaches over {reach} along axis {2 + axis}, more than the padded input, {padded}: pad more")
     # In one dimension the height is one, and so is everything about it.

@@ -16,8 +16,7 @@ from fastconv.network.execute import Watch
 from fastconv.network.feeds import converted_feeds
 from fastconv.network.graph import Array, Graph, Node
 from fastconv.network.operators import MEMORY_LIMIT, Call
-from fastconv.network.operators.convolution import check_convolution, check_transposed, transposed_as_convolution
-from fastconv.network.operators.window import planar, window
+from fastconv.network.operators.convolution import check_convolution, check_transposed, in_a_plane
 from fastconv.network.passes import narrowed
 from fastconv.network.policy_name import Scales, split_policy
 from fastconv.network.run import Choice, Runner
@@ -110,25 +109,19 @@ class EmulatedRunner(Runner):
             raise ValueError(f"{node}: {error}") from error
 
     def _emulate(self, node: Node, call: Call, x: Array, weight: Array, bias: Array | None) -> Array:
-        if node.operator == "Conv":
-            check_convolution(call, x, weight, bias)
-            view = window(call, x.shape[2:], weight.shape[2:])
-        else:  # zeros between the values of the input change no sum
-            check_transposed(call, x, weight, bias)
-            view, x, weight = transposed_as_convolution(call, x, weight)
-        out = call.reserve((x.shape[0], weight.shape[0], *view.out), x.dtype)
-        flat = planar(view, x, weight)
+        (check_convolution if node.operator == "Conv" else check_transposed)(call, x, weight, bias)
+        flat = in_a_plane(node.operator, call, x, weight)
+        call.reserve(flat.shape, x.dtype)
         if flat.x.size == 0 or flat.weight.size == 0:
-            return np.zeros(out, np.float32)
-        image = np.pad(flat.x, flat.view.pads)
+            return np.zeros(flat.shape, np.float32)
         shape = Shape(flat.view.strides, flat.view.dilations, int(call["group"]))  # type: ignore[arg-type]
         constant = all(not name or name in self.graph.constants for name in node.inputs[1:])
         layer = self._layers.get(node.name) if constant else None
         if layer is None:
-            layer = self._made(node.name, flat.weight, bias, shape, image)
+            layer = self._made(node.name, flat.weight, bias, shape, flat.x)
             if constant:
                 self._layers.setdefault(node.name, layer)
-        y, reached = layer(image, self.threads or processors())
+        y, reached = layer(flat.x, self.threads or processors())
         if hasattr(self._call, "extents"):
             self._call.extents[node.name] = reached
         return flat.restored(y)

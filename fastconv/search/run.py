@@ -143,7 +143,7 @@ def search_points(
         ``"predicted"`` (mean error) or ``"condition"`` (of the Vandermonde matrix).
     store : str or path, optional
         SQLite file that holds each unit of work as it is finished; a run takes up what it holds. None keeps nothing.
-    executor : concurrent.futures.Executor, optional
+    executor : concurrent.futures.Executor or dask.distributed.Client, optional
         Where units run; processes on this machine's cores by default, or this process if the work is small.
     seed : int
         Decides the starts and orders of the descents; the result does not depend on the executor.
@@ -357,7 +357,11 @@ def _seconds(specs: Sequence[dict[str, Any]]) -> float:
 
 @contextmanager
 def _executor(given: Executor | None, seconds: float) -> Iterator[Executor | None]:
-    """Yield where to run: the executor given, processes, or None for this process."""
+    """Yield where to run: the executor given, processes, or None for this process. A dask client gives its executor."""
+    theirs = getattr(given, "get_executor", None)
+    given = theirs(retries=3) if theirs is not None else given
+    if given is not None and not hasattr(given, "submit"):
+        raise TypeError(f"executor is a {type(given).__name__}: pass a concurrent.futures.Executor or a dask.distributed.Client")
     if given is not None or seconds < _INLINE or _cores() == 1:
         yield given
         return

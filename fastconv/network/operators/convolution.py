@@ -13,7 +13,7 @@ import numpy as np
 
 from fastconv.network.graph import Array
 from fastconv.network.operators.call import Call, Operator
-from fastconv.network.operators.window import Window, padded, window
+from fastconv.network.operators.window import Planar, Window, padded, planar, window
 
 
 def check_convolution(call: Call, x: Array, weight: Array, bias: Array | None) -> None:
@@ -135,6 +135,16 @@ def transposed_as_convolution(call: Call, x: Array, weight: Array) -> tuple[Wind
     out = tuple(n - r for n, r in zip(spread.shape[2:], reach, strict=True))
     flat = Window(view.kernel, (1,) * rank, view.dilations, (0,) * rank, (0,) * rank, out)
     return flat, spread, np.ascontiguousarray(taps)
+
+
+def in_a_plane(operator: str, call: Call, x: Array, weight: Array) -> Planar:
+    """Return a convolution or a transposed one, of any rank, as a convolution of images that are padded already."""
+    if operator == "Conv":
+        view = window(call, x.shape[2:], weight.shape[2:])
+    else:  # zeros between the values of the input change no sum
+        view, x, weight = transposed_as_convolution(call, x, weight)
+    flat = planar(view, x, weight)
+    return replace(flat, x=np.pad(flat.x, flat.view.pads))
 
 
 OPERATORS: Mapping[str, Operator] = {"Conv": convolution, "ConvTranspose": transposed_convolution}
