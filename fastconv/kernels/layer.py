@@ -166,10 +166,9 @@ def layer_of(
     pads = _paddings(padding, kernel, strides, dilations, dims)
     for axis in range(dims):
         padded, reach = shape[2 + axis] + sum(pads[axis]), dilations[axis] * (kernel[axis] - 1) + 1
-        if max(reach, padded) > _LONGEST:
-            raise ValueError(
-                f"axis {2 + axis} has {max(reach, padded)} elements with padding and dilation: a layer takes {_LONGEST} at most"
-            )
+        longest = max(reach, padded, strides[axis])
+        if longest > _LONGEST:
+            raise ValueError(f"padding, dilation or stride reach over {longest} along axis {2 + axis}: a layer takes {_LONGEST} at most")
         if reach > padded:
             raise ValueError(f"the kernel reaches over {reach} along axis {2 + axis}, more than the padded input, {padded}: pad more")
     # In one dimension the height is one, and so is everything about it.
