@@ -51,7 +51,7 @@ def read_csv(name: str) -> list[dict[str, str]]:
 def save(figure: Figure, name: str) -> None:
     """Write a figure into figures/ as PNG, whole."""
     path = FIGURES / name
-    save_figure(figure, path)
+    save_figure(figure, path, overwrite=True)
     print(f"drew {path.relative_to(FIGURES.parent)}")
 
 

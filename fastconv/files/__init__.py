@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import threading
 from collections.abc import Iterator
@@ -38,6 +39,38 @@ def replacing(place: Path) -> Iterator[Path]:
         os.replace(new, place)
     finally:
         new.unlink(missing_ok=True)
+
+
+@contextmanager
+def numbered(place: Path) -> Iterator[Path]:
+    """Give the name of a file that does not exist yet: `place`, or the same with the first free number from 2.
+
+    The name is taken at once, by an empty file, so that two processes never get the same; if the block fails, it is free again.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> place = Path(tempfile.mkdtemp()) / "figure.png"
+    >>> for _ in range(3):
+    ...     with numbered(place) as new:
+    ...         print(new.name)
+    figure.png
+    figure-2.png
+    figure-3.png
+    """
+    place.parent.mkdir(parents=True, exist_ok=True)
+    for number in itertools.count(1):
+        new = place if number == 1 else place.with_name(f"{place.stem}-{number}{place.suffix}")
+        try:
+            new.touch(exist_ok=False)
+            break
+        except FileExistsError:
+            continue
+    try:
+        yield new
+    except BaseException:
+        new.unlink(missing_ok=True)
+        raise
 
 
 def write_whole(place: Path, data: bytes) -> None:

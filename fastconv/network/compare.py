@@ -82,7 +82,8 @@ def compare(
     batch : int, optional
         Images that go through at once, at most; None takes as many as leave room in the network's memory limit, at most 100.
     progress : callable, optional
-        ``progress(done, total, label)``.
+        ``progress(done, total, label)``, called before each run with the number of runs done, their total, which is 0 while it
+        is not known yet, and what comes next; and once at the end.
     name : str, optional
         Name in the report, the model's own if None.
 
@@ -104,10 +105,12 @@ def compare(
             raise ValueError(f"{what} must be a positive integer, not {value!r}")
     if isinstance(policies, str):
         raise TypeError(f"policies must be a list of policies, not the one string {policies!r}")
-    rivals = crossed(contenders(_resolved(algorithms, net, feeds)), policies, channel_sums)
+    tell: Progress = progress or (lambda done, total, label: None)
+    rivals = crossed(contenders(_resolved(algorithms, net, feeds, tell)), policies, channel_sums)
     if not rivals:
         raise ValueError("there is nothing to compare: name at least one policy and one sum over channels")
     exact = net.prepare("direct", reference, threads=threads)
+    tell(0, 0, "first run in float64")
     watched = {node.name: after(net.graph, node) for node in net.graph.convolutions}
     keep = tuple(dict.fromkeys(watched.values()))
     images, parts = _batches(net, feeds, batch or _fitting(net, feeds, exact, keep))
@@ -143,12 +146,13 @@ def compare(
     return Comparison(name or net.name, images, reference, tuple(watched), tuple(rows))
 
 
-def _resolved(algorithms: Iterable[Any], net: Network, feeds: Mapping[str, Array]) -> Iterator[Any]:
+def _resolved(algorithms: Iterable[Any], net: Network, feeds: Mapping[str, Array], tell: Progress) -> Iterator[Any]:
     """Fit the algorithms that are called "fitted F(m x m, r x r)", on some of the images."""
     if isinstance(algorithms, str):
         raise TypeError(f"algorithms must be a list of algorithms, not the one string {algorithms!r}")
     for entry in algorithms:
         if isinstance(entry, str) and entry.startswith(FITTED):
+            tell(0, 0, f"choosing points, {entry}")
             m, r, _ = parse_name(entry.removeprefix(FITTED))
             yield from fitted_contenders(net, _batches(net, feeds, _FIT_IMAGES)[1][0], (m,), r=r)
         else:
