@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -48,6 +48,9 @@ class Row:
     channel_sum: str | None = None
     overflows: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
     scales: Mapping[str, tuple[int, int]] = field(default_factory=dict)
+
+
+_Cell = Callable[[Row], str]
 
 
 @dataclass(frozen=True, repr=False)
@@ -102,32 +105,27 @@ class Comparison(Shown):
         output against the same network in fp64; top1: share of the images classified
         correctly; s: median seconds for all images; speed: relative to direct
         """
-        policies = ("policy", "sum") if self._has_policies() else ()
-        numbers = (
-            *(("overflows",) if policies else ()),
-            "mult",
-            "rel. L2",
-            "max err",
-            *(_METRICS.get(m, (m, ""))[0] for m in self._metrics()),
-        )
-        text = ("algorithm", "points", *policies)
-        cells = tuple((*self._text_cells(row), *self._number_cells(row)) for row in self.rows)
-        return (Table((*text, *numbers, "s", "speed"), cells, len(text), len(text), ("points",), notes=(self._legend(),)),)
+        text, numbers = self._columns()
+        columns = text | numbers
+        cells = tuple(tuple(cell(row) for cell in columns.values()) for row in self.rows)
+        return (Table(tuple(columns), cells, len(text), len(text), ("points",), notes=(self._legend(),)),)
 
-    def _text_cells(self, row: Row) -> tuple[str, ...]:
-        return (row.algorithm, row.points or "-", *((row.policy, row.channel_sum or "-") if self._has_policies() else ()))
-
-    def _number_cells(self, row: Row) -> tuple[str, ...]:
-        overflows = str(sum(sum(stages.values()) for stages in row.overflows.values()))
-        return (
-            *((overflows,) if self._has_policies() else ()),
-            "-" if row.multiplications_per_output is None else f"{row.multiplications_per_output:.3g}",
-            f"{row.relative_l2:.2e}",
-            f"{row.max_abs:.1e}",
-            *(_number(row.metric[name]) if name in row.metric else "-" for name in self._metrics()),
-            "-" if math.isnan(row.seconds) else f"{row.seconds:.3f}" if row.seconds < 10 else f"{row.seconds:.3g}",
-            "-" if math.isnan(row.speed_vs_direct) else f"{row.speed_vs_direct:.2f}x",
-        )
+    def _columns(self) -> tuple[dict[str, _Cell], dict[str, _Cell]]:
+        """Return the columns of text and those of numbers, each a title and the cell of a row."""
+        text: dict[str, _Cell] = {"algorithm": lambda row: row.algorithm, "points": lambda row: row.points or "-"}
+        numbers: dict[str, _Cell] = {}
+        if any(row.channel_sum or row.policy != "fp32" for row in self.rows):
+            text["policy"] = lambda row: row.policy
+            numbers["overflows"] = lambda row: str(sum(sum(stages.values()) for stages in row.overflows.values()))
+        if any(row.channel_sum for row in self.rows):
+            text["sum"] = lambda row: row.channel_sum or "-"
+        numbers["mult"] = lambda row: "-" if row.multiplications_per_output is None else f"{row.multiplications_per_output:.3g}"
+        numbers |= {"rel. L2": lambda row: f"{row.relative_l2:.2e}", "max err": lambda row: f"{row.max_abs:.1e}"}
+        for name in self._metrics():
+            numbers[_METRICS.get(name, (name, ""))[0]] = _metric_cell(name)
+        numbers["s"] = lambda row: "-" if math.isnan(row.seconds) else f"{row.seconds:.3f}" if row.seconds < 10 else f"{row.seconds:.3g}"
+        numbers["speed"] = lambda row: "-" if math.isnan(row.speed_vs_direct) else f"{row.speed_vs_direct:.2f}x"
+        return text, numbers
 
     def _legend(self) -> str:
         """Say what the columns hold."""
@@ -141,9 +139,6 @@ class Comparison(Shown):
                 parts.append(f"{title}: {what}{interval}")
         return "; ".join([*parts, "s: median seconds for all images", "speed: relative to direct"])
 
-    def _has_policies(self) -> bool:
-        return any(row.policy != "fp32" or row.channel_sum for row in self.rows)
-
     def _metrics(self) -> list[str]:
         """Names of the metrics, without the ends of intervals, which the legend states."""
         names = list(dict.fromkeys(name for row in self.rows for name in row.metric))
@@ -156,6 +151,10 @@ class Comparison(Shown):
 
 def _finite(value: float) -> float | None:
     return float(value) if math.isfinite(value) else None
+
+
+def _metric_cell(name: str) -> _Cell:
+    return lambda row: _number(row.metric[name]) if name in row.metric else "-"
 
 
 def _number(value: float) -> str:

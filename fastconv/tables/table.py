@@ -7,8 +7,9 @@ import shutil
 import sys
 import textwrap
 import unicodedata
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from html import escape
 
 _GAP = "  "
@@ -75,8 +76,7 @@ class Table:
         """
         limit = math.inf if width is None else max(width, _NARROWEST)
         rows = tuple(tuple(map(_printable, row)) for row in self.rows)
-        footnotes: dict[str, int] = {}
-        table = _footnoted(replace(self, rows=rows), limit, footnotes)
+        table, footnotes = _footnoted(replace(self, rows=rows), limit)
         blocks = ["\n".join([*table._place(columns), *table._lines(columns)]) for columns in table._blocks(limit)]
         if self.title:
             blocks[0] = f"{_wrapped(self.title, limit)}\n{blocks[0]}"
@@ -95,6 +95,7 @@ class Table:
         sides = ("left" if k < self.left else "right" for k in range(len(cells)))
         return "<tr>" + "".join(f'<{tag} style="text-align: {s}">{escape(c)}</{tag}>' for c, s in zip(cells, sides, strict=True)) + "</tr>"
 
+    @cached_property
     def _lengths(self) -> list[int]:
         """Return the width of each column."""
         lines = [self.header, *self.rows] if self.header else self.rows
@@ -102,13 +103,12 @@ class Table:
 
     def _span(self, columns: Iterable[int]) -> int:
         """Return the width of some columns next to each other."""
-        lengths = self._lengths()
-        return sum(lengths[k] + len(_GAP) for k in columns) - len(_GAP)
+        return sum(self._lengths[k] + len(_GAP) for k in columns) - len(_GAP)
 
     def _blocks(self, limit: float) -> list[list[int]]:
         """Cut the columns into blocks that fit; each begins with the keys."""
         keys, blocks = list(range(self.keys)), [list(range(self.keys))]
-        for k in range(self.keys, len(self._lengths())):
+        for k in range(self.keys, len(self._lengths)):
             if len(blocks[-1]) > len(keys) and self._span([*blocks[-1], k]) > limit:
                 blocks.append(list(keys))
             blocks[-1].append(k)
@@ -116,24 +116,26 @@ class Table:
 
     def _place(self, columns: list[int]) -> list[str]:
         """Return a line that says which columns of a matrix a block holds, if it does not hold all."""
-        return [] if self.header or len(columns) == len(self._lengths()) else [f"columns {columns[0] + 1} to {columns[-1] + 1}"]
+        if self.header or len(columns) == len(self._lengths):
+            return []
+        first, last = columns[0] + 1, columns[-1] + 1
+        return [f"column {first}" if first == last else f"columns {first} to {last}"]
 
     def _lines(self, columns: Sequence[int]) -> list[str]:
-        lengths = self._lengths()
         return [
-            _GAP.join(_padded(line[k], lengths[k], k < self.left) for k in columns).rstrip()
+            _GAP.join(_padded(line[k], self._lengths[k], k < self.left) for k in columns).rstrip()
             for line in ([self.header, *self.rows] if self.header else self.rows)
         ]
 
-    def _noted(self, column: int, footnotes: dict[str, int]) -> Table:
-        """Replace the cells of a column that are wider than its title by the numbers of footnotes."""
-        rows = []
-        for row in self.rows:
-            cell = row[column]
-            if _length(cell) > max(_length(self.header[column]), 3):
-                cell = f"[{footnotes.setdefault(cell, len(footnotes) + 1)}]"
-            rows.append((*row[:column], cell, *row[column + 1 :]))
-        return replace(self, rows=tuple(rows))
+    def _noted(self, columns: Iterable[int]) -> tuple[Table, dict[str, int]]:
+        """Replace the cells of some columns that are wider than their titles by the numbers of footnotes, counted row by row."""
+        widest, footnotes = {k: max(_length(self.header[k]), 3) for k in columns}, dict[str, int]()
+
+        def noted(k: int, cell: str) -> str:
+            keep = _length(cell) <= widest.get(k, math.inf)
+            return cell if keep else f"[{footnotes.setdefault(cell, len(footnotes) + 1)}]"
+
+        return replace(self, rows=tuple(tuple(noted(k, cell) for k, cell in enumerate(row)) for row in self.rows)), footnotes
 
 
 class Shown:
@@ -159,17 +161,19 @@ def terminal_width() -> int | None:
     return shutil.get_terminal_size().columns if sys.stdout.isatty() else None
 
 
-def _footnoted(table: Table, limit: float, footnotes: dict[str, int]) -> Table:
+def _footnoted(table: Table, limit: float) -> tuple[Table, dict[str, int]]:
     """Turn cells into footnotes, those of long columns until the table fits, those of others until each of its blocks does."""
-    too_wide: Callable[[], bool] = lambda: table._span(range(len(table.header))) > limit
-    too_wide_in_blocks: Callable[[], bool] = lambda: max(map(table._span, table._blocks(limit))) > limit
-    by_length = sorted(range(min(table.left, len(table.header))), key=lambda k: -table._lengths()[k])
+    by_length = sorted(range(min(table.left, len(table.header))), key=lambda k: -table._lengths[k])
     long = [k for k in by_length if table.header[k] in table.long]
-    for columns, must_shrink in ((long, too_wide), ([k for k in by_length if k not in long], too_wide_in_blocks)):
-        for column in columns:
-            if must_shrink():
-                table = table._noted(column, footnotes)
-    return table
+    others = [k for k in by_length if k not in long]
+    columns: list[int] = []
+    found = table, dict[str, int]()
+    for k in (*long, *others):
+        blocks = [range(len(table.header))] if k in long else found[0]._blocks(limit)
+        if max(map(found[0]._span, blocks)) > limit:
+            columns.append(k)
+            found = table._noted(columns)
+    return found
 
 
 def _printable(text: str) -> str:
@@ -179,7 +183,11 @@ def _printable(text: str) -> str:
 
 def _length(text: str) -> int:
     """Return the columns that a text takes in a terminal."""
-    return sum(0 if unicodedata.combining(c) else 2 if unicodedata.east_asian_width(c) in "WF" else 1 for c in text)
+    return (
+        len(text)
+        if text.isascii()
+        else sum(0 if unicodedata.combining(c) else 2 if unicodedata.east_asian_width(c) in "WF" else 1 for c in text)
+    )
 
 
 def _padded(text: str, length: int, left: bool) -> str:
