@@ -100,6 +100,17 @@ def test_progress_ends_at_its_total(net, x):
     assert steps[: -len(known)] == [(0, 0)]
 
 
+def test_progress_says_what_comes(net, x):
+    labels = []
+    fc.compare(net, {"x": x}, ["fitted F(2x2,3x3)"], batch=5, repeats=2, progress=lambda done, total, label: labels.append(label))
+    choosing = ["choosing points, fitted F(2x2,3x3)" + layer for layer in ("", ": dense", ": lopsided")]
+    assert labels[:3] == choosing
+    first = labels.index("first run in float64")
+    assert all(label.startswith(choosing[0]) for label in labels[:first])
+    firsts = [f"{name}, first run: compiles and transforms weights" for name in ("direct", "F(2x2,3x3) fitted")]
+    assert labels[first + 1 :] == [*firsts, "reference in float64", "direct", "F(2x2,3x3) fitted", "F(2x2,3x3) fitted", "direct", "done"]
+
+
 def test_layers_are_measured_behind_their_activation(net):
     first = net.graph.convolutions[0]
     assert after(net.graph, first) == "dense.relu"

@@ -4,17 +4,42 @@ from __future__ import annotations
 
 import itertools
 import os
+import stat
+import tempfile
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 
 def cache_folder() -> Path:
-    """Return the folder in which fetched and compiled files are kept."""
+    """Return the folder in which fetched and compiled files are kept.
+
+    A user without a home folder, as in some containers, gets a private folder among the temporary files.
+
+    Raises
+    ------
+    RuntimeError
+        If that folder is open to other users, who could put code there.
+    """
     import platformdirs
 
-    return Path(platformdirs.user_cache_dir("fastconv", appauthor=False))
+    try:
+        place = Path(platformdirs.user_cache_dir("fastconv", appauthor=False))
+    except RuntimeError:  # neither HOME nor an entry in the user database
+        return _private_folder()
+    return _private_folder() if place.parts[0] == "~" else place
+
+
+def _private_folder() -> Path:
+    """Return a folder for temporary files that only this user can read and write."""
+    place = Path(tempfile.gettempdir()) / f"fastconv-{os.getuid()}"
+    with suppress(FileExistsError):
+        place.mkdir(0o700)
+    found = place.lstat()
+    if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid() or found.st_mode & 0o077:
+        raise RuntimeError(f"{place} is no folder of this user's alone: set HOME or XDG_CACHE_HOME to a folder of your own")
+    return place
 
 
 @contextmanager

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -154,9 +155,13 @@ def _resolved(algorithms: Iterable[Any], net: Network, feeds: Mapping[str, Array
         if isinstance(entry, str) and entry.startswith(FITTED):
             tell(0, 0, f"choosing points, {entry}")
             m, r, _ = parse_name(entry.removeprefix(FITTED))
-            yield from fitted_contenders(net, _batches(net, feeds, _FIT_IMAGES)[1][0], (m,), r=r)
+            yield from fitted_contenders(net, _batches(net, feeds, _FIT_IMAGES)[1][0], (m,), r, None, partial(_choosing, tell, entry))
         else:
             yield entry
+
+
+def _choosing(tell: Progress, entry: str, layer: str) -> None:
+    tell(0, 0, f"choosing points, {entry}: {layer}")
 
 
 def after(graph: Graph, node: Node) -> str:
