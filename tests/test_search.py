@@ -249,6 +249,34 @@ def test_a_second_store_in_this_process_does_not_release_the_first(tmp_path):
         assert len(whole) == 3
 
 
+@pytest.mark.parametrize("writing", [True, False])
+def test_a_look_that_fails_is_repeated_where_another_process_has_begun_to_write(tmp_path, monkeypatch, writing):
+    """Without a log the file is read without locks; if one appears meanwhile, what was read may be half of two states."""
+    path, opened, others = tmp_path / "s.sqlite", [], []
+    with Store(path) as store:
+        store.put({"by": "first"}, {})
+    connect = sqlite3.connect
+
+    def connected(name, *rest, **options):
+        if "immutable" in str(name):
+            opened.append(name)
+            if writing:
+                others.append(connect(path, isolation_level=None))
+                others[0].execute("INSERT INTO unit VALUES ('other', '{}', '{}')")
+            raise sqlite3.DatabaseError("database disk image is malformed")
+        return connect(name, *rest, **options)
+
+    monkeypatch.setattr("fastconv.search.store.sqlite3.connect", connected)
+    if writing:
+        with Store(path) as whole:
+            assert len(whole) == 2
+        others[0].close()
+    else:
+        with pytest.raises(ValueError, match="is not a store of searches, or is damaged"):
+            Store(path)
+    assert len(opened) == 1
+
+
 def damaged(path, kind):
     with Store(path) as store:
         for i in range(400):
