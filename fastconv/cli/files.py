@@ -9,6 +9,9 @@ from typing import Any
 
 from fastconv.files import numbered, replacing
 
+DPI = 150
+"""Resolution of figures."""
+
 
 def feeds_of(net: Any, path: Path | None) -> dict[str, Any]:
     """Read the model's inputs from a file of numpy's."""
@@ -64,5 +67,5 @@ def figure_path(args: argparse.Namespace, what: str, title: str) -> Path:
 def save_figure(figure: Any, target: Path, overwrite: bool = False) -> Path:
     """Write the figure as PNG, whole, and return its path: the target, or a numbered name where there is a file already."""
     with nullcontext(target) if overwrite else numbered(target) as place, replacing(place) as new:
-        figure.savefig(new, format="png", dpi=150)
+        figure.savefig(new, format="png", dpi=DPI)
     return place
