@@ -119,6 +119,13 @@ def test_the_figure_has_a_line_for_each_algorithm_and_the_choice(net, feeds):
         assert lines[name] == found.growth(name)
     assert lines["as chosen"] == found.growth()
     assert [tick.get_text() for tick in lower.get_xticklabels()] == ["first", "strided", "last"]
+    names = {option.algorithm for layer in found.layers for option in layer.options}
+    curves = [line for line in upper.lines if line.get_label() in names]
+    assert len({(line.get_color(), line.get_marker()) for line in curves}) == len(curves) == len(names)
+    colour = {line.get_label(): line.get_color() for line in curves}
+    filled = [line for line in lower.lines if line.get_markerfacecolor() == line.get_color() and line.get_marker() != "None"]
+    chosen = {layer.algorithm for layer in found.layers}
+    assert {line.get_color() for line in filled if len(line.get_xdata())} == {colour[name] for name in chosen}
 
 
 def test_the_command_line(tmp_path, capsys, feeds):

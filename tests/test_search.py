@@ -356,10 +356,16 @@ def test_command_line(tmp_path, capsys):
     options = ["--dims", "1", "--store", str(tmp_path / "s.sqlite"), "--confirm", "3", "--trials", "200", "--workers", "1"]
     command = ["search", "2", "3", "--candidates", "0,1,-1,2,-2,1/2", *options]
     assert main([*command, "--json"]) == 0
-    data = json.loads(capsys.readouterr().out)
+    out, err = capsys.readouterr()
+    data = json.loads(out)
+    assert data["store"] == str(tmp_path / "s.sqlite")
+    assert err == f"fastconv search: finished work is kept in {tmp_path / 's.sqlite'}, which --store names\n"
     assert data["sets"][0]["points"] == ["0", "-1", "1", "inf"]
     assert main(command) == 0
-    assert "0 computed" in capsys.readouterr().out
+    out, err = capsys.readouterr()
+    assert "0 computed" in out
+    assert f"finished work is kept in {tmp_path / 's.sqlite'}" in out
+    assert err == ""
     assert main(["search", "2", "3", "--shard", "one"]) == 2
     assert capsys.readouterr().err.count("\n") == 1
 

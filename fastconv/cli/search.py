@@ -8,6 +8,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 from fastconv.cli.options import add_formats, add_size, print_json, print_tables, size_of
@@ -54,6 +55,8 @@ def run(args: argparse.Namespace) -> int:
     options["candidates"] = None if args.candidates is None else [p.strip() for p in args.candidates.split(",")]
     options["infinity"] = {"yes": True, "no": False, "both": None}[args.infinity]
     options["shard"] = _shard(args.shard)
+    if not Path(args.store).exists():
+        print(f"fastconv search: finished work is kept in {args.store}, which --store names", file=sys.stderr)
     if args.merge:
         with Store(args.store) as store:
             store.merge(args.merge)
@@ -62,7 +65,7 @@ def run(args: argparse.Namespace) -> int:
         found = search_points(m, r, dims, args.policy, executor=executor, progress=progress, **options)
     seconds = time.perf_counter() - begun
     if args.json:
-        print_json(found.to_dict() | {"seconds": seconds})
+        print_json(found.to_dict() | {"seconds": seconds, "store": args.store})
         return 0
     work = f"{args.policy}, seed {args.seed}; units of work: {found.computed} computed, {found.reused} reused; {seconds:.1f} s"
     kept = f"finished work is kept in {args.store}: a repeated run resumes from it, and it may be deleted"
