@@ -167,7 +167,8 @@ def search_points(
     objective : str
         ``"predicted"`` (mean error) or ``"condition"`` (of the Vandermonde matrix).
     store : str or path, optional
-        SQLite file that holds each unit of work as it is finished; a run takes up what it holds. None keeps nothing.
+        SQLite file that holds each unit of work as it is finished; a repeated run resumes from it. By default, search.sqlite in the
+        current folder. None keeps nothing.
     executor : concurrent.futures.Executor, optional
         Where units run; processes on this machine's cores by default, or this process if the work is small.
     seed : int
