@@ -129,14 +129,15 @@ class Explanation(Shown):
         for layer in self.layers:
             chosen, direct = layer.chosen, _option(layer, "direct")
             memory = "-" if chosen.workspace_bytes is None else f"{(chosen.workspace_bytes + chosen.weight_bytes) / 2**20:.2f}"
-            shape, kernel = ("x".join(map(str, s)) for s in (layer.input_shape, layer.kernel))
+            shape, kernel = ("x".join(map(str, s)) for s in (layer.input_shape[1:], layer.kernel))
             numbers = (f"{chosen.predicted_error:.1e}", f"{chosen.seconds * 1e3:.3f}", f"{direct.seconds * 1e3:.3f}", memory)
             rows.append((layer.name, shape, kernel, layer.algorithm, layer.why, *numbers))
         legend = (
-            "error: relative L2 error expected of the layer's output; ms, direct: milliseconds of the algorithm and of direct convolution; "
+            "input: channels and size of one image; taps: size of the kernel; error: relative L2 error expected of the layer's output; "
         )
-        header = ("layer", "input", "kernel", "algorithm", "why", "error", "ms", "direct", "MiB")
-        return (Table(header, tuple(rows), 5, long=("why",), notes=(f"{legend}MiB: workspace and weights", self.summary())),)
+        legend += "ms, direct: milliseconds of the algorithm and of direct convolution; MiB: workspace and weights"
+        header = ("layer", "input", "taps", "algorithm", "why", "error", "ms", "direct", "MiB")
+        return (Table(header, tuple(rows), 5, long=("why",), notes=(legend, self.summary())),)
 
     def summary(self) -> str:
         """Return what holds for the whole network, in a sentence or two."""
