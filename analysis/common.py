@@ -4,21 +4,23 @@ from __future__ import annotations
 
 import argparse
 import csv
+import math
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from fastconv.cli.files import save_figure
+from matplotlib.transforms import Bbox
+
+from fastconv.cli.files import DPI, save_figure
 from fastconv.files import replacing, write_whole
+from fastconv.plot.style import COLOURS, DASHES, MARKERS
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 FIGURES = Path(__file__).parent.parent / "figures"
-COLOURS = ("#222222", "#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
-MARKERS = ("o", "s", "^", "D", "v", "P", "X")
-DASHES = ("-", "--", ":", "-.", (0, (5, 1, 1, 1, 1, 1)), (0, (1, 2)), (0, (8, 2)))
 
 
 def style(k: int) -> dict[str, Any]:
@@ -51,8 +53,41 @@ def read_csv(name: str) -> list[dict[str, str]]:
 def save(figure: Figure, name: str) -> None:
     """Write a figure into figures/ as PNG, whole."""
     path = FIGURES / name
-    save_figure(figure, path)
+    save_figure(figure, path, overwrite=True)
     print(f"drew {path.relative_to(FIGURES.parent)}")
+
+
+def place_labels(ax: Axes, labels: Sequence[tuple[float, float, str, str]], fontsize: float = 7) -> None:
+    """Write ``(x, y, text, colour)`` next to each point of the axes where they cover neither points, lines nor each other.
+
+    Call it when limits, scales and everything else of the figure are set.
+    """
+    figure: Any = ax.figure
+    figure.set_dpi(DPI)
+    figure.draw_without_rendering()  # the layout decides where points are
+    transform = ax.transData
+    taken = [Bbox.from_bounds(px - 6, py - 6, 12, 12) for px, py in transform.transform([(x, y) for x, y, _, _ in labels])]
+    lines = [line.get_transform().transform_path(line.get_path()) for line in ax.lines if line.get_linestyle() != "None"]
+    for x, y, text, colour in labels:
+        best = None
+        for distance in (5, 9, 14, 20, 28):
+            for angle in (0, 180, 90, 270, 45, 135, 225, 315):
+                dx, dy = distance * math.cos(math.radians(angle)), distance * math.sin(math.radians(angle))
+                ha = "left" if dx > 1 else "right" if dx < -1 else "center"
+                va = "bottom" if dy > 1 else "top" if dy < -1 else "center"
+                note = ax.annotate(text, (x, y), (dx, dy), textcoords="offset points", fontsize=fontsize, color=colour, ha=ha, va=va)
+                box = note.get_window_extent()
+                outside = not ax.bbox.contains(box.x0, box.y0) or not ax.bbox.contains(box.x1, box.y1)
+                cost = 9 * outside + 3 * box.count_overlaps(taken) + sum(path.intersects_bbox(box, filled=False) for path in lines)
+                cost += distance / 100
+                if best is None or cost < best[0]:
+                    if best is not None:
+                        best[1].remove()
+                    best = cost, note, box
+                else:
+                    note.remove()
+        assert best is not None
+        taken.append(best[2])
 
 
 def with_tables(text: str, tables: Mapping[str, str]) -> str:

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from common import progress, read_csv, run_jobs, save, style, write_csv
+from common import place_labels, progress, read_csv, run_jobs, save, style, write_csv
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter
 
@@ -60,8 +60,9 @@ def draw() -> None:
     """Draw error against multiplications."""
     rows = read_csv(CSV)
     figure = Figure(figsize=(13, 5.2), layout="constrained")
-    axes = figure.subplots(1, len(PANELS))
+    axes, labels = figure.subplots(1, len(PANELS)), []
     for ax, (r, policy) in zip(axes, PANELS, strict=True):
+        labels.append([])
         mine = [row for row in rows if (int(row["r"]), row["policy"]) == (r, policy)]
         for k, kind in enumerate(KINDS):
             of_kind = sorted((row for row in mine if row["kind"] == kind), key=lambda row: int(row["m"]))
@@ -69,8 +70,7 @@ def draw() -> None:
             look = style(k) | ({"ls": "none"} if kind == KINDS[1] else {})
             ax.plot(x, [float(row["measured"]) for row in of_kind], label=kind, **look)
             for row, at in list(zip(of_kind, x, strict=True))[:: len(of_kind) - 1 if kind == KINDS[2] else 1]:
-                where = {"xytext": ((5, 3), (-34, -3), (0, 6))[k], "textcoords": "offset points", "fontsize": 7, "color": look["color"]}
-                ax.annotate(f"{row['m']}/{row['products']}", (at, float(row["measured"])), **where)
+                labels[-1].append((at, float(row["measured"]), f"{row['m']}/{row['products']}", look["color"]))
         ax.axhline(float(mine[0]["direct"]), color="#888888", lw=1, ls=":", label="direct convolution")
         ax.set(
             xscale="log", yscale="log", title=f"{r}x{r} kernels in {policy}", xlabel="multiplications, as a share of direct convolution's"
@@ -79,9 +79,11 @@ def draw() -> None:
         ax.xaxis.set_minor_formatter(FuncFormatter(lambda v, _: f"{v:.2g}" if round(v * 100) in (15, 20, 30, 40, 50, 70) else ""))
         ax.grid(True, which="both", lw=0.3)
     axes[0].set_ylabel("relative L2 error, measured")
-    axes[0].legend(fontsize=8)
+    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=4, frameon=False)
     caption = "Labels: outputs / products an axis. 64 channels in blocks of 32; normal data; in fp32 the kernel transform is in float64."
-    figure.supxlabel(caption, fontsize=8)
+    figure.suptitle(caption, fontsize=9)
+    for ax, some in zip(axes, labels, strict=True):
+        place_labels(ax, some, 8)
     save(figure, "complex_points.png")
 
 

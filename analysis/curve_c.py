@@ -1,12 +1,12 @@
 """Error against c for paper B's points {-1/c, -c, c, 1/c}, its subsets and unions, for every tile size.
 
-    python analysis/curve_c.py [--n 4-18] [--dims 1 2] [--grid 300] [--trials 5000]
+    python analysis/curve_c.py [--n 4-18] [--dims 1 2] [--grid 300] [--trials 5000] [--draw]
 
 A set is a subset of the family at c, and the first of inf, 0, -1, 1, and A's families at 1/2, 1/4, 3/4 that fill it up to n
 (where inf, 0, -1, 1 suffice, every choice among them); and two families at c1, c2 with any of inf, 0, -1, 1. The predicted
 error is drawn along c; at the rationals of small height the least is measured, beside A's published set on the same tiles.
-Writes figures/curve_c.csv (the minima of every kind of set), figures/curve_c_reductions.csv, figures/curve_c_1d.png,
-figures/curve_c_2d.png.
+Writes figures/curve_c.csv (the minima of every kind of set) and figures/curve_c_reductions.csv, and draws what is stored there
+into figures/curve_c_1d_n4-9.png and the like, six sizes a page. `--draw` only draws.
 """
 
 from __future__ import annotations
@@ -20,8 +20,10 @@ from itertools import combinations
 from typing import Any
 
 import numpy as np
-from common import FIGURES, print_table, progress, save, style, write_csv
+from common import FIGURES, print_table, progress, read_csv, save, style, write_csv
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import NullFormatter
 
 import fastconv as fc
 from fastconv.search.candidates import in_order, rationals
@@ -33,6 +35,8 @@ FILLING = (*SPECIAL, "1/2", "-1/2", "2", "-2", "-1/4", "4", "1/4", "-4", "3/4", 
 HEIGHT = 16
 CLAIMED = (0.02, 0.59)
 """Least and largest reduction that B claims."""
+PANELS = 6
+"""Sizes on a page."""
 
 RATIONAL = [c for c in rationals(HEIGHT) if Fraction(1, 12) <= c < 1]
 
@@ -57,8 +61,9 @@ class Kind:
     @property
     def label(self) -> str:
         """A name that is short enough for a figure."""
-        fixed = self.fixed if len(self.fixed) <= 4 else ("...", self.fixed[-1])
-        return "{" + ", ".join([*self.members, *fixed]) + "}"
+        if len(self.fixed) <= 4:
+            return "{" + ", ".join([*self.members, *self.fixed]) + "}"
+        return "{" + ", ".join(self.members) + f"}} and {len(self.fixed)} fixed points"
 
     def finite(self, c: Any, c2: Any = 1) -> list[Any]:
         """Return the finite points at c."""
@@ -122,8 +127,8 @@ def points_of(kind: Kind, cs: tuple[Fraction, ...]) -> tuple[Any, ...]:
     return (*in_order(kind.finite(*cs)), *([fc.INF] if kind.infinity else []))
 
 
-def minima(n: int, dims: int, trials: int) -> tuple[list[list[Any]], list[tuple[Kind, Any]]]:
-    """Return the rows of the table of minima, and the kinds to draw; the best kinds are measured."""
+def minima(n: int, dims: int, trials: int) -> list[list[Any]]:
+    """Return the rows of the table of minima; the best kinds are measured."""
     found: list[tuple[float, tuple[Fraction, ...], Kind]] = []
     choose: Callable[..., Any]
     for some, choose in ((kinds(n), best_single), (double_kinds(n), best_double)):
@@ -138,8 +143,7 @@ def minima(n: int, dims: int, trials: int) -> tuple[list[list[Any]], list[tuple[
             report = fc.measure_error(fc.toom_cook(n - 2, 3, points_of(kind, cs)), dims=dims, trials=trials, seed=1)
             measured, stderr = report.mean_abs, report.mean_abs_stderr
         rows.append([n, dims, str(kind), " ".join(map(str, cs)), error, measured, stderr, base])
-    drawn = [(kind, cs) for _, cs, kind in found if len(cs) == 1]
-    return rows, drawn
+    return rows
 
 
 def helped(rows: list[list[Any]]) -> list[list[Any]]:
@@ -160,33 +164,52 @@ def helped(rows: list[list[Any]]) -> list[list[Any]]:
     return result
 
 
-def draw(dims: int, curves: dict[int, list[tuple[Kind, Any]]], grid: int) -> None:
-    """Draw the predicted error along c for the best kinds of each size, rationals of small height marked."""
-    lines = math.ceil(len(curves) / 3)
-    figure = Figure(figsize=(15, 3.2 * lines + 0.5), layout="constrained")
-    panels = figure.subplots(lines, 3, squeeze=False).ravel()
-    for ax in panels[len(curves) :]:
-        ax.set_axis_off()
+def stored(dims: int) -> dict[int, list[Kind]]:
+    """Read from figures/curve_c.csv the kinds of sets with one family for each size, that of the least error first."""
+    curves: dict[int, list[Kind]] = {}
+    for row in read_csv("curve_c.csv"):
+        if int(row["dims"]) == dims and " " not in row["c"]:
+            names = row["set"][1:-1].split(", ")
+            kind = Kind(tuple(p for p in names if "c" in p), (), tuple(p for p in names if "c" not in p))
+            curves.setdefault(int(row["n"]), []).append(kind)
+    return curves
+
+
+def draw(dims: int, grid: int) -> None:
+    """Draw the predicted error along c for the best kinds of each size, in pages of six sizes."""
+    curves = stored(dims)
+    for first in range(0, len(curves), PANELS):
+        some = dict(list(curves.items())[first : first + PANELS])
+        figure = Figure(figsize=(10, 4.4 * math.ceil(len(some) / 2) + 0.5), layout="constrained")
+        panels = figure.subplots(math.ceil(len(some) / 2), 2, squeeze=False).ravel()
+        for ax in panels[len(some) :]:
+            ax.set_axis_off()
+        for ax, (n, kinds_of_n) in zip(panels, some.items(), strict=False):
+            panel(ax, n, dims, kinds_of_n[:3], grid)
+        figure.suptitle(f"Error along c, {dims}-D, kernel 3, fp32: the three best kinds of set for each size; marks: c of height at most 8")
+        save(figure, f"curve_c_{dims}d_n{min(some)}-{max(some)}.png")
+
+
+def panel(ax: Axes, n: int, dims: int, some: list[Kind], grid: int) -> None:
+    """Draw one size, with its legend below the axes."""
     cs = np.exp(np.linspace(math.log(1 / 12), math.log(0.99), grid))
     simple = [c for c in RATIONAL if max(c.numerator, c.denominator) <= 8]
-    for ax, (n, some) in zip(panels, curves.items(), strict=False):
-        for k, (kind, _) in enumerate(some[:3]):
-            look = style(k) | {"marker": "", "lw": 0.9}
-            ax.plot(cs, along(kind, n, dims, cs), label=kind.label, **look)
-            ax.plot(simple, along(kind, n, dims, simple), ls="", marker=style(k)["marker"], ms=3.5, mfc="white", color=style(k)["color"])
-        A = np.array([[float(p) for p in fc.published_points("barabasz2020", n, dims)[:-1]]])
-        level = float(predicted(n - 2, 3, dims, "fp32")(A, True)[0])
-        ax.axhline(level, color="0.4", lw=0.8, ls=":")
-        low = min(float(np.min(along(kind, n, dims, simple))) for kind, _ in some[:3])
-        ax.set(xscale="log", yscale="log", ylim=(0.8 * min(low, level), 12 * min(low, level)))
-        ax.set_title(f"n = {n}", loc="left", fontsize=10)
-        ax.legend(fontsize=6, frameon=True, edgecolor="none", loc="upper right", handlelength=3)
-    for ax in panels[-3:]:
-        ax.set_xlabel("c")
-    for ax in panels[::3]:
-        ax.set_ylabel("predicted mean |error|")
-    figure.suptitle(f"Error along c, {dims}-D, kernel 3, fp32: best three kinds a size; marks: c of height at most 8; dotted: A's set")
-    save(figure, f"curve_c_{dims}d.png")
+    low = math.inf
+    for k, kind in enumerate(some):
+        marks = along(kind, n, dims, simple)
+        low = min(low, float(np.min(marks)))
+        look = style(k)
+        ax.plot(cs, along(kind, n, dims, cs), label=kind.label, **look | {"marker": "", "lw": 1.1})
+        ax.plot(simple, marks, ls="", marker=look["marker"], ms=4.5, mfc="white", color=look["color"])
+    published = np.array([[float(p) for p in fc.published_points("barabasz2020", n, dims)[:-1]]])
+    level = float(predicted(n - 2, 3, dims, "fp32")(published, True)[0])
+    ax.axhline(level, color="0.4", lw=1, ls=":", label="set of Barabasz et al. 2020")
+    ax.set(xscale="log", yscale="log", ylim=(0.8 * min(low, level), 12 * min(low, level)), xlabel="c", ylabel="predicted mean |error|")
+    ax.xaxis.set_major_formatter("{x:g}")
+    ax.xaxis.set_minor_formatter(NullFormatter())
+    ax.set_xticks([0.1, 0.2, 0.3, 0.5, 0.7, 1])
+    ax.set_title(f"n = {n}", loc="left", fontsize=11)
+    ax.legend(fontsize=8.5, frameon=False, loc="upper center", bbox_to_anchor=(0.5, -0.16), handlelength=3)
 
 
 def sizes(text: str) -> list[int]:
@@ -200,17 +223,24 @@ def main() -> None:
     parser.add_argument("--dims", type=int, nargs="+", default=[1, 2])
     parser.add_argument("--grid", type=int, default=300)
     parser.add_argument("--trials", type=int, default=5000)
+    parser.add_argument("--draw", action="store_true", help="only draw what figures/curve_c.csv holds")
     args = parser.parse_args()
+    if not args.draw:
+        compute(args)
+    for dims in args.dims:
+        draw(dims, args.grid)
+
+
+def compute(args: argparse.Namespace) -> None:
+    """Find and measure the minima; write and print them."""
     rows: list[list[Any]] = []
     reductions = []
     for dims in args.dims:
-        curves: dict[int, list[tuple[Kind, Any]]] = {}
         for n in progress(args.n, f"{dims}-D"):
-            found, curves[n] = minima(n, dims, args.trials if n <= 12 else args.trials // 4)
+            found = minima(n, dims, args.trials if n <= 12 else args.trials // 4)
             rows += found
             best = min((row for row in found if not math.isnan(row[5])), key=lambda row: row[5])
             reductions.append([dims, n, best[2], best[3], best[5], best[6], best[7], 1 - best[5] / best[7]])
-        draw(dims, curves, args.grid)
     write_csv("curve_c.csv", ["n", "dims", "set", "c", "predicted", "measured", "stderr", "barabasz2020"], rows)
     header = ["dims", "n", "set", "c", "measured", "stderr", "barabasz2020", "reduction"]
     write_csv("curve_c_reductions.csv", header, reductions)

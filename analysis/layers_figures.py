@@ -13,7 +13,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from common import FIGURES, print_table, read_csv, run_jobs, save, style, write_csv
+from common import FIGURES, place_labels, print_table, read_csv, run_jobs, save, style, write_csv
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
@@ -136,6 +136,7 @@ def curves() -> None:
     figure = Figure(figsize=(13, 7.6), layout="constrained")
     panels = figure.subplots(2, 3, sharex="col")
     keys = [("auto", "1"), ("auto", "2"), ("direct", "1"), ("direct", "2")]
+    names: list[list[tuple[float, float, str, str]]] = [[] for _ in axes]
     for column, (curve, (label, of)) in enumerate(axes.items()):
         for k, (asked, count) in enumerate(keys):
             part = [row for row in rows if (row["curve"], row["asked"], row["threads"]) == (curve, asked, count)]
@@ -144,8 +145,7 @@ def curves() -> None:
         for row in rows:
             if (row["curve"], row["asked"], row["threads"]) == (curve, "auto", "2"):
                 name = row["ran"].removesuffix(",3x3)").removeprefix("F(") if row["ran"] != "direct" else "d"
-                place = (of(row), float(row["effective_gflops"]))
-                panels[1, column].annotate(name, place, (0, 6), textcoords="offset points", fontsize=6.5, ha="center")
+                names[column].append((of(row), float(row["effective_gflops"]), name, str(style(1)["color"])))
         panels[0, column].set(xscale="log", yscale="log")
         panels[1, column].set_xlabel(label)
         panels[1, column].set_ylim(0, 1.08 * panels[1, column].get_ylim()[1])
@@ -157,7 +157,9 @@ def curves() -> None:
         Line2D([], [], label=f"{asked}, {count} thread{'s' if count != '1' else ''}", **style(k)) for k, (asked, count) in enumerate(keys)
     ]
     figure.legend(handles=handles, loc="outside lower center", ncols=4, frameon=False, handlelength=3.5)
-    figure.suptitle("3x3 layers, float32: time and speed as one size grows; what auto took above its points (d: direct)", fontsize=12)
+    figure.suptitle("3x3 layers, float32: time and speed as one size grows; next to its points, what auto takes (d: direct)", fontsize=12)
+    for ax, some in zip(panels[1], names, strict=True):
+        place_labels(ax, some)
     save(figure, "layer_curves.png")
 
 

@@ -8,10 +8,9 @@ Each goes to figures/networks_<name>.png. The tables of the page are written by 
 from __future__ import annotations
 
 import math
-from typing import Any
 
 import numpy as np
-from common import COLOURS, read_csv, run_jobs, save
+from common import COLOURS, place_labels, read_csv, run_jobs, save
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
@@ -121,31 +120,14 @@ def draw_reductions() -> None:
     save(figure, "networks_reductions.png")
 
 
-LABELS = {
-    "F(5x5,3x3)": (-40, -6),
-    "F(4x4,3x3)": (8, 0),
-    "F(4x4,3x3)/7": (6, 4),
-    "F(8x8,3x3)/13": (5, 5),
-    "F(8x8,3x3)/12": (4, 8),
-    "F(6x6,3x3)/9": (-4, -14),
-    "F(12x12,3x3)/17": (7, 4),
-    "F(10x10,3x3)/14": (-64, 6),
-    "F(8x8,3x3)/13*": (-56, -9),
-    "F(8x8,3x3)/12*": (-54, -4),
-    "F(10x10,3x3)/14*": (-50, -19),
-}
-"""Where names stand, in points from their marks."""
-
-
-def trade(ax: Axes, errors: dict[str, float], with_names: bool) -> None:
-    """Error against multiplications: a mark each, and a line through what no other of its kind is better than in both."""
+def trade(ax: Axes, errors: dict[str, float]) -> list[tuple[float, float, str, str]]:
+    """Draw error against multiplications, a mark each, and a line through the best of each kind; return the marks' names."""
+    labels = []
     kinds = ((REAL, COLOURS[1], "o"), (COMPLEX, COLOURS[2], "s"), (tuple(DYADIC), COLOURS[3], "D"))
     for algorithms, colour, marker in kinds:
         some = [name for name in algorithms if math.isfinite(errors[name])]
         ax.plot([multiplications(name) for name in some], [errors[name] for name in some], marker, color=colour, ms=6, mfc="white", mew=1.5)
-        for name in some if with_names else ():
-            place: dict[str, Any] = {"xytext": LABELS.get(name, (5, 5)), "textcoords": "offset points", "fontsize": 8}
-            ax.annotate(short(name).rstrip("*"), (multiplications(name), errors[name]), color=colour, **place)
+        labels += [(multiplications(name), errors[name], short(name).rstrip("*"), colour) for name in some]
     for algorithms, colour in ((REAL, COLOURS[1]), ((*COMPLEX, *DYADIC), COLOURS[2])):
         front = []
         for name in sorted(algorithms, key=lambda name: (multiplications(name), errors[name])):
@@ -159,6 +141,7 @@ def trade(ax: Axes, errors: dict[str, float], with_names: bool) -> None:
     ax.yaxis.set_minor_formatter(FuncFormatter(lambda v, _: f"{v:g}" if v in (2.0, 3.0, 5.0) else ""))
     ax.axhline(1, color="#888888", lw=1, ls=":")
     ax.grid(which="both", alpha=0.25)
+    return labels
 
 
 def draw_complex() -> None:
@@ -168,19 +151,21 @@ def draw_complex() -> None:
     looks = (("real points", COLOURS[1], "o"), ("pairs of complex points", COLOURS[2], "s"), ("the same, dyadic", COLOURS[3], "D"))
     marks = [Line2D([], [], color=colour, marker=marker, ls="", mfc="white", mew=1.5, label=label) for label, colour, marker in looks]
     ways = (("fp32", "linear"), ("fp32", "pairwise"), ("bf16", "linear"), ("fp16-balanced", "linear"))
-    figure = Figure(figsize=(12, 9), layout="constrained")
+    figure, labels = Figure(figsize=(12, 9), layout="constrained"), []
     for ax, (policy, total) in zip(np.ravel(figure.subplots(2, 2, sharey=True)), ways, strict=True):
-        trade(ax, {name: store.mean(name, policy, total) for name in names}, with_names=True)
+        labels.append((ax, trade(ax, {name: store.mean(name, policy, total) for name in names})))
         ax.set_ylim(0.9, 9)
         ax.set_title(f"{policy}, channels {'one after the other' if total == 'linear' else total}", loc="left", fontsize=10)
     for ax in figure.axes[::2]:
         ax.set_ylabel("error, times that of direct convolution")
     figure.legend(handles=marks, loc="outside lower center", ncols=3, frameon=False)
     figure.suptitle("Real and complex points in whole networks, geometric mean of six; lines: the best of each kind", fontsize=11)
+    for ax, some in labels:
+        place_labels(ax, [label for label in some if label[1] < 9], 8)
     save(figure, "networks_complex.png")
     figure, axes = panels(store.networks)
     for ax, network in zip(axes, store.networks, strict=True):
-        trade(ax, {name: store.times_direct(network, name, "fp32") for name in names}, with_names=False)
+        trade(ax, {name: store.times_direct(network, name, "fp32") for name in names})
         ax.set_ylim(0.9, 60)
         ax.set_title(network, loc="left", fontsize=10)
     for ax in axes[::COLUMNS]:

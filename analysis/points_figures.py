@@ -1,6 +1,6 @@
 """Figures of the best points: beside published ones over the tile size, on the real line, by format, and the condition number.
 
-    python analysis/points_figures.py [table] [line] [formats] [condition]
+    python analysis/points_figures.py [table] [line] [formats] [condition] [draw_condition]
 
 Reads the table that fastconv ships (`fastconv.algebra.best_row`); each figure goes to figures/points_<name>.png with the
 CSV that it was drawn from.
@@ -12,7 +12,7 @@ import math
 from typing import Any
 
 import numpy as np
-from common import print_table, progress, run_jobs, save, style, write_csv
+from common import print_table, progress, read_csv, run_jobs, save, style, write_csv
 from matplotlib.figure import Figure
 
 import fastconv as fc
@@ -149,14 +149,13 @@ def formats() -> None:
 
 
 def condition() -> None:
-    """Draw the condition number against the measured error of random sets, n = 6 and 8, with the known sets."""
+    """Measure the error of random sets and of the known ones, with their condition number, for n = 6 and 8, and draw them."""
     from fastconv.search.candidates import in_order, random_start, rationals
 
     pool = in_order({0, *rationals(5), *(-p for p in rationals(5))})
     rng = np.random.default_rng(0)
-    figure = Figure(figsize=(11, 5), layout="constrained")
     rows = []
-    for n, ax in zip((6, 8), figure.subplots(1, 2), strict=True):
+    for n in (6, 8):
         sets = {random_start(rng, n - 1, pool): "random" for _ in range(4000)}
         kappa = objective_named("condition")(n - 2, 3, 2, "fp32")(np.array(list(sets), float), True)
         error = predicted(n - 2, 3, 2, "fp32")(np.array(list(sets), float), True)
@@ -170,22 +169,30 @@ def condition() -> None:
         for points, source in progress(chosen.items(), f"n = {n}"):
             k = float(objective_named("condition")(n - 2, 3, 2, "fp32")(np.array([points], float), True)[0])
             rows.append([n, source, " ".join(map(str, points)), k, measured([*points, fc.INF], n, 2, 1000)])
+    write_csv("points_condition.csv", ["n", "source", "points", "condition", "mean_abs"], rows)
+    draw_condition()
+
+
+def draw_condition() -> None:
+    """Draw figures/points_condition.csv: the condition number against the measured error."""
+    rows = [(int(row["n"]), row["source"], float(row["condition"]), float(row["mean_abs"])) for row in read_csv("points_condition.csv")]
+    figure = Figure(figsize=(11, 5.6), layout="constrained")
+    for n, ax in zip((6, 8), figure.subplots(1, 2), strict=True):
         for k, source in enumerate(dict.fromkeys(row[1] for row in rows if row[0] == n)):
             some = [row for row in rows if row[0] == n and row[1] == source]
             look = {"ms": 3, "color": "0.6", "marker": "."} if source == "random" else {**style(k), "ms": 8}
-            ax.plot([row[3] for row in some], [row[4] for row in some], **look | {"ls": ""}, label=source)
-        ranks = [np.argsort(np.argsort([row[i] for row in rows if row[0] == n])) for i in (3, 4)]
+            ax.plot([row[2] for row in some], [row[3] for row in some], **look | {"ls": ""}, label=source)
+        ranks = [np.argsort(np.argsort([row[i] for row in rows if row[0] == n])) for i in (2, 3)]
         ax.set(xscale="log", yscale="log", xlabel="condition number of the Vandermonde matrix", ylabel="mean |error|, 2-D, fp32")
         ax.xaxis.set_minor_formatter("")
         ax.set_title(f"n = {n}, rank correlation {np.corrcoef(*ranks)[0, 1]:.2f}", loc="left", fontsize=11)
-        ax.legend(frameon=False)
+        ax.legend(frameon=False, loc="upper center", bbox_to_anchor=(0.5, -0.12), ncols=3)
         ax.grid(alpha=0.3)
-    write_csv("points_condition.csv", ["n", "source", "points", "condition", "mean_abs"], rows)
     figure.suptitle("The set of the least condition number (nova2025) is far from the least error")
     save(figure, "points_condition.png")
 
 
-JOBS = {"table": table, "line": line, "formats": formats, "condition": condition}
+JOBS = {"table": table, "line": line, "formats": formats, "condition": condition, "draw_condition": draw_condition}
 
 
 if __name__ == "__main__":

@@ -127,7 +127,7 @@ def test_compare_a_model_of_ones_own(run, model, tmp_path):
     status, out, _ = run("compare", str(model), "--input", str(tmp_path / "x.npy"), "--output", str(tmp_path / "figures"), "--json")
     data = json.loads(out)
     assert status == 0
-    assert list(data) == ["network", "images", "reference", "layers", "rows"]
+    assert list(data) == ["network", "images", "reference", "layers", "rows", "figure"]
     assert (data["network"], data["images"], data["layers"]) == ("two", 2, ["first", "second"])
     names = ["algorithm", "points", "multiplications_per_output", "relative_l2", "max_abs", "metric", "seconds", "speed_vs_direct"]
     for row in data["rows"]:
@@ -141,11 +141,39 @@ def test_compare_a_model_of_ones_own(run, model, tmp_path):
     assert [p.name for p in (tmp_path / "figures").iterdir()] == ["fastconv-compare-two.png"]
 
 
+def test_figures_are_numbered_and_never_replaced_unasked(run, model, tmp_path):
+    folder = tmp_path / "figures"
+    common = [str(model), "--input", str(tmp_path / "x.npy"), "--output", str(folder), "--threads", "1"]
+    compare = ["compare", *common, "--algorithms", "direct", "--repeats", "1"]
+    for name in ("fastconv-compare-two.png", "fastconv-compare-two-2.png"):
+        status, out, _ = run(*compare)
+        assert status == 0
+        assert f"figure in {folder / name}\n" in out
+    first, second = (folder / name for name in ("fastconv-compare-two.png", "fastconv-compare-two-2.png"))
+    first.write_text("mine")
+    assert json.loads(run(*compare, "--json")[1])["figure"] == str(folder / "fastconv-compare-two-3.png")
+    assert first.read_text() == "mine"
+    assert run(*compare, "--overwrite")[0] == 0
+    assert first.read_bytes().startswith(b"\x89PNG")
+    assert second.read_bytes().startswith(b"\x89PNG")
+    for name in ("fastconv-explain-two.png", "fastconv-explain-two-2.png"):
+        assert json.loads(run("networks", *common, "--explain", "--json")[1])["figure"] == str(folder / name)
+    assert len(list(folder.iterdir())) == 5
+
+
+@pytest.mark.parametrize("images", ["20", "101"])
+def test_the_columns_do_not_depend_on_the_images(run, tmp_path, images):
+    options = ["--algorithms", "direct", "--repeats", "1", "--output", str(tmp_path), "--json"]
+    status, out, _ = run("compare", "--images", images, *options)
+    assert status == 0
+    assert list(json.loads(out)["rows"][0]["metric"]) == ["top1", "top1_low", "top1_high", "agreement", "logit_error"]
+
+
 def test_compare_the_shipped_network(run, tmp_path):
     status, out, err = run("compare", "--images", "20", "--algorithms", "F(4x4,3x3)", "--repeats", "1", "--output", str(tmp_path))
     assert status == 0
     assert "F(4x4,3x3)" in out
-    assert "agreement" in out
+    assert "agree  " in out
     assert "Traceback" not in err
 
 

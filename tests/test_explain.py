@@ -15,12 +15,12 @@ from fastconv.network.explain import predicted
 from fastconv.plot import explanation_figure
 
 
-def chain(shape=(2, 16, 20, 20)):
+def chain(shape=(2, 16, 20, 20), scale=1.0):
     """Two dense layers with a strided one between them; activations behind."""
     rng = np.random.default_rng(0)
     nodes, weights, x = [], [], "x"
     for name, stride in (("first", 1), ("strided", 2), ("last", 1)):
-        weights.append(numpy_helper.from_array((rng.standard_normal((16, 16, 3, 3)) / 12).astype(np.float32), f"{name}.w"))
+        weights.append(numpy_helper.from_array((rng.standard_normal((16, 16, 3, 3)) * (scale / 12)).astype(np.float32), f"{name}.w"))
         nodes.append(helper.make_node("Conv", [x, f"{name}.w"], [f"{name}.out"], name=name, pads=[1] * 4, strides=[stride] * 2))
         nodes.append(helper.make_node("Relu", [f"{name}.out"], [x := f"{name}.relu"]))
     infos = [helper.make_tensor_value_info(name, TensorProto.FLOAT, s) for name, s in (("x", shape), (x, None))]
@@ -59,6 +59,17 @@ def test_predictions_are_near_what_is_measured(net, feeds):
         for option in layer.options:
             # The closed form is for independent numbers; a factor of two covers rectified inputs and one draw of weights.
             assert option.measured_error / 2 < option.predicted_error < 2 * option.measured_error, (layer.name, option)
+
+
+@pytest.mark.parametrize("scale", [10.0, 0.1])
+def test_predictions_do_not_depend_on_the_scale_of_weights(net, feeds, scale):
+    scaled = fc.load_onnx(chain(scale=scale))
+    fixed = "F(4x4,3x3)"
+    for given in (feeds, None):
+        one, other = net.explain(given, algorithm=fixed, threads=1), scaled.explain(given, algorithm=fixed, threads=1)
+        assert other.predicted_error == pytest.approx(one.predicted_error, rel=1e-3)
+        rms = [layer.input_rms * scale**k for k, layer in enumerate(one.layers)]
+        assert [layer.input_rms for layer in other.layers] == pytest.approx(rms, rel=1e-3)
 
 
 def share_of_direct(found):
@@ -108,6 +119,13 @@ def test_the_figure_has_a_line_for_each_algorithm_and_the_choice(net, feeds):
         assert lines[name] == found.growth(name)
     assert lines["as chosen"] == found.growth()
     assert [tick.get_text() for tick in lower.get_xticklabels()] == ["first", "strided", "last"]
+    names = {option.algorithm for layer in found.layers for option in layer.options}
+    curves = [line for line in upper.lines if line.get_label() in names]
+    assert len({(line.get_color(), line.get_marker()) for line in curves}) == len(curves) == len(names)
+    colour = {line.get_label(): line.get_color() for line in curves}
+    filled = [line for line in lower.lines if line.get_markerfacecolor() == line.get_color() and line.get_marker() != "None"]
+    chosen = {layer.algorithm for layer in found.layers}
+    assert {line.get_color() for line in filled if len(line.get_xdata())} == {colour[name] for name in chosen}
 
 
 def test_the_command_line(tmp_path, capsys, feeds):

@@ -9,7 +9,22 @@ import pytest
 
 import fastconv
 
-FLOORS = ("files", "exact", "algebra", "program", "arithmetic", "error", "search", "native", "kernels", "network", "torch", "plot", "cli")
+FLOORS = (
+    "files",
+    "tables",
+    "exact",
+    "algebra",
+    "program",
+    "arithmetic",
+    "error",
+    "search",
+    "native",
+    "kernels",
+    "network",
+    "torch",
+    "plot",
+    "cli",
+)
 """From the ground up."""
 PACKAGE = Path(fastconv.__file__).parent
 MODULES = sorted(PACKAGE.rglob("*.py"))

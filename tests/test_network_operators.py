@@ -293,6 +293,37 @@ def test_integer_division_goes_towards_zero():
     assert load_onnx(made).run({"a": a, "b": b})["y"].tolist() == [-3, 3, 3, -3]
 
 
+X = np.arange(24, dtype=np.float32).reshape(2, 3, 4)
+AT = lambda *shape: np.zeros(shape, np.int64)
+MISFITS = [
+    ("Gather", {"axis": 1}, [X, np.array([3])], "indices from 3 to 3 leave an axis of length 3"),
+    ("Gather", {"axis": 0}, [X, np.array([0.5], np.float32)], "indices must be integers, not float32"),
+    ("GatherElements", {"axis": 1}, [X, AT(2, 3)], r"indices of shape \(2, 3\) do not fit into a tensor of shape \(2, 3, 4\)"),
+    ("GatherElements", {"axis": 1}, [X, AT(3, 3, 4)], r"indices of shape \(3, 3, 4\) do not fit"),
+    ("GatherND", {"batch_dims": -1}, [X, AT(2, 1)], "with batch_dims -1"),
+    ("GatherND", {"batch_dims": 1}, [X, AT(2)], "with batch_dims 1"),
+    ("GatherND", {"batch_dims": 2}, [X, AT(2, 1)], "with batch_dims 2"),
+    ("GatherND", {"batch_dims": 0}, [X, AT(2, 4)], r"indices of shape \(2, 4\) do not fit a tensor of shape \(2, 3, 4\) with batch_dims 0"),
+    ("GatherND", {"batch_dims": 1}, [X, AT(2, 3)], "with batch_dims 1"),
+    ("GatherND", {"batch_dims": 1}, [X, AT(3, 1)], r"indices of shape \(3, 1\) do not fit"),
+    ("ScatterElements", {}, [X, AT(1, 3, 4), X], r"updates of shape \(2, 3, 4\) and type float32 do not fit the indices' \(1, 3, 4\)"),
+    ("ScatterElements", {"reduction": "mean"}, [X, AT(2, 3, 4), X], "reduction must be none, add, mul, max, min, not 'mean'"),
+    ("ScatterND", {}, [X, AT(1, 4), X], r"indices \(1, 4\) and updates float32"),
+    ("ScatterND", {}, [X, AT(1, 2), X], r"indices \(1, 2\) and updates float32"),
+    ("OneHot", {}, [AT(2), np.array([3]), np.zeros(3, np.float32)], r"values two, not of shapes \(1,\) and \(3,\)"),
+    ("Compress", {"axis": 1}, [X, np.ones(4, bool)], r"a condition of shape \(4,\) does not fit an axis of length 3"),
+    ("ReverseSequence", {}, [X, AT(2)], r"lengths of shape \(2,\) do not fit a tensor of shape \(2, 3, 4\)"),
+]
+
+
+@pytest.mark.parametrize(("operator", "attributes", "inputs", "message"), MISFITS)
+def test_indices_that_do_not_fit_are_refused_by_name(operator, attributes, inputs, message):
+    names = [f"x{k}" for k in range(len(inputs))]
+    made = model([helper.make_node(operator, names, ["y"], **attributes)], dict(zip(names, inputs, strict=True)), {"y": 1})
+    with pytest.raises(ValueError, match=message):
+        load_onnx(made).run(dict(zip(names, inputs, strict=True)))
+
+
 def test_refused_operators_name_node_and_operator():
     node = helper.make_node("LSTM", ["x", "w", "r"], ["y"], name="memory", hidden_size=3)
     arrays = {"x": np.zeros((1, 1, 2), np.float32), "w": np.zeros((1, 12, 2), np.float32), "r": np.zeros((1, 12, 3), np.float32)}

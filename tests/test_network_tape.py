@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from onnx import TensorProto, helper, numpy_helper
 
 import fastconv as fc
-from fastconv.network.tape import Part, places
+from fastconv.network.tape import Part, Recorder, places
 
 
 def network(nodes, weights, inputs=("x",), outputs=("y",)):
@@ -177,6 +177,49 @@ def test_results_and_feeds_are_nobody_elses():
     assert_same(first, kept)
     np.testing.assert_array_equal(x, given_x)
     assert_same(net.run({"x": x}), kept)
+
+
+def test_what_is_recorded_is_contiguous_and_owns_its_memory():
+    """A result that is a view of an input would change with the block of memory that the tape gives that input."""
+    x = random(4, 6)
+    made = network([node("Abs", "x", "y")], {}).graph.nodes[0]  # any operator that is not one of the views
+    other = random(4, 6, seed=1)
+    for result in (x.T, x, x[1:3], x[:, ::2], other.T, other):
+        recorder = Recorder()
+        recorder.feed("x", x)
+        (got,) = recorder.node(made, [x], [result], [], {}, False)
+        np.testing.assert_array_equal(got, result)
+        assert got.flags.c_contiguous
+        assert not np.shares_memory(got, x)
+        assert (got is result) == (result is other)  # nothing is copied without need
+        assert recorder.tensors["y"].strides == got.strides
+
+
+VIEWS = {
+    "Transpose": ("x", {"perm": [1, 0]}, lambda x: x.T),
+    "Identity": ("x", {}, lambda x: x),
+    "Dropout": ("x", {}, lambda x: x),
+    "Flatten": ("x", {"axis": 0}, lambda x: x.reshape(1, -1)),
+    "Cast": ("x", {"to": 1}, lambda x: x),
+    "Expand": ("x sizes", {}, lambda x: np.broadcast_to(x, (3, *x.shape))),
+    "Reshape": ("x flat", {}, lambda x: x.reshape(-1)),
+    "Slice": ("x starts ends", {}, lambda x: x[1:3]),
+    "Unsqueeze": ("x starts", {}, lambda x: x[:, None]),
+}
+
+
+@pytest.mark.parametrize("operator", VIEWS)
+def test_outputs_share_no_memory_with_inputs(operator):
+    inputs, attributes, right = VIEWS[operator]
+    weights = {"sizes": np.array([3, 1, 1]), "flat": np.array([-1]), "starts": np.array([1]), "ends": np.array([3])}
+    net = network([node(operator, inputs, "y", **attributes)], {name: weights[name] for name in inputs.split()[1:]})
+    for turn in range(3):
+        x = random(4, 6, seed=turn)
+        wanted = right(x).copy()
+        y = net.run({"x": x})["y"]
+        assert not np.shares_memory(x, y)
+        x[...] = np.nan
+        np.testing.assert_array_equal(y, wanted)
 
 
 def test_callers_at_once_have_memory_of_their_own():

@@ -5,6 +5,7 @@ import io
 import pytest
 
 from fastconv.plot import comparison_figure
+from fastconv.plot.style import styles
 
 
 def row(algorithm, points, scale):
@@ -42,6 +43,22 @@ def test_axes_are_labelled_and_lines_differ(data):
     texts = [text.get_text() for text in figure.legends[0].get_texts()]
     assert texts == ["direct", "F(2x2,3x3)  lavin2016", "F(4x4,3x3)  lavin2016", "F(4x4,3x3)  alam2022"]
     assert "1 image," in figure.get_suptitle()
+
+
+def test_every_line_of_many_looks_different():
+    """More algorithms than colours, and many point sets of one algorithm."""
+    for names in ([f"F({m}x{m},3x3)" for m in range(40)], ["F(4x4,3x3)"] * 40, [f"F({k % 9})" for k in range(40)]):
+        looks = [tuple(map(str, style.values())) for style in styles(names)]
+        assert len(set(looks)) == len(looks)
+        assert len({style["color"] for style in styles(names)}) == min(7, len(set(names)))
+    rows = [row(f"F({m}x{m},3x3)", "", m) for m in range(1, 12)]
+    figure = comparison_figure({"network": "net", "images": 1, "reference": "fp64", "layers": ["one", "two"], "rows": rows})
+    for ax, count in zip(figure.axes, (11, 12), strict=True):  # on the right, a line at the speed of direct convolution
+        assert len({(line.get_color(), line.get_marker()) for line in ax.lines}) == count
+
+
+def test_titles_claim_nothing_about_the_data(data):
+    assert [ax.get_title(loc="left") for ax in comparison_figure(data).axes] == ["Error of each layer", "What the speed costs"]
 
 
 def test_values_that_are_not_finite_leave_gaps(data):

@@ -324,6 +324,8 @@ def test_waifu2x_beats_bicubic_on_every_picture(which):
     assert out["larger"].shape == (3, 3, 256, 256)
     got, plain = known.metric(out, out, out), known.baseline()
     assert all(got[name] > plain[name] + 0.5 for name in plain)
+    some = {"larger": out["larger"][:2]}
+    assert known.metric(some, some, some) == {name: got[name] for name in list(got)[:2]}
 
 
 def test_residual_network_is_what_its_equations_say():
@@ -355,6 +357,8 @@ def test_squeezenet():
     net, feeds = fetched(known.load), fetched(known.inputs)
     out = net.run(feeds, "F(4x4,3x3)")
     assert known.metric(out, out, out) == {"right_of_20": 13, "in_top5_of_20": 19, "agreement": 1, "logit_error": 0}
+    some = {"logits": out["logits"][:3]}
+    assert list(known.metric(some, some, some)) == ["right_of_3", "in_top5_of_3", "agreement", "logit_error"]
 
 
 def test_arrays_are_read_without_unpickling():
@@ -455,6 +459,8 @@ def test_demosaicking_reaches_what_its_authors_do(demosaicking):
     got = known.metric(out, out, out)
     # The published weights, run by torch on the same mosaics.
     assert got == pytest.approx({"psnr_astronaut": 40.77, "psnr_chelsea": 41.73, "psnr_coffee": 38.85}, abs=0.01)
+    some = {"picture": out["picture"][:1]}
+    assert known.metric(some, some, some) == {"psnr_astronaut": got["psnr_astronaut"]}
 
 
 def test_compare_knows_its_metric(demosaicking):

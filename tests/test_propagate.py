@@ -10,13 +10,13 @@ import fastconv as fc
 from fastconv.network.propagate import predict_errors
 
 
-def plain(layers=3, channels=16, bias=False):
+def plain(layers=3, channels=16, scale=1.0):
     """Convolutions of independent weights, without anything between them: what the closed form assumes, in the first layer."""
     rng = np.random.default_rng(0)
     nodes, weights, x = [], [], "x"
     for k in range(layers):
-        w = rng.standard_normal((channels, channels, 3, 3)).astype("f4") / 12
-        weights.append(numpy_helper.from_array(w, f"w{k}"))
+        w = rng.standard_normal((channels, channels, 3, 3)) * (scale / 12)
+        weights.append(numpy_helper.from_array(w.astype("f4"), f"w{k}"))
         nodes.append(helper.make_node("Conv", [x, f"w{k}"], [f"y{k}"], name=f"conv{k}"))
         x = f"y{k}"
     info = lambda name, count: helper.make_tensor_value_info(name, TensorProto.FLOAT, ["N", count, "H", "W"])
@@ -43,6 +43,22 @@ def test_independent_numbers_err_as_predicted(net, x, algorithm, policy):
     assert first.predicted == pytest.approx(first.measured, rel=0.12)
     assert found.predicted == pytest.approx(found.measured, rel=0.25)
     assert found.layers[-1].gain == pytest.approx(1, rel=0.03)
+
+
+@pytest.mark.parametrize("scale", [10.0, 0.1])
+@pytest.mark.parametrize("policy", ["fp32", "bf16"])
+@pytest.mark.parametrize("algorithm", ["direct", "F(4x4,3x3)"])
+def test_relative_errors_do_not_depend_on_the_scale_of_weights(net, x, algorithm, policy, scale):
+    """Nor on that of the input: only the roundings of the scaled weights are other ones."""
+    one, other = predict_errors(net, {"x": x}, algorithm, policy), predict_errors(plain(scale=scale), {"x": x / scale}, algorithm, policy)
+    for a, b in zip(one.layers, other.layers, strict=True):
+        assert b.predicted == pytest.approx(a.predicted, rel=0.02)
+        assert b.systematic == pytest.approx(a.systematic, rel=0.02)
+        assert b.measured == pytest.approx(a.measured, rel=0.1)
+        assert b.gain == pytest.approx(a.gain, rel=0.02)
+        assert b.systematic_gain == pytest.approx(a.systematic_gain, rel=0.02)
+    assert other.layers[0].predicted == pytest.approx(other.layers[0].measured, rel=0.12)
+    assert other.predicted == pytest.approx(one.predicted, rel=0.02)
 
 
 def test_errors_are_carried_as_independent_ones(net, x):

@@ -249,6 +249,34 @@ def test_a_second_store_in_this_process_does_not_release_the_first(tmp_path):
         assert len(whole) == 3
 
 
+@pytest.mark.parametrize("writing", [True, False])
+def test_a_look_that_fails_is_repeated_where_another_process_has_begun_to_write(tmp_path, monkeypatch, writing):
+    """Without a log the file is read without locks; if one appears meanwhile, what was read may be half of two states."""
+    path, opened, others = tmp_path / "s.sqlite", [], []
+    with Store(path) as store:
+        store.put({"by": "first"}, {})
+    connect = sqlite3.connect
+
+    def connected(name, *rest, **options):
+        if "immutable" in str(name):
+            opened.append(name)
+            if writing:
+                others.append(connect(path, isolation_level=None))
+                others[0].execute("INSERT INTO unit VALUES ('other', '{}', '{}')")
+            raise sqlite3.DatabaseError("database disk image is malformed")
+        return connect(name, *rest, **options)
+
+    monkeypatch.setattr("fastconv.search.store.sqlite3.connect", connected)
+    if writing:
+        with Store(path) as whole:
+            assert len(whole) == 2
+        others[0].close()
+    else:
+        with pytest.raises(ValueError, match="is not a store of searches, or is damaged"):
+            Store(path)
+    assert len(opened) == 1
+
+
 def damaged(path, kind):
     with Store(path) as store:
         for i in range(400):
@@ -328,10 +356,16 @@ def test_command_line(tmp_path, capsys):
     options = ["--dims", "1", "--store", str(tmp_path / "s.sqlite"), "--confirm", "3", "--trials", "200", "--workers", "1"]
     command = ["search", "2", "3", "--candidates", "0,1,-1,2,-2,1/2", *options]
     assert main([*command, "--json"]) == 0
-    data = json.loads(capsys.readouterr().out)
+    out, err = capsys.readouterr()
+    data = json.loads(out)
+    assert data["store"] == str(tmp_path / "s.sqlite")
+    assert err == f"fastconv search: finished work is kept in {tmp_path / 's.sqlite'}, which --store names\n"
     assert data["sets"][0]["points"] == ["0", "-1", "1", "inf"]
     assert main(command) == 0
-    assert "0 computed" in capsys.readouterr().out
+    out, err = capsys.readouterr()
+    assert "0 computed" in out
+    assert f"finished work is kept in {tmp_path / 's.sqlite'}" in out
+    assert err == ""
     assert main(["search", "2", "3", "--shard", "one"]) == 2
     assert capsys.readouterr().err.count("\n") == 1
 

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
+from html import escape
 from itertools import product
 from typing import Any, NamedTuple, TypeAlias
 
@@ -31,6 +32,7 @@ from fastconv.exact import (
     to_sympy,
     to_text,
 )
+from fastconv.tables import Shown, Table
 
 Matrix: TypeAlias = tuple[tuple[Number, ...], ...]
 
@@ -48,9 +50,12 @@ class Matrices(NamedTuple):
     G: npt.NDArray[Any]
     BT: npt.NDArray[Any]
 
+    def _repr_html_(self) -> str:
+        return "".join(table.html() for table in _tables(self, str))
+
 
 @dataclass(frozen=True)
-class BilinearAlgorithm:
+class BilinearAlgorithm(Shown):
     """An algorithm F(m, r) for ``y_i = sum_k w_k x_{i+k}``, i = 0..m-1, on tiles of n = m + r - 1.
 
     It takes n multiplications, the fewest possible, where all points are real; a pair of complex points takes three. With a
@@ -106,6 +111,15 @@ class BilinearAlgorithm:
     def __repr__(self) -> str:
         at = " at " + ", ".join(map(to_text, self.points)) if self.points else " of given matrices"
         return f"F({self.m},{self.r}){self._strides}{at}"
+
+    __str__ = __repr__
+
+    def tables(self) -> tuple[Table, ...]:
+        """Return AT, G and BT."""
+        return _tables((self.AT, self.G, self.BT), to_text)
+
+    def _repr_html_(self) -> str:
+        return f"<p>{escape(repr(self))}</p>{super()._repr_html_()}"
 
     @property
     def n(self) -> int:
@@ -380,6 +394,11 @@ class BilinearAlgorithm:
 
     def _entries(self) -> list[Number]:
         return [*self.points, *(e for matrix in (self.AT, self.G, self.BT) for row in matrix for e in row)]
+
+
+def _tables(matrices: Sequence[Any], text: Callable[[Any], str]) -> tuple[Table, ...]:
+    named = zip(("AT", "G", "BT"), matrices, strict=True)
+    return tuple(Table((), tuple(tuple(map(text, row)) for row in matrix), 0, 0, title=name) for name, matrix in named)
 
 
 def _assumed(symbols: Mapping[str, Mapping[str, bool]]) -> Any:

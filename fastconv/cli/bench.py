@@ -5,7 +5,8 @@ from __future__ import annotations
 import argparse
 import time
 
-from fastconv.cli.options import print_json, print_table
+from fastconv.cli.options import print_json, print_tables
+from fastconv.tables import Table
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -60,18 +61,19 @@ def run(args: argparse.Namespace) -> int:
     if args.json:
         print_json(rows)
         return 0
-    cells = [
-        [
+    cells = tuple(
+        (
             str(row["algorithm"]),
             f"{medians[str(row['algorithm'])] * 1e3:.3f}",
             f"{row['effective_gflops']:.1f}",
             f"{row['speed_vs_direct']:.2f}",
             f"{row['relative_l2']:.1e}",
             f"{plans[str(row['algorithm'])].workspace_bytes / 2**20:.1f}",
-        ]
+        )
         for row in rows
-    ]
-    what = f"{C} -> {K} channels, {args.size}x{args.size}, {r}x{r}, batch {args.batch}, fp32; medians of {args.turns} interleaved calls;\n"
-    what += "GFLOP/s are effective: operations of direct convolution over the time; error against float64 on normal data, seed 0"
-    print_table(["algorithm", "ms", "GFLOP/s", "speed", "relative L2", "workspace MiB"], cells, caption=what)
+    )
+    what = f"{C} -> {K} channels, {args.size}x{args.size}, {r}x{r}, batch {args.batch}, fp32; medians of {args.turns} interleaved calls"
+    legend = "GFLOP/s: operations of direct convolution over the time; speed: relative to direct; "
+    legend += "relative L2: error against float64 on normal data, seed 0"
+    print_tables(Table(("algorithm", "ms", "GFLOP/s", "speed", "relative L2", "workspace MiB"), cells, notes=(legend, what)))
     return 0

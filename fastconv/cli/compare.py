@@ -6,11 +6,12 @@ import argparse
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from fastconv.cli.files import check_writable, feeds_of, save_figure
-from fastconv.cli.options import print_json, print_table
+from fastconv.cli.files import add_figure, feeds_of, figure_path, save_figure
+from fastconv.cli.options import print_json, print_tables
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -24,7 +25,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--images", type=int, help="use only the first so many images")
     parser.add_argument("--threads", type=int, help="threads (all cores by default)")
     parser.add_argument("--repeats", type=int, default=5, help="timed runs of each algorithm, at least")
-    parser.add_argument("--output", type=Path, default=Path("."), help="folder for the figure (the current one by default)")
+    add_figure(parser)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -35,9 +36,7 @@ def run(args: argparse.Namespace) -> int:
     title, net, feeds, options, baseline = _job(args)
     if args.images is not None:
         feeds = first_images(feeds, args.images)
-    name = "".join(c if c.isalnum() or c in "-_" else "-" for c in title)
-    target = args.output / f"fastconv-compare-{name}.png"
-    check_writable(args.output)
+    target = figure_path(args, "compare", title)
     algorithms: Any = usual_contenders(net) if args.algorithms is None else _names(args.algorithms)
     if args.policies is not None:
         options["policies"] = _names(args.policies)
@@ -45,15 +44,16 @@ def run(args: argparse.Namespace) -> int:
         options["channel_sums"] = _names(args.sums)
     with _progress(f"compare {title}") as progress:
         report = compare(net, feeds, algorithms, threads=args.threads, repeats=args.repeats, progress=progress, name=title, **options)
-    save_figure(comparison_figure(report.to_dict()), target)
+    figure = save_figure(comparison_figure(report.to_dict()), target, args.overwrite)
     if args.json:
-        print_json(report.to_dict())
+        print_json(report.to_dict() | {"figure": str(figure)})
         return 0
-    caption = f"{report.images} images; errors against the same network in {report.reference}; figure in {target}"
+    (table,) = report.tables()
+    notes = [*table.notes, f"{report.images} image{'' if report.images == 1 else 's'}; figure in {figure}"]
     if baseline:
-        reached = ", ".join(f"{key} {value:.2f}" for key, value in baseline[1].items())
-        caption = f"{baseline[0]} for comparison: {reached}\n{caption}"
-    print_table(report.header(), report.cells(), left=2, caption=caption)
+        reached = ", ".join(f"{key} {baseline[1][key]:.2f}" for key in report.rows[0].metric if key in baseline[1])
+        notes.insert(1, f"{baseline[0]} for comparison: {reached}")
+    print_tables(replace(table, notes=tuple(notes)))
     return 0
 
 
@@ -73,23 +73,29 @@ def _job(args: argparse.Namespace) -> tuple[str, Any, Mapping[str, Any], dict[st
     if args.input is not None:
         raise ValueError("--input goes with a model file: the known networks bring their own images")
     known = known_network(args.network or args.model or "fashion")
-    options: dict[str, Any] = {"batch": known.batch}
-    feeds = known.inputs()
-    if args.images is None:  # the metric knows the truth for all images
-        options["metric"] = known.metric
-    baseline = (known.baseline_name, known.baseline()) if known.baseline_name and args.images is None else None
-    return known.name, known.load(), feeds, options, baseline
+    baseline = (known.baseline_name, known.baseline()) if known.baseline_name else None
+    return known.name, known.load(), known.inputs(), {"batch": known.batch, "metric": known.metric}, baseline
 
 
 @contextmanager
 def _progress(what: str) -> Iterator[Any]:
-    """Show a bar on standard error where that is a terminal; yield the callback ``(done, total, label)``."""
+    """Show on standard error, where that is a terminal, what is done and for how long; yield the callback ``(done, total, label)``."""
     from rich.console import Console
     from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-    text, share = TextColumn("{task.description}"), TextColumn("{task.percentage:.0f} %")
     console = Console(file=sys.stderr)
-    columns = (text, BarColumn(), share, TimeElapsedColumn(), TimeRemainingColumn())
+    columns = (
+        BarColumn(20),
+        TextColumn("{task.fields[share]}"),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+        TextColumn("{task.description}"),
+    )
     with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
-        task = bar.add_task(what, total=None)
-        yield lambda done, total, label: bar.update(task, completed=done, total=total, description=f"{what}: {label}")
+        task = bar.add_task(f"{what}: loading", total=None, share="")
+
+        def tell(done: int, total: int, label: str) -> None:
+            share = f"{done}/{total} runs" if total else ""
+            bar.update(task, completed=done, total=total or None, share=share, description=f"{what}: {label}")
+
+        yield tell

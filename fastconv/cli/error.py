@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import argparse
+from dataclasses import replace
 
-from fastconv.cli.options import add_algorithm, add_measurement, algorithm_of, measurement_of, print_json, print_table, size_of
+from fastconv.cli.options import add_algorithm, add_measurement, algorithm_of, measurement_of, print_json, print_tables, size_of
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -24,19 +25,9 @@ def run(args: argparse.Namespace) -> int:
     if args.json:
         print_json({"algorithm": repr(alg), **measurement_of(args, dims), **report.to_dict()})
         return 0
-    assert report.direct is not None
-    names = {
-        "mean |error|": "mean_abs",
-        "its standard error": "mean_abs_stderr",
-        "largest |error|": "max_abs",
-        "root mean square": "rms",
-        "relative L2": "relative_l2",
-        "largest in ulp": "max_ulp",
-    }
-    rows = [[text, f"{getattr(report, name):.4g}", f"{getattr(report.direct, name):.4g}"] for text, name in names.items()]
-    rows.append(["overflows", *(str(sum(e.overflows.values())) for e in (report, report.direct))])
     what = (
         f"{alg!r} in {dims}-D, {args.policy}, {args.order}, {args.channels} channels, {args.inputs}, {args.trials} trials, seed {args.seed}"
     )
-    print_table(["", repr(alg).split(" ")[0], "direct"], rows, caption=what)
+    (table,) = report.tables()
+    print_tables(replace(table, header=("", repr(alg).split(" ")[0], "direct"), notes=(what,)))
     return 0

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import argparse
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
-from fastconv.files import replacing
+from fastconv.files import numbered, replacing
+
+DPI = 150
+"""Resolution of figures."""
 
 
 def feeds_of(net: Any, path: Path | None) -> dict[str, Any]:
@@ -43,7 +48,24 @@ def check_writable(folder: Path) -> None:
         raise ValueError(f"cannot write into {folder} ({e.strerror}): give another folder with --output") from None
 
 
-def save_figure(figure: Any, target: Path) -> None:
-    """Write the figure as PNG, whole."""
-    with replacing(target) as new:
-        figure.savefig(new, format="png", dpi=150)
+def add_figure(parser: argparse.ArgumentParser) -> None:
+    """Add where the figure goes."""
+    parser.add_argument("--output", type=Path, default=Path("."), help="folder for the figure (the current one by default)")
+    parser.add_argument(
+        "--overwrite", action="store_true", help="replace the figure of an earlier run; by default the new one gets a number"
+    )
+
+
+def figure_path(args: argparse.Namespace, what: str, title: str) -> Path:
+    """Return where the figure of a network goes; fail before the work if that folder cannot be written."""
+    check_writable(args.output)
+    name = "".join(c if c.isalnum() or c in "-_" else "-" for c in title)
+    folder: Path = args.output
+    return folder / f"fastconv-{what}-{name}.png"
+
+
+def save_figure(figure: Any, target: Path, overwrite: bool = False) -> Path:
+    """Write the figure as PNG, whole, and return its path: the target, or a numbered name where there is a file already."""
+    with nullcontext(target) if overwrite else numbered(target) as place, replacing(place) as new:
+        figure.savefig(new, format="png", dpi=DPI)
+    return place

@@ -5,8 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 
-from fastconv.algebra import BilinearAlgorithm
-from fastconv.cli.options import add_algorithm, algorithm_of, print_json, size_of
+from fastconv.cli.options import add_algorithm, algorithm_of, print_json, print_tables, size_of
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -31,17 +30,6 @@ def run(args: argparse.Namespace) -> int:
         for name, text in texts.items():
             print(f"\n{name}\n{text}")
     else:
-        print_matrices(alg)
+        print()
+        print_tables(*alg.tables())
     return 0
-
-
-def print_matrices(alg: BilinearAlgorithm) -> None:
-    """Print AT, G and BT in columns."""
-    from fastconv.exact import to_text
-
-    for name, matrix in (("AT", alg.AT), ("G", alg.G), ("BT", alg.BT)):
-        cells = [[to_text(e) for e in row] for row in matrix]
-        width = [max(len(row[j]) for row in cells) for j in range(len(cells[0]))]
-        print(f"\n{name}")
-        for row in cells:
-            print("  " + "  ".join(cell.rjust(w) for cell, w in zip(row, width, strict=True)))

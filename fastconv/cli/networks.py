@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import argparse
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from fastconv.cli.options import print_json, print_table
+from fastconv.cli.files import add_figure, feeds_of, figure_path, save_figure
+from fastconv.cli.options import print_json, print_tables
+from fastconv.tables import Table
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -19,7 +22,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--max-error", type=float, help="relative error that the output may have: choose by it")
     parser.add_argument("--measure", action="store_true", help="time every option and measure its error")
     parser.add_argument("--threads", type=int, help="threads (all cores by default)")
-    parser.add_argument("--output", type=Path, default=Path("."), help="folder for the figure (the current one by default)")
+    add_figure(parser)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -27,7 +30,7 @@ def run(args: argparse.Namespace) -> int:
     if args.explain:
         return _explain(args)
     if args.model is not None:
-        raise ValueError(f"what of {args.model}? add --explain")
+        raise ValueError(f"nothing to do for {args.model!r}: add --explain")
     from fastconv.network import known_networks
 
     known = known_networks().values()
@@ -47,15 +50,15 @@ def run(args: argparse.Namespace) -> int:
             ]
         )
         return 0
-    header = ["name", "about", "metric", "licence", "source", "fast", "MB"]
-    rows = [[k.name, k.about, k.measure, k.licence, k.source, f"{k.fast_share:.0%}", f"{k.size / 1e6:.1f}"] for k in known]
-    print_table(header, rows, left=5, caption="fast: share of the multiply-adds in convolutions of stride 1 and at least 3x3")
+    long = ("about", "metric", "licence", "source")
+    rows = tuple((k.name, k.about, k.measure, k.licence, k.source, f"{k.fast_share:.0%}", f"{k.size / 1e6:.1f}") for k in known)
+    legend = "fast: share of the multiply-adds in convolutions of stride 1 and at least 3x3; MB: size of the weights"
+    print_tables(Table(("name", *long, "fast", "MB"), rows, left=5, long=long, notes=(legend,)))
     return 0
 
 
 def _explain(args: argparse.Namespace) -> int:
     """Print the table and draw the figure."""
-    from fastconv.cli.files import check_writable, feeds_of, save_figure
     from fastconv.network import known_network, known_networks, load_onnx
     from fastconv.plot import explanation_figure
 
@@ -63,7 +66,6 @@ def _explain(args: argparse.Namespace) -> int:
         raise ValueError(f"--explain takes a network: {', '.join(known_networks())}, or an ONNX file")
     if args.images < 1:
         raise ValueError(f"--images is {args.images}: pass a positive number")
-    check_writable(args.output)
     feeds: Any = None
     if args.model in known_networks():
         known = known_network(args.model)
@@ -72,13 +74,14 @@ def _explain(args: argparse.Namespace) -> int:
     else:
         net, title = load_onnx(args.model), Path(args.model).stem
         feeds = None if args.input is None else feeds_of(net, args.input)
+    target = figure_path(args, "explain", title)
     found = net.explain(feeds, max_error=args.max_error, algorithm=_choice(args.algorithm), measure=args.measure, threads=args.threads)
-    target = args.output / f"fastconv-explain-{''.join(c if c.isalnum() or c in '-_' else '-' for c in title)}.png"
-    save_figure(explanation_figure(found), target)
+    figure = save_figure(explanation_figure(found), target, args.overwrite)
     if args.json:
-        print_json(found.to_dict())
+        print_json(found.to_dict() | {"figure": str(figure)})
     else:
-        print_table(found.header(), found.cells(), left=5, caption=f"{found.summary()}; figure in {target}")
+        (table,) = found.tables()
+        print_tables(replace(table, notes=(*table.notes, f"figure in {figure}")))
     return 0 if found.within else 1
 
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Iterable, Sequence
 from typing import Any
 
 from fastconv.algebra import BilinearAlgorithm, best_algorithm, parse_name, published_points, split_name, toom_cook
+from fastconv.tables import Table, terminal_width
 
 
 def add_size(parser: argparse.ArgumentParser) -> None:
@@ -76,18 +76,7 @@ def print_json(data: Any) -> None:
     print(json.dumps(data, indent=1))
 
 
-def print_table(header: Sequence[str], rows: Iterable[Sequence[str]], left: int = 1, caption: str = "") -> None:
-    """Print a table; the first `left` columns are text, the others numbers."""
-    from rich.console import Console
-    from rich.table import Table
-    from rich.text import Text
-
-    table = Table(box=None, header_style="bold", pad_edge=False, padding=(0, 2, 0, 0))
-    for k, name in enumerate(header):
-        table.add_column(name, justify="left" if k < left else "right", no_wrap=k >= left)
-    for row in rows:
-        table.add_row(*(Text(cell) for cell in row))
-    terminal = Console()
-    Console(width=None if terminal.is_terminal else 1000).print(table)
-    if caption:
-        print(f"\n{caption}")
+def print_tables(*tables: Table) -> None:
+    """Print tables: within the width of a terminal, each row on one line in a file or a pipe."""
+    width = terminal_width()
+    print("\n\n".join(table.text(width) for table in tables))

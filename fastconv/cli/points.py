@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import argparse
 
-from fastconv.cli.matrices import print_matrices
-from fastconv.cli.options import add_measurement, add_size, measurement_of, print_json, print_table, size_of
+from fastconv.cli.options import add_measurement, add_size, measurement_of, print_json, print_tables, size_of
+from fastconv.tables import Table
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -47,24 +47,25 @@ def run(args: argparse.Namespace) -> int:
         marked = [{"points": p, "sources": s, "best": b, "error": e.to_dict()} | ({"limits": limits} if b else {}) for e, p, s, b in rows]
         print_json(marked)
         return 0
-    cells = [
-        [
+    cells = tuple(
+        (
             " ".join(p),
             ", ".join(s),
             "*" if b else "",
             f"{e.mean_abs:.3e}",
             f"{e.mean_abs_stderr:.0e}",
             f"{e.mean_abs / e.direct.mean_abs:.2f}",
-        ]
+        )
         for e, p, s, b in rows
         if e.direct
-    ]
+    )
     what = f"F({m},{r}) in {dims}-D, {args.policy}, {args.inputs}, {args.trials} trials, seed {args.seed}; * is what best_points gives"
     chosen = toom_cook(m, r, best)
     chosen.verify()
-    print_table(["points", "source", "best", "mean |error|", "+-", "of direct"], cells, left=3, caption=what)
-    print(f"\n{chosen!r}, verified in exact arithmetic")
-    print_matrices(chosen)
+    header = ("points", "source", "best", "mean |error|", "+-", "of direct")
+    print_tables(Table(header, cells, 3, long=header[:2], notes=(what,)))
+    print(f"\n{chosen!r}, verified in exact arithmetic\n")
+    print_tables(*chosen.tables())
     for line in _limits(m, r, dims, args.policy):
         print(line)
     return 0

@@ -7,9 +7,11 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
-from fastconv.cli.options import add_formats, add_size, print_json, print_table, size_of
+from fastconv.cli.options import add_formats, add_size, print_json, print_tables, size_of
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -18,7 +20,11 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     add_formats(parser)
     parser.add_argument("--candidates", help="points to choose from, 'p,q,...'; by default rationals, refined to the best simple ones")
     parser.add_argument("--objective", default="predicted", help="predicted (mean error) or condition (of the Vandermonde matrix)")
-    parser.add_argument("--store", default="search.sqlite", help="file of finished work; a run goes on where an earlier one ended")
+    parser.add_argument(
+        "--store",
+        default="search.sqlite",
+        help="file of finished work, from which a repeated run resumes (search.sqlite in the current folder)",
+    )
     parser.add_argument(
         "--merge", nargs="+", default=[], metavar="FILE", help="first take over the work in these stores, as shards leave it"
     )
@@ -37,7 +43,6 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Search and print the ranking."""
-    from fastconv.exact import to_text
     from fastconv.search import Store, search_points
 
     m, r, named = size_of(args)
@@ -50,6 +55,8 @@ def run(args: argparse.Namespace) -> int:
     options["candidates"] = None if args.candidates is None else [p.strip() for p in args.candidates.split(",")]
     options["infinity"] = {"yes": True, "no": False, "both": None}[args.infinity]
     options["shard"] = _shard(args.shard)
+    if not Path(args.store).exists():
+        print(f"fastconv search: finished work is kept in {args.store}, which --store names", file=sys.stderr)
     if args.merge:
         with Store(args.store) as store:
             store.merge(args.merge)
@@ -58,22 +65,12 @@ def run(args: argparse.Namespace) -> int:
         found = search_points(m, r, dims, args.policy, executor=executor, progress=progress, **options)
     seconds = time.perf_counter() - begun
     if args.json:
-        print_json(found.to_dict() | {"seconds": seconds})
+        print_json(found.to_dict() | {"seconds": seconds, "store": args.store})
         return 0
-    cells = [
-        [
-            " ".join(map(to_text, s.points)),
-            f"{s.value:.4g}",
-            f"{s.measured:.4g}" if s.measured is not None else "",
-            f"{s.stderr:.0e}" if s.stderr is not None else "",
-            str(s.additions),
-            str(s.multiplications),
-        ]
-        for s in found[: args.show]
-    ]
-    what = f"F({m},{r}) in {dims}-D, {args.policy}, seed {args.seed}: {found.evaluated} sets evaluated; units of work:"
-    what += f" {found.computed} computed, {found.reused} taken from {args.store}; {seconds:.1f} s"
-    print_table(["points", args.objective, "measured", "+-", "additions", "multiplications"], cells, caption=what)
+    work = f"{args.policy}, seed {args.seed}; units of work: {found.computed} computed, {found.reused} reused; {seconds:.1f} s"
+    kept = f"finished work is kept in {args.store}: a repeated run resumes from it, and it may be deleted"
+    table = found.ranking(args.show, args.objective)
+    print_tables(replace(table, notes=(*table.notes, work, kept)))
     return 0
 
 

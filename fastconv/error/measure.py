@@ -16,13 +16,24 @@ from fastconv.error.reference import direct_in_double_double, direct_in_float64
 from fastconv.error.shapes import Array, check_count, check_dims
 from fastconv.exact import Format
 from fastconv.program import parse_order
+from fastconv.tables import Shown, Table
 
 _VALUES_A_CHUNK = 2**18
 """Numbers held at a time: small enough for the cache, and part of what a seed means."""
 
+_TITLES = {
+    "mean |error|": "mean_abs",
+    "its standard error": "mean_abs_stderr",
+    "largest |error|": "max_abs",
+    "root mean square": "rms",
+    "relative L2": "relative_l2",
+    "largest in ulp": "max_ulp",
+}
+"""Lines of the table, and their attributes."""
+
 
 @dataclass(frozen=True)
-class ErrorReport:
+class ErrorReport(Shown):
     """Errors against the exact result, over all trials and outputs.
 
     Attributes
@@ -50,6 +61,13 @@ class ErrorReport:
     trials: int
     overflows: dict[str, int] = field(default_factory=dict)
     direct: ErrorReport | None = None
+
+    def tables(self) -> tuple[Table, ...]:
+        """Return the table, with a column for direct convolution where it was measured."""
+        columns = [self] if self.direct is None else [self, self.direct]
+        rows = [(text, *(f"{getattr(e, name):.4g}" for e in columns)) for text, name in _TITLES.items()]
+        rows.append(("overflows", *(str(sum(e.overflows.values())) for e in columns)))
+        return (Table(("", "algorithm", "direct")[: 1 + len(columns)], tuple(rows)),)
 
     def to_dict(self) -> dict[str, Any]:
         """Return the figures as plain data."""

@@ -21,12 +21,13 @@ from fastconv.error.predict_shape import Pair, mean_root, mixed, normed, overlap
 from fastconv.error.shapes import check_count, check_dims
 from fastconv.exact import Format, Number, rounded, to_text
 from fastconv.program import parse_order, programs_of
+from fastconv.tables import Shown, Table
 
 Array = npt.NDArray[Any]
 
 
 @dataclass(frozen=True)
-class Prediction:
+class Prediction(Shown):
     """The predicted error.
 
     Attributes
@@ -47,6 +48,14 @@ class Prediction:
     relative_l2: float
     shares: dict[str, float] = field(hash=False)
     rms_of_outputs: tuple[float, ...] = field(repr=False)
+
+    def tables(self) -> tuple[Table, ...]:
+        """Return the errors, and the share of each source in their square."""
+        names = ("rms", "mean_abs", "relative_l2")
+        errors = tuple((name, f"{getattr(self, name):.4g}") for name in names)
+        return Table(("", "predicted"), errors), Table(
+            ("source", "share"), tuple((name, f"{share:.1%}") for name, share in self.shares.items())
+        )
 
     def to_dict(self) -> dict[str, Any]:
         """Return the figures as plain data."""

@@ -19,6 +19,7 @@ from fastconv.error.predict_inputs import MOMENTS, Moments
 from fastconv.error.shapes import Array, check_count, check_dims
 from fastconv.exact import Format
 from fastconv.program import Program, Reading, programs_of
+from fastconv.tables import Shown, Table
 
 _HIGHEST_MOMENT = 40
 _BINADE = 8 * math.log(2) / 3
@@ -58,7 +59,7 @@ class Check:
 
 
 @dataclass(frozen=True)
-class Tolerance:
+class Tolerance(Shown):
     """A tolerance as numpy and torch use it: ``|y - reference| <= atol + rtol |reference|``.
 
     Attributes
@@ -103,6 +104,11 @@ class Tolerance:
     dims: int = field(default=2, repr=False)
     gains: tuple[float, ...] = field(default=(), repr=False)
     spread: tuple[float, float] = field(default=(0.0, 0.0), repr=False)
+
+    def tables(self) -> tuple[Table, ...]:
+        """Return the tolerance, with its derivation below."""
+        rows = tuple((name, f"{getattr(self, name):.6g}") for name in ("atol", "rtol", "worst_case", "rms", "rms_limit"))
+        return (Table(("", self.name or "value"), rows, notes=self.reasoning),)
 
     def check(self, y: Any, reference: Any) -> Check:
         """Compare a layer's result with its reference: each output, their mean square, and their gain.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -85,7 +86,8 @@ def compare(
     batch : int, optional
         Images that go through at once, at most; None takes as many as leave room in the network's memory limit, at most 100.
     progress : callable, optional
-        ``progress(done, total, label)``.
+        ``progress(done, total, label)``, called before each run with the number of runs done, their total, which is 0 while it
+        is not known yet, and what comes next; and once at the end.
     name : str, optional
         Name in the report, the model's own if None.
 
@@ -111,11 +113,13 @@ def compare(
     if 0 in _lengths(feeds):
         raise ValueError("the inputs hold no images: their first length is 0; pass at least one")
     wanted = usual_contenders(net, sources=("fastconv",), fit=False) if algorithms is None else algorithms
-    rivals = crossed(contenders(_resolved(wanted, net, feeds)), policies, channel_sums)
+    tell: Progress = progress or (lambda done, total, label: None)
+    rivals = crossed(contenders(_resolved(wanted, net, feeds, tell)), policies, channel_sums)
     if not rivals:
         raise ValueError("there is nothing to compare: name at least one policy and one sum over channels")
     ran = [counted(rival.label, rival.algorithm, assigned(net.graph, rival.algorithm).values()) for rival in rivals]
     exact = net.prepare("direct", reference, threads=threads)
+    tell(0, 0, "first run in float64")
     watched = {node.name: after(net.graph, node) for node in net.graph.convolutions}
     keep = tuple(dict.fromkeys(watched.values()))
     images, parts = _batches(net, feeds, batch or _fitting(net, feeds, exact, keep))
@@ -172,16 +176,21 @@ def usual_contenders(net: Network, sources: Sequence[str] = SOURCES, fit: bool =
     return (*published_contenders(r, sources=sources), *([f"{FITTED} F(4x4,{r}x{r})"] if fit else []))
 
 
-def _resolved(algorithms: Iterable[Any], net: Network, feeds: Mapping[str, Array]) -> Iterator[Any]:
+def _resolved(algorithms: Iterable[Any], net: Network, feeds: Mapping[str, Array], tell: Progress) -> Iterator[Any]:
     """Fit the algorithms that are called "fitted F(m x m, r x r)", on some of the images."""
     if isinstance(algorithms, str):
         raise TypeError(f"algorithms must be a list of algorithms, not the one string {algorithms!r}")
     for entry in algorithms:
         if isinstance(entry, str) and entry.startswith(FITTED):
+            tell(0, 0, f"choosing points, {entry}")
             m, r, _ = parse_name(entry.removeprefix(FITTED))
-            yield from fitted_contenders(net, _batches(net, feeds, _FIT_IMAGES)[1][0], (m,), r=r)
+            yield from fitted_contenders(net, _batches(net, feeds, _FIT_IMAGES)[1][0], (m,), r, None, partial(_choosing, tell, entry))
         else:
             yield entry
+
+
+def _choosing(tell: Progress, entry: str, layer: str) -> None:
+    tell(0, 0, f"choosing points, {entry}: {layer}")
 
 
 def after(graph: Graph, node: Node) -> str:

@@ -28,9 +28,12 @@ class Contender:
     policy: str = "fp32"
     channel_sum: str | None = None
 
+    def __str__(self) -> str:
+        return " ".join(part for part in (self.label, self.points, self.policy if self.is_emulated else "") if part)
+
     @property
     def is_emulated(self) -> bool:
-        """Whether its time says nothing."""
+        """Whether its time is not comparable."""
         return self.policy != "fp32" or self.channel_sum is not None
 
     @property

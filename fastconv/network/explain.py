@@ -18,6 +18,7 @@ from fastconv.network.assign import Choice, is_eligible, resolved
 from fastconv.network.graph import Array, Graph, Node
 from fastconv.network.operators import Call, is_narrow
 from fastconv.network.operators.window import Window, planar, window
+from fastconv.tables import Shown, Table
 
 if TYPE_CHECKING:
     from fastconv.network.run import Network
@@ -66,8 +67,8 @@ class LayerChoice:
         return next(option for option in self.options if option.algorithm == self.algorithm)
 
 
-@dataclass(frozen=True)
-class Explanation:
+@dataclass(frozen=True, repr=False)
+class Explanation(Shown):
     """The result of `Network.explain`.
 
     Attributes
@@ -122,20 +123,21 @@ class Explanation:
         tail = {"predicted_error": self.predicted_error, "within": self.within, "seconds": sum(self.seconds())}
         return {**head, "max_error": self.max_error, **tail, "layers": [asdict(layer) for layer in self.layers]}
 
-    def header(self) -> list[str]:
-        """Return the column titles of `cells`."""
-        return ["layer", "input", "kernel", "algorithm", "why", "predicted", "ms", "direct ms", "workspace MiB", "weights MiB"]
-
-    def cells(self) -> list[list[str]]:
-        """Return each layer as text, in the order of `header`."""
+    def tables(self) -> tuple[Table, ...]:
+        """Return the table, one row per layer."""
         rows = []
         for layer in self.layers:
             chosen, direct = layer.chosen, _option(layer, "direct")
-            workspace = "-" if chosen.workspace_bytes is None else f"{chosen.workspace_bytes / 2**20:.2f}"
-            numbers = [f"{chosen.predicted_error:.1e}", f"{chosen.seconds * 1e3:.3f}", f"{direct.seconds * 1e3:.3f}", workspace]
-            shape, kernel = ("x".join(map(str, s)) for s in (layer.input_shape, layer.kernel))
-            rows.append([layer.name, shape, kernel, layer.algorithm, layer.why, *numbers, f"{chosen.weight_bytes / 2**20:.2f}"])
-        return rows
+            memory = "-" if chosen.workspace_bytes is None else f"{(chosen.workspace_bytes + chosen.weight_bytes) / 2**20:.2f}"
+            shape, kernel = ("x".join(map(str, s)) for s in (layer.input_shape[1:], layer.kernel))
+            numbers = (f"{chosen.predicted_error:.1e}", f"{chosen.seconds * 1e3:.3f}", f"{direct.seconds * 1e3:.3f}", memory)
+            rows.append((layer.name, shape, kernel, layer.algorithm, layer.why, *numbers))
+        legend = (
+            "input: channels and size of one image; taps: size of the kernel; error: relative L2 error expected of the layer's output; "
+        )
+        legend += "ms, direct: milliseconds of the algorithm and of direct convolution; MiB: workspace and weights"
+        header = ("layer", "input", "taps", "algorithm", "why", "error", "ms", "direct", "MiB")
+        return (Table(header, tuple(rows), 5, long=("why",), notes=(legend, self.summary())),)
 
     def summary(self) -> str:
         """Return what holds for the whole network, in a sentence or two."""
@@ -148,12 +150,12 @@ class Explanation:
             return f"{text}; {self.max_error:.1e} is allowed"
         return f"{text}; {self.max_error:.1e} is allowed, which no choice of algorithms keeps in float32"
 
-    def __str__(self) -> str:
-        """Return the table in plain text."""
-        lines = [self.header(), *self.cells()]
-        width = [max(len(line[i]) for line in lines) for i in range(len(lines[0]))]
-        rows = ("  ".join(c.ljust(w) if i < 5 else c.rjust(w) for i, (c, w) in enumerate(zip(line, width, strict=True))) for line in lines)
-        return "\n".join([*(row.rstrip() for row in rows), self.summary()])
+    def __repr__(self) -> str:
+        kind = "measured" if self.measured else "estimated"
+        time, error = sum(self.seconds()) * 1e3, self.predicted_error
+        return (
+            f"<Explanation of {self.network}: {len(self.layers)} layers, {time:.3g} ms {kind}, relative L2 error of {error:.1e} expected>"
+        )
 
 
 def _option(layer: LayerChoice, name: str) -> Option:

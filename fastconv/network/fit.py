@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from functools import lru_cache, partial
 
@@ -58,6 +58,7 @@ def fitted(
     policy: str | Policy = "fp32",
     channel_sum: str | None = None,
     candidates: Sequence[BilinearAlgorithm] | None = None,
+    progress: Callable[[str], None] | None = None,
 ) -> dict[str, Choice]:
     """Choose points layer by layer, by the error predicted from the layer's own weights and inputs.
 
@@ -75,6 +76,8 @@ def fitted(
         the fast kernels do, which transform kernels in fp64 and sum channels in blocks.
     candidates : sequence of BilinearAlgorithm, optional
         What is chosen from: `known_algorithms` by default.
+    progress : callable, optional
+        ``progress(layer)``, called before points are chosen for a layer.
 
     Returns
     -------
@@ -113,6 +116,8 @@ def fitted(
         x, weight = (*inputs, None)[:2]
         if x is None or weight is None or not x.size or not offered.get(node.name):
             return
+        if progress is not None:
+            progress(node.name)
         view = window(Call(node.attributes, node.opset), x.shape[2:], weight.shape[2:])
         flat = planar(view, x, weight)
         sample = sample_for(np.pad(flat.x, flat.view.pads), flat.weight, m)
@@ -139,8 +144,13 @@ def _offered(graph: Graph, node: Node, m: int, candidates: Sequence[BilinearAlgo
 
 
 def fitted_contenders(
-    net: Network, feeds: Mapping[str, Array], sizes: Iterable[int] = (4, 6), r: int = 3, channel_sum: str | None = None
+    net: Network,
+    feeds: Mapping[str, Array],
+    sizes: Iterable[int] = (4, 6),
+    r: int = 3,
+    channel_sum: str | None = None,
+    progress: Callable[[str], None] | None = None,
 ) -> tuple[Contender, ...]:
     """Return F(m x m, r x r) with fitted points, for `fastconv.compare`; see `fitted`."""
-    choices = ((m, fitted(net, feeds, m, channel_sum=channel_sum, candidates=known_algorithms(m, r))) for m in sizes)
+    choices = ((m, fitted(net, feeds, m, "fp32", channel_sum, known_algorithms(m, r), progress)) for m in sizes)
     return tuple(Contender(f"F({m}x{m},{r}x{r})", FITTED, choice) for m, choice in choices)

@@ -22,6 +22,7 @@ from fastconv.network.policy_name import split_policy
 from fastconv.network.rounded import converted
 from fastconv.network.run import Choice, Network, Runner, assigned
 from fastconv.network.samples import sample_for, some, windows
+from fastconv.tables import Shown, Table
 
 _NOISE = 1e-7
 """Relative size of the noise by which sensitivities are measured in float64: small enough to be linear, far above rounding."""
@@ -59,13 +60,23 @@ class LayerError:
     systematic_gain: float
 
 
-@dataclass(frozen=True)
-class NetworkErrors:
+@dataclass(frozen=True, repr=False)
+class NetworkErrors(Shown):
     """What `predict_errors` finds: its layers, and the relative L2 error of the output as predicted and as measured."""
 
     layers: tuple[LayerError, ...]
     predicted: float
     measured: float
+
+    def tables(self) -> tuple[Table, ...]:
+        """Return the table, one row per layer."""
+        names = ("predicted", "measured", "carried", "accumulated", "gain")
+        rows = tuple((e.layer, e.algorithm, *(f"{getattr(e, name):.2e}" for name in names)) for e in self.layers)
+        note = f"relative L2 error of the output: {self.predicted:.2e} predicted, {self.measured:.2e} measured"
+        return (Table(("layer", "algorithm", *names), rows, 2, notes=(note,)),)
+
+    def __repr__(self) -> str:
+        return f"<NetworkErrors of {len(self.layers)} layers: {self.predicted:.2e} predicted, {self.measured:.2e} measured>"
 
 
 class _Noisy(Runner):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -18,7 +19,7 @@ from fastconv.network.policy_run import EmulatedRunner
 from fastconv.network.run import Network, Runner
 
 Progress = Callable[[int, int, str], None]
-"""``progress(done, total, label)`` is called after each run."""
+"""``progress(done, total, label)`` says before each run how many of how many (0: not known yet) are done and what comes; and at the end."""
 
 
 class Tally:
@@ -97,7 +98,9 @@ class Race:
         timed = sum(not rival.is_emulated for rival in rivals)
         exact = len(self.parts) * (1 if len(self.parts) == 1 else len(groups))
         self._total = timed * (1 + self.rounds) + (len(rivals) - timed) * len(self.parts) + exact
-        return [tally for group in groups for tally in self._together(group)]
+        tallies = [tally for group in groups for tally in self._together(group)]
+        self._tell("done")
+        return tallies
 
     def groups(self, rivals: Sequence[Contender]) -> Iterator[Sequence[Contender]]:
         """Cut the contenders into runs that are in memory together."""
@@ -131,8 +134,8 @@ class Race:
         beside = net.prepare("direct", threads=self.threads) if direct is None and any(timed) else None
         for rival, runner, once in zip(rivals, runners, timed, strict=True):
             if once:
-                runner(self.parts[0], self.keep)
-                self._step(f"{rival.label}: first run")
+                with self._step(f"{rival}, first run: compiles and transforms weights"):
+                    runner(self.parts[0], self.keep)
         for turn in range(self.rounds if any(timed) else len(self.parts)):
             part, first = self.parts[turn % len(self.parts)], turn < len(self.parts)
             truth = self._truth(turn) if first else {}
@@ -141,11 +144,11 @@ class Race:
                 who = (i + turn) % len(rivals)
                 if not (first or timed[who]):
                     continue
-                seconds, got = _timed(tallies[who].counted, runners[who], part, self.keep)
+                with self._step(str(rivals[who])):
+                    seconds, got = _timed(tallies[who].counted, runners[who], part, self.keep)
                 tallies[who].seconds.append(seconds / length(part))
                 if first:
                     tallies[who].add(got, truth, [value.name for value in self.net.outputs])
-                self._step(f"{rivals[who].label} {rivals[who].policy}" if rivals[who].is_emulated else rivals[who].label)
             if direct is not None:
                 pace = tallies[direct].seconds[-1]
             for tally in tallies:
@@ -157,17 +160,22 @@ class Race:
         """Return the exact tensors of a batch: of the only one the same again, of several computed anew, for they are large."""
         if self._only is not None:
             return self._only
-        truth = self.exact(self.parts[turn], self.keep)
+        with self._step("reference in float64"):
+            truth = self.exact(self.parts[turn], self.keep)
         if len(self.truths) <= turn:
             self.truths.append({value.name: truth[value.name] for value in self.net.outputs})
             for tensor in self.keep:
                 self.sizes[tensor] += square(truth[tensor])
         self._only = truth if len(self.parts) == 1 else None
-        self._step("float64")
         return truth
 
-    def _step(self, label: str) -> None:
+    @contextmanager
+    def _step(self, label: str) -> Iterator[None]:
+        self._tell(label)
+        yield
         self._done += 1
+
+    def _tell(self, label: str) -> None:
         if self.progress is not None:
             self.progress(self._done, self._total, label)
 

@@ -3,12 +3,24 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from fastconv.tables import Shown, Table
+
 LOW, HIGH = "_low", "_high"
 """What the names of a metric's confidence interval end with."""
+
+_METRICS: Mapping[str, tuple[str, str]] = {
+    "top1": ("top1", "share of the images classified correctly"),
+    "agreement": ("agree", "share classified as by direct convolution"),
+    "agreement_direct": ("agree", "share classified as by direct convolution"),
+    "agreement_fp64": ("agree64", "share classified as in float64"),
+    "logit_error": ("logits", "root mean square error of the logits"),
+    "psnr_fp64": ("PSNR", "against float64, in dB"),
+}
+"""Titles of metrics in a table, and what they are; other metrics stand under their own names."""
 
 
 @dataclass(frozen=True)
@@ -39,8 +51,11 @@ class Row:
     ran: int = 0
 
 
-@dataclass(frozen=True)
-class Comparison:
+_Cell = Callable[[Row], str]
+
+
+@dataclass(frozen=True, repr=False)
+class Comparison(Shown):
     """The result of `compare`: one row an algorithm, direct convolution first."""
 
     network: str
@@ -78,67 +93,78 @@ class Comparison:
             "rows": rows,
         }
 
-    def header(self) -> list[str]:
-        """Return the column titles of `cells`."""
-        policies = ["policy", "sum", "overflows"] if self._has_policies() else []
-        return ["algorithm", "points", "layers", *policies, "mult/output", "relative L2", "max error", *self._metrics(), "seconds", "speed"]
-
-    def cells(self) -> list[list[str]]:
-        """Return each row as text, in the order of `header`."""
-        return [
-            [
-                row.algorithm,
-                row.points or "-",
-                f"{row.ran}/{len(self.layers)}",
-                *self._policy_cells(row),
-                "-" if row.multiplications_per_output is None else f"{row.multiplications_per_output:.3g}",
-                f"{row.relative_l2:.2e}",
-                f"{row.max_abs:.2e}",
-                *(_with_interval(row.metric, name) for name in self._metrics()),
-                "-" if math.isnan(row.seconds) else f"{row.seconds:.3f}",
-                "-" if math.isnan(row.speed_vs_direct) else f"{row.speed_vs_direct:.2f}x",
-            ]
-            for row in self.rows
-        ]
-
-    def _has_policies(self) -> bool:
-        return any(row.policy != "fp32" or row.channel_sum for row in self.rows)
-
-    def _policy_cells(self, row: Row) -> list[str]:
-        overflows = sum(sum(stages.values()) for stages in row.overflows.values())
-        return [row.policy, row.channel_sum or "-", str(overflows)] if self._has_policies() else []
-
-    def _metrics(self) -> list[str]:
-        """Names of the metrics; the ends of an interval are shown with what they belong to."""
-        names = list(dict.fromkeys(name for row in self.rows for name in row.metric))
-        return [name for name in names if not (name.endswith((LOW, HIGH)) and name.rsplit("_", 1)[0] in names)]
-
-    def table(self) -> str:
-        """Return the comparison as a table in plain text.
+    def tables(self) -> tuple[Table, ...]:
+        """Return the table: one row per algorithm, direct convolution first.
 
         Examples
         --------
-        >>> row = Row("direct", "", 9.0, 2e-7, 1e-6, {"top1": 0.93}, 1.5, 1.0, (2e-7,), ran=1)
-        >>> print(Comparison("tiny", 10, "fp64", ("c",), (row,)).table())
-        algorithm  points  layers  mult/output  relative L2  max error  top1  seconds  speed
-        direct     -          1/1            9     2.00e-07   1.00e-06  0.93    1.500  1.00x
+        >>> row = Row("direct", "", 9.0, 2e-7, 1e-6, {"top1": 0.93}, 1.5, 1.0, ())
+        >>> print(Comparison("tiny", 10, "fp64", (), (row,)).table(80))  # doctest: +NORMALIZE_WHITESPACE
+        algorithm  points  mult   rel. L2  max err  top1      s  speed
+        direct     -          9  2.00e-07  1.0e-06  0.93  1.500  1.00x
+        <BLANKLINE>
+        mult: multiplications per output and channel; rel. L2, max err: error of the
+        output against the same network in fp64; top1: share of the images classified
+        correctly; s: median seconds for all images; speed: relative to direct
         """
-        lines = [self.header(), *self.cells()]
-        width = [max(len(line[i]) for line in lines) for i in range(len(lines[0]))]
-        return "\n".join(
-            "  ".join(cell.ljust(w) if i < 2 else cell.rjust(w) for i, (cell, w) in enumerate(zip(line, width, strict=True))).rstrip()
-            for line in lines
-        )
+        text, numbers = self._columns()
+        columns = text | numbers
+        cells = tuple(tuple(cell(row) for cell in columns.values()) for row in self.rows)
+        return (Table(tuple(columns), cells, len(text), len(text), ("points",), notes=(self._legend(),)),)
+
+    def _columns(self) -> tuple[dict[str, _Cell], dict[str, _Cell]]:
+        """Return the columns of text and those of numbers, each a title and the cell of a row."""
+        text: dict[str, _Cell] = {"algorithm": lambda row: row.algorithm, "points": lambda row: row.points or "-"}
+        numbers: dict[str, _Cell] = {}
+        if not self._runs_everywhere():
+            numbers["layers"] = lambda row: f"{row.ran}/{len(self.layers)}"
+        if any(row.channel_sum or row.policy != "fp32" for row in self.rows):
+            text["policy"] = lambda row: row.policy
+            numbers["overflows"] = lambda row: str(sum(sum(stages.values()) for stages in row.overflows.values()))
+        if any(row.channel_sum for row in self.rows):
+            text["sum"] = lambda row: row.channel_sum or "-"
+        numbers["mult"] = lambda row: "-" if row.multiplications_per_output is None else f"{row.multiplications_per_output:.3g}"
+        numbers |= {"rel. L2": lambda row: f"{row.relative_l2:.2e}", "max err": lambda row: f"{row.max_abs:.1e}"}
+        for name in self._metrics():
+            numbers[_METRICS.get(name, (name, ""))[0]] = _metric_cell(name)
+        numbers["s"] = lambda row: "-" if math.isnan(row.seconds) else f"{row.seconds:.3f}" if row.seconds < 10 else f"{row.seconds:.3g}"
+        numbers["speed"] = lambda row: "-" if math.isnan(row.speed_vs_direct) else f"{row.speed_vs_direct:.2f}x"
+        return text, numbers
+
+    def _legend(self) -> str:
+        """Say what the columns hold."""
+        parts = [] if self._runs_everywhere() else ["layers: those that ran the algorithm; the others ran direct"]
+        parts += ["mult: multiplications per output and channel"]
+        parts.append(f"rel. L2, max err: error of the output against the same network in {self.reference}")
+        for name in self._metrics():
+            title, what = _METRICS.get(name, (name, ""))
+            ends = [(row.metric[name + LOW], row.metric[name + HIGH]) for row in self.rows if name + LOW in row.metric]
+            interval = f" (95 % interval: ±{max(high - low for low, high in ends) / 2:.2g} at most)" if ends else ""
+            if what or interval:
+                parts.append(f"{title}: {what}{interval}")
+        return "; ".join([*parts, "s: median seconds for all images", "speed: relative to direct"])
+
+    def _runs_everywhere(self) -> bool:
+        """Whether every row ran its algorithm in every layer."""
+        return all(row.ran == len(self.layers) for row in self.rows)
+
+    def _metrics(self) -> list[str]:
+        """Names of the metrics, without the ends of intervals, which the legend states."""
+        names = list(dict.fromkeys(name for row in self.rows for name in row.metric))
+        return [name for name in names if not (name.endswith((LOW, HIGH)) and name.rsplit("_", 1)[0] in names)]
+
+    def __repr__(self) -> str:
+        policies = ", ".join(dict.fromkeys(row.policy for row in self.rows))
+        return f"<Comparison on {self.network}: {len(self.rows)} rows, {self.images} images, {policies}>"
 
 
 def _finite(value: float) -> float | None:
     return float(value) if math.isfinite(value) else None
 
 
-def _with_interval(metric: Mapping[str, float], name: str) -> str:
-    if name not in metric:
-        return "-"
-    text = f"{metric[name]:.4g}"
-    if name + LOW in metric and name + HIGH in metric:
-        text += f" ±{(metric[name + HIGH] - metric[name + LOW]) / 2:.1g}"
-    return text
+def _metric_cell(name: str) -> _Cell:
+    return lambda row: _number(row.metric[name]) if name in row.metric else "-"
+
+
+def _number(value: float) -> str:
+    return f"{value:.1e}" if 0 < abs(value) < 1e-3 else f"{value:.4g}"

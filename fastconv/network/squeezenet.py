@@ -92,12 +92,13 @@ def inputs() -> dict[str, Array]:
 
 
 def metric(outputs: Mapping[str, Array], reference: Mapping[str, Array], direct: Mapping[str, Array]) -> dict[str, float]:
-    """Photographs classified rightly and as by direct convolution; of 20 no accuracy can be told."""
-    logits, classes = outputs["logits"], photographs()[1]
+    """Count the first photographs that are classified correctly and as by direct convolution; 20 are too few for an accuracy."""
+    logits = outputs["logits"]
+    classes, count = photographs()[1][: len(logits)], len(logits)
     best, ranked = logits.argmax(axis=1), np.argsort(-logits, axis=1)[:, :5]
     return {
-        "right_of_20": float((best == classes).sum()),
-        "in_top5_of_20": float((ranked == classes[:, None]).any(axis=1).sum()),
+        f"right_of_{count}": float((best == classes).sum()),
+        f"in_top5_of_{count}": float((ranked == classes[:, None]).any(axis=1).sum()),
         "agreement": float((best == direct["logits"].argmax(axis=1)).mean()),
         "logit_error": logit_error(logits, reference["logits"]),
     }

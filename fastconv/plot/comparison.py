@@ -1,32 +1,20 @@
-"""Draw a comparison of algorithms on a network: error growth layer by layer, and speed against error."""
+"""Draw a comparison of algorithms on a network: the error layer by layer, and speed against error."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from fastconv.plot.style import styles
+
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-_COLOURS = ("#222222", "#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00")
-"""Okabe and Ito's colours: told apart by colour-blind readers, and by their lightness when printed in grey."""
-_MARKERS = ("o", "s", "^", "D", "v", "P", "X")
-_DASHES = ("-", "--", ":", "-.")
-
 
 def _style(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """Give each algorithm a colour, and each of its point sets a marker and a dash."""
-    sizes = list(dict.fromkeys(row["algorithm"] for row in rows))
-    seen: dict[str, int] = {}
-    styles = []
-    for row in rows:
-        size = sizes.index(row["algorithm"])
-        k = seen[row["algorithm"]] = seen.get(row["algorithm"], -1) + 1
-        styles.append(
-            {"color": _COLOURS[size % len(_COLOURS)], "marker": _MARKERS[k % len(_MARKERS)], "linestyle": _DASHES[k % len(_DASHES)]}
-        )
-    return styles
+    """Give each algorithm a colour, and each of its point sets and policies a marker and a dash."""
+    return styles(row["algorithm"] for row in rows)
 
 
 def _label(row: Mapping[str, Any]) -> str:
@@ -39,7 +27,7 @@ def _policy(row: Mapping[str, Any]) -> str:
 
 
 def plot_layer_errors(data: Mapping[str, Any], *, ax: Axes) -> Axes:
-    """Draw the relative error of each layer's output, one line an algorithm.
+    """Draw the relative error of each layer's output, one line per algorithm.
 
     Parameters
     ----------
@@ -56,7 +44,7 @@ def plot_layer_errors(data: Mapping[str, Any], *, ax: Axes) -> Axes:
     ax.set_xlabel("convolution layer")
     ax.set_ylabel("relative L2 error of the layer's output")
     ax.grid(axis="y", which="major", alpha=0.35)
-    ax.set_title("Error grows through the network", loc="left", fontsize=11)
+    ax.set_title("Error of each layer", loc="left", fontsize=11)
     return ax
 
 

@@ -18,6 +18,7 @@ from fastconv.search.candidates import Points, in_order, pool_of, projective_sta
 from fastconv.search.objective import objective_named
 from fastconv.search.store import VERSION, Store
 from fastconv.search.units import CHUNK, points_of, policy_data, run_unit, text_of
+from fastconv.tables import Shown, Table
 
 Progress = Callable[[int, int, int], None]
 
@@ -61,8 +62,8 @@ class PointSet:
         return vars(self) | {"points": list(map(to_text, self.points))}
 
 
-@dataclass(frozen=True)
-class SearchResult(Sequence[PointSet]):
+@dataclass(frozen=True, repr=False)
+class SearchResult(Shown, Sequence[PointSet]):
     """Ranked sets: those that were measured by their measured error, then the others by the objective.
 
     Attributes
@@ -94,6 +95,30 @@ class SearchResult(Sequence[PointSet]):
 
     def __len__(self) -> int:
         return len(self.sets)
+
+    def tables(self) -> tuple[Table, ...]:
+        """Return the ten best sets."""
+        return (self.ranking(10),)
+
+    def ranking(self, count: int, objective: str = "objective") -> Table:
+        """Return the first `count` sets as a table."""
+        rows = tuple(
+            (
+                " ".join(map(to_text, s.points)),
+                f"{s.value:.4g}",
+                "" if s.measured is None else f"{s.measured:.4g}",
+                "" if s.stderr is None else f"{s.stderr:.0e}",
+                str(s.additions),
+                str(s.multiplications),
+            )
+            for s in self.sets[:count]
+        )
+        note = f"F({self.m},{self.r}) in {self.dims}-D: {self.evaluated} sets evaluated, {len(rows)} of {len(self)} ranked ones shown"
+        return Table(("points", objective, "measured", "+-", "add", "mult"), rows, long=("points",), notes=(note,))
+
+    def __repr__(self) -> str:
+        best = f", the best {' '.join(map(to_text, self.sets[0].points))}" if self.sets else ""
+        return f"<SearchResult for F({self.m},{self.r}) in {self.dims}-D: {len(self)} sets{best}>"
 
     def algorithm(self, rank: int = 0) -> BilinearAlgorithm:
         """Return the algorithm of that rank."""
@@ -142,7 +167,8 @@ def search_points(
     objective : str
         ``"predicted"`` (mean error) or ``"condition"`` (of the Vandermonde matrix).
     store : str or path, optional
-        SQLite file that holds each unit of work as it is finished; a run takes up what it holds. None keeps nothing.
+        SQLite file that holds each unit of work as it is finished; a repeated run resumes from it. By default, search.sqlite in the
+        current folder. None keeps nothing.
     executor : concurrent.futures.Executor or dask.distributed.Client, optional
         Where units run; processes on this machine's cores by default, or this process if the work is small.
     seed : int

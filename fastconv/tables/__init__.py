@@ -1,0 +1,5 @@
+"""Tables: text that fits a terminal, HTML for a notebook; what a report shows."""
+
+from fastconv.tables.table import Shown, Table, terminal_width
+
+__all__ = ["Shown", "Table", "terminal_width"]

@@ -1,0 +1,162 @@
+"""Tables fit a terminal and are whole; reports show themselves in one line, as text and in a notebook."""
+
+from __future__ import annotations
+
+import io
+import random
+
+import numpy as np
+import pytest
+from test_explain import chain
+
+import fastconv as fc
+from fastconv.cli import main
+from fastconv.network.compare import Comparison, Row, with_interval
+from fastconv.network.propagate import LayerError, NetworkErrors
+from fastconv.tables import Table, terminal_width
+
+WIDE = ("--channels", "8", "--size", "12", "--turns", "1")
+VERBS = {
+    "networks": (),
+    "explain": ("networks", "fashion", "--explain", "--threads", "1"),
+    "points": ("points", "9", "3", "--trials", "5"),
+    "matrices": ("matrices", "F(6x6,3x3)"),
+    "error": ("error", "F(4x4,3x3)", "--trials", "5"),
+    "search": ("search", "2", "3", "--candidates", "0,1,-1,2", "--confirm", "2", "--trials", "5"),
+    "bench": ("bench", *WIDE),
+    "compare": ("compare", "--images", "3", "--algorithms", "F(4x4,3x3)", "--repeats", "1", "--threads", "1"),
+}
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_every_verb_fits_80_columns(verb, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("fastconv.cli.options.terminal_width", lambda: 80)
+    seen = []
+    plain = Table.text
+    monkeypatch.setattr(Table, "text", lambda self, width=None: seen.append((self, plain(self, width))) or seen[-1][1])
+    assert main(VERBS[verb] or [verb]) == 0
+    out = capsys.readouterr().out
+    assert seen
+    for table, text in seen:
+        assert text in out
+        assert max(map(len, text.splitlines())) <= 80
+        assert_whole(table, text)
+
+
+def assert_whole(table, text):
+    """Every cell is shown, in a block or as a footnote."""
+    flat = "".join(text.split())
+    for cell in {cell for row in table.rows for cell in row}:
+        assert "".join(cell.split()) in flat
+
+
+@pytest.mark.parametrize("policy", ["fp32", "fp16-balanced"])
+def test_a_comparison_fits_80_columns(policy):
+    """What `fastconv compare` prints for a classifier is one table; policies and their sums take more blocks."""
+    metric = with_interval("top1", 949, 1000) | {"agreement": 0.998, "logit_error": 1.883e-7}
+    some = {"direct": "", "F(2x2,3x3)": "lavin2016, barabasz2020", "F(4x4,3x3)": "fitted"}
+    channel_sum = None if policy == "fp32" else "pairwise"
+    rows = tuple(Row(name, points, 2.25, 4.42e-7, 6.52e-6, metric, 0.378, 1.83, (), policy, channel_sum) for name, points in some.items())
+    (table,) = Comparison("fashion", 1000, "fp64", (), rows).tables()
+    text = table.text(80)
+    assert max(map(len, text.splitlines())) <= 80
+    assert_whole(table, text)
+    assert text.count("algorithm  ") == (1 if policy == "fp32" else 2)
+
+
+def drawn(seed):
+    """A table of any shape; names are longer than a terminal now and then, or of wide letters."""
+    rng = random.Random(seed)
+    word = lambda most: "".join(rng.choice("abc/.層") for _ in range(rng.randint(1, most)))
+    count = rng.randint(2, 12)
+    left = rng.randint(1, min(4, count))
+    header = tuple(f"{word(6)}{k}" for k in range(count))
+    rows = tuple(tuple(word(rng.choice((5, 20, 60))) if k < left else word(9) for k in range(count)) for _ in range(rng.randint(1, 6)))
+    return Table(header, rows, left, rng.randint(1, left), header[1:left:2])
+
+
+@pytest.mark.parametrize("width", [80, 120])
+def test_any_table_fits_and_is_whole(width):
+    from fastconv.tables.table import _length
+
+    for seed in range(60):
+        table = drawn(seed)
+        text = table.text(width)
+        marks = text.rpartition("\n\n")[2] if "\n\n[1] " in text else ""
+        assert max(map(_length, text.removesuffix(marks).splitlines())) <= width, seed
+        assert_whole(table, text)
+        piped = table.text().splitlines()
+        assert len(piped) == 1 + len(table.rows)
+        assert all(all(cell in line for cell in row) for row, line in zip(table.rows, piped[1:], strict=True))
+
+
+def test_blocks_begin_with_the_keys():
+    table = Table(("layer", "a", "b"), (("first", "1" * 12, "2" * 12), ("last", "3", "4")))
+    assert table.text(24).split() == ["layer", "a", "first", "1" * 12, "last", "3", "layer", "b", "first", "2" * 12, "last", "4"]
+    assert len(table.text(40).splitlines()) == 3
+
+
+def test_names_cannot_command_the_terminal():
+    assert "\x1b" not in Table(("layer",), (("\x1b[2Jconv\n1",),)).text()
+
+
+@pytest.fixture(scope="module")
+def reports():
+    net, x = fc.load_onnx(chain()), np.random.default_rng(0).standard_normal((2, 16, 20, 20)).astype("f4")
+    alg = fc.algorithm("F(2,3)")
+    return {
+        "explain": net.explain({"x": x}, threads=1),
+        "compare": fc.compare(net, {"x": x}, ["F(2x2,3x3)"], repeats=1),
+        "error": fc.measure_error(alg, trials=5),
+        "prediction": fc.predict_error(alg),
+        "tolerance": fc.tolerance(alg, channels=4),
+        "search": fc.search_points(2, 3, candidates=[0, 1, -1, 2], store=None, confirm=0),
+        "network errors": NetworkErrors((LayerError("first", "direct", *[1e-7] * 7),), 1e-7, 1e-7),
+        "algorithm": alg,
+        "matrices": alg.matrices("float32"),
+    }
+
+
+KINDS = ["explain", "compare", "error", "prediction", "tolerance", "search", "network errors", "algorithm", "matrices"]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_reports_show_themselves_in_a_notebook(reports, kind):
+    html = reports[kind]._repr_html_()
+    assert html.count("<table>") == html.count("</table>") >= 1
+    assert html.count("<tr>") >= 2
+    if kind != "matrices":
+        shown = reports[kind].tables()
+        assert sum(len(table.rows) + bool(table.header) for table in shown) == html.count("<tr>")
+        assert reports[kind].table() == "\n\n".join(table.text() for table in shown)
+
+
+@pytest.mark.parametrize("kind", ["explain", "compare", "search", "network errors", "algorithm"])
+def test_reports_have_one_line(reports, kind):
+    text = repr(reports[kind])
+    assert "\n" not in text
+    assert len(text) < 160
+
+
+def test_only_a_terminal_has_a_width(monkeypatch):
+    monkeypatch.setenv("COLUMNS", "77")
+    monkeypatch.setattr("sys.stdout", io.StringIO())
+    assert terminal_width() is None
+    monkeypatch.setattr("sys.stdout.isatty", lambda: True)
+    assert terminal_width() == 77
+
+
+def test_terminals_of_few_characters_get_the_table(monkeypatch, tmp_path):
+    out = io.TextIOWrapper(io.BytesIO(), "ascii")
+    monkeypatch.setattr("sys.stdout", out)
+    assert main([*VERBS["compare"], "--output", str(tmp_path)]) == 0
+    out.flush()
+    assert b"(95 % interval: \\xb1" in out.buffer.getvalue()
+
+
+def test_html_is_escaped():
+    html = Table(("<layer>", "ms"), (("a&b", "1"),), notes=("x < y",)).html()
+    assert "&lt;layer&gt;" in html
+    assert "a&amp;b" in html
+    assert "x &lt; y" in html
