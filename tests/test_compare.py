@@ -210,7 +210,8 @@ def test_emulated_rows_are_what_the_network_gives(net, x, in_policies):
 def test_policies_have_columns_only_where_there_are_any(report, in_policies):
     (plain,), (table,) = report.tables(), in_policies.tables()
     assert "policy" not in plain.header
-    assert table.header[2:5] == ("policy", "sum", "overflows")
+    assert table.header[2:4] == ("policy", "sum")
+    assert "overflows" in table.header
     assert {len(row) for row in table.rows} == {len(table.header)}
     json.dumps(in_policies.to_dict(), allow_nan=False)
 

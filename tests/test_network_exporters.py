@@ -190,7 +190,7 @@ def test_inputs_without_axes_are_alike_for_all_images(scaled, capsys):
     assert scaled(x=X, s=np.float32(2)) == 0
     assert "2 images" in capsys.readouterr().out
     assert scaled("--images", "1", x=X, s=np.float32(2)) == 0
-    assert "1 images" in capsys.readouterr().out
+    assert "1 image;" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(
