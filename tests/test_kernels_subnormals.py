@@ -78,6 +78,10 @@ def test_members_of_either_team_flush_alike(make, monkeypatch):
     own.stop()
 
 
+def weights_of_the_first():
+    return W[:16] * np.float32(1e-41)
+
+
 def test_networks_flush_too():
     from onnx import TensorProto, helper, numpy_helper
 
@@ -86,11 +90,14 @@ def test_networks_flush_too():
         helper.make_node("Relu", ["y"], ["z"]),
         helper.make_node("Conv", ["z", "v"], ["o"]),
     ]
-    weights = [numpy_helper.from_array(W[:16] * np.float32(1e-41), "w"), numpy_helper.from_array(W, "v")]
+    weights = [numpy_helper.from_array(weights_of_the_first(), "w"), numpy_helper.from_array(W, "v")]
     values = [helper.make_tensor_value_info(name, TensorProto.FLOAT, shape) for name, shape in (("x", X.shape), ("o", None))]
     graph = helper.make_graph(nodes, "g", values[:1], values[1:], weights)
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)])
     net = fc.load_onnx(model)
     assert np.any(net.run({"x": X})["o"])
+    explained = net.explain({"x": X}, algorithm="direct")
+    assert [layer.subnormal_weights for layer in explained.layers] == [np.count_nonzero(weights_of_the_first()), 0]
+    assert "weights of y are subnormal and may be slow: fastconv.flush_subnormals takes them for zero" in explained.summary()
     with fc.flush_subnormals():
         assert not np.any(net.run({"x": X})["o"])

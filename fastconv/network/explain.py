@@ -60,6 +60,8 @@ class LayerChoice:
     algorithm: str
     why: str
     options: tuple[Option, ...]
+    subnormal_weights: int = 0
+    """Packed weights below the normal range, on which arithmetic may be slow: see `flush_subnormals`."""
 
     @property
     def chosen(self) -> Option:
@@ -144,6 +146,10 @@ class Explanation(Shown):
         kind = "measured" if self.measured else "estimated"
         text = f"{len(self.layers)} layers, {sum(self.seconds()) * 1e3:.3g} ms {kind}, {sum(self.seconds('direct')) * 1e3:.3g} ms direct; "
         text += f"relative L2 error of {self.predicted_error:.1e} expected at the output; statistics of {self.inputs}"
+        slow = [layer.name for layer in self.layers if layer.subnormal_weights]
+        if slow:
+            names = ", ".join(slow[:3]) + (f" and {len(slow) - 3} more" if len(slow) > 3 else "")
+            text += f"; weights of {names} are subnormal and may be slow: fastconv.flush_subnormals takes them for zero"
         if self.max_error is None:
             return text
         if self.within:
@@ -265,7 +271,7 @@ def _layer(
             option = _measured(option, how, node, x, weight, view, threads)
         options.append(option)
     why = plan.method.why
-    return LayerChoice(node.name, kernel, entering, output, math.sqrt(x_square), name, why, tuple(options))
+    return LayerChoice(node.name, kernel, entering, output, math.sqrt(x_square), name, why, tuple(options), plan.subnormal_weights)
 
 
 def _offered(r: int, dims: int) -> dict[str, Choice]:
