@@ -13,6 +13,10 @@ from fastconv.native.machine import Machine, machine, target_machine
 
 _ELF, _MACHO = b"\x7fELF", b"\xcf\xfa\xed\xfe"
 
+ROOM = "@{}_room = global [64 x i64] zeroinitializer"
+"""Data that each object must hold, in LLVM's language. The loader puts addresses of functions outside into the data of an object,
+whose room it reserves before without counting all of them."""
+
 
 def undefined(code: bytes) -> frozenset[str]:
     """Return the names that object code takes from the process, as C spells them.
@@ -72,7 +76,7 @@ def load(name: str, code: bytes, here: Machine | None = None) -> int:
     name : str
         The function.
     code : bytes
-        An object that `undefined` reads.
+        An object that `undefined` reads, with `ROOM` for the addresses of functions outside.
     here : Machine, optional
         What the code was compiled for, `machine()` if not given: one of this architecture, whose code is only run if its system calls
         functions as this one does.

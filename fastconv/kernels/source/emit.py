@@ -10,7 +10,7 @@ from llvmlite import binding
 from numba import njit, types
 
 from fastconv.kernels.source.instructions import defined
-from fastconv.native import machine, target_machine, undefined
+from fastconv.native import ROOM, machine, target_machine, undefined
 
 OUTSIDE = frozenset(
     "fma fmaf memcpy memset bzero __chkstk clock_gettime sched_yield "
@@ -52,7 +52,7 @@ def emitted(name: str, function: Callable[..., Any]) -> bytes:
         f"  %place = alloca [64 x i8], align 16\n"
         f"  %result = bitcast {place} %place to {kinds[0]}\n  %error = bitcast {place} %place to {kinds[1]}\n"
         f'  %status = call i32 @"{inner}"({kinds[0]} %result, {kinds[1]} %error{"".join(", " + one for one in given)})\n'
-        f"  ret void\n}}\n"
+        f"  ret void\n}}\n{ROOM.format(name)}\n"
     )
     target, here = target_machine(machine()), machine()
     module.triple, module.data_layout = here.triple, str(target.target_data)
