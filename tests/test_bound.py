@@ -273,3 +273,52 @@ def test_inexact_constants_are_certified():
     error = np.abs(fc.evaluate(alg, w[:, None], x[None], policy=policy) - fc.reference(w[:, None], x[None])).max()
     certified = fc.certified_constant(alg, policy=policy)
     assert 2.0**-9 < error <= certified <= 5 * error
+
+
+@pytest.mark.parametrize("policy", ["fp64", "fp32", "fp16", "bf16"])
+@pytest.mark.parametrize("exponent", [996, 1000, 1016, 960, -960, -1000])
+def test_a_fused_bound_holds_at_the_ends_of_the_range(policy, exponent):
+    """A constant near the largest and the smallest number of float64, whose product with the data cancels."""
+    largest = FORMATS[policy].emax
+    exponent = exponent if policy == "fp64" else (1 if exponent > 0 else -1) * (largest - 4)
+    c = Fraction(2**42 - 11, 2**41) * Fraction(2) ** exponent / 3
+    alg = fc.toom_cook(1, 2, [0, "inf"]).scaled(dA=[c, 1])
+    rng, u = np.random.default_rng(abs(exponent)), float(FORMATS[policy].u)
+    w0, x0 = rng.integers(1024, 1060, 300) / 1024, rng.uniform(1, 1.02, 300)
+    data = policy_named(policy).data
+    w = round_to(np.stack([w0, -w0 * x0 * (1 - 8 * u)], -1), data)
+    x = round_to(np.stack([x0, np.ones(300)], -1), data)
+    options = {"policy": policy, "order": "huffman+fma"}
+    y, bound = (f(alg, w, x, **options)[:, 0] for f in (fc.evaluate, fc.bound_error))
+    certified = fc.certified_constant(alg, policy=policy, order="huffman+fma", box=(2, 2))
+    for got, limit, a, b in zip(y, bound, w, x, strict=True):
+        if np.isfinite(limit):
+            exact = sum(Fraction(float(p)) * Fraction(float(q)) for p, q in zip(a, b, strict=True))
+            error = abs(Fraction(float(got)) - exact)
+            assert error <= Fraction(float(limit))
+            assert certified == np.inf or error <= Fraction(certified)
+
+
+def test_conversions_only_add_to_the_theorem():
+    """Each conversion adds the unit roundoff of its target, the operands' to the product's twice."""
+    alg = fc.algorithm("F(2x2,3x3)")
+    formats = {"kernel": "fp32", "input": "fp32", "product": "fp32", "accumulate": "fp32", "output": "fp32"}
+    base = error_constants(alg, policy=fc.Policy(**formats)).total
+    half = Fraction(FORMATS["fp16"].u)
+    single = Fraction(FORMATS["fp32"].u)
+    found = {}
+    for stage in formats:
+        policy = fc.Policy(**formats | {stage: "fp16"}, operands="fp32", data="fp32")
+        found[stage] = policy
+        w, x = np.ones((1, 3)), np.ones((1, 4))
+        one = fc.toom_cook(2, 3, [0, 1, -1, "inf"])
+        plain = fc.theorem_bound(one, w, x, policy=fc.Policy(**formats, data="fp32"))
+        assert np.all(fc.theorem_bound(one, w, x, policy=policy) > plain)
+    wide = fc.Policy("fp32", "fp32", "fp16", "fp32", "fp32", operands="fp32", data="fp32")
+    same = fc.Policy("fp32", "fp32", "fp16", "fp32", "fp32", operands="fp16", data="fp32")
+    one, w, x = fc.toom_cook(1, 1, [0]), np.ones((1, 1)), np.ones((1, 1))
+    # No transform rounds: the product, and two operands converted to it; or the operands converted before, with as many roundings.
+    assert fc.theorem_bound(one, w, x, policy=wide)[0, 0] == pytest.approx(float(3 * half), rel=0.01)
+    assert fc.theorem_bound(one, w, x, policy=same)[0, 0] == pytest.approx(float(3 * half), rel=0.01)
+    assert np.all(base > 0)
+    assert single < half

@@ -264,3 +264,64 @@ def test_wrong_tiles_are_refused(w, x, options, kind, message):
 def test_kernels_larger_than_the_tile_are_refused():
     with pytest.raises(ValueError, match="kernel must fit"):
         fc.reference(np.ones(5), np.ones(3))
+
+
+def test_overflows_are_counted_tile_by_tile():
+    """Of each tile at its first stage that has any: so the counts of two parts add up to that of the whole."""
+    from fastconv.error.evaluate import stages
+    from fastconv.error.measure import _count
+
+    alg, rng = fc.algorithm("F(2x2,3x3)"), np.random.default_rng(0)
+    w, x = (rng.uniform(-100, 100, (400, 8, *[n] * 2)).astype("f4") for n in (alg.r, alg.n))
+    results = stages(alg, w, x, 2, fc.Policy(*["fp16"] * 5), "huffman", True, "linear")
+    whole, parts = {}, {}
+    _count(whole, results)
+    for start in (0, 1, 50, 399):
+        end = {0: 1, 1: 50, 50: 399, 399: 400}[start]
+        _count(parts, {stage: values[start:end] for stage, values in results.items()})
+    assert whole == parts
+    wrong = {stage: ~np.isfinite(values.reshape(400, -1)) for stage, values in results.items()}
+    at_sums, at_end = wrong["sum"].sum(), wrong["output"][~wrong["sum"].any(axis=1)].sum()
+    assert whole == {"sum": at_sums, "output": at_end}
+    assert min(at_sums, at_end) > 0
+
+
+def test_every_figure_of_a_report_is_that_of_its_errors():
+    alg, policy = fc.algorithm("F(4x4,3x3)"), "fp16"
+    made = {}
+
+    def inputs(rng, shape):
+        made[shape[-1]] = rng.uniform(-1, 1, shape)
+        return made[shape[-1]]
+
+    report = fc.measure_error(alg, 2, policy, channels=3, inputs=inputs, trials=40)
+    w, x = (made[n].astype(np.float16).astype("f8") for n in (alg.r, alg.n))
+    truth = fc.reference(w, x, 2, True).astype("f8")
+    for found, y in ((report, fc.evaluate(alg, w, x, 2, policy, channels=True)), (report.direct, None)):
+        if y is None:
+            from fastconv.error.evaluate import direct
+
+            y = direct(w, x, 2, fc.Policy(*["fp16"] * 5), True, "linear")
+        error = np.abs(y.astype("f8") - truth)
+        ulp = 2.0 ** (np.floor(np.log2(np.abs(truth))).clip(-14) - 10)
+        assert found.trials == 40
+        assert found.max_abs == error.max()
+        assert found.mean_abs == pytest.approx(error.mean(), rel=1e-12)
+        assert found.rms == pytest.approx(np.sqrt((error**2).mean()), rel=1e-12)
+        assert found.relative_l2 == pytest.approx(np.linalg.norm(error) / np.linalg.norm(truth), rel=1e-12)
+        assert found.max_ulp == pytest.approx((error / ulp).max(), rel=1e-12)
+        by_tile = error.reshape(40, -1).mean(axis=1)
+        assert found.mean_abs_stderr == pytest.approx(by_tile.std(ddof=1) / np.sqrt(40), rel=1e-12)
+    assert set(report.to_dict()) == {*vars(report)}
+
+
+@given(st.integers(-1074, 1023), st.integers(-1074, 1023), st.integers(2**52, 2**53 - 1), st.integers(2**52, 2**53 - 1))
+def test_a_product_is_split_exactly_over_the_whole_range(e, f, a, b):
+    from fastconv.arithmetic import two_product
+
+    x, y = np.ldexp(float(a), e - 52), np.ldexp(float(b), f - 52)
+    with np.errstate(all="ignore"):
+        high, low = (float(part[0]) for part in two_product(np.array([x]), np.array([y])))
+    exact = Fraction(float(x)) * Fraction(float(y))
+    if np.isfinite(high) and abs(exact) > Fraction(2) ** -960:
+        assert Fraction(high) + Fraction(low) == exact

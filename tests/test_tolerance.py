@@ -5,6 +5,7 @@ from __future__ import annotations
 import doctest
 import math
 import subprocess
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 from shutil import which
@@ -106,6 +107,45 @@ def test_false_alarms_are_rarer_than_the_confidence_says(policy, channels):
     assert (error > limits.atol / (16 if channels == 1 else 8)).mean() > 0.01
 
 
+@pytest.mark.parametrize(("name", "channels"), [("F(2x2,3x3)", 512), ("F(4x4,3x3)", 512), ("F(4x4,3x3)", 64), ("F(4x4,3x3)", 2)])
+@pytest.mark.parametrize("policy", ["fp32", "fp16"])
+def test_a_right_layer_of_few_outputs_raises_no_alarm(name, channels, policy):
+    """One tile, of one filter: 150 tests of 4 to 16 outputs. Six standard deviations, whatever the outputs, alarmed in 2 to 8 %."""
+    alg = fc.algorithm(name)
+    limits = tolerance(alg, channels, policy=policy)
+    rng = np.random.default_rng(0)
+    data = policy_named(policy).data
+    w, x = (round_to(rng.normal(size=(150, channels, *[n] * 2)), data) for n in (alg.r, alg.n))
+    y, truth = run(alg, w, x, policy), fc.reference(w, x, 2, True)
+    found = [limits.check(y[k], truth[k]) for k in range(150)]
+    assert all(one.passed for one in found)
+    assert min(one.rms_limit for one in found) > limits.check(np.tile(truth, (40, 1, 1)), np.tile(truth, (40, 1, 1))).rms_limit
+
+
+def test_limits_of_a_check_follow_confidence_and_number_of_outputs():
+    alg = fc.algorithm("F(4x4,3x3)")
+    sure, bold = (tolerance(alg, 64, confidence=c).tails for c in (1 - 1e-9, 0.9))
+    for tails in (sure, bold):
+        assert tails.rms(1) > tails.rms(10) > tails.rms(1000) > 1.2
+        assert tails.scaled_variance(1) > tails.scaled_variance(100) > tails.scaled_variance(10**7) > 1
+    assert sure.rms(10) > bold.rms(10)
+    assert sure.sigmas(16) > bold.sigmas(16) > bold.sigmas(1)
+    assert sure.scaled_variance(10**8) < 1.01
+    # A normal variable exceeds 6.5 standard deviations with 1e-10 on both sides together; a union over 16 positions.
+    assert 6.4 < replace(sure, risk=16e-10).sigmas(16) < 7
+
+
+def test_layers_of_different_tolerance_have_different_names():
+    alg = fc.algorithm("F(4x4,3x3)")
+    settings = [{}, {"policy": "fp16"}, {"order": "sequential"}, {"channel_sum": "pairwise"}, {"scale_w": 2.0}, {"inputs": "uniform"}]
+    settings += [{"channels": 32}, {"dims": 1}, {"confidence": 0.9}, {"outputs": 5}]
+    made = [tolerance(alg, **({"channels": 64} | one)) for one in settings]
+    made += [tolerance(other, 64) for other in (fc.algorithm("F(4x4,3x3)", "lavin2016"), fc.algorithm("F(4x4,3x3)s2"))]
+    guards = {next(line for line in one.to_c_header().splitlines() if line.startswith("#ifndef")) for one in made}
+    assert len(guards) == len(made)
+    assert tolerance(alg, 64).to_c_header() == made[0].to_c_header()
+
+
 def test_the_quantile_bounds_its_own_model():
     """Products of normals, the variables that the factor is derived for: tails are below, and not by orders."""
     rng = np.random.default_rng(5)
@@ -168,11 +208,12 @@ def test_emitted_constants_are_the_tolerance(tmp_path):
     assert (scope["ATOL"], scope["RTOL"], scope["WORST_CASE"]) == (limits.atol, limits.rtol, limits.worst_case)
     header = limits.to_c_header()
     values = {line.split()[1]: line.split()[-1] for line in header.splitlines() if line.startswith("#define") and len(line.split()) == 3}
-    assert float(values["WINOGRAD_F_4X4_3X3_ATOL"]) == limits.atol
+    assert [float(value) for name, value in values.items() if name.endswith("_ATOL")] == [limits.atol]
     assert header.count("*/") == 2  # the reasoning does not end its comment
     if compiler := which("cc"):
         source = tmp_path / "t.c"
-        source.write_text(f"{header}\n{header}\nint main(void) {{ return !(WINOGRAD_F_4X4_3X3_ATOL > 0); }}\n")
+        atol = next(name for name in values if name.endswith("_ATOL"))
+        source.write_text(f"{header}\n{header}\nint main(void) {{ return !({atol} > 0); }}\n")
         subprocess.run([compiler, "-Wall", "-Werror", "-o", tmp_path / "t", source], check=True)
         assert subprocess.run([tmp_path / "t"], check=False).returncode == 0
 

@@ -75,11 +75,22 @@ def two_sum(a: Array, b: Array) -> tuple[Array, Array]:
 
 
 def two_product(a: Array, b: Array) -> tuple[Array, Array]:
-    """Return p + e = a * b exactly in float64, p the rounded product (Dekker, Veltkamp)."""
+    """Return p + e = a * b exactly in float64 unless e underflows or p overflows, p the rounded product (Dekker, Veltkamp)."""
     p = a * b
+    if max(np.abs(a).max(initial=0.0), np.abs(b).max(initial=0.0)) < _SPLIT:
+        return p, _rest(p, a, b)
+    (a_part, a_exponent), (b_part, b_exponent) = np.frexp(a), np.frexp(b)
+    return p, np.ldexp(_rest(a_part * b_part, a_part, b_part), a_exponent + b_exponent)
+
+
+_SPLIT = 2.0**990
+"""Below it no operand overflows where it is split."""
+
+
+def _rest(p: Array, a: Array, b: Array) -> Array:
     a_high, a_low = _split(a)
     b_high, b_low = _split(b)
-    return p, ((a_high * b_high - p) + a_high * b_low + a_low * b_high) + a_low * b_low
+    return np.asarray(((a_high * b_high - p) + a_high * b_low + a_low * b_high) + a_low * b_low)
 
 
 def _split(a: Array) -> tuple[Array, Array]:

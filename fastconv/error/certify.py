@@ -209,7 +209,11 @@ class _Rounding(NamedTuple):
         def fma(c: Any, a: Worst, b: Worst) -> Worst:
             form, terms, error = scaled(c, a)
             total = tuple(f + g for f, g in zip(form, b.form, strict=True))
-            return finished(total, terms + b.terms, error + b.error, False, False, c[3])
+            # The product, which may be larger than the sum, is rounded too where the carrier does not hold it; and parts of it that
+            # are below the range of float64 are lost.
+            own = (bound(Worst(form, terms, error)) + error) / 2**53 if c[3] else Fraction(0)
+            own += Fraction(8, 2**1074) if fmt.p == 53 else 0
+            return finished(total, terms + b.terms, error + b.error + own, False, False, c[3])
 
         return Reading(
             constant=constant,

@@ -47,7 +47,7 @@ class ErrorReport(Shown):
     mean_abs_stderr : float
         Standard error of `mean_abs`, from the spread over trials.
     overflows : dict
-        Values that left the range of their format, by the stage at which they first did.
+        Tiles of which a value left the range of its format, by the stage at which the first did, in number of values there.
     direct : ErrorReport or None
         The same for direct convolution in the same policy on the same inputs.
     """
@@ -215,9 +215,11 @@ def _chunks(
 
 
 def _count(overflows: dict[str, int], results: dict[str, Array]) -> None:
-    """Count values that are not finite, at the first stage that has any."""
+    """Count values that are not finite, of each tile at the first stage that has any: not of chunks, whose size means nothing."""
+    clean: Any = True
     for stage, values in results.items():
-        wrong = int(values.size - np.isfinite(values).sum())
-        if wrong:
-            overflows[stage] = overflows.get(stage, 0) + wrong
-            return
+        wrong = values.size // len(values) - np.isfinite(values.reshape(len(values), -1)).sum(axis=1)
+        count = int(np.where(clean, wrong, 0).sum())
+        if count:
+            overflows[stage] = overflows.get(stage, 0) + count
+        clean = clean & (wrong == 0)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -25,7 +26,79 @@ _HIGHEST_MOMENT = 40
 _BINADE = 8 * math.log(2) / 3
 """Largest over mean of (ulp / 2)**2 / (u m)**2: the mean is (1 - 1/4) / (2 log 2) where log |m| is uniform."""
 _PREDICTED_WITHIN = 1.2
-_SIGMAS = 6.0
+_CRITERIA = 4
+"""What the risk of an alarm is divided among: roundings, inputs outside of the box, the mean square, the gain."""
+
+
+@dataclass(frozen=True)
+class Tails:
+    """How far the errors of a test may be from their prediction, by chance alone; docs/error-bounds.md derives it.
+
+    Attributes
+    ----------
+    risk : float
+        Probability that each limit may be exceeded with.
+    channels : int
+        Channels summed over.
+    shares : mapping
+        Shares in the variance by their source, as `Prediction.shares`.
+    traces : tuple of float
+        As `quantile` takes them.
+    products : int
+        Of a tile, for each channel.
+    """
+
+    risk: float = 1e-9
+    channels: int = 1
+    shares: Mapping[str, float] = field(default_factory=dict)
+    traces: tuple[float, ...] = ()
+    products: int = 1
+
+    def variance(self, tiles: int) -> float:
+        """Return how many times the predicted one the variance of the roundings may be, averaged over the tiles of one filter."""
+        averaged, chi = _channel_moments(self.channels)
+        traces = self.traces or (1.0,) * _HIGHEST_MOMENT
+        sums, output, constants = (self.shares.get(name, 0.0) for name in ("sum", "output", "constants"))
+        form, one = (_form_moments(tuple(v * float(tiles) ** -k for k, v in enumerate(t))) for t in (traces, (1.0,) * _HIGHEST_MOMENT))
+        best = math.inf
+        for k in range(1, _HIGHEST_MOMENT + 1):
+            before, after, last = (math.exp(v / k) for v in (averaged[k], chi[k] + form[k], chi[k] + one[k]))
+            size = (1 - sums - output) * before + sums * after + (output + constants) * last
+            best = min(best, size * math.exp(-math.log(self.risk) / k))
+        return best * self._binades(tiles)
+
+    def scaled_variance(self, tiles: int) -> float:
+        """Return the same of errors that are compared with outputs of the same weights, whose size is then in both.
+
+        What is left is a quadratic form of normal variables; its tail is that of Laurent and Massart (2000).
+        """
+        t, second, last = -math.log(self.risk) / tiles, *((self.traces or (1.0, 1.0))[k] for k in (1, -1))
+        largest = last ** (1 / len(self.traces or (1.0, 1.0)))
+        return (1 + 2 * math.sqrt(second * t) + 2 * largest * t) * self._binades(tiles)
+
+    def _binades(self, tiles: int) -> float:
+        """Bound what the places of values in their binades do, averaged over the tiles and their products (Hoeffding)."""
+        return min(_BINADE, 1 + _BINADE * math.sqrt(-math.log(self.risk) / (2 * tiles * self.products)))
+
+    def rms(self, tiles: int, scale: float = math.inf) -> float:
+        """Return the limit of the root mean square over the predicted one.
+
+        Parameters
+        ----------
+        tiles : int
+            Over so many the squares are averaged: the tail of a chi-square of as many degrees.
+        scale : float
+            Root mean square of the outputs over the expected one. Where weights and inputs happen to be large, errors and outputs are,
+            so that many outputs say what is to be expected of their errors.
+        """
+        t = -math.log(self.risk) / tiles
+        spread = 1 + 2 * math.sqrt(t) + 2 * t
+        alike = self.scaled_variance(tiles) * max(1.0, scale**2) * spread
+        return _PREDICTED_WITHIN * math.sqrt(min(self.variance(tiles), alike) * spread)
+
+    def sigmas(self, positions: int) -> float:
+        """Return how many standard deviations the sum of roundings may be from its mean at any of some positions."""
+        return math.sqrt(2 * math.log(2 * positions / self.risk))
 
 
 @dataclass(frozen=True)
@@ -42,7 +115,9 @@ class Check:
     largest : float
         The largest error, as a share of its tolerance.
     rms_ratio : float
-        Root mean square of the errors over the predicted one; passes up to `Tolerance.rms_limit`.
+        Root mean square of the errors over the predicted one.
+    rms_limit : float
+        What `rms_ratio` passes up to, for as many tiles as there are.
     gain : float
         Of all positions in the tile the largest ``|<error, reference> / <reference, reference> - expected|``: a
         wrong coefficient turns up here long before it leaves the noise of a single output.
@@ -54,6 +129,7 @@ class Check:
     violations: int
     largest: float
     rms_ratio: float
+    rms_limit: float
     gain: float
     gain_limit: float
 
@@ -80,8 +156,8 @@ class Tolerance(Shown):
     outputs : int
         How many outputs such a test may look at.
     rms_limit : float
-        How much larger than `rms` the root mean square of a test's errors may be: a fifth for the prediction, and
-        six standard deviations of what one filter's weights and its inputs do to it.
+        How much larger than `rms` the root mean square of the errors of a test of `outputs` may be; a smaller test has a larger
+        limit, which `check` states.
     overflow : bool
         Whether inputs in the box can leave the range of a format; an overflow shows as inf or NaN.
     reasoning : tuple of str
@@ -104,6 +180,9 @@ class Tolerance(Shown):
     dims: int = field(default=2, repr=False)
     gains: tuple[float, ...] = field(default=(), repr=False)
     spread: tuple[float, float] = field(default=(0.0, 0.0), repr=False)
+    tails: Tails = field(default=Tails(), repr=False)
+    exact: float = field(default=1.0, repr=False)
+    layer: str = field(default="", repr=False)
 
     def tables(self) -> tuple[Table, ...]:
         """Return the tolerance, with its derivation below."""
@@ -149,12 +228,15 @@ class Tolerance(Shown):
             violations = int((~(np.abs(error) <= allowed)).sum())
             largest = float(np.max(np.abs(error) / allowed))
             ratio = float(np.sqrt(np.mean(error**2)) / self.rms) if self.rms else (0.0 if not error.any() else math.inf)
-            excess, limit = max((self._gain(k, error, reference) for k in np.ndindex(*[self.m] * self.dims)), key=lambda g: g[0] / g[1])
-        passed = violations == 0 and ratio <= self.rms_limit and excess <= limit
-        return Check(passed, violations, largest, ratio, excess, limit)
+            tiles = math.prod(-(-size // self.m) for size in y.shape[-self.dims :]) * math.prod(y.shape[: -self.dims])
+            every = np.ndindex(*[self.m] * self.dims)
+            excess, limit = max((self._gain(k, error, reference, tiles) for k in every), key=lambda g: g[0] / g[1])
+        most = self.tails.rms(tiles, float(np.sqrt(np.mean(reference**2))) / self.exact)
+        passed = violations == 0 and ratio <= most and excess <= limit
+        return Check(passed, violations, largest, ratio, most, excess, limit)
 
-    def _gain(self, position: tuple[int, ...], error: Array, reference: Array) -> tuple[float, float]:
-        """Return the unexpected gain at a position of the tile, and six of its standard deviations."""
+    def _gain(self, position: tuple[int, ...], error: Array, reference: Array, tiles: int) -> tuple[float, float]:
+        """Return the unexpected gain at a position of the tile, and how much of it is chance."""
         at: tuple[Any, ...] = (..., *(slice(i, None, self.m) for i in position))
         e, truth = error[at].ravel(), reference[at].ravel()
         power = float(truth @ truth)
@@ -164,7 +246,9 @@ class Tolerance(Shown):
         noise, fixed = self.spread
         # Roundings average out over the outputs; those of constants, of one filter's G w and of one tile's BT x, which
         # many outputs share, may do so over the channels alone.
-        return abs(float(e @ truth) / power - expected), _SIGMAS * (noise / math.sqrt(power) + fixed) + 2.0**-50
+        noise *= math.sqrt(self.tails.scaled_variance(tiles))
+        limit = self.tails.sigmas(self.m**self.dims) * (noise / math.sqrt(power) + fixed) + 2.0**-50
+        return abs(float(e @ truth) / power - expected), limit
 
     def to_c_header(self) -> str:
         """Write the tolerance as a C header, the reasoning as its comment.
@@ -173,7 +257,7 @@ class Tolerance(Shown):
         --------
         >>> from fastconv import algorithm
         >>> header = tolerance(algorithm("F(2x2,3x3)"), 4).to_c_header()
-        >>> [line.split()[1][19:] for line in header.splitlines() if line.startswith("#define")]
+        >>> [line.split()[1].split("_", 7)[-1] for line in header.splitlines() if line.startswith("#define")]
         ['TOLERANCE_H', 'ATOL', 'RTOL', 'RMS', 'WORST_CASE']
         """
         prefix = self._prefix()
@@ -207,7 +291,7 @@ class Tolerance(Shown):
         }
 
     def _prefix(self) -> str:
-        return "WINOGRAD_" + "_".join("".join(c if c.isalnum() else " " for c in self.name.upper()).split())
+        return "WINOGRAD_" + "_".join("".join(c if c.isalnum() else " " for c in self.layer.upper()).split())
 
     def _constants(self) -> list[tuple[str, float]]:
         return [("ATOL", self.atol), ("RTOL", self.rtol), ("RMS", self.rms), ("WORST_CASE", self.worst_case)]
@@ -294,11 +378,12 @@ def tolerance(
         raise ValueError(f"the predicted error is {prediction.rms}: {p} does not hold the transformed values of {alg!r}")
     rms = max(prediction.rms_of_outputs)
 
-    # Half of the risk for the roundings, half for inputs outside of the box of the certificate.
-    risk = (1 - confidence) / 2
+    risk = (1 - confidence) / _CRITERIA
     shares = prediction.shares
     constants = shares["constants"]
-    factor = quantile(risk / outputs, channels, shares, _traces(alg, dims))
+    traces = _traces(alg, dims)
+    factor = quantile(risk / outputs, channels, shares, traces)
+    tails = Tails(risk, channels, shares, traces, alg.products**dims)
     taps = channels * (alg.r**dims + alg.n**dims) * outputs
     reach = math.sqrt(3) if inputs == "uniform" else math.sqrt(2 * math.log(2 * taps / risk))
     box = Fraction(reach * scale_w), Fraction(reach * scale_x)
@@ -336,15 +421,29 @@ def tolerance(
         factor=factor,
         confidence=float(confidence),
         outputs=int(outputs),
-        rms_limit=_PREDICTED_WITHIN * math.sqrt(1 + _SIGMAS * 2 / math.sqrt(channels)),
+        rms_limit=tails.rms(max(1, outputs // alg.m**dims)),
         overflow=overflow,
         reasoning=reasoning,
         name=name,
         m=alg.m,
         dims=dims,
         gains=_gains(alg, p, order),
+        tails=tails,
+        exact=exact,
+        layer=_layer_name(alg, dims, p, order, channels, channel_sum, (scale_w, scale_x, inputs, confidence, outputs)),
         spread=(rms, rms * math.sqrt((constants + shares["kernel"] + shares["input"]) / channels) / exact),
     )
+
+
+def _layer_name(alg: BilinearAlgorithm, dims: int, p: Policy, order: str, channels: int, channel_sum: str, rest: tuple[Any, ...]) -> str:
+    """Return a name that layers have in common only if they have the same tolerance.
+
+    What people read of it is the size, the policy and the channels; all that it depends on is in eight digits of a hash.
+    """
+    tiles = f"{alg.m}x{alg.m},{alg.r}x{alg.r}" if dims == 2 else f"{alg.m},{alg.r}"
+    stride = f" s{alg.stride}" if alg.stride != 1 else ""
+    told = repr((alg.to_json(), dims, p, order, channels, channel_sum, rest))
+    return f"F({tiles}){stride} {p} {channels} {hashlib.sha256(told.encode()).hexdigest()[:8]}"
 
 
 def quantile(probability: float, channels: int, shares: Mapping[str, float], traces: Sequence[float] = ()) -> float:
