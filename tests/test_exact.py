@@ -1,5 +1,6 @@
 """Exact numbers, number formats, and the one rounding between them."""
 
+import time
 from fractions import Fraction
 
 import gfloat
@@ -11,6 +12,7 @@ import sympy
 from hypothesis import given
 from hypothesis import strategies as st
 
+import fastconv as fc
 from fastconv.arithmetic import fused, round_to
 from fastconv.exact import FORMATS, INF, exact_number, exact_point, format_named, round_rational, rounded
 
@@ -141,3 +143,58 @@ def test_fused_multiply_add_rounds_once(c, a, b, name):
 def test_unknown_formats_list_the_known():
     with pytest.raises(ValueError, match="fp32, tf32, bf16"):
         format_named("fp31")
+
+
+HANGS = [
+    "1e999999999",
+    "1e-999999999",
+    "-1E+99999",
+    "((((9**64)**64)**64)**64)**64",
+    "(9**64*9**64*9**64)**64",
+    "(c+1)**64*(c+2)**64*(c+3)**64*(c+4)**64*(c+5)",
+    "((c**64)**64)**64",
+    "sqrt(2)+sqrt(3)+sqrt(5)+sqrt(7)+sqrt(11)+sqrt(13)",
+    "sqrt(1+sqrt(1+sqrt(1+sqrt(1+sqrt(2)))))",
+    "2**(1/61)+3**(1/59)",
+    "1/(1/(1/(9**60)**60)**60)",
+]
+
+
+@pytest.mark.parametrize("text", HANGS)
+def test_texts_that_would_take_minutes_are_refused_before_anything_is_computed(text):
+    begun = time.process_time()
+    for read in (exact_number, exact_point):
+        with pytest.raises(ValueError, match="is not an exact real number|different roots"):
+            read(text)
+    assert time.process_time() - begun < 5  # minutes otherwise; the first import of sympy is in it
+
+
+def test_points_whose_common_field_is_too_large_are_refused():
+    with pytest.raises(ValueError, match=r"the numbers hold 4 different roots .*: at most 3"):
+        fc.toom_cook(4, 2, ["sqrt(2)", "sqrt(3)", "sqrt(5)", "sqrt(7)", "inf"])
+    assert fc.toom_cook(3, 2, ["sqrt(2)", "sqrt(3)", "sqrt(6)", "inf"]).verify() is None
+
+
+@pytest.mark.parametrize(
+    ("text", "value"), [("2**(1/2)", sympy.sqrt(2)), ("4**(1/2)", 2), ("8**(1/3)", 2), ("(1/4)**(1/2)", Fraction(1, 2))]
+)
+def test_fractional_powers(text, value):
+    assert exact_number(text) == value
+
+
+def test_names_are_symbols_or_constants_and_no_others():
+    assert exact_number("GoldenRatio") == exact_number("(1+sqrt(5))/2")
+    assert fc.toom_cook(2, 2, ["GoldenRatio", "-1/GoldenRatio", "inf"]).verify() is None
+    for name in ("c", "x2", "t_1", "theta"):
+        assert exact_number(name) == sympy.Symbol(name)
+    for name in ("golden", "Goldenratio", "infinite", "sqrt2", "cc"):
+        with pytest.raises(ValueError, match=f"holds the name '{name}', which is unknown: .* GoldenRatio"):
+            exact_number(f"1/{name}")
+
+
+def test_a_number_near_a_tie_rounds_by_its_own_side():
+    """Above and below half a unit by less than any approximation of 40 digits shows."""
+    tie = 1 + sympy.Rational(1, 2**24)
+    above, below = (tie + sign * sympy.sqrt(2) / 2**140 for sign in (1, -1))
+    assert rounded(above, FORMATS["fp32"]) == 1 + Fraction(1, 2**23)
+    assert rounded(below, FORMATS["fp32"]) == 1

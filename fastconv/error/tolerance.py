@@ -74,7 +74,7 @@ class Tails:
         """
         t, second, last = -math.log(self.risk) / tiles, *((self.traces or (1.0, 1.0))[k] for k in (1, -1))
         largest = last ** (1 / len(self.traces or (1.0, 1.0)))
-        return (1 + 2 * math.sqrt(second * t) + 2 * largest * t) * self._binades(tiles)
+        return float(1 + 2 * math.sqrt(second * t) + 2 * largest * t) * self._binades(tiles)
 
     def _binades(self, tiles: int) -> float:
         """Bound what the places of values in their binades do, averaged over the tiles and their products (Hoeffding)."""

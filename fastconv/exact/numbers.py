@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import ast
 import enum
+import math
 import numbers
 import operator
+import re
 import sys
 from collections.abc import Callable, Iterable, Sequence
 from fractions import Fraction
@@ -19,6 +21,18 @@ Number: TypeAlias = Any
 _KINDS = "pass an int, a Fraction, a string such as '1/2' or a real sympy expression"
 _LARGEST_EXPONENT = 64
 _LONGEST_TEXT = 2000
+_MOST_BITS = 2**14
+"""Of a numerator or denominator: far more than any format has exponents for."""
+_HIGHEST_DEGREE = 256
+"""Of an expression in its symbols."""
+_MOST_ROOTS, _LARGEST_DEGREE = 3, 64
+"""Different roots of a field, and its degree over the rationals: arithmetic in larger ones takes minutes."""
+_EXPONENT = re.compile(r"e[+-]?0*(\d+)", re.IGNORECASE)
+_SYMBOL = re.compile(r"[A-Za-z]_?\d*")
+_GREEK = frozenset(
+    "alpha beta gamma delta epsilon zeta eta theta iota kappa lambda mu nu xi omicron rho sigma tau upsilon phi chi psi omega".split()
+)
+_NAMES = "names are symbols of one letter (c, x2), Greek letters, sqrt(...) and GoldenRatio"
 
 
 class Infinity(enum.Enum):
@@ -120,7 +134,41 @@ def _from_sympy(value: Any) -> Number:
         raise ValueError(f"{value} is not a finite real number: points are real, or 'inf'")
     if value.is_Rational:
         return Fraction(int(value.p), int(value.q))
+    check_roots([value])
     return value
+
+
+def check_roots(values: Iterable[Number]) -> None:
+    """Refuse numbers whose common field is too large to compute in.
+
+    Raises
+    ------
+    ValueError
+        If they hold more than three different roots, or the degrees of these multiply to more than 64.
+    """
+    import sympy
+
+    roots: dict[Any, int] = {}
+    for value in values:
+        for power in value.atoms(sympy.Pow):
+            if power.exp.is_Rational and not power.exp.is_Integer:
+                for base in _parts(power.base):
+                    roots[base] = math.lcm(roots.get(base, 1), int(power.exp.q))
+    if len(roots) > _MOST_ROOTS or math.prod(roots.values()) > _LARGEST_DEGREE:
+        named = ", ".join(str(base)[:20] for base in list(roots)[:4])
+        limits = f"at most {_MOST_ROOTS}, whose degrees multiply to {_LARGEST_DEGREE} at most"
+        raise ValueError(
+            f"the numbers hold {len(roots)} different roots (of {named}): {limits}, can be computed with; choose simpler points"
+        )
+
+
+def _parts(base: Any) -> list[Any]:
+    """Return what the root of a number is a product of the roots of: primes, so that sqrt(6) adds nothing to sqrt(2) and sqrt(3)."""
+    import sympy
+
+    if not base.is_Rational or max(abs(base.p), base.q) >= 2**48:
+        return [base]
+    return [*sympy.factorint(abs(base.p)), *sympy.factorint(base.q)]
 
 
 _OPERATORS: dict[type, Callable[[Any, Any], Any]] = {
@@ -134,18 +182,52 @@ _OPERATORS: dict[type, Callable[[Any, Any], Any]] = {
 def _parse(text: str) -> Number:
     """Read a number from text by walking its syntax tree: nothing is evaluated but arithmetic."""
     refusal = ValueError(f"{text[:80]!r} is not an exact real number: write it as 'p/q', '0.25', 'sqrt(2)/2' or '-1/c'")
-    if len(text) > _LONGEST_TEXT:
+    if len(text) > _LONGEST_TEXT or any(len(found) > 4 or int(found) > _MOST_BITS // 4 for found in _EXPONENT.findall(text)):
         raise refusal
     try:
         return Fraction(text)
     except (ValueError, ZeroDivisionError):
         pass
     try:
-        tree = ast.parse(text.strip(), mode="eval")
-        value = _walk(tree.body)
+        tree = ast.parse(text.strip(), mode="eval").body
+        _size(tree)
+        value = _walk(tree)
+    except UnknownNameError as wrong:
+        raise ValueError(f"{text[:80]!r} holds the name {wrong}, which is unknown: {_NAMES}") from None
     except (SyntaxError, ValueError, ZeroDivisionError, RecursionError, MemoryError, OverflowError):
         raise refusal from None
     return value if isinstance(value, Fraction) else _from_sympy(value)
+
+
+class UnknownNameError(Exception):
+    """A name that is neither a symbol nor a constant."""
+
+
+def _size(node: ast.expr) -> tuple[int, int]:
+    """Bound the bits and the degree of an expression without computing it; ValueError where they are too large."""
+    match node:
+        case ast.Constant(value=int() as value):
+            bits, degree = value.bit_length() + 1, 0
+        case ast.UnaryOp(operand=operand):
+            bits, degree = _size(operand)
+        case ast.BinOp(left=left, op=ast.Pow(), right=right):
+            bits, degree = _size(left)
+            _size(right)
+            power = _walk(right)
+            if not isinstance(power, Fraction):
+                raise ValueError
+            times = max(1, -(-abs(power.numerator) // power.denominator))
+            bits, degree = bits * times, degree * times
+        case ast.BinOp(left=left, right=right):
+            (a, d), (b, e) = _size(left), _size(right)
+            bits, degree = a + b + 1, d + e
+        case ast.Call(args=[argument]):
+            bits, degree = _size(argument)
+        case _:
+            bits, degree = 1, 1
+    if bits > _MOST_BITS or degree > _HIGHEST_DEGREE:
+        raise ValueError
+    return bits, degree
 
 
 def _walk(node: ast.expr) -> Any:
@@ -157,6 +239,10 @@ def _walk(node: ast.expr) -> Any:
         case ast.Name(id=name):
             import sympy
 
+            if name == "GoldenRatio":
+                return (1 + sympy.sqrt(5)) / 2
+            if not _SYMBOL.fullmatch(name) and name not in _GREEK:
+                raise UnknownNameError(repr(name))
             return sympy.Symbol(name)
         case ast.UnaryOp(op=ast.USub(), operand=operand):
             return -_walk(operand)
@@ -205,6 +291,7 @@ class Field:
         irrational = [v for v in values if not isinstance(v, Fraction)]
         self._domain: Any = None
         if irrational:
+            check_roots(irrational)
             from sympy import construct_domain, sympify
 
             self._domain = construct_domain([*irrational, sympify(1) / 2], field=True, extension=True)[0]
