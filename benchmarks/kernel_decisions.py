@@ -75,7 +75,7 @@ def fastest(filters_in_lanes: bool) -> Cutter:
     """Return the chooser of cuts, of those with filters in the lanes or of the others."""
 
     def choose(work: cut.Work, threads: int, filters: bool) -> cut.Cut:
-        lanes = machine().vector_bytes // work.size
+        lanes = cut.machine().vector_bytes // work.size
         return min((c for c in cut._cuts(work, lanes, threads) if bool(c.mt) == filters_in_lanes), key=lambda c: c.cycles)
 
     return choose

@@ -1,6 +1,29 @@
-"""Test settings: hypothesis is derandomised, so that a run is the same everywhere."""
+"""Test settings: hypothesis is derandomised, so that a run is the same everywhere; what takes longest is begun first."""
 
+import pytest
 from hypothesis import HealthCheck, settings
 
 settings.register_profile("ci", derandomize=True, deadline=None, database=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("ci")
+
+LONG = ("test_kernels_machines.py", "test_kernels_targets.py")
+
+
+def pytest_addoption(parser):
+    parser.addoption("--no-skips", action="store_true", help="a test that is skipped is a failure")
+
+
+def pytest_collection_modifyitems(items):
+    """Begin with the long tests, so that two processes end together."""
+    items.sort(key=lambda item: item.path.name not in LONG)
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_sessionfinish(session):
+    """Fail where a test was skipped and none may be."""
+    reporter = session.config.pluginmanager.get_plugin("terminalreporter")
+    skipped = reporter.stats.get("skipped", []) if reporter else []
+    if session.config.getoption("--no-skips") and skipped:
+        names = ", ".join(sorted({report.nodeid for report in skipped}))
+        reporter.write_line(f"skipped, with --no-skips: {names}", red=True)
+        session.exitstatus = 1

@@ -18,8 +18,8 @@ from fastconv.native import machine
 from fastconv.native.machine import VARIABLE
 
 HERE = Path(__file__).parent
-APART = {"test_kernels_machines.py", "test_kernels_targets.py"}
-"""Tests that choose a machine themselves."""
+APART = {"test_kernels_machines.py", "test_kernels_targets.py", "test_kernels_auto.py", "test_kernels_compiled.py", "test_kernels_input.py"}
+"""Tests that choose a machine themselves, and those of choices, of kept code and of arguments, which no vector enters."""
 TESTS = sorted(path for path in HERE.glob("test_*.py") if re.match("test_(kernels|strided|complex)", path.name) and path.name not in APART)
 
 SETTINGS = [(width, fma) for width in (16, 32, 64) for fma in (False, True)]
@@ -28,7 +28,8 @@ SETTINGS = [(width, fma) for width in (16, 32, 64) for fma in (False, True)]
 @pytest.mark.parametrize(("width", "fma"), [one for one in SETTINGS if one != (machine().vector_bytes, machine().fma)])
 def test_the_tests_of_the_kernels_pass_on_another_machine(width, fma, tmp_path):
     own = os.environ | {VARIABLE: f"vector_bytes={width} fma={int(fma)}"}
-    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "--basetemp", str(tmp_path / "of_pytest"), *map(str, TESTS)]
+    own_folder = ["--basetemp", str(tmp_path / "of_pytest"), "-p", "no:cacheprovider"]
+    command = [sys.executable, "-m", "pytest", "-q", "-n", "0", *own_folder, *map(str, TESTS)]
     done = subprocess.run(command, env=own, cwd=HERE.parent, capture_output=True, text=True, timeout=900)
     assert done.returncode == 0, done.stdout[-20000:]
     assert " skipped" not in done.stdout

@@ -474,3 +474,15 @@ def test_compare_knows_its_metric(demosaicking):
     assert rep.images == 3
     assert rep.rows[1].metric == {"size": 34}
     assert all(0 < value < 1e-5 for row in rep.rows for value in row.layer_relative_l2)
+
+
+@pytest.mark.parametrize("load", ["demosaic.pictures", "waifu2x.halved"])
+def test_pictures_need_an_extra_which_is_named(load, monkeypatch):
+    from importlib import import_module
+
+    module, name = load.split(".")
+    for part in ("skimage", "skimage.data", "skimage.transform"):
+        monkeypatch.setitem(sys.modules, part, None)
+    function = getattr(import_module(f"fastconv.network.{module}"), name)
+    with pytest.raises(RuntimeError, match=r'needs scikit-image, which is not installed: pip install "fastconv\[demo\]"'):
+        function(*([np.zeros((3, 8, 8))] if name == "halved" else []))

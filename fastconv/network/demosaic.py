@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from fastconv.files.extra import imported
 from fastconv.network.draft import Draft, with_biases
 from fastconv.network.fetch import Package, PinnedFile, fetch
 from fastconv.network.graph import Array
@@ -123,8 +124,7 @@ def psnr(picture: Array, truth: Array) -> float:
 
 def pictures() -> Array:
     """Return the upper left 256x256 pixels of scikit-image's astronaut, chelsea and coffee, as float32 (3, 3, 256, 256)."""
-    from skimage import data
-
+    data = imported("skimage.data", "scikit-image", "demo")
     crops = [getattr(data, name)()[:256, :256].transpose(2, 0, 1) for name in IMAGES]
     return np.stack(crops).astype(np.float32) / np.float32(255)
 

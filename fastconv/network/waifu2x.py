@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from fastconv.files.extra import imported
 from fastconv.network.demosaic import IMAGES, pictures, psnr
 from fastconv.network.draft import Draft, with_biases
 from fastconv.network.fetch import Package, PinnedFile, fetch
@@ -96,8 +97,7 @@ def load(which: str) -> Network:
 
 def halved(picture: Array) -> Array:
     """Return a picture (3, H, W) of even sides at half its size, smoothed before, in 256 levels: what is to be undone."""
-    from skimage.transform import resize
-
+    resize = imported("skimage.transform", "scikit-image", "demo").resize
     shape = (3, picture.shape[1] // 2, picture.shape[2] // 2)
     small = np.stack([resize(plane, shape[1:], order=1, anti_aliasing=True) for plane in picture.astype(np.float64)])
     return np.asarray(np.rint(np.clip(small, 0, 1) * 255) / 255)
