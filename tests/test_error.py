@@ -325,3 +325,32 @@ def test_a_product_is_split_exactly_over_the_whole_range(e, f, a, b):
     exact = Fraction(float(x)) * Fraction(float(y))
     if np.isfinite(high) and abs(exact) > Fraction(2) ** -960:
         assert Fraction(high) + Fraction(low) == exact
+
+
+@pytest.mark.parametrize("name", ["F(4x4,3x3)", "F(4,3)", "F(8x8,3x3)/13", "F(2x2,3x3)s2", "winograd43"])
+def test_names_stand_for_algorithms_and_say_their_dimensions(name):
+    alg, dims = fc.algorithm(name), 1 if name == "F(4,3)" else 2
+    rng = np.random.default_rng(0)
+    w, x = (rng.uniform(-1, 1, (5, *[n] * dims)).astype("f4") for n in (alg.r, alg.n))
+    calls = (
+        lambda a, **d: fc.measure_error(a, trials=50, **d),
+        lambda a, **d: fc.predict_error(a, **d).rms,
+        lambda a, **d: fc.evaluate(a, w, x, **d).tolist(),
+        lambda a, **d: fc.bound_error(a, w, x, **d).tolist(),
+        lambda a, **d: fc.theorem_bound(a, w, x, **d).tolist(),
+        lambda a, **d: fc.certified_constant(a, **d),
+        lambda a, **d: fc.error_constants(a, **d).total.tolist(),
+        lambda a, **d: fc.tolerance(a, **d).atol,
+    )
+    for call in calls:
+        assert call(name) == call(name, dims=dims) == call(alg, dims=dims)
+        with pytest.raises(ValueError, match=f"dims is {3 - dims}, but .* has {dims}: leave dims out"):
+            call(name, dims=3 - dims)
+        with pytest.raises(TypeError, match="alg is 7: pass an algorithm or its name"):
+            call(7)
+
+
+def test_rectangles_are_named_in_the_refusal():
+    both = r"F\(5,3\) along the height and F\(3,3\) along the width, which layers run; name one"
+    with pytest.raises(ValueError, match=both):
+        fc.measure_error("F(5x3,3x3)")

@@ -204,6 +204,9 @@ def parse_name(name: str) -> tuple[int, int, int]:
         m, m2, r, r2 = match.groups()
         if (m2 is None) == (r2 is None) and m2 in (None, m) and r2 in (None, r) and int(m) and int(r):
             return int(m), int(r), 1 if m2 is None else 2
+        if m2 is not None and r2 is not None and int(m) * int(r) * int(m2) * int(r2):
+            sides = f"F({m},{r}) along the height and F({m2},{r2}) along the width"
+            raise ValueError(f"unknown algorithm {name!r}: it is {sides}, which layers run; name one of the two here, or a square")
     elif match := _SHORT.fullmatch(text):
         m, r = (g for g in match.groups() if g is not None)
         if int(m) and int(r):

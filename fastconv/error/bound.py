@@ -11,7 +11,7 @@ import numpy as np
 
 from fastconv.algebra import BilinearAlgorithm
 from fastconv.arithmetic import Policy, array_reading, carrier, channel_sum_named, policy_named, round_to, two_product, two_sum
-from fastconv.error.shapes import Array, check_pair
+from fastconv.error.shapes import Array, by_name, check_pair
 from fastconv.exact import FORMATS, Format, Number, to_sympy
 from fastconv.program import Program, Reading, programs_of
 
@@ -20,6 +20,7 @@ _SMALLEST = 2.0**-1074
 _EXPONENT = np.uint64(0x7FF << 52)
 
 
+@by_name
 def bound_error(
     alg: BilinearAlgorithm,
     w: Any,

@@ -12,7 +12,7 @@ import numpy as np
 from fastconv.algebra import BilinearAlgorithm
 from fastconv.arithmetic import Policy, carrier, channel_sum_named, policy_named
 from fastconv.error.bound import enclosure, upward
-from fastconv.error.shapes import Array, check_count, check_dims
+from fastconv.error.shapes import Array, by_name, check_count, check_dims
 from fastconv.exact import Format, Number, rounded
 from fastconv.program import Program, Reading, is_power_of_two, programs_of
 
@@ -36,6 +36,7 @@ class OverflowOfBoxError(ArithmeticError):
     """A value of the box leaves the range of its format."""
 
 
+@by_name
 def certified_constant(
     alg: BilinearAlgorithm,
     dims: int = 1,

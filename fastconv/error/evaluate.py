@@ -8,10 +8,11 @@ import numpy as np
 
 from fastconv.algebra import BilinearAlgorithm
 from fastconv.arithmetic import Policy, apply, array_reading, carrier, channel_sum_named, policy_named, round_to
-from fastconv.error.shapes import Array, check_pair, windows
+from fastconv.error.shapes import Array, by_name, check_pair, windows
 from fastconv.program import programs_of
 
 
+@by_name
 def evaluate(
     alg: BilinearAlgorithm,
     w: Any,
@@ -26,7 +27,7 @@ def evaluate(
 
     Parameters
     ----------
-    alg : BilinearAlgorithm
+    alg : BilinearAlgorithm or str
         F(m, r), n = m + r - 1.
     w : array, (..., r) or (..., r, r)
         Kernels; with `channels` the axis before the tile is that of the channels.

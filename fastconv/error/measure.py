@@ -13,7 +13,7 @@ from fastconv.arithmetic import Policy, channel_sum_named, policy_named
 from fastconv.error.evaluate import direct, stages
 from fastconv.error.inputs import Generator, draw, generator_named
 from fastconv.error.reference import direct_in_double_double, direct_in_float64
-from fastconv.error.shapes import Array, check_count, check_dims
+from fastconv.error.shapes import Array, by_name, check_count, check_dims
 from fastconv.exact import Format
 from fastconv.program import parse_order
 from fastconv.tables import Shown, Table
@@ -106,6 +106,7 @@ class _Tally:
         return ErrorReport(float(means.mean()), self.largest, rms, relative, self.ulps, stderr, len(means), overflows, direct)
 
 
+@by_name
 def measure_error(
     alg: BilinearAlgorithm,
     dims: int = 1,
@@ -122,7 +123,7 @@ def measure_error(
 
     Parameters
     ----------
-    alg : BilinearAlgorithm
+    alg : BilinearAlgorithm or str
         F(m, r).
     dims : {1, 2}
         Dimension.

@@ -18,7 +18,7 @@ from fastconv.error.predict_inputs import MOMENTS, Moments
 from fastconv.error.predict_nodes import Nodes, nodes_of
 from fastconv.error.predict_rounding import mellin, modulation, underflow, unit
 from fastconv.error.predict_shape import Pair, mean_root, mixed, normed, overlaps
-from fastconv.error.shapes import check_count, check_dims
+from fastconv.error.shapes import by_name, check_count, check_dims
 from fastconv.exact import Format, Number, rounded, to_text
 from fastconv.program import parse_order, programs_of
 from fastconv.tables import Shown, Table
@@ -62,6 +62,7 @@ class Prediction(Shown):
         return {name: list(v) if isinstance(v, tuple) else v for name, v in vars(self).items()}
 
 
+@by_name
 def predict_error(
     alg: BilinearAlgorithm,
     dims: int = 1,
@@ -75,7 +76,7 @@ def predict_error(
 
     Parameters
     ----------
-    alg : BilinearAlgorithm
+    alg : BilinearAlgorithm or str
         F(m, r).
     dims : {1, 2}
         Dimension.

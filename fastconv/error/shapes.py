@@ -2,15 +2,46 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Callable, Iterator
+from functools import wraps
+from inspect import signature
+from typing import Any, Concatenate, ParamSpec, TypeVar, cast
 
 import numpy as np
 import numpy.typing as npt
 
-from fastconv.algebra import BilinearAlgorithm
+from fastconv.algebra import BilinearAlgorithm, algorithm, split_name
+from fastconv.algebra.catalogue import parse_name
 
 Array = npt.NDArray[Any]
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+def by_name(function: Callable[Concatenate[BilinearAlgorithm, P], R]) -> Callable[Concatenate[BilinearAlgorithm | str, P], R]:
+    """Let a function of an algorithm and its `dims` take the algorithm's name, which says the dimensions as well.
+
+    Examples
+    --------
+    >>> tell = by_name(lambda alg, dims=1: (alg.m, dims))
+    >>> tell("F(4x4,3x3)"), tell("F(4,3)")
+    ((4, 2), (4, 1))
+    """
+    at = list(signature(function).parameters).index("dims") - 1
+
+    @wraps(function)
+    def call(alg: BilinearAlgorithm | str, *args: P.args, **options: P.kwargs) -> R:
+        if isinstance(alg, str):
+            dims = parse_name(split_name(alg).size)[2]
+            given = args[at] if len(args) > at else options.setdefault("dims", dims)
+            if given != dims:
+                raise ValueError(f"dims is {given!r}, but {alg} has {dims}: leave dims out, or name another algorithm")
+            alg = algorithm(alg)
+        elif not isinstance(alg, BilinearAlgorithm):
+            raise TypeError(f"alg is {alg!r}: pass an algorithm or its name, such as 'F(4x4,3x3)'")
+        return function(alg, *args, **options)
+
+    return cast(Any, call)  # type: ignore[no-any-return]
 
 
 def check_dims(dims: int) -> None:

@@ -10,7 +10,7 @@ import numpy as np
 from fastconv.algebra import BilinearAlgorithm
 from fastconv.arithmetic import Policy, carrier, channel_sum_named, policy_named, round_to
 from fastconv.error.bound import enclosure, upward
-from fastconv.error.shapes import Array, check_count, check_dims, check_pair
+from fastconv.error.shapes import Array, by_name, check_count, check_dims, check_pair
 from fastconv.exact import Format, Number, rounded
 from fastconv.program import Program, Reading, is_power_of_two, programs_of
 
@@ -130,6 +130,7 @@ class _Theorem(NamedTuple):
     lost: tuple[Array, Array, float, Array]
 
 
+@by_name
 def error_constants(
     alg: BilinearAlgorithm,
     dims: int = 1,
@@ -163,6 +164,7 @@ def error_constants(
     return Constants(float(theorem.alpha / u), float(theorem.beta / u), float(theorem.gamma / u), total)
 
 
+@by_name
 def theorem_bound(
     alg: BilinearAlgorithm,
     w: Any,

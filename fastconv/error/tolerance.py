@@ -15,7 +15,7 @@ from fastconv.arithmetic import Policy, array_reading, policy_named
 from fastconv.error.certify import certified_errors
 from fastconv.error.predict import predict_error
 from fastconv.error.predict_inputs import MOMENTS, Moments
-from fastconv.error.shapes import Array, check_count, check_dims
+from fastconv.error.shapes import Array, by_name, check_count, check_dims
 from fastconv.error.tails import Tails, quantile, traces_of
 from fastconv.exact import Format
 from fastconv.program import Program, Reading, programs_of
@@ -221,6 +221,7 @@ class Tolerance(Shown):
         return [("ATOL", self.atol), ("RTOL", self.rtol), ("RMS", self.rms), ("WORST_CASE", self.worst_case)]
 
 
+@by_name
 def tolerance(
     alg: BilinearAlgorithm,
     channels: int = 1,
@@ -238,7 +239,7 @@ def tolerance(
 
     Parameters
     ----------
-    alg : BilinearAlgorithm
+    alg : BilinearAlgorithm or str
         F(m, r).
     channels : int
         Channels summed over.
@@ -281,8 +282,6 @@ def tolerance(
     >>> 0 < limits.atol <= limits.worst_case
     True
     """
-    if not isinstance(alg, BilinearAlgorithm):
-        raise TypeError(f"alg is {alg!r}: pass an algorithm, such as fastconv.algorithm('F(4x4,3x3)')")
     check_dims(dims)
     check_count("channels", channels)
     check_count("outputs", outputs)
