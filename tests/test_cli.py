@@ -256,3 +256,29 @@ def test_the_module_runs_as_a_program(tmp_path):
     assert (done.returncode, done.stdout.split()[0], done.stderr) == (0, "fastconv", "")
     bad = subprocess.run([sys.executable, "-m", "fastconv", "matrices", "2", "3", "--points", "0,0,1,inf"], capture_output=True, text=True)
     assert (bad.returncode, bad.stderr.count("\n"), bad.stdout) == (2, 1, "")
+
+
+def test_points_may_begin_with_a_minus(capsys):
+    for given in (["--points", "-1,0,1,2,-2,inf"], ["--points=-1,0,1,2,-2,inf"]):
+        assert main(["matrices", "F(4x4,3x3)", *given]) == 0
+        assert "verified in exact arithmetic" in capsys.readouterr().out
+    assert main(["tolerance", "F(2x2,3x3)", "--scale-w", "-1"]) == 2
+    assert "scale_w is -1.0" in capsys.readouterr().err
+
+
+def test_options_act_in_json_too(capsys):
+    assert main(["tolerance", "F(2x2,3x3)", "--emit", "c", "--json"]) == 0
+    text = json.loads(capsys.readouterr().out)["c"]
+    assert main(["tolerance", "F(2x2,3x3)", "--emit", "c"]) == 0
+    assert capsys.readouterr().out == text
+    assert main(["matrices", "F(2x2,3x3)", "--program", "huffman", "--json"]) == 0
+    programs = json.loads(capsys.readouterr().out)["programs"]
+    assert main(["matrices", "F(2x2,3x3)", "--program", "huffman"]) == 0
+    printed = capsys.readouterr().out
+    assert all(programs[name] in printed for name in ("AT", "G", "BT"))
+
+
+@pytest.mark.parametrize(("size", "says"), [(("2", "3"), True), (("4", "3"), False)])
+def test_a_limit_is_told_where_it_says_something(size, says, capsys):
+    assert main(["points", *size]) == 0
+    assert ("of the best possible (certified)" in capsys.readouterr().out) == says

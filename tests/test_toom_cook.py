@@ -285,3 +285,28 @@ def test_unknown_sources_and_sizes_are_refused():
         fc.published_points("lavin2016", 8)
     with pytest.raises(ValueError, match="sets are known to n = 18"):
         fc.best_points(30, 3)
+
+
+@pytest.mark.parametrize("name", ["F(4,3)", "F(4x4,3x3)", "F(8x8,3x3)/13"])
+def test_points_in_json_belong_to_the_matrices(name):
+    alg = fc.algorithm(name)
+    data = json.loads(alg.to_json())
+    assert fc.BilinearAlgorithm.from_json(json.dumps(data)) == alg
+    scaled = alg.balanced("fp32")
+    assert fc.BilinearAlgorithm.from_json(scaled.to_json()) == scaled
+    if len(alg.points) == alg.n:
+        other = [point for point in ("7", "9", "11") if point not in data["points"]]
+        data["points"] = [other[0], *data["points"][1:]]
+        with pytest.raises(ValueError, match="the points do not belong to the matrices: no row of G is one of the point 7"):
+            fc.BilinearAlgorithm.from_json(json.dumps(data))
+
+
+@pytest.mark.parametrize(
+    ("name", "dtype"), [("fp64", "float64"), ("fp32", "float32"), ("fp16", "float16"), ("bf16", "bfloat16"), ("bfloat16", "bfloat16")]
+)
+def test_matrices_take_the_names_of_formats(name, dtype):
+    made = fc.algorithm("F(2x2,3x3)").matrices(name)
+    assert {matrix.dtype.name for matrix in made} == {dtype}
+    np.testing.assert_array_equal(np.asarray(made.BT, float), fc.algorithm("F(2x2,3x3)").matrices().BT)
+    with pytest.raises(TypeError, match="'tf32' is no type of numbers that arrays hold: use one of fp64"):
+        fc.algorithm("F(2x2,3x3)").matrices("tf32")

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
 from html import escape
-from itertools import product
+from itertools import combinations, product
 from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
@@ -23,6 +23,7 @@ from fastconv.exact import (
     Gaussian,
     Infinity,
     Number,
+    dtype_of,
     exact_number,
     exact_point,
     format_named,
@@ -219,14 +220,15 @@ class BilinearAlgorithm(Shown):
 
         Parameters
         ----------
-        dtype : dtype
-            float64, float32, float16, or bfloat16 and the float8 formats of ml_dtypes.
+        dtype : dtype or str
+            float64, float32, float16, or bfloat16 and the float8 formats of ml_dtypes; or the name of a format, ``"fp16"``.
 
         Raises
         ------
         ValueError
             If entries hold symbols, or an entry overflows the format.
         """
+        dtype = dtype_of(dtype)
         fmt = format_of_dtype(dtype)
 
         def array(name: str, matrix: Matrix) -> npt.NDArray[Any]:
@@ -390,7 +392,21 @@ class BilinearAlgorithm(Shown):
         except (KeyError, TypeError, AttributeError) as e:
             raise ValueError(f"not an algorithm: {type(e).__name__} {e}") from None
         alg.verify()
+        alg._check_points()
         return alg
+
+    def _check_points(self) -> None:
+        """Refuse points that the matrices are not made from: each row of G belongs to one of them, up to a factor."""
+        if self.stride != 1 or not self.points or len(self.points) != self.n:
+            return
+        from fastconv.algebra.construct import toom_cook
+
+        expected = toom_cook(self.m, self.r, self.points).G
+        field = Field([e for matrix in (self.G, expected) for row in matrix for e in row])
+        rows, wanted = ([[field(e) for e in row] for row in matrix] for matrix in (self.G, expected))
+        for point, row in zip(self.points, wanted, strict=False):
+            if not any(all(a * d == b * c for (a, b), (c, d) in combinations(zip(row, other, strict=True), 2)) for other in rows):
+                raise ValueError(f"the points do not belong to the matrices: no row of G is one of the point {point}; leave them out")
 
     def _entries(self) -> list[Number]:
         return [*self.points, *(e for matrix in (self.AT, self.G, self.BT) for row in matrix for e in row)]

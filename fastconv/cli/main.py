@@ -31,6 +31,18 @@ class _Parser(argparse.ArgumentParser):
         sys.exit(2)
 
 
+def _joined(arguments: list[str]) -> list[str]:
+    """Join an option and a value that begins with a minus, such as the points -1,0,1: argparse takes it for another option."""
+    joined: list[str] = []
+    for argument in arguments:
+        number = argument.startswith("-") and argument[1:2] and argument[1] in ".0123456789"
+        if number and joined and joined[-1].startswith("--") and "=" not in joined[-1]:
+            joined[-1] += f"={argument}"
+        else:
+            joined.append(argument)
+    return joined
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line.
 
@@ -54,7 +66,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             module = importlib.import_module(f"fastconv.cli.{verb}")
             module.arguments(sub)
             sub.add_argument("--json", action="store_true", help="print JSON for programs")
-    args = parser.parse_args(arguments)
+    args = parser.parse_args(_joined(arguments))
     if args.version:
         from fastconv import __version__
 

@@ -30,10 +30,11 @@ def run(args: argparse.Namespace) -> int:
     alg = algorithm_of(args, dims)
     names = ("channels", "policy", "confidence", "order", "channel_sum", "scale_w", "scale_x", "inputs", "outputs")
     found = tolerance(alg, dims=dims, **{name: getattr(args, name) for name in names})
+    text = {"c": found.to_c_header, "python": found.to_python}[args.emit]() if args.emit else None
     if args.json:
-        print_json(found.to_dict())
-    elif args.emit:
-        print({"c": found.to_c_header, "python": found.to_python}[args.emit](), end="")
+        print_json(found.to_dict() | ({} if text is None else {args.emit: text}))
+    elif text is not None:
+        print(text, end="")
     else:
         print(f"atol = {found.atol:.6g}   rtol = {found.rtol:.6g}\n")
         print("\n".join(found.reasoning))

@@ -1,6 +1,6 @@
 """Exact numbers, number formats, and the one rounding between them."""
 
-from fastconv.exact.formats import FORMATS, Format, format_named, format_of_dtype, round_rational, rounded
+from fastconv.exact.formats import FORMATS, Format, dtype_of, format_named, format_of_dtype, round_rational, rounded
 from fastconv.exact.gaussian import Gaussian, gaussian, turned_root
 from fastconv.exact.numbers import INF, PLAIN, Field, Infinity, Number, exact_number, exact_point, simplified, to_sympy, to_text
 
@@ -13,6 +13,7 @@ __all__ = [
     "Infinity",
     "Number",
     "PLAIN",
+    "dtype_of",
     "exact_number",
     "exact_point",
     "format_named",

@@ -105,9 +105,35 @@ def format_named(name: str | Format) -> Format:
     return found
 
 
+def dtype_of(given: Any) -> np.dtype[Any]:
+    """Return a numpy dtype, also by the name of a format or of a type of ml_dtypes.
+
+    Raises
+    ------
+    TypeError
+        If there is no such type, or numpy holds no numbers of that format.
+
+    Examples
+    --------
+    >>> dtype_of("fp16"), dtype_of("bf16")
+    (dtype('float16'), dtype(bfloat16))
+    """
+    names = {fmt: name for name, fmt in _OF_DTYPE.items()}
+    name = names.get(given, given) if isinstance(given, str) else given
+    if isinstance(name, str) and name in _OF_DTYPE and not hasattr(np, name):
+        import ml_dtypes
+
+        name = getattr(ml_dtypes, name)
+    try:
+        found: np.dtype[Any] = np.dtype(name)
+        return found
+    except TypeError:
+        raise TypeError(f"{given!r} is no type of numbers that arrays hold: use one of {', '.join((*names, *_OF_DTYPE))}") from None
+
+
 def format_of_dtype(dtype: Any) -> Format:
     """Return the format of a numpy dtype (float64, float32, float16, or one of ml_dtypes)."""
-    name = np.dtype(dtype).name
+    name = dtype_of(dtype).name
     if name not in _OF_DTYPE:
         raise TypeError(f"dtype {name} is not a floating-point format: use one of {', '.join(_OF_DTYPE)}")
     return FORMATS[_OF_DTYPE[name]]
