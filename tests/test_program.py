@@ -74,10 +74,16 @@ def test_powers_of_two_are_known():
     assert program_of(((Fraction(1, 2), 4, -1),), "sequential").counts == (2, 0, 2, 0)
 
 
-@pytest.mark.parametrize("name", ["bubble", "huffman+fast", "", None, 3])
+@pytest.mark.parametrize("name", ["random", "", "huffman+fast", "huffman+"])
 def test_unknown_orders_list_the_known(name):
     with pytest.raises(ValueError, match="huffman, sequential, pairwise"):
         parse_order(name)
+
+
+@pytest.mark.parametrize("given", [None, 3, [3, 2, 1, 0], (0, 1)])
+def test_what_is_no_name_of_an_order_is_told_how_to_add_one(given):
+    with pytest.raises(TypeError, match=r"an order of your own is a function in fastconv.program.ORDERS"):
+        parse_order(given)
 
 
 def test_rows_of_zeros_and_symbols_are_refused():

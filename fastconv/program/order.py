@@ -70,6 +70,8 @@ class _Weighed:
 
 
 ORDERS: dict[str, Callable[[Sequence[Term], Combine], Term]] = {"huffman": _huffman, "sequential": _sequential, "pairwise": _pairwise}
+"""Orders of summation by name: ``order(terms, combine)`` sums the terms of a row by calls of ``combine``, and returns the total."""
+
 OPTIONS = ("shared", "folded", "fma")
 
 
@@ -92,14 +94,21 @@ def parse_order(name: str) -> Order:
     ``+shared`` computes the common parts of a pair of rows or columns that differ only in signs once (the even
     and odd parts at points a and -a); ``+folded`` sums and subtracts mirrored inputs or outputs first, where that saves
     operations, as it does for complex points (`fastconv.program.fold`); ``+fma`` fuses each multiplication with the addition that
-    follows.
+    follows. An order of your own is a function in `ORDERS`, which is given the terms of a row and what adds two of them.
+
+    Raises
+    ------
+    TypeError, ValueError
+        For something that is no name, or an unknown one.
 
     Examples
     --------
     >>> str(parse_order("huffman+fma"))
     'huffman+fma'
     """
-    base, *options = name.split("+") if isinstance(name, str) else [name]
+    if not isinstance(name, str):
+        raise TypeError(f"order is {name!r}: pass a name, such as 'huffman'; an order of your own is a function in fastconv.program.ORDERS")
+    base, *options = name.split("+")
     if base not in ORDERS or any(option not in OPTIONS for option in options):
         known = ", ".join(ORDERS)
         raise ValueError(f"unknown order {name!r}: the orders are {known}, each with any of +shared, +folded and +fma behind it")

@@ -1,0 +1,189 @@
+"""Plant small bugs, one at a time, and count those that the tests catch: ``python analysis/mutants.py --count 150 --seed 2``.
+
+A draw is uniform over all places of `fastconv` where one of the changes below can be made: operators, comparisons, conditions,
+constants, ``min`` and ``max``, ``abs``, swapped arguments. Each is planted into a copy of the tree, and the tests of its floor run
+until one fails; one that takes too long counts as caught. Results are kept line by line in a log, and a repeated run goes on where
+it was. By hand, not in CI: a change that nothing catches costs the time of all tests of its floor.
+"""
+
+from __future__ import annotations
+
+import argparse
+import ast
+import json
+import os
+import random
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+ROOT = Path(__file__).parents[1]
+PACKAGE = ROOT / "fastconv"
+TESTS = {
+    "files": ["test_files", "test_native"],
+    "tables": ["test_tables", "test_cli"],
+    "exact": ["test_exact", "test_toom_cook", "test_complex_points"],
+    "algebra": ["test_toom_cook", "test_complex_points", "test_strided", "test_guards", "test_exact"],
+    "program": ["test_program", "test_toom_cook", "test_error"],
+    "arithmetic": ["test_exact", "test_error", "test_bound", "test_policies"],
+    "error": ["test_error", "test_bound", "test_predict", "test_predict_lanes", "test_predict_sample", "test_tolerance", "test_guards"],
+    "search": ["test_search", "test_limit", "test_predict_lanes"],
+    "native": ["test_native", "test_kernels_threads", "test_kernels_compiled", "test_kernels"],
+    "kernels": ["test_kernels*", "test_guards", "test_strided", "test_complex_points"],
+    "network": ["test_network_*", "test_compare", "test_explain", "test_fit", "test_policies", "test_propagate", "test_weights_file"],
+    "torch": ["test_torch"],
+    "plot": ["test_plot", "test_cli"],
+    "cli": ["test_cli", "test_readme", "test_tables"],
+}
+"""The tests of each floor, by the names of their files; its own doctests come besides."""
+APART = {"test_kernels_machines.py", "test_kernels_targets.py"}
+SECONDS = 600
+"""After so long a change counts as caught: it hangs."""
+
+_BINARY = {ast.Add: ast.Sub, ast.Sub: ast.Add, ast.Mult: ast.Div, ast.Div: ast.Mult, ast.FloorDiv: ast.Mult, ast.Mod: ast.Mult}
+_COMPARISONS = {
+    ast.Lt: ast.LtE,
+    ast.LtE: ast.Lt,
+    ast.Gt: ast.GtE,
+    ast.GtE: ast.Gt,
+    ast.Eq: ast.NotEq,
+    ast.NotEq: ast.Eq,
+    ast.In: ast.NotIn,
+    ast.NotIn: ast.In,
+    ast.Is: ast.IsNot,
+    ast.IsNot: ast.Is,
+}
+
+
+class Change(NamedTuple):
+    """A place in a file, and what stands there instead."""
+
+    file: str
+    line: int
+    column: int
+    before: str
+    after: str
+
+    def planted(self, text: str) -> str:
+        """Return the file's text with the change."""
+        lines = text.splitlines(keepends=True)
+        start = sum(map(len, lines[: self.line - 1])) + len(lines[self.line - 1].encode()[: self.column].decode())
+        assert text.startswith(self.before, start), self
+        return text[:start] + self.after + text[start + len(self.before) :]
+
+
+def changes(path: Path) -> Iterator[Change]:
+    """Yield every change that can be made to a module; annotations, texts and what only a type checker reads are left alone."""
+    text = path.read_text(encoding="utf-8")
+    for node in _code(ast.parse(text)):
+        before = ast.get_source_segment(text, node)
+        if before is None or "\n" in before:
+            continue
+        for after in _mutated(node):
+            if after != ast.unparse(node):
+                yield Change(str(path.relative_to(ROOT)), node.lineno, node.col_offset, before, f"({after})")
+
+
+def _code(node: ast.AST) -> Iterator[ast.expr]:
+    for name, value in ast.iter_fields(node):
+        if name in ("annotation", "returns", "decorator_list", "type_params"):
+            continue
+        for child in value if isinstance(value, list) else [value]:
+            if not isinstance(child, ast.AST) or isinstance(child, (ast.JoinedStr, ast.Raise)):
+                continue
+            if isinstance(child, ast.If) and "TYPE_CHECKING" in ast.unparse(child.test):
+                continue
+            if isinstance(child, ast.expr):
+                yield child
+            yield from _code(child)
+
+
+def _mutated(node: ast.expr) -> Iterator[str]:
+    match node:
+        case ast.BinOp(left, op, right) if type(op) in _BINARY:
+            yield ast.unparse(ast.BinOp(left, _BINARY[type(op)](), right))
+        case ast.Compare(left, [op], [right]):
+            yield ast.unparse(ast.Compare(left, [_COMPARISONS[type(op)]()], [right]))
+        case ast.BoolOp(op, values):
+            yield ast.unparse(ast.BoolOp(ast.And() if isinstance(op, ast.Or) else ast.Or(), values))
+        case ast.UnaryOp(ast.Not() | ast.USub(), operand):
+            yield ast.unparse(operand)
+        case ast.Call(ast.Name("min" | "max" as name), args, keywords) if args:
+            yield ast.unparse(ast.Call(ast.Name("max" if name == "min" else "min"), args, keywords))
+        case ast.Call(ast.Name("abs"), [argument], []):
+            yield ast.unparse(argument)
+        case ast.Call(function, [a, b], keywords) if not isinstance(a, ast.Starred) and not isinstance(b, ast.Starred):
+            yield ast.unparse(ast.Call(function, [b, a], keywords))
+        case ast.IfExp(test, body, orelse):
+            yield ast.unparse(ast.IfExp(test, orelse, body))
+        case ast.Constant(value) if isinstance(value, int) and not isinstance(value, bool):
+            yield str(value + 1)
+        case ast.Constant(value) if isinstance(value, bool):
+            yield str(not value)
+
+
+def drawn(count: int, seed: int) -> list[Change]:
+    """Draw changes, each place at most once."""
+    places = [change for path in sorted(PACKAGE.rglob("*.py")) if path.name != "__main__.py" for change in changes(path)]
+    return random.Random(seed).sample(places, count)
+
+
+def verdict(change: Change, tree: Path) -> tuple[str, float]:
+    """Return what caught a change, "" for nothing, and the seconds it took."""
+    path = tree / change.file
+    text = path.read_text(encoding="utf-8")
+    floor = change.file.split("/")[1]
+    files = sorted({file for name in TESTS.get(floor, ["test_floors", "test_cli"]) for file in (tree / "tests").glob(f"{name}.py")})
+    targets = [str(file) for file in files if file.name not in APART] + [str(tree / "fastconv" / floor)]
+    own = os.environ | {"PYTHONPATH": str(tree), "XDG_CACHE_HOME": str(tree / ".cache")}
+    begun = time.perf_counter()
+    try:
+        path.write_text(change.planted(text), encoding="utf-8")
+        command = [sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", "--no-header", *targets]
+        done = subprocess.run(command, cwd=tree, env=own, capture_output=True, text=True, timeout=SECONDS)
+    except subprocess.TimeoutExpired:
+        return "no end", time.perf_counter() - begun
+    finally:
+        path.write_text(text, encoding="utf-8")
+    failed = [line for line in done.stdout.splitlines() if line.startswith(("FAILED", "ERROR"))]
+    caught = (failed or ["the tests did not run"])[0] if done.returncode else ""
+    return caught, time.perf_counter() - begun
+
+
+def main() -> None:
+    """Plant the changes that the log does not hold yet, and print the table."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--count", type=int, default=150)
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--log", type=Path, default=Path("mutants.jsonl"))
+    args = parser.parse_args()
+    known = [json.loads(line) for line in args.log.read_text().splitlines()] if args.log.exists() else []
+    held = {(one["file"], one["line"], one["column"], one["after"]) for one in known}
+    wanted = [change for change in drawn(args.count, args.seed) if (change.file, change.line, change.column, change.after) not in held]
+    with tempfile.TemporaryDirectory() as folder:
+        tree = Path(folder) / "tree"
+        shutil.copytree(ROOT, tree, ignore=shutil.ignore_patterns(".git", "__pycache__", ".*_cache", "figures"))
+        for k, change in enumerate(wanted):
+            caught, seconds = verdict(change, tree)
+            known.append(change._asdict() | {"seed": args.seed, "caught": caught, "seconds": round(seconds, 1)})
+            with args.log.open("a") as log:
+                log.write(json.dumps(known[-1]) + "\n")
+            print(
+                f"{k + 1}/{len(wanted)} {change.file}:{change.line} {change.before} -> {change.after}: {caught or 'NOT CAUGHT'}", flush=True
+            )
+    total, seen = (
+        Counter(one["file"].split("/")[1] for one in known if test(one)) for test in (lambda one: True, lambda one: one["caught"])
+    )
+    for floor in sorted(total):
+        print(f"{floor:12} {seen[floor]:4} of {total[floor]:4}")
+    print(f"{'all':12} {sum(seen.values()):4} of {sum(total.values()):4}: {sum(seen.values()) / max(1, sum(total.values())):.0%}")
+
+
+if __name__ == "__main__":
+    main()
