@@ -311,6 +311,7 @@ def test_an_error_in_a_unit_keeps_what_was_finished(tmp_path):
         ({"candidates": "0,1,2"}, TypeError, "the text"),
         ({"shard": (2, 2)}, ValueError, "shard"),
         ({"shard": 1}, TypeError, "shard"),
+        ({"executor": 4}, TypeError, "executor is 4: pass an executor of concurrent.futures, a dask.distributed Client"),
         ({"starts": 0}, ValueError, "starts is 0"),
         ({"trials": True}, TypeError, "trials"),
         ({"store": "no/such/folder/s.sqlite"}, ValueError, "no folder"),
@@ -355,7 +356,7 @@ def test_dask_gives_the_same_when_a_worker_is_killed():
                     os.kill(victim, signal.SIGKILL)
                     killed.append(time.time())
 
-            spread = fc.search_points(3, 3, store=None, executor=client.get_executor(retries=3), progress=tell, **QUICK | {"starts": 6})
+            spread = fc.search_points(3, 3, store=None, executor=client, progress=tell, **QUICK | {"starts": 6})
     assert killed
     assert sets_of(spread) == sets_of(serial)
 
