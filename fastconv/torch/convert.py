@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Mapping
-from functools import cache
 from typing import Any
 
-from fastconv.arithmetic import Policy
+from fastconv.algebra import BilinearAlgorithm
+from fastconv.arithmetic import Policy, channel_sum_named
+from fastconv.kernels.threads import threads_of
 from fastconv.network.assign import Choice, fits, resolved
-
-_PLANS = 4
-"""Input shapes for which a layer keeps its transformed weights; the oldest goes first."""
+from fastconv.network.policy_name import split_policy
+from fastconv.torch.how import How
 
 
 def imported() -> Any:
@@ -30,12 +29,18 @@ def imported() -> Any:
 
 
 def convert(
-    module: Any, algorithm: Any = "auto", *, policy: str | Policy = "fp32", channel_sum: str | None = None, threads: int | None = None
+    module: Any,
+    algorithm: Any = "auto",
+    *,
+    policy: str | Policy = "fp32",
+    channel_sum: str | None = None,
+    threads: int | None = None,
+    frozen: bool = False,
 ) -> Any:
     """Return a module whose eligible convolutions run on fastconv's kernels, for inference on the CPU.
 
-    Eligible are Conv1d and Conv2d of stride 1 (or that of the algorithm), dilation 1, one group, zero padding and a kernel of at
-    least 3 (3x3), in float32 or float64. All other modules stay what they are.
+    Eligible are Conv1d and Conv2d of stride 1 (or that of the algorithm), dilation 1, one group and a kernel of at least 3 (3x3), in
+    float32 or float64, also where their weights are computed (weight_norm, parametrizations). All other modules stay what they are.
 
     Parameters
     ----------
@@ -51,12 +56,17 @@ def convert(
         How an emulated convolution sums over channels, "linear" by default. With it "fp32" is emulated too.
     threads : int, optional
         Threads of each convolution; as many as there are processors if None.
+    frozen : bool
+        Whether weights stay for good as they are at a layer's first call. If not, each call compares them with a copy, bit by bit:
+        that costs little but where weights are many and pixels few, such as 512 channels on 7x7 pixels.
 
     Returns
     -------
     torch.nn.Module
-        A copy of the module's structure with the same parameters and buffers: the very tensors, under the same names in
-        `state_dict`. Weights are transformed at the first call with an input shape, and again after they have been changed.
+        A copy of the module's structure. Its parameters and buffers have the same names and share their memory with the module's:
+        a change in place is one of both, an assignment or a change of type, such as ``half()``, is not. Weights are transformed at
+        the first call with an input shape, and again after a change, in whatever way they were changed. A converted module may
+        itself be converted.
 
     Raises
     ------
@@ -68,116 +78,70 @@ def convert(
     Notes
     -----
     There are no gradients: where torch would record one, the layer raises RuntimeError, so call the module under
-    ``torch.inference_mode()`` or ``torch.no_grad()``. Inputs on other devices or of other types go through torch's own layer.
+    ``torch.inference_mode()`` or ``torch.no_grad()``. On other devices, in other types (``half()``) and under `torch.autocast` torch's
+    own layers run. An input of another type than the weights is a TypeError.
+
+    Layers call the operator ``torch.ops.fastconv.convolution``. So `torch.jit.trace`, `torch.compile`, `torch.export`, `torch.fx` and
+    `torch.func.vmap` see it, and modules are saved and copied; a program that loads one imports `fastconv.torch.layers` before.
+    `torch.onnx.export` writes Conv nodes. `torch.jit.script` is refused.
+
+    Examples
+    --------
+    >>> import torch
+    >>> conv = torch.nn.Conv2d(3, 8, 3, padding=1)
+    >>> fast, x = convert(conv, "F(4x4,3x3)"), torch.ones(1, 3, 8, 8)
+    >>> fast
+    FastConv2d(3, 8, kernel_size=(3, 3), stride=(1, 1), padding=(1, 1))
+    >>> with torch.inference_mode():
+    ...     torch.allclose(fast(x), conv(x), atol=1e-5)
+    True
     """
     torch = imported()
     if not isinstance(module, torch.nn.Module):
         raise TypeError(f"a module is a torch.nn.Module, not {type(module).__name__}")
     choice = resolved(algorithm)
-    replace: Callable[[Any], Any] = lambda layer: in_class(layer, _classes(), (choice, threads, {})) if is_eligible(layer, choice) else None
-    if policy != "fp32" or channel_sum is not None:
-        from fastconv.torch.emulate import emulating
+    threads_of(threads)
+    emulated = policy != "fp32" or channel_sum is not None
+    if emulated:
+        split_policy(policy)
+        channel_sum_named(channel_sum or "linear")
+    from fastconv.torch.layers import Emulated, Fast, change, plain_class
 
-        replace = emulating(choice, policy, channel_sum or "linear", threads)
-    # Tensors are shared, all else is copied.
-    shared = {id(tensor): tensor for tensor in (*module.parameters(), *module.buffers())}
-    return _replaced(copy.deepcopy(module, shared), replace)
+    copied = copy.deepcopy(module, _aliases(module))
+    for layer in [layer for layer in copied.modules() if plain_class(layer) is not None]:
+        fit = is_eligible(layer, choice)
+        if emulated and layer.weight.dtype == torch.float32:
+            runs = fit and isinstance(choice, BilinearAlgorithm) and len(layer.kernel_size) == 2
+            change(layer, Emulated, How(algorithm if runs else "direct", threads, policy, channel_sum or "linear", frozen).text())
+        elif fit and not emulated:
+            change(layer, Fast, How(algorithm, threads, frozen=frozen).text())
+        else:
+            change(layer, None, "")
+    return copied
 
 
-def _replaced(module: Any, replace: Callable[[Any], Any]) -> Any:
-    if (layer := replace(module)) is not None:
-        return layer
-    done: dict[int, Any] = {}
-    for child in module.children():
-        if id(child) not in done:  # one layer in two places stays one
-            done[id(child)] = _replaced(child, replace)
-    for name, child in module._modules.items():
-        if child is not None:
-            module._modules[name] = done[id(child)]
-    return module
+def _aliases(module: Any) -> dict[int, Any]:
+    """Return tensors for a copy of a module, by the addresses of the module's own: others, which share their memory."""
+    torch = imported()
+    aliases: dict[int, Any] = {}
+    for tensor in (*module.parameters(), *module.buffers()):
+        if type(tensor) not in (torch.nn.Parameter, torch.Tensor):
+            aliases[id(tensor)] = tensor  # of a kind of its own, or not there yet
+            continue
+        with torch.inference_mode(tensor.is_inference()):
+            alias = torch.nn.Parameter(tensor.detach(), tensor.requires_grad) if type(tensor) is torch.nn.Parameter else tensor.detach()
+        alias.__dict__.update(tensor.__dict__)
+        aliases[id(tensor)] = alias
+    # What is computed of parameters, such as the weights of weight_norm, has a history that no copy has.
+    computed = (value for child in module.modules() for value in vars(child).values() if torch.is_tensor(value) and not value.is_leaf)
+    return aliases | {id(tensor): tensor for tensor in computed}
 
 
 def is_eligible(module: Any, choice: Choice = "auto") -> bool:
     """Tell whether a module is a convolution that an algorithm can run."""
-    nn = imported().nn
-    if type(module) not in (nn.Conv1d, nn.Conv2d) or module.padding_mode != "zeros" or module.groups != 1:
+    from fastconv.torch.layers import plain_class
+
+    if plain_class(module) is None or module.groups != 1 or set(module.dilation) != {1} or min(module.kernel_size) < 3:
         return False
-    plain = set(module.dilation) == {1} and min(module.kernel_size) >= 3
-    return plain and fits(choice, module.kernel_size, module.stride) and module.weight.dtype in (imported().float32, imported().float64)
-
-
-def classes_of(prefix: str, about: str, run: Callable[[Any, Any], Any], other: Callable[[Any, Any], Any]) -> dict[Any, Any]:
-    """Make layers, once torch is there: torch's own, whose forward runs otherwise.
-
-    Parameters
-    ----------
-    prefix, about : str
-        What their names begin with, and what is said of them.
-    run, other : callable
-        ``run(layer, batch)`` gives the outputs, as an array, of a batch on the CPU in the format of the weights; ``other(layer, x)``
-        takes whatever else comes.
-    """
     torch = imported()
-
-    def forward(self: Any, x: Any) -> Any:
-        tensors = [t for t in (x, self.weight, self.bias) if t is not None]
-        if torch.is_grad_enabled() and any(t.requires_grad for t in tensors):
-            raise RuntimeError("a converted convolution records no gradient: call the module under torch.inference_mode() or no_grad()")
-        rank = len(self.kernel_size)
-        if x.device.type != "cpu" or x.dtype != self.weight.dtype or x.ndim not in (rank + 1, rank + 2):
-            return other(self, x)
-        batch = x if x.ndim == rank + 2 else x[None]
-        y = torch.from_numpy(run(self, batch.detach()))
-        return y if x.ndim == rank + 2 else y[0]
-
-    return {
-        parent: type(f"{prefix}{parent.__name__}", (parent,), {"forward": forward, "__doc__": f"torch.nn.{parent.__name__}{about}."})
-        for parent in (torch.nn.Conv1d, torch.nn.Conv2d)
-    }
-
-
-def in_class(conv: Any, classes: Mapping[Any, Any], state: Any) -> Any:
-    """Return a layer of another class that has all that a convolution has, and a state besides."""
-    made = classes[type(conv)]
-    layer = made.__new__(made)
-    layer.__dict__.update(conv.__dict__)
-    layer.__dict__["_fastconv"] = state
-    return layer
-
-
-def version_of(layer: Any) -> tuple[Any, ...]:
-    """Return what is another when the weights are: a changed tensor has another address or version."""
-    return tuple((t.data_ptr(), t._version) for t in (layer.weight, layer.bias) if t is not None)
-
-
-def arrays_of(layer: Any) -> tuple[Any, Any]:
-    """Return weight and bias as arrays, None for no bias."""
-    return layer.weight.detach().numpy(), None if layer.bias is None else layer.bias.detach().numpy()
-
-
-@cache
-def _classes() -> dict[Any, Any]:
-    return classes_of(
-        "Fast",
-        " on fastconv's kernels",
-        lambda layer, batch: _planned(layer, tuple(batch.shape))(batch.contiguous().numpy()),
-        lambda layer, x: super(type(layer), layer).forward(x),
-    )
-
-
-def _planned(layer: Any, shape: tuple[int, ...]) -> Callable[[Any], Any]:
-    """Return the plan for an input shape."""
-    choice, threads, plans = layer._fastconv
-    key = (shape, version_of(layer))
-    plan = plans.get(key)
-    if plan is None:
-        from fastconv import kernels
-
-        make = kernels.plan_conv1d if len(layer.kernel_size) == 1 else kernels.plan_conv2d
-        weight, bias = arrays_of(layer)
-        padding = layer.padding if isinstance(layer.padding, str) or len(layer.padding) > 1 else layer.padding[0]
-        plan = make(weight, bias, layer.stride[0], padding, 1, 1, input_shape=shape, algorithm=choice, threads=threads)
-        while len(plans) >= _PLANS:
-            plans.pop(next(iter(plans)))
-        plans[key] = plan
-    return plan  # type: ignore[no-any-return]
+    return fits(choice, module.kernel_size, module.stride) and module.weight.dtype in (torch.float32, torch.float64)

@@ -17,7 +17,6 @@ from fastconv.network.policy_name import Scales
 from fastconv.network.race import final_error, ratio, square
 from fastconv.network.report import Comparison, Row
 from fastconv.torch.convert import convert, imported
-from fastconv.torch.emulate import state_of
 
 
 def compare(
@@ -58,6 +57,8 @@ def compare(
         Layers are the module's convolutions; a layer's error is that of its own output.
     """
     torch = imported()
+    from fastconv.torch.layers import memory_of
+
     feeds = inputs if isinstance(inputs, tuple) else (inputs,)
     layers = tuple(key for key, child in module.named_modules() if isinstance(child, (torch.nn.Conv1d, torch.nn.Conv2d)))
     double = tuple(x.double() if torch.is_tensor(x) and x.is_floating_point() else x for x in feeds)
@@ -69,7 +70,7 @@ def compare(
         raise ValueError("there is nothing to compare: name at least one policy and one sum over channels")
     modules = [convert(module, rival.algorithm, policy=rival.policy, channel_sum=rival.channel_sum, threads=threads) for rival in rivals]
     found = [_watched(made, feeds, layers) for made in modules]  # compiles and transforms weights besides
-    emulated = [{key: state_of(child) for key, child in made.named_modules() if key in layers} for made in modules]
+    emulated = [{key: memory_of(child) for key, child in made.named_modules() if key in layers} for made in modules]
     reached = [{key: dict(state.extents.overflows) for key, state in states.items() if state} for states in emulated]
     seconds = _in_turns([None if rival.is_emulated else made for rival, made in zip(rivals, modules, strict=True)], feeds, repeats)
     beside = next((s for s, rival in zip(seconds, rivals, strict=True) if rival.algorithm == "direct" and not rival.is_emulated), math.nan)
