@@ -185,6 +185,9 @@ def test_hooks_that_compute_weights_are_kept(how):
         for _ in range(3):
             torch.testing.assert_close(fast(x), conv(x), rtol=0, atol=2**-16)
             next(conv.parameters()).mul_(1.5)
+    fresh = getattr(nn.utils, how)(nn.Conv1d(5, 6, 3)).eval()
+    assert fastconv.torch.compare(fresh, x, ["F(2,3)"]).rows[-1].relative_l2 < 1e-6
+    assert fresh.weight.dtype == torch.float32
 
 
 def padded_in_all_ways():
@@ -305,6 +308,21 @@ def test_outputs_lie_as_those_of_torch(shape, last):
     ]
 
 
+def test_views_that_are_negated_when_read():
+    conv, z = nn.Conv2d(3, 4, 3), torch.randn(1, 3, 8, 8, dtype=torch.complex64)
+    x = z.conj().imag
+    assert x.is_neg()
+    with torch.no_grad():
+        torch.testing.assert_close(fastconv.torch.convert(conv)(x), conv(x), rtol=0, atol=2**-17)
+
+
+@pytest.mark.filterwarnings("ignore:.*:DeprecationWarning")
+def test_scripting_is_refused_in_one_sentence():
+    module = nn.Sequential(fastconv.torch.convert(nn.Conv2d(3, 4, 3)), nn.ReLU())
+    with pytest.raises(TypeError, match=r"use torch.jit.trace, torch.export or torch.compile"):
+        torch.jit.script(module)
+
+
 CALLS = [  # of the kinds of torch's own samples
     ((1, 3, 4), (3, 3, 3), {}),
     ((3, 4), (2, 3, 2), {"bias": 2, "stride": 2}),
@@ -394,8 +412,6 @@ def test_bad_arguments():
         fastconv.torch.convert(nn.Conv2d(1, 1, 3), "fastest")
     with pytest.raises(ValueError, match="threads is 0"):
         fastconv.torch.convert(nn.Conv2d(1, 1, 3), threads=0)
-    with torch.no_grad(), pytest.raises(ValueError, match="the padded input .* bytes, more than"):
-        fastconv.torch.convert(nn.Conv2d(1, 1, 3, padding=2**40))(torch.ones(1, 1, 8, 8))
 
 
 @pytest.mark.parametrize("kind", [ResNet, UNet])
@@ -480,6 +496,23 @@ def test_a_report_in_policies_counts_what_overflows():
     assert np.isnan(plain.speed_vs_direct)
     assert rows["F(6x6,3x3)", "fp32", None].speed_vs_direct > 0
     assert rows["direct", "fp32", None].relative_l2 < 1e-5 < rows["direct", "fp16", None].relative_l2
+
+
+@pytest.mark.parametrize("policy", ["fp32", "fp16", "fp16-balanced"])
+@pytest.mark.parametrize("kind", [nn.Conv1d, nn.Conv2d])
+def test_inputs_that_do_not_fit_are_refused_in_one_sentence_and_empty_batches_are_not(kind, policy):
+    conv = kind(2, 4, 3)
+    size, padded = (8,) * len(conv.kernel_size), kind(2, 4, 3, padding=2**40)
+    for algorithm in ("direct", "F(2x2,3x3)"):
+        fast = fastconv.torch.convert(conv, algorithm, policy=policy)
+        with torch.no_grad():
+            assert fast(torch.ones(0, 2, *size)).shape == conv(torch.ones(0, 2, *size)).shape
+            with pytest.raises(ValueError, match=r"^input has 3 channels, weight .* takes 2: "):
+                fast(torch.ones(1, 3, *size))
+            with pytest.raises(ValueError, match=r"^the kernel reaches over 3 along axis 2, more than the padded input, 2: pad more$"):
+                fast(torch.ones(1, 2, *(2 for _ in size)))
+            with pytest.raises(ValueError, match=r"^the padded input .* bytes, more than .*: pass less padding"):
+                fastconv.torch.convert(padded, algorithm, policy=policy)(torch.ones(1, 2, *size))
 
 
 def test_bad_policies():

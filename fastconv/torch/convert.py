@@ -107,8 +107,8 @@ def convert(
         channel_sum_named(channel_sum or "linear")
     from fastconv.torch.layers import Emulated, Fast, change, plain_class
 
-    copied = copy.deepcopy(module, _aliases(module))
-    for layer in [layer for layer in copied.modules() if plain_class(layer) is not None]:
+    result = copied(module)
+    for layer in [layer for layer in result.modules() if plain_class(layer) is not None]:
         fit = is_eligible(layer, choice)
         if emulated and layer.weight.dtype == torch.float32:
             runs = fit and isinstance(choice, BilinearAlgorithm) and len(layer.kernel_size) == 2
@@ -117,11 +117,11 @@ def convert(
             change(layer, Fast, How(algorithm, threads, frozen=frozen).text())
         else:
             change(layer, None, "")
-    return copied
+    return result
 
 
-def _aliases(module: Any) -> dict[int, Any]:
-    """Return tensors for a copy of a module, by the addresses of the module's own: others, which share their memory."""
+def copied(module: Any) -> Any:
+    """Return a copy of a module whose tensors are others, which share the memory of the module's own."""
     torch = imported()
     aliases: dict[int, Any] = {}
     for tensor in (*module.parameters(), *module.buffers()):
@@ -134,7 +134,7 @@ def _aliases(module: Any) -> dict[int, Any]:
         aliases[id(tensor)] = alias
     # What is computed of parameters, such as the weights of weight_norm, has a history that no copy has.
     computed = (value for child in module.modules() for value in vars(child).values() if torch.is_tensor(value) and not value.is_leaf)
-    return aliases | {id(tensor): tensor for tensor in computed}
+    return copy.deepcopy(module, aliases | {id(tensor): tensor for tensor in computed})
 
 
 def is_eligible(module: Any, choice: Choice = "auto") -> bool:

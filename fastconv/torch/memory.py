@@ -11,6 +11,7 @@ import numpy as np
 
 from fastconv.algebra import BilinearAlgorithm
 from fastconv.kernels import Plan, plan_conv1d, plan_conv2d
+from fastconv.kernels.layer import Layer, layer_of
 from fastconv.kernels.threads import threads_of
 from fastconv.network.emulated import Emulation, Extents, Shape, emulation_on
 from fastconv.network.execute import Kept
@@ -73,13 +74,14 @@ class Memory:
         if read.policy is None:
             plan: Plan = weights.made.get((x.shape, geometry, how), lambda: _plan(x.shape, weight, bias, geometry, read))
             return plan(x)
-        threads = threads_of(read.threads)
-        batch = _as_images(x if x.ndim == weight.ndim else x[None], geometry.padding)
-        emulation: Emulation = weights.made.get((geometry, how), lambda: _emulation(batch, weight, bias, geometry, read))
-        y, reached = emulation(batch, threads)
+        threads, layer = threads_of(read.threads), layer_of(weight, bias, *geometry, x.shape, weight.ndim - 2)
+        images = x.reshape(layer.batch, layer.channels, layer.height, layer.width)
+        images = np.pad(images, [(0, 0), (0, 0), *layer.padding]) if any(geometry.padding) else np.ascontiguousarray(images)
+        emulation: Emulation = weights.made.get((geometry, how), lambda: _emulation(images, weight, bias, layer, read))
+        y, reached = emulation(images, threads)
         with self._lock:
             self.extents.join(reached)
-        return y.reshape(*(y.shape[:1] if x.ndim == weight.ndim else ()), y.shape[1], *y.shape[6 - weight.ndim :])
+        return y.reshape(*x.shape[: 1 - weight.ndim], layer.filters, *layer.output[4 - weight.ndim :])
 
     @property
     def scales(self) -> Scales:
@@ -97,17 +99,10 @@ def _plan(shape: tuple[int, ...], weight: Array, bias: Array | None, geometry: G
     return make(weight, bias, *geometry, input_shape=shape, algorithm=how.algorithm, threads=how.threads)
 
 
-def _emulation(images: Array, weight: Array, bias: Array | None, geometry: Geometry, how: How) -> Emulation:
+def _emulation(images: Array, weight: Array, bias: Array | None, layer: Layer, how: How) -> Emulation:
     assert how.policy is not None
-    stride, dilation = ((1,) * (2 - len(numbers)) + numbers for numbers in (geometry.stride, geometry.dilation))
-    taps = weight.reshape(*weight.shape[:2], -1, weight.shape[-1])
+    taps = weight.reshape(*weight.shape[:2], *layer.kernel)
     policy, balanced = split_policy(how.policy)
     algorithm = how.algorithm if isinstance(how.algorithm, BilinearAlgorithm) else None
-    shape = Shape((stride[0], stride[1]), (dilation[0], dilation[1]), geometry.groups)
+    shape = Shape(layer.stride, layer.dilation, layer.groups)
     return emulation_on(images, taps, bias, shape, algorithm, policy, how.channel_sum, balanced, threads_of(how.threads))
-
-
-def _as_images(batch: Array, padding: tuple[int, ...]) -> Any:
-    """Pad a batch with zeros; signals become images of one row."""
-    padded = np.pad(batch, [(0, 0), (0, 0), *((p, p) for p in padding)]) if any(padding) else batch
-    return np.ascontiguousarray(padded[:, :, None] if padded.ndim == 3 else padded)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import math
 import time
 from collections.abc import Iterable, Mapping, Sequence
@@ -16,7 +15,7 @@ from fastconv.network.graph import Array
 from fastconv.network.policy_name import Scales
 from fastconv.network.race import final_error, ratio, square
 from fastconv.network.report import Comparison, Row
-from fastconv.torch.convert import convert, imported
+from fastconv.torch.convert import convert, copied, imported
 
 
 def compare(
@@ -62,7 +61,7 @@ def compare(
     feeds = inputs if isinstance(inputs, tuple) else (inputs,)
     layers = tuple(key for key, child in module.named_modules() if isinstance(child, (torch.nn.Conv1d, torch.nn.Conv2d)))
     double = tuple(x.double() if torch.is_tensor(x) and x.is_floating_point() else x for x in feeds)
-    truth, exact = _watched(copy.deepcopy(module).double(), double, layers)
+    truth, exact = _watched(copied(module).double(), double, layers)
     if isinstance(policies, str):
         raise TypeError(f"policies must be a list of policies, not the one string {policies!r}")
     rivals = crossed(contenders(algorithms), policies, channel_sums)
