@@ -57,16 +57,15 @@ def convert(
     threads : int, optional
         Threads of each convolution; as many as there are processors if None.
     frozen : bool
-        Whether weights stay for good as they are at a layer's first call. If not, each call compares them with a copy, bit by bit:
-        that costs little but where weights are many and pixels few, such as 512 channels on 7x7 pixels.
+        Assume that the weights stay as they are at a layer's first call. By default each call compares them with a copy, bit by bit,
+        which takes time where weights are many and pixels are few, such as 512 channels on 7x7 pixels.
 
     Returns
     -------
     torch.nn.Module
-        A copy of the module's structure. Its parameters and buffers have the same names and share their memory with the module's:
-        a change in place is one of both, an assignment or a change of type, such as ``half()``, is not. Weights are transformed at
-        the first call with an input shape, and again after a change, in whatever way they were changed. A converted module may
-        itself be converted.
+        A copy of the module. Its parameters and buffers have the same names and share their memory with the module's: a change in
+        place changes both, an assignment or a change of type, such as ``half()``, changes one. The first call with an input shape
+        transforms the weights, and so does the first call after any change of them. A converted module can be converted again.
 
     Raises
     ------
@@ -78,12 +77,12 @@ def convert(
     Notes
     -----
     There are no gradients: where torch would record one, the layer raises RuntimeError, so call the module under
-    ``torch.inference_mode()`` or ``torch.no_grad()``. On other devices, in other types (``half()``) and under `torch.autocast` torch's
-    own layers run. An input of another type than the weights is a TypeError.
+    ``torch.inference_mode()`` or ``torch.no_grad()``. On other devices, in half precision and under `torch.autocast`, torch's own
+    layers run; emulated layers raise ValueError there. An input whose type is not that of the weights raises TypeError.
 
-    Layers call the operator ``torch.ops.fastconv.convolution``. So `torch.jit.trace`, `torch.compile`, `torch.export`, `torch.fx` and
-    `torch.func.vmap` see it, and modules are saved and copied; a program that loads one imports `fastconv.torch.layers` before.
-    `torch.onnx.export` writes Conv nodes. `torch.jit.script` is refused.
+    Layers call the operator ``torch.ops.fastconv.convolution``, which `torch.jit.trace`, `torch.compile`, `torch.export`, `torch.fx`
+    and `torch.func.vmap` keep. A program that loads a traced or exported module imports `fastconv.torch.layers` first.
+    `torch.onnx.export` writes Conv nodes for layers that are not emulated. `torch.jit.script` raises TypeError.
 
     Examples
     --------
@@ -100,7 +99,7 @@ def convert(
     if not isinstance(module, torch.nn.Module):
         raise TypeError(f"a module is a torch.nn.Module, not {type(module).__name__}")
     choice = resolved(algorithm)
-    threads_of(threads)
+    threads = None if threads is None else threads_of(threads)
     emulated = policy != "fp32" or channel_sum is not None
     if emulated:
         split_policy(policy)

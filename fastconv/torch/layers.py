@@ -78,7 +78,7 @@ class Converted:
 
     def __prepare_scriptable__(self) -> Any:
         """Refuse `torch.jit.script`, which compiles the text of a layer."""
-        raise TypeError("a converted convolution is not scripted: use torch.jit.trace, torch.export or torch.compile, or script the module")
+        raise TypeError("a converted convolution is not scripted: use torch.jit.trace, torch.export or torch.compile")
 
     def _run(self: Any, x: Any, weight: Any, bias: Any) -> Any:
         pads = self._reversed_padding_repeated_twice  # of the last axis first, before and after it
