@@ -78,7 +78,7 @@ def convert(
     -----
     There are no gradients: where torch would record one, the layer raises RuntimeError, so call the module under
     ``torch.inference_mode()`` or ``torch.no_grad()``. On other devices, in half precision and under `torch.autocast`, torch's own
-    layers run; emulated layers raise ValueError there. An input whose type is not that of the weights raises TypeError.
+    layers run; emulated layers take float32 on the CPU alone. An input whose type is not that of the weights raises TypeError.
 
     Layers call the operator ``torch.ops.fastconv.convolution``, which `torch.jit.trace`, `torch.compile`, `torch.export`, `torch.fx`
     and `torch.func.vmap` keep. A program that loads a traced or exported module imports `fastconv.torch.layers` first.
