@@ -14,11 +14,7 @@ W = np.random.default_rng(1).standard_normal((4, 6, 3, 3)).astype("f4")
 @pytest.mark.parametrize(
     ("change", "kind", "message"),
     [
-        ({"input": X[0, 0]}, ValueError, "input has 2 dimensions"),
-        ({"padding": 2**40}, ValueError, "a layer takes 2147483648 at most"),
-        ({"dilation": 2**40}, ValueError, "a layer takes 2147483648 at most"),
-        ({"padding": (0, 2**70)}, ValueError, "a layer takes 2147483648 at most"),
-        ({"stride": 2**70}, ValueError, "a layer takes 2147483648 at most"),
+        ({"input": X[0, 0]}, ValueError, r"input has 2 dimensions.*or 3, \(channels, height, width\)"),
         ({"weight": W[0]}, ValueError, "weight has 3 dimensions"),
         ({"input": X.astype(int)}, TypeError, r"input is of dtype int64.*astype\('float32'\)"),
         ({"weight": W.astype(complex)}, TypeError, "complex"),
@@ -49,6 +45,12 @@ W = np.random.default_rng(1).standard_normal((4, 6, 3, 3)).astype("f4")
         ({"dilation": 0}, ValueError, "dilation is 0"),
         ({"threads": 0}, ValueError, "threads is 0"),
         ({"threads": 1.5}, TypeError, "threads is 1.5"),
+        ({"threads": 2**40}, ValueError, "threads is 1099511627776: pass at most"),
+        ({"padding": 2**40}, ValueError, "the padded input .* bytes, more than .*: pass less padding"),
+        ({"padding": 2**70, "algorithm": "fft"}, ValueError, "the padded input .* bytes, more than"),
+        ({"input": X[:0], "padding": 2**70}, ValueError, "the padded input .* bytes, more than"),
+        ({"dilation": 2**70}, ValueError, "reaches over"),
+        ({"groups": 2**40}, ValueError, "do not divide into 1099511627776 groups"),
         ({"order": "random"}, ValueError, "unknown order"),
         ({"algorithm": "F(x)"}, ValueError, "unknown algorithm"),
         ({"algorithm": 7}, TypeError, "algorithm is 7"),
@@ -73,12 +75,42 @@ def test_plan_refuses_another_shape_or_format():
         plan(X[:1])
     with pytest.raises(TypeError, match="float64"):
         plan(X.astype("f8"))
-    with pytest.raises(ValueError, match="input_shape .* has 3 numbers"):
-        plan_conv2d(W, input_shape=X.shape[1:])
+    with pytest.raises(ValueError, match="input_shape .* has 2 numbers: .* 3 without a batch"):
+        plan_conv2d(W, input_shape=X.shape[2:])
+    with pytest.raises(ValueError, match=r"the output \(1, 4, \d+, 8\) takes \d+ bytes, more than"):
+        plan_conv2d(W[:, :1], input_shape=(1, 1, 2**34, 10))
     with pytest.raises(TypeError, match="input_shape"):
         plan_conv2d(W, input_shape=(1, 6, 12.0, 10))
     with pytest.raises(ValueError, match="input has 4 dimensions"):
         conv1d(X, W[..., 0])
+
+
+@pytest.mark.parametrize("name", ["auto", "direct", "F(2,3)", "fft"])
+@pytest.mark.parametrize(("function", "taps"), [(conv1d, W[:, :, 0]), (conv2d, W)])
+def test_one_image_without_a_batch_gives_one_without(function, taps, name):
+    x = X[0, :, : None if taps.ndim == 4 else 1].squeeze()
+    name = name if taps.ndim == 3 or name[0] != "F" else "F(2x2,3x3)"
+    y = function(x, taps, np.ones(4, "f4"), padding=1, algorithm=name)
+    assert y.shape == (4, *x.shape[1:])
+    np.testing.assert_array_equal(y, function(x[None], taps, np.ones(4, "f4"), padding=1, algorithm=name)[0])
+
+
+def test_a_plan_without_a_batch_takes_and_gives_none():
+    plan = plan_conv2d(W, input_shape=X.shape[1:])
+    assert (plan.input_shape, plan.output_shape) == ((6, 12, 10), (4, 10, 8))
+    y = np.empty(plan.output_shape, "f4")
+    assert plan(X[1], out=y) is y
+    np.testing.assert_array_equal(y, conv2d(X[1:], W)[0])
+    with pytest.raises(ValueError, match=r"shape \(1, 6, 12, 10\), the plan was made for \(6, 12, 10\)"):
+        plan(X[:1])
+
+
+@pytest.mark.parametrize("name", ["auto", "direct", "im2col", "fft"])
+@pytest.mark.parametrize("huge", [2**31, 2**40, 2**63, 2**70])
+def test_strides_longer_than_the_input_and_the_dilation_of_one_tap_do_not_matter(name, huge):
+    np.testing.assert_array_equal(conv2d(X, W, stride=huge, algorithm=name), conv2d(X, W, stride=12, algorithm=name))
+    taps = W[:, :, :1, :1]
+    np.testing.assert_array_equal(conv2d(X, taps, dilation=huge, algorithm=name), conv2d(X, taps, algorithm=name))
 
 
 def test_a_workspace_beyond_reason_is_refused_before_it_is_allocated():

@@ -339,6 +339,7 @@ def test_an_error_in_a_unit_keeps_what_was_finished(tmp_path):
         ({"candidates": "0,1,2"}, TypeError, "the text"),
         ({"shard": (2, 2)}, ValueError, "shard"),
         ({"shard": 1}, TypeError, "shard"),
+        ({"executor": 4}, TypeError, "executor is 4: pass an executor of concurrent.futures, a dask.distributed Client"),
         ({"starts": 0}, ValueError, "starts is 0"),
         ({"trials": True}, TypeError, "trials"),
         ({"store": "no/such/folder/s.sqlite"}, ValueError, "no folder"),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import operator
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
@@ -14,7 +13,7 @@ from fastconv.kernels.activation import Activation
 from fastconv.kernels.layer import Array, Ints, Layer, array_of, layer_of
 from fastconv.kernels.method import Method, method_of
 from fastconv.kernels.plan import BlockRunner, Plan, Runner
-from fastconv.kernels.threads import processors
+from fastconv.kernels.threads import threads_of
 from fastconv.native import machine
 
 
@@ -47,8 +46,8 @@ def plan_conv2d(
         Zeros around the input; "same" takes stride 1.
     groups : int
         Groups of channels that do not see each other.
-    input_shape : (batch, channels, height, width)
-        The shape of the inputs to come.
+    input_shape : (batch, channels, height, width) or (channels, height, width)
+        The shape of the inputs to come; the outputs have a batch axis where these have one.
     algorithm : str, BilinearAlgorithm or a pair of them
         ``"auto"``, ``"direct"``, ``"im2col"``, ``"fft"``, a name such as ``"F(4x4,3x3)"`` (also rectangular,
         ``"F(2x4,5x3)"``), an algorithm for both axes, or one for the height and one for the width. ``"phases"`` runs a layer of stride
@@ -178,12 +177,12 @@ def conv2d(
     """Convolve (correlate, as in deep learning) a batch of images with a bank of filters.
 
     Parameters are those of `plan_conv2d`, and `input`, an array (batch, channels, height, width) of the weights'
-    dtype, or one image without the batch. To apply one layer many times, make a plan: this function makes one at each call.
+    dtype, or one image (channels, height, width). To apply one layer many times, make a plan: this function makes one at each call.
 
     Returns
     -------
     array (batch, filters, height, width)
-        Of the same dtype; without the batch if the input has none.
+        Of the same dtype; without the batch axis where `input` has none.
 
     Examples
     --------
@@ -209,13 +208,15 @@ def conv1d(
     order: str | None = None,
     max_error: float | None = None,
 ) -> Array:
-    """Convolve a batch of signals (batch, channels, length) with a bank of filters: `conv2d`, one dimension less.
+    """Convolve signals, (batch, channels, length) or (channels, length), with a bank of filters: `conv2d`, one dimension less.
 
     Examples
     --------
     >>> import numpy as np
     >>> conv1d(np.arange(5.0)[None, None], np.array([[[1.0, 0.0, -1.0]]]))
     array([[[-2., -2., -2.]]])
+    >>> conv1d(np.arange(5.0)[None], np.array([[[1.0, 0.0, -1.0]]]))
+    array([[-2., -2., -2.]])
     """
     return _convolve(1, input, weight, bias, stride, padding, dilation, groups, algorithm, threads, order, max_error)
 
@@ -250,14 +251,15 @@ def _plan(
     w = array_of("weight", weight, dims + 2)
     b = None if bias is None else array_of("bias", bias)
     layer = layer_of(w, b, stride, padding, dilation, groups, input_shape, dims)
-    count = _threads(threads)
+    count = threads_of(threads)
     method = method_of(algorithm, layer, max_error)
     layer = replace(layer, blocks=blocks_of(layer, method, blocks)) if any(blocks) else layer
     if order is None:
         order = max((order_of(alg) for alg in method.axes or ()), default="huffman", key=len)
     order = str(parse_order(order))
     w = w.reshape(layer.filters, layer.channels // layer.groups, *layer.kernel)
-    return Plan(layer, method, order, count, dims, _runner(layer, method, w, b, order, count, activation))
+    batched = len(input_shape) == dims + 2
+    return Plan(layer, method, order, count, dims, batched, _runner(layer, method, w, b, order, count, activation))
 
 
 def _runner(
@@ -281,15 +283,3 @@ def _runner(
 
         return PhasedRunner(layer, method, weight, bias, order, threads, activation)
     return BlockRunner(layer, method, weight, bias, order, threads, activation)
-
-
-def _threads(threads: int | None) -> int:
-    if threads is None:
-        return processors()
-    try:
-        count = operator.index(threads)
-    except TypeError:
-        raise TypeError(f"threads is {threads!r}: pass an integer, or None for as many as there are processors") from None
-    if count < 1:
-        raise ValueError(f"threads is {count}: at least one thread runs")
-    return count

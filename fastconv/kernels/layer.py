@@ -27,6 +27,9 @@ HUGE_PAGES = 4 << 20
 LARGEST_ALLOCATION = 2**32
 """More bytes than this are refused before they are allocated: it takes a mistake to need them."""
 
+LARGEST_TENSOR = 2**40
+"""Bytes of an input with its padding, or of an output; kernels count in 64 bits, and no machine has so much memory."""
+
 
 @dataclass(frozen=True)
 class Layer:
@@ -95,12 +98,8 @@ class Layer:
         return self.batch * self.filters * h * w * (self.channels // self.groups) * self.kernel[0] * self.kernel[1]
 
 
-_LONGEST = 2**31
-"""Elements of an axis: far more than there is memory for, and few enough that no count of bytes leaves 63 bits."""
-
-
 def array_of(name: str, value: Any, rank: int | None = None) -> Array:
-    """Return a float array in memory order, aligned; copies only what is not so already."""
+    """Return a float array in memory order, aligned; copies only what is not so already. An input may lack the batch axis."""
     array = np.asarray(value)
     if array.dtype.type not in (np.float32, np.float64):
         reason = (
@@ -111,12 +110,14 @@ def array_of(name: str, value: Any, rank: int | None = None) -> Array:
             else "the kernels compute in these two formats only"
         )
         raise TypeError(f"{name} is of dtype {array.dtype}: {reason}; pass float32 or float64, as with {name}.astype('float32')")
-    if rank is not None and array.ndim != rank:
-        expected = {3: "(batch, channels, length)", 4: "(batch, channels, height, width)"}
-        shapes = (
-            expected if name == "input" else {k: v.replace("batch, channels", "filters, channels / groups") for k, v in expected.items()}
+    if rank is not None and array.ndim not in ((rank - 1, rank) if name == "input" else (rank,)):
+        sizes = {3: "length", 4: "height, width"}[rank]
+        takes = (
+            f"{rank}, (batch, channels, {sizes}), or {rank - 1}, (channels, {sizes})"
+            if name == "input"
+            else f"{rank}, (filters, channels / groups, {sizes})"
         )
-        raise ValueError(f"{name} has {array.ndim} dimensions, {_shape(array.shape)}: it takes {rank}, {shapes[rank]}")
+        raise ValueError(f"{name} has {array.ndim} dimensions, {_shape(array.shape)}: it takes {takes}")
     return np.require(array, dtype=array.dtype.newbyteorder("="), requirements=["C", "A"])
 
 
@@ -144,8 +145,10 @@ def layer_of(
 ) -> Layer:
     """Check a layer's arguments; `weight` and `bias` come from `array_of`."""
     shape = _integers("input_shape", input_shape, None)
-    if len(shape) != dims + 2:
-        raise ValueError(f"input_shape {_shape(shape)} has {len(shape)} numbers: a {dims}-D layer takes {dims + 2}, as in input.shape")
+    if len(shape) not in (dims + 1, dims + 2):
+        given = f"input_shape {_shape(shape)} has {len(shape)} numbers"
+        raise ValueError(f"{given}: a {dims}-D layer takes {dims + 2}, as in input.shape, or {dims + 1} without a batch")
+    shape = (1, *shape) if len(shape) == dims + 1 else shape
     strides, dilations = _axes("stride", stride, dims, 1), _axes("dilation", dilation, dims, 1)
     groups = _integers("groups", [groups], 1)[0]
     filters, taken = weight.shape[0], weight.shape[1]
@@ -164,19 +167,24 @@ def layer_of(
     if bias is not None and bias.dtype != weight.dtype:
         raise TypeError(f"bias is {bias.dtype}, weight {weight.dtype}: they have the same dtype")
     pads = _paddings(padding, kernel, strides, dilations, dims)
-    for axis in range(dims):
-        padded, reach = shape[2 + axis] + sum(pads[axis]), dilations[axis] * (kernel[axis] - 1) + 1
-        longest = max(reach, padded, strides[axis])
-        if longest > _LONGEST:
-            raise ValueError(f"padding, dilation or stride reach over {longest} along axis {2 + axis}: a layer takes {_LONGEST} at most")
-        if reach > padded:
-            raise ValueError(f"the kernel reaches over {reach} along axis {2 + axis}, more than the padded input, {padded}: pad more")
+    padded = tuple(size + before + after for size, (before, after) in zip(shape[2:], pads, strict=True))
+    for axis, (size, r, d) in enumerate(zip(padded, kernel, dilations, strict=True), 2):
+        if (reach := d * (r - 1) + 1) > size:
+            raise ValueError(f"the kernel reaches over {reach} along axis {axis}, more than the padded input, {size}: pad more")
+    # A stride longer than the input gives its one output too, and a single tap is nowhere dilated.
+    strides = tuple(min(s, size) for s, size in zip(strides, padded, strict=True))
+    dilations = tuple(d if r > 1 else 1 for d, r in zip(dilations, kernel, strict=True))
     # In one dimension the height is one, and so is everything about it.
     (batch, channels, *sizes), none = shape, 2 - dims
     height, width = [1] * none + sizes
     (kh, kw), (sh, sw), (dh, dw) = ((*(1,) * none, *numbers) for numbers in (kernel, strides, dilations))
     ph, pw = [(0, 0)] * none + [*pads]
-    return Layer(weight.dtype, batch, channels, height, width, filters, (kh, kw), (sh, sw), (ph, pw), (dh, dw), groups)
+    layer = Layer(weight.dtype, batch, channels, height, width, filters, (kh, kw), (sh, sw), (ph, pw), (dh, dw), groups)
+    for what, numbers in (("padded input", (channels, *padded)), ("output", (filters, *layer.output[none:]))):
+        if (size := max(batch, 1) * math.prod(numbers) * weight.dtype.itemsize) > LARGEST_TENSOR:
+            given = f"the {what} {_shape((batch, *numbers))} takes {size} bytes"
+            raise ValueError(f"{given}, more than {LARGEST_TENSOR}: pass less padding, or a smaller input")
+    return layer
 
 
 def _paddings(

@@ -48,6 +48,7 @@ class Plan:
     order: str
     threads: int
     dims: int
+    batched: bool
     _runner: Runner = field(repr=False)
 
     def __call__(self, x: npt.ArrayLike, out: Array | None = None) -> Array:
@@ -78,7 +79,7 @@ class Plan:
             raise TypeError(f"input is {array.dtype}, the weights are {self.layer.dtype}: they have the same dtype")
         y = np.empty(self.output_shape, self.layer.dtype) if out is None else self._checked(out, array)
         if y.size:
-            self._runner(*((array[:, :, None], y[:, :, None]) if self.dims == 1 else (array, y)))
+            self._runner(*self._images(array, y))
         return y
 
     @property
@@ -91,9 +92,7 @@ class Plan:
 
         `adding`, where the layer `adds`, is for ``out = activation(layer(x) + out)``.
         """
-        layer = self.layer
-        image, y = x.reshape(layer.batch, layer.channels, layer.height, layer.width), out.reshape(layer.batch, layer.filters, *layer.output)
-        return self._runner.job(image, y, adding)
+        return self._runner.job(*self._images(x, out), adding)
 
     @property
     def algorithm(self) -> str:
@@ -148,6 +147,11 @@ class Plan:
         lines.append(f"workspace {self.workspace_bytes} bytes, packed weights {self.weight_bytes} bytes, {self.threads} threads")
         return "\n".join(lines)
 
+    def _images(self, x: Array, y: Array) -> tuple[Array, Array]:
+        """Return input and output as the layer's images."""
+        layer = self.layer
+        return x.reshape(layer.batch, layer.channels, layer.height, layer.width), y.reshape(layer.batch, layer.filters, *layer.output)
+
     def _checked(self, out: Array, x: Array) -> Array:
         """Refuse an array that the result cannot be written to."""
         if not isinstance(out, np.ndarray) or out.dtype != self.layer.dtype:
@@ -162,7 +166,7 @@ class Plan:
         if blocks:
             lanes = machine().vector_bytes // self.layer.dtype.itemsize
             return (self.layer.batch, channels // lanes, *sizes, lanes)
-        return (self.layer.batch, channels, *sizes[2 - self.dims :])
+        return (*((self.layer.batch,) if self.batched else ()), channels, *sizes[2 - self.dims :])
 
 
 def _fits(x: Any, shape: tuple[int, ...], dtype: np.dtype[Any]) -> TypeGuard[Array]:

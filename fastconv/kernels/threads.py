@@ -9,6 +9,7 @@ POSIX threads, Python's threads do the same jobs, one call a thread.
 from __future__ import annotations
 
 import ctypes
+import operator
 import os
 import threading
 from collections import deque
@@ -29,6 +30,9 @@ from fastconv.kernels.layer import lasting
 
 SPIN = 100_000
 """Nanoseconds that a thread without work stays awake."""
+
+MOST_THREADS = 4096
+"""More are refused: it takes a mistake to ask for them."""
 
 JOB = 11
 """Integers of a job: function, members, bytes of a workspace, and the function's eight arguments."""
@@ -229,6 +233,27 @@ def memory(size: int) -> Array:
 def processors() -> int:
     """Return how many processors this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def threads_of(threads: int | None) -> int:
+    """Return a number of threads that was given, or that of processors for None.
+
+    Raises
+    ------
+    TypeError, ValueError
+        For what is no number of threads.
+    """
+    if threads is None:
+        return processors()
+    try:
+        count = operator.index(threads)
+    except TypeError:
+        raise TypeError(f"threads is {threads!r}: pass an integer, or None for as many as there are processors") from None
+    if count < 1:
+        raise ValueError(f"threads is {count}: at least one thread runs")
+    if count > MOST_THREADS:
+        raise ValueError(f"threads is {count}: pass at most {MOST_THREADS}, or None for as many as there are processors")
+    return count
 
 
 class Team:

@@ -147,7 +147,7 @@ class Emulation:
             return reached
 
         reached = _run(work, _blocks(starts.size, x.shape[1] * len(taps)), threads)
-        return y.reshape(-1, len(x), rows, columns).swapaxes(0, 1), reached
+        return y.reshape(len(y), len(x), rows, columns).swapaxes(0, 1), reached
 
     def _fast(self, x: Array, threads: int) -> tuple[Array, Extents]:
         alg, policy, filters = self.algorithm, self.policy, self.kernels.shape[1]

@@ -111,7 +111,9 @@ def _pool(node: Node, call: Call, inputs: list[Array | None], place: Place) -> A
         return None
     view = window(call, x.shape[2:4], call["kernel_shape"], bool(call.get("ceil_mode", 0)))
     y = place.allocate(call.reserve((*x.shape[:2], *view.out, *x.shape[4:]), x.dtype), x.dtype)
-    geometry = view.kernel, view.strides, view.dilations, view.begin
+    # A stride longer than the input gives its one window too.
+    strides = tuple(min(s, n + b + e) for s, n, b, e in zip(view.strides, x.shape[2:4], view.begin, view.end, strict=True))
+    geometry = view.kernel, strides, view.dilations, view.begin
     if node.operator == "MaxPool":
         job = max_pool(x, y, *geometry, threads=place.threads)
         if job.room > _POOL_BYTES:  # of windows that lie in their padding

@@ -5,11 +5,11 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import FIRST_COMPLETED, Executor, Future, wait
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from fractions import Fraction
-from typing import Any, overload
+from queue import SimpleQueue
+from typing import Any, Protocol, overload
 
 from fastconv.algebra import BilinearAlgorithm, published_points, published_sources, toom_cook
 from fastconv.arithmetic import Policy, policy_named
@@ -21,6 +21,14 @@ from fastconv.search.units import CHUNK, points_of, policy_data, run_unit, text_
 from fastconv.tables import Shown, Table
 
 Progress = Callable[[int, int, int], None]
+
+
+class Executor(Protocol):
+    """What runs calls elsewhere: an executor of `concurrent.futures`, a `dask.distributed.Client`, or the like of them."""
+
+    def submit(self, function: Callable[..., Any], /, *arguments: Any) -> Any:
+        """Start a call; return a future with `done`, `result`, `exception`, `cancel` and `add_done_callback`."""
+
 
 MOST_SUBSETS = 2_000_000
 """Subsets of given candidates that are all evaluated; where there are more, local search."""
@@ -170,7 +178,8 @@ def search_points(
         SQLite file that holds each unit of work as it is finished; a repeated run resumes from it. By default, search.sqlite in the
         current folder. None keeps nothing.
     executor : concurrent.futures.Executor or dask.distributed.Client, optional
-        Where units run; processes on this machine's cores by default, or this process if the work is small.
+        Where units run: anything whose ``submit(function, argument)`` returns such a future. Processes on this machine's cores by
+        default, or this process if the work is small.
     seed : int
         Decides the starts and orders of the descents; the result does not depend on the executor.
     starts : int
@@ -233,7 +242,7 @@ def search_points(
             job | {"objective": objective, "infinity": inf, "keep": keep}, pool, candidates is None, starts, seed, height, bits
         )
     ]
-    with Store(store) as held, _executor(executor, _seconds(specs)) as pool_of_workers:
+    with _executor(executor, _seconds(specs)) as pool_of_workers, Store(store) as held:
         runner = Runner(held, pool_of_workers, progress)
         results = runner.run([spec for i, spec in enumerate(specs) if i % shard[1] == shard[0]], confirm)
         ranked = _ranked(results, 2 * keep)
@@ -311,12 +320,13 @@ class Runner:
     def __init__(self, store: Store, executor: Executor | None, progress: Progress | None) -> None:
         self.store, self.executor, self.progress = store, executor, progress
         self.total = self.done = self.reused = self.computed = self.evaluated = 0
+        self.ended: SimpleQueue[Any] = SimpleQueue()
 
     def run(self, specs: list[dict[str, Any]], later: int) -> list[tuple[dict[str, Any], dict[str, Any]]]:
         """Return each specification with its result, in the order given; `later` more units are to come."""
         self.total = self.done + len(specs) + later
         results: dict[int, dict[str, Any]] = {}
-        waiting: dict[Future[dict[str, Any]], int] = {}
+        waiting: dict[int, Any] = {}
         try:
             for i, spec in enumerate(specs):
                 found = self.store.get(spec)
@@ -327,21 +337,22 @@ class Runner:
                 elif self.executor is None:
                     results[i] = self._commit(spec, run_unit(spec))
                 else:
-                    waiting[self.executor.submit(run_unit, spec)] = i
+                    waiting[i] = self.executor.submit(run_unit, spec)
+                    waiting[i].add_done_callback(self.ended.put)
                     while len(waiting) >= _in_flight():
                         self._collect(waiting, specs, results)
             while waiting:
                 self._collect(waiting, specs, results)
         finally:
-            for future in waiting:
+            for future in waiting.values():
                 future.cancel()
         return [(spec, results[i]) for i, spec in enumerate(specs)]
 
-    def _collect(self, waiting: dict[Future[dict[str, Any]], int], specs: list[dict[str, Any]], results: dict[int, dict[str, Any]]) -> None:
-        finished, _ = wait(waiting, return_when=FIRST_COMPLETED)
+    def _collect(self, waiting: dict[int, Any], specs: list[dict[str, Any]], results: dict[int, dict[str, Any]]) -> None:
+        self.ended.get()
         problems = []
-        for future in finished:  # a failure must not lose what ended beside it
-            i = waiting.pop(future)
+        for i in [i for i, future in waiting.items() if future.done()]:  # a failure must not lose what ended beside it
+            future = waiting.pop(i)
             problem = future.exception()
             if problem is None:
                 results[i] = self._commit(specs[i], future.result())
@@ -383,11 +394,9 @@ def _seconds(specs: Sequence[dict[str, Any]]) -> float:
 
 @contextmanager
 def _executor(given: Executor | None, seconds: float) -> Iterator[Executor | None]:
-    """Yield where to run: the executor given, processes, or None for this process. A dask client gives its executor."""
-    theirs = getattr(given, "get_executor", None)
-    given = theirs(retries=3) if theirs is not None else given
-    if given is not None and not hasattr(given, "submit"):
-        raise TypeError(f"executor is a {type(given).__name__}: pass a concurrent.futures.Executor or a dask.distributed.Client")
+    """Yield where to run: the executor given, processes, or None for this process."""
+    if given is not None and not callable(getattr(given, "submit", None)):
+        raise TypeError(f"executor is {given!r}: pass an executor of concurrent.futures, a dask.distributed Client, or None")
     if given is not None or seconds < _INLINE or _cores() == 1:
         yield given
         return

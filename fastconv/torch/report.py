@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import math
 import time
 from collections.abc import Iterable, Mapping, Sequence
@@ -17,8 +16,7 @@ from fastconv.network.graph import Array
 from fastconv.network.policy_name import Scales
 from fastconv.network.race import final_error, ratio, square
 from fastconv.network.report import Comparison, Row
-from fastconv.torch.convert import convert, imported, is_eligible
-from fastconv.torch.emulate import state_of
+from fastconv.torch.convert import convert, copied, imported, is_eligible
 
 _USUAL = ("F(2x2,3x3)", "F(4x4,3x3)", "F(6x6,3x3)")
 
@@ -62,10 +60,12 @@ def compare(
         Layers are the module's convolutions; a layer's error is that of its own output.
     """
     torch = imported()
+    from fastconv.torch.layers import memory_of
+
     feeds = inputs if isinstance(inputs, tuple) else (inputs,)
     layers = tuple(key for key, child in module.named_modules() if isinstance(child, (torch.nn.Conv1d, torch.nn.Conv2d)))
     double = tuple(x.double() if torch.is_tensor(x) and x.is_floating_point() else x for x in feeds)
-    truth, exact = _watched(copy.deepcopy(module).double(), double, layers)
+    truth, exact = _watched(copied(module).double(), double, layers)
     if isinstance(policies, str):
         raise TypeError(f"policies must be a list of policies, not the one string {policies!r}")
     convolutions = [child for key, child in module.named_modules() if key in layers]
@@ -77,7 +77,7 @@ def compare(
     modules = [convert(module, rival.algorithm, policy=rival.policy, channel_sum=rival.channel_sum, threads=threads) for rival in rivals]
     ran = [_ran(rival, convolutions) for rival in rivals]
     found = [_watched(made, feeds, layers) for made in modules]  # compiles and transforms weights besides
-    emulated = [{key: state_of(child) for key, child in made.named_modules() if key in layers} for made in modules]
+    emulated = [{key: memory_of(child) for key, child in made.named_modules() if key in layers} for made in modules]
     reached = [{key: dict(state.extents.overflows) for key, state in states.items() if state} for states in emulated]
     seconds = _in_turns([None if rival.is_emulated else made for rival, made in zip(rivals, modules, strict=True)], feeds, repeats)
     beside = next((s for s, rival in zip(seconds, rivals, strict=True) if rival.algorithm == "direct" and not rival.is_emulated), math.nan)

@@ -1,0 +1,66 @@
+"""How a converted layer runs, as text: operators of PyTorch take numbers, texts and tensors, and traced modules are saved with them."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+from fastconv.algebra import BilinearAlgorithm
+from fastconv.arithmetic import Policy
+from fastconv.network.assign import Choice, resolved
+from fastconv.search.units import policy_data, policy_from
+
+
+@dataclass(frozen=True)
+class How:
+    """How a layer runs.
+
+    Attributes
+    ----------
+    algorithm : str, BilinearAlgorithm or a pair of them
+        As `convert` takes it.
+    threads : int, optional
+        As many as there are processors if None.
+    policy : str or Policy, optional
+        The precision policy that is emulated; None for the kernels.
+    channel_sum : str
+        How an emulated convolution sums over channels.
+    frozen : bool
+        Whether the weights stay as they are at the first call.
+    """
+
+    algorithm: Choice
+    threads: int | None = None
+    policy: str | Policy | None = None
+    channel_sum: str = "linear"
+    frozen: bool = False
+
+    def text(self) -> str:
+        """Write it as text.
+
+        Examples
+        --------
+        >>> text = How("F(4x4,3x3)", threads=2).text()
+        >>> text
+        '{"algorithm": "F(4x4,3x3)", "threads": 2, "policy": null, "channel_sum": "linear", "frozen": false}'
+        >>> how_of(text).algorithm.m
+        4
+        """
+        axes = self.algorithm if isinstance(self.algorithm, tuple) else (self.algorithm,)
+        algorithm = [json.loads(axis.to_json()) for axis in axes if isinstance(axis, BilinearAlgorithm)] or self.algorithm
+        policy = policy_data(self.policy) if isinstance(self.policy, Policy) else self.policy
+        return json.dumps(vars(self) | {"algorithm": algorithm, "policy": policy})
+
+
+@lru_cache(maxsize=1024)
+def how_of(text: str) -> How:
+    """Read what `How.text` wrote; the name of an algorithm becomes the algorithm."""
+    data: dict[str, Any] = json.loads(text)
+    algorithm, policy = data["algorithm"], data["policy"]
+    if isinstance(algorithm, list):
+        axes = tuple(BilinearAlgorithm.from_json(json.dumps(axis)) for axis in algorithm)
+        algorithm = axes if len(axes) > 1 else axes[0]
+    policy = policy_from(policy) if isinstance(policy, list) else policy
+    return How(**data | {"algorithm": resolved(algorithm), "policy": policy})

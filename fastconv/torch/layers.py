@@ -1,0 +1,220 @@
+"""The layers of a converted module, and the operator that they call; this module imports torch.
+
+PyTorch's tracers, exporters and compilers see an operator, with its shapes, where they would see a constant or stop in numpy.
+"""
+
+from __future__ import annotations
+
+import itertools
+from functools import lru_cache
+from typing import Any
+
+import torch
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.autograd.forward_ad import unpack_dual
+from torch.nn.utils.parametrize import is_parametrized
+from torch.utils.weak import WeakTensorKeyDictionary
+
+from fastconv.torch.memory import Geometry, Memory
+
+_CONVOLVE = (torch.nn.functional.conv1d, torch.nn.functional.conv2d)
+_MEMORIES: Any = WeakTensorKeyDictionary()
+_NUMBERS = itertools.count()
+
+
+@torch.library.custom_op(
+    "fastconv::convolution",
+    mutates_args=(),
+    device_types="cpu",
+    schema="(Tensor input, Tensor weight, Tensor? bias, int[] stride, int[] padding, int[] dilation, int groups, str how, Tensor layer)"
+    " -> Tensor",
+)
+def convolution(
+    input: Any, weight: Any, bias: Any, stride: list[int], padding: list[int], dilation: list[int], groups: int, how: str, layer: Any
+) -> Any:
+    """Convolve as a text says (`fastconv.torch.how.How`); `layer` stands for the layer, under which the operator keeps what it makes."""
+    geometry = Geometry(tuple(stride), tuple(padding), tuple(dilation), groups)
+    shift = None if bias is None else bias.detach().numpy()
+    y = torch.from_numpy(_memory_of(layer)(input.detach().numpy(), weight.detach().numpy(), shift, geometry, how))
+    strides = _strides(input.shape, input.stride(), weight.shape, weight.stride(), geometry)
+    if all(n == 1 or a == b for n, a, b in zip(y.shape, y.stride(), strides, strict=True)):
+        return y
+    return torch.empty_strided(y.shape, strides, dtype=y.dtype).copy_(y)
+
+
+@convolution.register_fake
+def _fake(
+    input: Any, weight: Any, bias: Any, stride: list[int], padding: list[int], dilation: list[int], groups: int, how: str, layer: Any
+) -> Any:
+    return _CONVOLVE[weight.ndim - 3](input, weight, bias, stride, padding, dilation, groups)
+
+
+@lru_cache(maxsize=1024)
+def _strides(
+    shape: tuple[int, ...], strides: tuple[int, ...], weight: tuple[int, ...], weight_strides: tuple[int, ...], geometry: Geometry
+) -> tuple[int, ...]:
+    """Return the strides that torch gives the output: those of channels-last where input or weights are."""
+    with FakeTensorMode():  # the meta device forgets about channels-last
+        x, w = (torch.empty_strided(*layout) for layout in ((shape, strides), (weight, weight_strides)))
+        result: tuple[int, ...] = _CONVOLVE[len(weight) - 3](x, w, None, *geometry).stride()
+    return result
+
+
+def _memory_of(layer: Any) -> Memory:
+    memory: Memory | None = _MEMORIES.get(layer)
+    return memory or _MEMORIES.setdefault(layer, Memory())
+
+
+def memory_of(layer: torch.nn.Module) -> Memory | None:
+    """Return what an emulated layer keeps; None of any other module."""
+    return _memory_of(layer._fastconv[1]) if isinstance(layer, (Emulated, EmulatedOther)) else None
+
+
+class Converted:
+    """A convolution of torch that runs otherwise."""
+
+    _fastconv: tuple[str, Any]
+    """How it runs, and the tensor that stands for it."""
+
+    def __prepare_scriptable__(self) -> Any:
+        """Refuse `torch.jit.script`, which compiles the text of a layer."""
+        raise TypeError("a converted convolution is not scripted: use torch.jit.trace, torch.export or torch.compile")
+
+    def _run(self: Any, x: Any, weight: Any, bias: Any) -> Any:
+        pads = self._reversed_padding_repeated_twice  # of the last axis first, before and after it
+        padding = list(pads[-2::-2])
+        if self.padding_mode != "zeros" or padding != list(pads[::-2]):
+            x = torch.nn.functional.pad(x, pads, "constant" if self.padding_mode == "zeros" else self.padding_mode)
+            padding = [0] * len(padding)
+        how, layer = self._fastconv
+        return torch.ops.fastconv.convolution(x, weight, bias, self.stride, padding, self.dilation, self.groups, how, layer)
+
+
+class Fast(Converted):
+    """A convolution on fastconv's kernels."""
+
+    def _conv_forward(self: Any, input: Any, weight: Any, bias: Any) -> Any:
+        if isinstance(input, torch.fx.Proxy):  # the operator checks what it gets
+            return self._run(input, weight, bias)
+        own = super()._conv_forward  # type: ignore[misc]
+        on_cpu = isinstance(input, torch.Tensor) and input.device.type == weight.device.type == "cpu"
+        if not on_cpu or torch.is_autocast_enabled("cpu") or torch.onnx.is_in_onnx_export():
+            return own(input, weight, bias)
+        if input.dtype != weight.dtype:
+            raise TypeError(f"input is {input.dtype}, the weights are {weight.dtype}: convert one, as with x.to({weight.dtype})")
+        strided = input.layout == weight.layout == torch.strided and input.ndim in (weight.ndim - 1, weight.ndim)
+        if not strided or weight.dtype not in (torch.float32, torch.float64):
+            return own(input, weight, bias)
+        _refuse_gradients(input, weight, bias)
+        return self._run(input, weight, bias)
+
+
+class Emulated(Converted):
+    """A convolution that is emulated in a precision policy."""
+
+    def _conv_forward(self: Any, input: Any, weight: Any, bias: Any) -> Any:
+        if isinstance(input, torch.fx.Proxy):
+            return self._run(input, weight, bias)
+        if not isinstance(input, torch.Tensor):
+            return super()._conv_forward(input, weight, bias)  # type: ignore[misc]
+        rank, kinds = len(self.kernel_size), {(t.dtype, t.device.type, t.layout) for t in (input, weight)}
+        if kinds != {(torch.float32, "cpu", torch.strided)} or input.ndim not in (rank + 1, rank + 2):
+            given = f"{input.dtype} on {input.device}, shape {tuple(input.shape)}, with weights of {weight.dtype} on {weight.device}"
+            raise ValueError(f"an emulated convolution takes float32 on the CPU, {rank + 1} or {rank + 2} axes, not {given}")
+        _refuse_gradients(input, weight, bias)
+        return self._run(input, weight, bias)
+
+
+class EmulatedOther:
+    """A convolution in three dimensions, or a transposed one, that is emulated in a precision policy; tracers do not see into it."""
+
+    _fastconv: tuple[str, Any]
+
+    def forward(self: Any, input: Any, *rest: Any) -> Any:
+        """Convolve as the policy says."""
+        rank = len(self.kernel_size)
+        plain = not rest and input.dtype == self.weight.dtype == torch.float32 and input.device.type == "cpu"
+        if not plain or input.ndim not in (rank + 1, rank + 2):
+            given = f"{input.dtype} on {input.device}, shape {tuple(input.shape)}" + (", with an output_size" if rest else "")
+            raise ValueError(f"an emulated convolution takes float32 on the CPU, {rank + 1} or {rank + 2} axes, not {given}")
+        _refuse_gradients(input, self.weight, self.bias)
+        batch = (input if input.ndim == rank + 2 else input[None]).detach().resolve_neg()
+        attributes = {"strides": self.stride, "dilations": self.dilation, "group": self.groups}
+        if self.transposed:
+            attributes |= {"pads": (*self.padding, *self.padding), "output_padding": self.output_padding}
+        else:
+            mode = "constant" if self.padding_mode == "zeros" else self.padding_mode
+            batch = torch.nn.functional.pad(batch, self._reversed_padding_repeated_twice, mode)
+        how, layer = self._fastconv
+        weight, bias = self.weight.detach().numpy(), None if self.bias is None else self.bias.detach().numpy()
+        y = torch.from_numpy(_memory_of(layer).in_a_plane(batch.numpy(), weight, bias, attributes, how, self.transposed))
+        return y if input.ndim == rank + 2 else y[0]
+
+
+def _refuse_gradients(*tensors: Any) -> None:
+    given = [t for t in tensors if t is not None]
+    if torch.is_grad_enabled() and any(t.requires_grad for t in given) or any(unpack_dual(t).tangent is not None for t in given):
+        raise RuntimeError("a converted convolution records no gradient: call the module under torch.inference_mode() or no_grad()")
+
+
+class FastConv1d(Fast, torch.nn.Conv1d):
+    """torch.nn.Conv1d on fastconv's kernels."""
+
+
+class FastConv2d(Fast, torch.nn.Conv2d):
+    """torch.nn.Conv2d on fastconv's kernels."""
+
+
+class EmulatedConv1d(Emulated, torch.nn.Conv1d):
+    """torch.nn.Conv1d, emulated."""
+
+
+class EmulatedConv2d(Emulated, torch.nn.Conv2d):
+    """torch.nn.Conv2d, emulated."""
+
+
+class EmulatedConv3d(EmulatedOther, torch.nn.Conv3d):
+    """torch.nn.Conv3d, emulated."""
+
+
+class EmulatedConvTranspose1d(EmulatedOther, torch.nn.ConvTranspose1d):
+    """torch.nn.ConvTranspose1d, emulated."""
+
+
+class EmulatedConvTranspose2d(EmulatedOther, torch.nn.ConvTranspose2d):
+    """torch.nn.ConvTranspose2d, emulated."""
+
+
+class EmulatedConvTranspose3d(EmulatedOther, torch.nn.ConvTranspose3d):
+    """torch.nn.ConvTranspose3d, emulated."""
+
+
+CLASSES: dict[Any, dict[Any, Any]] = {
+    torch.nn.Conv1d: {None: torch.nn.Conv1d, Fast: FastConv1d, Emulated: EmulatedConv1d},
+    torch.nn.Conv2d: {None: torch.nn.Conv2d, Fast: FastConv2d, Emulated: EmulatedConv2d},
+    torch.nn.Conv3d: {None: torch.nn.Conv3d, Emulated: EmulatedConv3d},
+    torch.nn.ConvTranspose1d: {None: torch.nn.ConvTranspose1d, Emulated: EmulatedConvTranspose1d},
+    torch.nn.ConvTranspose2d: {None: torch.nn.ConvTranspose2d, Emulated: EmulatedConvTranspose2d},
+    torch.nn.ConvTranspose3d: {None: torch.nn.ConvTranspose3d, Emulated: EmulatedConvTranspose3d},
+}
+"""Of each class of torch what it is converted to; None is torch's own."""
+
+
+def plain_class(module: Any) -> Any:
+    """Return the class of torch that a module, converted, parametrized or neither, is of; None for no convolution of these."""
+    cls = type(module).__bases__[0] if is_parametrized(module) else type(module)
+    return next((plain for plain, kinds in CLASSES.items() if cls in kinds.values()), None)
+
+
+def change(layer: Any, kind: Any, how: str) -> None:
+    """Let a convolution run as `Fast` or `Emulated`, or as torch's own for None."""
+    cls = CLASSES[plain_class(layer)][kind]
+    if is_parametrized(layer):  # its class was made for it, of torch's, and holds the properties that compute the weights
+        own = {name: value for name, value in vars(type(layer)).items() if name not in ("__dict__", "__weakref__", "__doc__")}
+        cls = type(f"Parametrized{cls.__name__}", (cls,), own)
+    layer.__class__ = cls
+    layer.__dict__.pop("_fastconv", None)
+    if kind is not None:
+        # A plain tensor: deep copies and saved modules have one of their own, and no state_dict holds it. Numbered, because tracers
+        # make one constant of those that are equal.
+        layer._fastconv = how, torch.tensor(next(_NUMBERS))
