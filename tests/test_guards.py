@@ -61,7 +61,7 @@ def test_no_job_has_more_members_than_threads_were_given(name, count, monkeypatc
 def test_an_output_that_cannot_be_written_is_refused(out, kind, message):
     plan = fc.plan_conv2d(W, input_shape=X.shape, threads=1)
     with pytest.raises(kind, match=message):
-        plan(X, out=out(np.empty(plan.output_shape, np.float32)))
+        plan(X, out=out(np.zeros(plan.output_shape, np.float32)))
 
 
 def test_an_output_that_shares_memory_with_the_input_is_refused():
