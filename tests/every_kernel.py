@@ -52,7 +52,6 @@ def make_all():
             fc.plan_conv2d(v, padding=1, input_shape=shape, algorithm=name, activation=Activation(low=0.0))
         fc.plan_conv2d(v, None, 2, 1, input_shape=shape, algorithm="F(4x4,3x3)s2")
         fc.plan_conv2d(v, None, 2, 1, input_shape=shape, algorithm="phases")
-        fc.plan_conv2d(v[:3, :3].copy(), None, 1, 1, input_shape=(1, 3, 64, 64), algorithm="F(4x4,3x3)")  # tiles in the lanes
         fc.plan_conv2d(v[:, :, :1, :1].copy(), input_shape=shape)
         for stride in (1, 2):
             fc.plan_conv2d(v[:, :1].copy(), None, stride, 1, groups=2 * lanes, input_shape=(1, 2 * lanes, 20, 20), algorithm="direct")
@@ -68,11 +67,26 @@ def make_all():
             curves.curve(name, x, np.ones_like(x), np.ones_like(x))
         dense.dense(np.ones((2, 8), dtype), np.ones((4, 8), dtype), np.ones((2, 4), dtype), True)
         Transposed((1, 8, 8, 8), np.ones((8, 4, 4, 4), dtype), None, both, (1, 1), (16, 16), 1, 1)
+    every_panel(lambda: fc.plan_conv2d(w, padding=1, input_shape=(1, lanes, 20, 20), algorithm="F(4x4,3x3)"))
     settings = {"input_shape": (1, lanes, 20, 20), "algorithm": "F(4x4,3x3)", "threads": 2}
     plan_in_blocks((True, True), w, None, 1, 1, 1, 1, activation=None, **settings)
     threads.alone()
     for name in ("member", *(("lead", "serve") if os.name == "posix" else ())):
         threads.compiled(f"members.{name}")
+
+
+def every_panel(planned):
+    """Plan a layer with each panel that its cut may choose: filters in the lanes, or tiles."""
+    from fastconv.kernels import blocked
+    from fastconv.kernels.cut import _cuts, work_of
+    from fastconv.native import lanes_of
+
+    plan, chosen = planned(), blocked.cut
+    panels = {(one.mt, one.nk): one for one in _cuts(work_of(plan.layer, plan.method.sizes), lanes_of("f4"), 1)}
+    for panel in panels.values():
+        blocked.cut = lambda *_, panel=panel: panel
+        planned()
+    blocked.cut = chosen
 
 
 def inner_loops(assembly):
@@ -128,7 +142,12 @@ def main(targets):
     from fastconv.kernels.source import emit
 
     found, made = {}, set()
-    compiled.load = lambda name, code: len(made) + (made.add(name.rpartition("_")[0]) or 1)
+
+    def load(name, code):
+        made.add(name.rpartition("_")[0])
+        return len(made)  # an address that is not null
+
+    compiled.load = load
     emit.target_machine = lambda here: Recorder(targets, found)
     make_all()
     print(json.dumps({"made": sorted(made), "sources": sorted(name.replace(".", "_") for name in sources()), "found": found}))

@@ -134,3 +134,14 @@ def test_a_convolution_in_a_plane_gives_the_same(rank):
     for tap, slices in view.taps():
         expected = expected + np.einsum("kc,nc...->nk...", w[tap], wide[slices])
     np.testing.assert_allclose(flat.restored(got), expected, rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("operator", "attributes"),
+    [("Conv", {"pads": [2**30] * 4}), ("ConvTranspose", {"strides": [2**30] * 2}), ("ConvTranspose", {"output_padding": [2**30] * 2})],
+)
+def test_what_does_not_fit_is_refused_before_it_is_allocated(operator, attributes):
+    net, feeds = layer(operator, (1, 2, 5, 5), (2, 2, 3, 3), **attributes)
+    for policy in ("fp32", "bf16"):
+        with pytest.raises(ValueError, match="would take .* GiB"):
+            net.run(feeds, "direct", policy)

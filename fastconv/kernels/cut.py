@@ -206,15 +206,16 @@ def _operations(products: int, values: int) -> float:
 
 def tile_panel() -> tuple[int, int]:
     """Return the filters and the vectors of a panel with tiles in the lanes: 8 to 24 sums."""
-    return {64: (8, 3), 32: (4, 3), 16: (4, 2)}[machine().vector_bytes]
+    if machine().registers >= 32:
+        return 8, 3
+    return (4, 3) if machine().vector_bytes >= 32 else (4, 2)
 
 
 def filter_panels() -> Iterator[tuple[int, int]]:
     """Return the tiles and vectors of panels with filters in the lanes that the registers hold: sums, vectors, one factor."""
-    registers = 32 if machine().vector_bytes == 64 else 16
     for nk in (1, 2, 3):
         for mt in range(2, 15):
-            if mt * nk >= LEAST_SUMS and mt * nk + nk + 1 <= registers:
+            if mt * nk >= LEAST_SUMS and mt * nk + nk + 1 <= machine().registers:
                 yield mt, nk
 
 

@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 
 from fastconv.network.graph import Array, Graph, Value
 
 
-def converted_feeds(graph: Graph, feeds: Mapping[str, Array]) -> Mapping[str, Array]:
+def converted_feeds(graph: Graph, feeds: Any) -> Any:
     """Return the feeds of a network, with its floating-point numbers in float32; what does not fit is left to `checked_feeds`."""
+    if not isinstance(feeds, Mapping):
+        return feeds
     floats = {value.name: value.dtype for value in graph.inputs if value.dtype is not None and value.dtype.kind not in "biu"}
     return {
         name: array.astype(np.float32) if isinstance(array, np.ndarray) and array.dtype == floats.get(name) else array
-        for name, array in (feeds.items() if isinstance(feeds, Mapping) else ())
-    } or feeds
+        for name, array in feeds.items()
+    }
 
 
 def checked_feeds(graph: Graph, feeds: Mapping[str, Array]) -> Mapping[str, Array]:

@@ -111,7 +111,6 @@ class EmulatedRunner(Runner):
     def _emulate(self, node: Node, call: Call, x: Array, weight: Array, bias: Array | None) -> Array:
         (check_convolution if node.operator == "Conv" else check_transposed)(call, x, weight, bias)
         flat = in_a_plane(node.operator, call, x, weight)
-        call.reserve(flat.shape, x.dtype)
         if flat.x.size == 0 or flat.weight.size == 0:
             return np.zeros(flat.shape, np.float32)
         shape = Shape(flat.view.strides, flat.view.dilations, int(call["group"]))  # type: ignore[arg-type]

@@ -115,7 +115,7 @@ def convert(
         if emulated:
             runs = fit and isinstance(choice, BilinearAlgorithm) and len(layer.kernel_size) == 2
             change(layer, Emulated, How(algorithm if runs else "direct", threads, policy, channel_sum or "linear", frozen).text())
-        elif fit and not emulated:
+        elif fit:
             change(layer, Fast, How(algorithm, threads, frozen=frozen).text())
         else:
             change(layer, None, "")

@@ -24,6 +24,9 @@ from fastconv.torch.how import How, how_of
 _PLANS = 4
 """Input shapes for which a layer keeps its transformed weights."""
 
+_UNLIMITED = 2**62
+"""Bytes: PyTorch has no limit of its own."""
+
 
 class Geometry(NamedTuple):
     """The numbers of a convolution, one for each axis."""
@@ -70,9 +73,8 @@ class Memory:
 
     def __call__(self, x: Array, weight: Array, bias: Array | None, geometry: Geometry, how: str) -> Array:
         """Convolve an input, with a batch axis or without."""
-        read, weights = how_of(how), self._weights  # read once: another thread may see other weights
-        if weights is None or not (read.frozen or weights.weight.are_of(weight) and weights.bias.are_of(bias)):
-            weights = self._weights = Weights(Bits(weight), Bits(bias))
+        read = how_of(how)
+        weights = self._weights_of(weight, bias, read.frozen)
         if read.policy is None:
             plan: Plan = weights.made.get((x.shape, geometry, how), lambda: _plan(x.shape, weight, bias, geometry, read))
             return plan(x)
@@ -87,10 +89,9 @@ class Memory:
 
     def in_a_plane(self, x: Array, weight: Array, bias: Array | None, attributes: dict[str, Any], how: str, transposed: bool) -> Array:
         """Convolve volumes, or transposed, in a policy, as images: directly."""
-        read, weights = how_of(how), self._weights
-        if weights is None or not (read.frozen or weights.weight.are_of(weight) and weights.bias.are_of(bias)):
-            weights = self._weights = Weights(Bits(weight), Bits(bias))
-        flat = in_a_plane("ConvTranspose" if transposed else "Conv", Call(attributes, 17), x, weight)
+        read = how_of(how)
+        weights = self._weights_of(weight, bias, read.frozen)
+        flat = in_a_plane("ConvTranspose" if transposed else "Conv", Call(attributes, 17, 1, _UNLIMITED), x, weight)
         shape = Shape(flat.view.strides, flat.view.dilations, int(attributes["group"]))  # type: ignore[arg-type]
         policy, balanced = split_policy(read.policy or "fp32")
         threads = threads_of(read.threads)
@@ -99,6 +100,12 @@ class Memory:
         with self._lock:
             self.extents.join(reached)
         return flat.restored(y)
+
+    def _weights_of(self, weight: Array, bias: Array | None, frozen: bool) -> Weights:
+        weights = self._weights  # read once: another thread may see other weights
+        if weights is None or not (frozen or weights.weight.are_of(weight) and weights.bias.are_of(bias)):
+            weights = self._weights = Weights(Bits(weight), Bits(bias))
+        return weights
 
     @property
     def scales(self) -> Scales:

@@ -54,7 +54,8 @@ def emitted(name: str, function: Callable[..., Any]) -> bytes:
         f'  %status = call i32 @"{inner}"({kinds[0]} %result, {kinds[1]} %error{"".join(", " + one for one in given)})\n'
         f"  ret void\n}}\n{ROOM.format(name)}\n"
     )
-    target, here = target_machine(machine()), machine()
+    here = machine()
+    target = target_machine(here)
     module.triple, module.data_layout = here.triple, str(target.target_data)
     module.verify()
     code: bytes = target.emit_object(module)

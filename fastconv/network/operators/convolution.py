@@ -120,11 +120,13 @@ def transposed_as_convolution(call: Call, x: Array, weight: Array) -> tuple[Wind
     """
     groups = int(call["group"])
     view = transposed_geometry(call, x.shape[2:], weight.shape[2:])
-    spread = np.zeros((*x.shape[:2], *((n - 1) * s + 1 for n, s in zip(x.shape[2:], view.strides, strict=True))), x.dtype)
-    every: tuple[Any, ...] = (..., *(slice(None, None, s) for s in view.strides))
-    spread[every] = x
+    lengths = [(n - 1) * s + 1 for n, s in zip(x.shape[2:], view.strides, strict=True)]
     reach = [(k - 1) * d for k, d in zip(view.kernel, view.dilations, strict=True)]
     pads = [(r - b, r - e) for r, b, e in zip(reach, view.begin, view.end, strict=True)]
+    call.reserve((*x.shape[:2], *(n + max(b, 0) + max(e, 0) for n, (b, e) in zip(lengths, pads, strict=True))), x.dtype)
+    spread = np.zeros((*x.shape[:2], *lengths), x.dtype)
+    every: tuple[Any, ...] = (..., *(slice(None, None, s) for s in view.strides))
+    spread[every] = x
     spread = np.pad(spread, [(0, 0), (0, 0), *((max(b, 0), max(e, 0)) for b, e in pads)])
     crop: tuple[Any, ...] = (..., *(slice(max(-b, 0), n - max(-e, 0)) for n, (b, e) in zip(spread.shape[2:], pads, strict=True)))
     spread = np.ascontiguousarray(spread[crop])
@@ -143,6 +145,7 @@ def in_a_plane(operator: str, call: Call, x: Array, weight: Array) -> Planar:
         view = window(call, x.shape[2:], weight.shape[2:])
     else:  # zeros between the values of the input change no sum
         view, x, weight = transposed_as_convolution(call, x, weight)
+    call.reserve((x.shape[0], weight.shape[0], *view.out), x.dtype)
     flat = planar(view, x, weight)
     return replace(flat, x=np.pad(flat.x, flat.view.pads))
 
