@@ -1,25 +1,29 @@
 """Plant small bugs, one at a time, and count those that the tests catch: ``python analysis/mutants.py --count 150 --seed 2``.
 
 A draw is uniform over all places of `fastconv` where one of the changes below can be made: operators, comparisons, conditions,
-constants, ``min`` and ``max``, ``abs``, swapped arguments. Each is planted into a copy of the tree, and the tests of its floor run
-until one fails; one that takes too long counts as caught. Results are kept line by line in a log, and a repeated run goes on where
-it was. By hand, not in CI: a change that nothing catches costs the time of all tests of its floor.
+constants, ``min`` and ``max``, ``abs``, swapped arguments. The suite runs once under coverage (``pip install pytest-cov``), which
+tells the tests that reach each line. Each change is planted into a copy of the tree, and the tests that reach it run, fast ones
+first, until one fails; where coverage sees nothing (compiled code, import time, other processes), the tests of its floor. One that
+takes too long counts as caught. Results are kept line by line in a log, and a repeated run goes on where it was. By hand, not in CI.
 """
 
 from __future__ import annotations
 
 import argparse
 import ast
+import concurrent.futures
 import json
 import os
+import queue
 import random
 import shutil
 import subprocess
 import sys
 import tempfile
 import time
-from collections import Counter
-from collections.abc import Iterator
+import xml.etree.ElementTree as ElementTree
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -134,19 +138,57 @@ def drawn(count: int, seed: int) -> list[Change]:
     return random.Random(seed).sample(places, count)
 
 
-def verdict(change: Change, tree: Path) -> tuple[str, float]:
-    """Return what caught a change, "" for nothing, and the seconds it took."""
-    path = tree / change.file
-    text = path.read_text(encoding="utf-8")
+def reached(tree: Path) -> dict[str, dict[int, list[str]]]:
+    """Run the suite under coverage; return, by file and line, the tests that reach it, fast ones first."""
+    from coverage import CoverageData
+
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "--cov=fastconv", "--cov-context=test", "--cov-report="]
+    left_out = [f"--ignore=tests/{name}" for name in sorted(APART)]
+    done = subprocess.run([*command, "--junitxml=times.xml", *left_out], cwd=tree, env=_environment(tree))
+    if done.returncode:
+        raise SystemExit("the tests fail without any change")
+    seconds: dict[tuple[str, str], float] = defaultdict(float)
+    for case in ElementTree.parse(tree / "times.xml").iter("testcase"):
+        seconds[case.get("classname", ""), case.get("name", "")] += float(case.get("time", 0))
+    data = CoverageData(str(tree / ".coverage"))
+    data.read()
+    found: dict[str, dict[int, list[str]]] = {}
+    for file in data.measured_files():
+        lines = {line: {test.partition("|")[0] for test in tests} - {""} for line, tests in data.contexts_by_lineno(file).items()}
+        name = str(Path(file).relative_to(tree))
+        found[name] = {line: sorted(tests, key=lambda test: (seconds[_case(test)], test)) for line, tests in lines.items()}
+    return found
+
+
+def _case(test: str) -> tuple[str, str]:
+    path, _, name = test.partition("::")
+    return path.removesuffix(".py").replace("/", "."), name
+
+
+def _environment(tree: Path) -> dict[str, str]:
+    return os.environ | {"PYTHONPATH": str(tree)}
+
+
+def tests_of(change: Change, tree: Path, known: Mapping[str, Mapping[int, list[str]]]) -> list[str]:
+    """Return the tests that may see a change."""
+    found = known.get(change.file, {}).get(change.line, [])
+    if found:
+        return found
     floor = change.file.split("/")[1]
     files = sorted({file for name in TESTS.get(floor, ["test_floors", "test_cli"]) for file in (tree / "tests").glob(f"{name}.py")})
-    targets = [str(file) for file in files if file.name not in APART] + [str(tree / "fastconv" / floor)]
-    own = os.environ | {"PYTHONPATH": str(tree), "XDG_CACHE_HOME": str(tree / ".cache")}
+    return [str(file) for file in files if file.name not in APART] + [str(tree / "fastconv" / floor)]
+
+
+def verdict(change: Change, tree: Path, tests: list[str]) -> tuple[str, float]:
+    """Return what caught a change, "" for nothing, and the seconds it took."""
+    path, chosen = tree / change.file, tree / "chosen.txt"
+    text = path.read_text(encoding="utf-8")
+    chosen.write_text("\n".join(tests), encoding="utf-8")
     begun = time.perf_counter()
     try:
         path.write_text(change.planted(text), encoding="utf-8")
-        command = [sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", "--no-header", *targets]
-        done = subprocess.run(command, cwd=tree, env=own, capture_output=True, text=True, timeout=SECONDS)
+        command = [sys.executable, "-m", "pytest", "-x", "-q", "-n", "0", "-p", "no:cacheprovider", "--no-header", f"@{chosen}"]
+        done = subprocess.run(command, cwd=tree, env=_environment(tree), capture_output=True, text=True, timeout=SECONDS)
     except subprocess.TimeoutExpired:
         return "no end", time.perf_counter() - begun
     finally:
@@ -156,27 +198,51 @@ def verdict(change: Change, tree: Path) -> tuple[str, float]:
     return caught, time.perf_counter() - begun
 
 
+def copied(tree: Path) -> Path:
+    """Return a copy of the project at a path that is not there yet."""
+    shutil.copytree(ROOT, tree, ignore=shutil.ignore_patterns(".git", "__pycache__", ".*_cache", "figures"))
+    return tree
+
+
+def judged(wanted: Sequence[Change], reach: Mapping[str, Mapping[int, list[str]]], jobs: int) -> Iterator[tuple[Change, str, float]]:
+    """Yield each change with what caught it and the seconds, as soon as it is known."""
+    with tempfile.TemporaryDirectory() as folder, concurrent.futures.ThreadPoolExecutor(jobs) as pool:
+        free: queue.Queue[Path] = queue.Queue()
+        for k in range(jobs):
+            free.put(copied(Path(folder) / str(k)))
+
+        def judge(change: Change) -> tuple[Change, str, float]:
+            tree = free.get()
+            try:
+                return change, *verdict(change, tree, tests_of(change, tree, reach))
+            finally:
+                free.put(tree)
+
+        for done in concurrent.futures.as_completed([pool.submit(judge, change) for change in wanted]):
+            yield done.result()
+
+
 def main() -> None:
     """Plant the changes that the log does not hold yet, and print the table."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--count", type=int, default=150)
     parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--jobs", type=int, default=2, help="changes at a time")
     parser.add_argument("--log", type=Path, default=Path("mutants.jsonl"))
+    parser.add_argument("--reach", type=Path, default=Path("reach.json"), help="what coverage told; delete it when the tests change")
     args = parser.parse_args()
+    if not args.reach.exists():
+        with tempfile.TemporaryDirectory() as folder:
+            args.reach.write_text(json.dumps(reached(copied(Path(folder) / "tree"))))
+    reach = {file: {int(line): tests for line, tests in lines.items()} for file, lines in json.loads(args.reach.read_text()).items()}
     known = [json.loads(line) for line in args.log.read_text().splitlines()] if args.log.exists() else []
     held = {(one["file"], one["line"], one["column"], one["after"]) for one in known}
     wanted = [change for change in drawn(args.count, args.seed) if (change.file, change.line, change.column, change.after) not in held]
-    with tempfile.TemporaryDirectory() as folder:
-        tree = Path(folder) / "tree"
-        shutil.copytree(ROOT, tree, ignore=shutil.ignore_patterns(".git", "__pycache__", ".*_cache", "figures"))
-        for k, change in enumerate(wanted):
-            caught, seconds = verdict(change, tree)
-            known.append(change._asdict() | {"seed": args.seed, "caught": caught, "seconds": round(seconds, 1)})
-            with args.log.open("a") as log:
-                log.write(json.dumps(known[-1]) + "\n")
-            print(
-                f"{k + 1}/{len(wanted)} {change.file}:{change.line} {change.before} -> {change.after}: {caught or 'NOT CAUGHT'}", flush=True
-            )
+    for k, (change, caught, seconds) in enumerate(judged(wanted, reach, args.jobs)):
+        known.append(change._asdict() | {"seed": args.seed, "caught": caught, "seconds": round(seconds, 1)})
+        with args.log.open("a") as log:
+            log.write(json.dumps(known[-1]) + "\n")
+        print(f"{k + 1}/{len(wanted)} {change.file}:{change.line} {change.before} -> {change.after}: {caught or 'NOT CAUGHT'}", flush=True)
     total, seen = (
         Counter(one["file"].split("/")[1] for one in known if test(one)) for test in (lambda one: True, lambda one: one["caught"])
     )
