@@ -34,13 +34,13 @@ import numpy as np
 import fastconv as fc
 from fastconv.algebra import best_row, published_sources
 from fastconv.arithmetic import policy_named
-from fastconv.error.predict_bulk import predict_errors
+from fastconv.error.predict.compiled.bulk import predict_errors
 from fastconv.files import write_whole
 from fastconv.program import programs_of
 from fastconv.search import Store
-from fastconv.search.run import Runner
-from fastconv.search.store import VERSION
-from fastconv.search.units import algorithm_for, policy_data
+from fastconv.search.points.run import Runner
+from fastconv.search.points.store import VERSION
+from fastconv.search.points.units import algorithm_for, policy_data
 
 TABLE = Path(fc.__file__).parent / "algebra" / "best_points.json"
 FINALISTS = 8

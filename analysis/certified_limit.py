@@ -2,14 +2,14 @@
 
     python analysis/certified_limit.py [--n 4 5 6] [--dims 1 2] [--within 0.05] [--seconds 120] [--store DIRECTORY]
 
-Branch and bound over all real point sets, with infinity and without (`fastconv.search.limit`): boxes of points on the
+Branch and bound over all real point sets, with infinity and without (`fastconv.search.limit.certified`): boxes of points on the
 projective line, ascending, one of a set and its mirror image. On a box, intervals enclose the entries of AT, G and BT;
 every zero, power of two, shared value and summation tree that some set in the box may have is granted to all; what is
 left is a sum of squares that its least values and its gradient bound from below. The box of the least limit is split
 until every box is proved to err more than the goal, best / (1 + within). When the time ends first, the limit is the least
 of the boxes that are left; the store holds them, and the same command goes on from there.
 
-Writes fastconv/search/limits.json, which `fastconv points` prints from, and figures/certified_limit.csv.
+Writes fastconv/search/limit/limits.json, which `fastconv points` prints from, and figures/certified_limit.csv.
 """
 
 from __future__ import annotations
@@ -28,9 +28,9 @@ import fastconv as fc
 from fastconv.algebra import best_row
 from fastconv.exact import FORMATS
 from fastconv.files import write_whole
-from fastconv.search.limit import Limit, first_order_error, limits, load, scale_of, start
+from fastconv.search.limit.certified import Limit, first_order_error, limits, load, scale_of, start
 
-TABLE = Path(fc.__file__).parent / "search" / "limits.json"
+TABLE = Path(fc.__file__).parent / "search" / "limit" / "limits.json"
 CAPTION = """limit: no real point set has a smaller first-order predicted error (certified); best: that of the shipped set;
 gap: best / limit - 1; closed: whether every box was proved worse than the goal, else the least limit of those left."""
 

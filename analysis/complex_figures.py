@@ -18,7 +18,7 @@ from matplotlib.ticker import FuncFormatter
 import fastconv as fc
 from fastconv.algebra import complex_sizes
 from fastconv.arithmetic import Policy
-from fastconv.kernels.accuracy import POLICY
+from fastconv.kernels.choose.accuracy import POLICY
 
 CHANNELS = 64
 PANELS = ((3, "fp32"), (5, "fp32"), (3, "fp16"))

@@ -23,7 +23,7 @@ import fastconv as fc
 from fastconv.error import MOMENTS, relative_error
 from fastconv.exact import Gaussian, to_text
 from fastconv.files import write_whole
-from fastconv.kernels.accuracy import POLICY
+from fastconv.kernels.choose.accuracy import POLICY
 
 TABLE = Path(fc.__file__).parent / "algebra" / "complex_points.json"
 CHANNELS = 64

@@ -26,8 +26,8 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import NullFormatter
 
 import fastconv as fc
-from fastconv.search.candidates import in_order, rationals
-from fastconv.search.objective import predicted
+from fastconv.search.points.candidates import in_order, rationals
+from fastconv.search.points.objective import predicted
 
 MEMBERS = ("-1/c", "-c", "c", "1/c")
 SPECIAL = ("inf", "0", "-1", "1")

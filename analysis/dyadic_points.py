@@ -20,13 +20,13 @@ from common import print_table, progress, write_csv
 from networks import FEW, feeds_of, stored
 
 import fastconv as fc
-from fastconv.kernels.accuracy import POLICY
+from fastconv.kernels.choose.accuracy import POLICY
 from fastconv.network import known_network
-from fastconv.network.assign import is_eligible
-from fastconv.network.fit import at_output
 from fastconv.network.operators import Call
 from fastconv.network.operators.window import window
-from fastconv.network.samples import sample_for
+from fastconv.network.predict.fit import at_output
+from fastconv.network.predict.samples import sample_for
+from fastconv.network.run.assign import is_eligible
 
 NETWORKS = ("demosaic", "fashion", "squeezenet")
 FAMILIES: dict[str, tuple[Sequence[str], ...]] = {

@@ -144,17 +144,21 @@ def reached(tree: Path) -> dict[str, dict[int, list[str]]]:
 
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "--cov=fastconv", "--cov-context=test", "--cov-report="]
     left_out = [f"--ignore=tests/{name}" for name in sorted(APART)]
-    done = subprocess.run([*command, "--junitxml=times.xml", *left_out], cwd=tree, env=_environment(tree))
-    if done.returncode:
-        raise SystemExit("the tests fail without any change")
+    subprocess.run([*command, "--junitxml=times.xml", *left_out], cwd=tree, env=_environment(tree))
     seconds: dict[tuple[str, str], float] = defaultdict(float)
+    broken = set()
     for case in ElementTree.parse(tree / "times.xml").iter("testcase"):
-        seconds[case.get("classname", ""), case.get("name", "")] += float(case.get("time", 0))
+        name = case.get("classname", ""), case.get("name", "")
+        seconds[name] += float(case.get("time", 0))
+        if case.find("failure") is not None or case.find("error") is not None:
+            broken.add(name)
+    print(f"left out, for they fail without any change: {sorted(broken)}", flush=True)
     data = CoverageData(str(tree / ".coverage"))
     data.read()
     found: dict[str, dict[int, list[str]]] = {}
     for file in data.measured_files():
-        lines = {line: {test.partition("|")[0] for test in tests} - {""} for line, tests in data.contexts_by_lineno(file).items()}
+        told = {line: {test.partition("|")[0] for test in tests} for line, tests in data.contexts_by_lineno(file).items()}
+        lines = {line: [test for test in tests if test and _case(test) not in broken] for line, tests in told.items()}
         name = str(Path(file).relative_to(tree))
         found[name] = {line: sorted(tests, key=lambda test: (seconds[_case(test)], test)) for line, tests in lines.items()}
     return found
@@ -200,7 +204,7 @@ def verdict(change: Change, tree: Path, tests: list[str]) -> tuple[str, float]:
 
 def copied(tree: Path) -> Path:
     """Return a copy of the project at a path that is not there yet."""
-    shutil.copytree(ROOT, tree, ignore=shutil.ignore_patterns(".git", "__pycache__", ".*_cache", "figures"))
+    shutil.copytree(ROOT, tree, ignore=shutil.ignore_patterns(".git", "__pycache__", ".*_cache"))
     return tree
 
 

@@ -29,9 +29,9 @@ from networks_tables import COMPLEX, DYADIC, POLICIES, REAL, SUMS
 
 import fastconv as fc
 from fastconv.network import Contender, compare, fitted_contenders, known_network, known_networks, published_contenders
-from fastconv.network.assign import is_eligible
-from fastconv.network.fit import FITTED
-from fastconv.network.propagate import Propagation
+from fastconv.network.predict.propagate import Propagation
+from fastconv.network.run.assign import is_eligible
+from fastconv.network.study.contenders import FITTED
 
 SOURCES = ("lavin2016", "barabasz2020", "alam2022", "nova2025", "fastconv")
 SOME = {

@@ -18,7 +18,7 @@ from matplotlib.figure import Figure
 import fastconv as fc
 from fastconv.algebra import best_row
 from fastconv.search import certified_limit
-from fastconv.search.objective import objective_named, predicted
+from fastconv.search.points.objective import objective_named, predicted
 
 SIZES = range(4, 19)
 PUBLISHED_2D = dict(
@@ -150,7 +150,7 @@ def formats() -> None:
 
 def condition() -> None:
     """Measure the error of random sets and of the known ones, with their condition number, for n = 6 and 8, and draw them."""
-    from fastconv.search.candidates import in_order, random_start, rationals
+    from fastconv.search.points.candidates import in_order, random_start, rationals
 
     pool = in_order({0, *rationals(5), *(-p for p in rationals(5))})
     rng = np.random.default_rng(0)

@@ -16,7 +16,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter
 
 import fastconv as fc
-from fastconv.kernels.accuracy import POLICY
+from fastconv.kernels.choose.accuracy import POLICY
 
 CHANNELS = 64
 CASES = ((3, 2), (5, 2), (7, 2), (5, 3), (7, 3))

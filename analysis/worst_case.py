@@ -21,7 +21,7 @@ from matplotlib.figure import Figure
 from rich.progress import track
 
 import fastconv as fc
-from fastconv.error.reference import direct_in_double_double, direct_in_float64
+from fastconv.error.measure.reference import direct_in_double_double, direct_in_float64
 
 SIZES = range(4, 19)
 HEADER = [

@@ -135,9 +135,9 @@ def calls_a_second(make: Callable[[], Call], threads: int, least: float = 0.015)
 
 def multiply_add_rate(threads: int) -> float:
     """Return GFLOP/s of our inner product on panels that stay in the caches."""
-    from fastconv.kernels.compiled import compiled
-    from fastconv.kernels.cut import tile_panel
+    from fastconv.kernels.choose.cut import tile_panel
     from fastconv.native import lanes_of
+    from fastconv.native.objects import compiled
 
     (mr, nv), lanes, depth, products = tile_panel(), lanes_of("f4"), 256, 256  # long enough that who holds Python's lock does not matter
     multiply = compiled("steps.product", "f4", mr, nv, 0).ctypes

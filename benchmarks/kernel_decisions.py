@@ -24,9 +24,10 @@ import contest
 import numpy as np
 
 import fastconv
-from fastconv.kernels import blocked, cut
-from fastconv.kernels.compiled import Compiled, compiled
+from fastconv.kernels.choose import cut
 from fastconv.kernels.functional import plan_in_blocks
+from fastconv.kernels.runners import blocked
+from fastconv.native.objects import Compiled, compiled
 
 FIGURES = Path(__file__).parent.parent / "figures"
 Size = tuple[int, ...]  # channels, filters, height = width, and the stride where it is not one

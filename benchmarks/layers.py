@@ -116,7 +116,7 @@ def ours(algorithm: str) -> Callable[[Case, int], Call]:
 
 def about(plan: Any) -> dict[str, Any]:
     """Return what a plan has to do at least: the multiplications of its algorithm, whole tiles, and the bytes that come and go."""
-    from fastconv.kernels.cut import work_of
+    from fastconv.kernels.choose.cut import work_of
 
     work = work_of(plan.layer, plan.method.sizes)
     numbers = math.prod(plan.input_shape) + math.prod(plan.output_shape)

@@ -124,7 +124,7 @@ def waifu2x() -> Any:
 
 def demosaic() -> Any:
     """Return the demosaicking network that fastconv knows (Gharbi et al. 2016), here with random weights, 512x512."""
-    from fastconv.network.demosaic import SHAPES, model
+    from fastconv.network.zoo.demosaic import SHAPES, model
 
     rng = np.random.default_rng(0)
     fans = {name: int(np.prod(shape[1:])) for name, shape in SHAPES.items()}

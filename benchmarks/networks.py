@@ -77,7 +77,7 @@ def limit(case: str, threads: int) -> tuple[float, float]:
     results) at the rate of copying so many, whichever takes longer.
     """
     import fastconv
-    from fastconv.kernels.cut import work_of
+    from fastconv.kernels.choose.cut import work_of
 
     _, given, _, x = asked(case)
     run = fastconv.load_onnx(written(case)).prepare("auto", threads=threads)

@@ -25,7 +25,7 @@ import contest
 import numpy as np
 
 from fastconv import search_points
-from fastconv.error.predict_bulk import predict_errors
+from fastconv.error.predict.compiled.bulk import predict_errors
 
 FIGURES = Path(__file__).parent.parent / "figures"
 SIZES = (4, 6, 8, 10, 12, 14, 16, 18)

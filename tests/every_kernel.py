@@ -38,10 +38,12 @@ def sources():
 def make_all():
     """Plan layers and jobs of every kind, which compiles what they run."""
     import fastconv as fc
-    from fastconv.kernels import Activation, curves, dense, pixelwise, pool, threads
+    from fastconv.kernels import Activation
     from fastconv.kernels.functional import plan_in_blocks
-    from fastconv.kernels.transposed import Transposed
-    from fastconv.native import lanes_of
+    from fastconv.kernels.operators import curves, pixelwise, pool
+    from fastconv.kernels.operators.dense import dense
+    from fastconv.kernels.runners.transposed import Transposed
+    from fastconv.native import lanes_of, threads
 
     lanes = lanes_of("f4")
     w = np.ones((2 * lanes, lanes, 3, 3), np.float32)
@@ -65,20 +67,20 @@ def make_all():
         pixelwise.planewise(x, np.ones_like(x))
         for name in curves.CURVES:
             curves.curve(name, x, np.ones_like(x), np.ones_like(x))
-        dense.dense(np.ones((2, 8), dtype), np.ones((4, 8), dtype), np.ones((2, 4), dtype), True)
+        dense(np.ones((2, 8), dtype), np.ones((4, 8), dtype), np.ones((2, 4), dtype), True)
         Transposed((1, 8, 8, 8), np.ones((8, 4, 4, 4), dtype), None, both, (1, 1), (16, 16), 1, 1)
     every_panel(lambda: fc.plan_conv2d(w, padding=1, input_shape=(1, lanes, 20, 20), algorithm="F(4x4,3x3)"))
     settings = {"input_shape": (1, lanes, 20, 20), "algorithm": "F(4x4,3x3)", "threads": 2}
     plan_in_blocks((True, True), w, None, 1, 1, 1, 1, activation=None, **settings)
     threads.alone()
     for name in ("member", *(("lead", "serve") if os.name == "posix" else ())):
-        threads.compiled(f"members.{name}")
+        threads.compiled(f"native.members.{name}")
 
 
 def every_panel(planned):
     """Plan a layer with each panel that its cut may choose: filters in the lanes, or tiles."""
-    from fastconv.kernels import blocked
-    from fastconv.kernels.cut import _cuts, work_of
+    from fastconv.kernels.choose.cut import _cuts, work_of
+    from fastconv.kernels.runners import blocked
     from fastconv.native import lanes_of
 
     plan, chosen = planned(), blocked.cut
@@ -138,8 +140,8 @@ SOURCES = {name.partition(".")[0] for name in sources()}
 
 def main(targets):
     """Compile all, and print what was found."""
-    from fastconv.kernels import compiled
-    from fastconv.kernels.source import emit
+    from fastconv.native import objects as compiled
+    from fastconv.native.source import emit
 
     found, made = {}, set()
 

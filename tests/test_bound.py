@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 
 import fastconv as fc
 from fastconv.arithmetic import CHANNEL_SUMS, POLICIES, policy_named, round_to
-from fastconv.error.bound import half_ulp
-from fastconv.error.certify import certified_errors
-from fastconv.error.theorem import error_constants
+from fastconv.error.bound.certify import certified_errors
+from fastconv.error.bound.running import half_ulp
+from fastconv.error.bound.theorem import error_constants
 from fastconv.exact import FORMATS, round_rational
 
 POINTS = st.fractions(min_value=-4, max_value=4, max_denominator=5)

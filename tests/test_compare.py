@@ -9,7 +9,7 @@ import pytest
 from test_network_run import chain
 
 import fastconv as fc
-from fastconv.network.compare import after, contenders, published_contenders
+from fastconv.network.study.compare import after, contenders, published_contenders
 
 KEYS = [
     "algorithm",
@@ -177,7 +177,7 @@ def test_batch_follows_the_memory_limit(x):
 
 
 def test_pictures_are_compared_by_psnr():
-    from fastconv.network.compare import agreement
+    from fastconv.network.study.compare import agreement
 
     truth = {"y": np.linspace(0, 1, 48).reshape(1, 3, 4, 4)}
     assert agreement({"y": truth["y"] + 0.01}, truth, truth)["psnr_fp64"] == pytest.approx(40)
@@ -232,7 +232,7 @@ def test_metric_sees_direct_of_its_own_policy(net, x):
 
 
 def test_intervals_are_shown_with_their_metric():
-    from fastconv.network.compare import Comparison, Row, with_interval
+    from fastconv.network.study.compare import Comparison, Row, with_interval
 
     # Wilson's interval of 8 of 10, from his formula: (0.8 + z^2/20 -+ z sqrt(0.016 + z^2/400)) / (1 + z^2/10).
     metric = with_interval("top1", 8, 10)
@@ -265,8 +265,8 @@ def test_few_contenders_are_in_memory_at_once(net, x):
 
 
 def test_contenders_are_grouped_by_the_weights_they_keep():
-    from fastconv.network.contenders import crossed
-    from fastconv.network.race import Race
+    from fastconv.network.study.contenders import crossed
+    from fastconv.network.study.race import Race
 
     rivals = crossed(contenders(["F(2x2,3x3)", "F(4x4,3x3)", "F(6x6,3x3)"]), ["fp32", "fp16"], [None])
     exact = fc.load_onnx(chain()).prepare("direct", "fp64")

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 import fastconv as fc
 from fastconv.exact import Gaussian, exact_point, to_text, turned_root
-from fastconv.kernels.accuracy import order_of
+from fastconv.kernels.choose.accuracy import order_of
 from fastconv.kernels.twin import twin
 from fastconv.program import program_of, programs_of
 from fastconv.program.fold import folded, transposed
@@ -177,7 +177,7 @@ def layer_arrays(channels, filters, shape, kernel, dtype="f4"):
     ],
 )
 def test_layers_equal_their_numpy_twin_bit_for_bit(name, shape, kernel, dtype):
-    from fastconv.kernels.cut import CHANNEL_CHAIN
+    from fastconv.kernels.choose.cut import CHANNEL_CHAIN
     from fastconv.native import machine
 
     x, w = layer_arrays(5, 11, shape, kernel, dtype)

@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 
 import fastconv as fc
 from fastconv.arithmetic import POLICIES, channel_sum_named
-from fastconv.error.inputs import GENERATORS, draw
-from fastconv.error.reference import direct_in_double_double, direct_in_float64
+from fastconv.error.measure.inputs import GENERATORS, draw
+from fastconv.error.measure.reference import direct_in_double_double, direct_in_float64
 from fastconv.exact import FORMATS, rounded
 from fastconv.program import Reading, programs_of
 
@@ -268,8 +268,8 @@ def test_kernels_larger_than_the_tile_are_refused():
 
 def test_overflows_are_counted_tile_by_tile():
     """Of each tile at its first stage that has any: so the counts of two parts add up to that of the whole."""
-    from fastconv.error.evaluate import stages
-    from fastconv.error.measure import _count
+    from fastconv.error.measure.evaluate import stages
+    from fastconv.error.measure.measure import _count
 
     alg, rng = fc.algorithm("F(2x2,3x3)"), np.random.default_rng(0)
     w, x = (rng.uniform(-100, 100, (400, 8, *[n] * 2)).astype("f4") for n in (alg.r, alg.n))
@@ -299,7 +299,7 @@ def test_every_figure_of_a_report_is_that_of_its_errors():
     truth = fc.reference(w, x, 2, True).astype("f8")
     for found, y in ((report, fc.evaluate(alg, w, x, 2, policy, channels=True)), (report.direct, None)):
         if y is None:
-            from fastconv.error.evaluate import direct
+            from fastconv.error.measure.evaluate import direct
 
             y = direct(w, x, 2, fc.Policy(*["fp16"] * 5), True, "linear")
         error = np.abs(y.astype("f8") - truth)

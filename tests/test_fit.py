@@ -8,8 +8,8 @@ from test_network_run import chain
 from test_propagate import plain
 
 import fastconv as fc
-from fastconv.network.fit import fitted_contenders, known_algorithms
-from fastconv.network.samples import KERNELS, TILES, sample_for, some, windows
+from fastconv.network import fitted_contenders, known_algorithms
+from fastconv.network.predict.samples import KERNELS, TILES, sample_for, some, windows
 
 
 @pytest.fixture(scope="module")
@@ -37,7 +37,7 @@ def test_published_sets_do_not_err_less_on_the_network(net):
 def test_rounded_constants_weigh_more_than_what_averages_away():
     """They are alike in all pixels and channels: of two sets of equal error the one with exact constants is better."""
     from fastconv.error import SampledPrediction
-    from fastconv.network.fit import at_output
+    from fastconv.network.predict.fit import at_output
 
     random, alike = (SampledPrediction(1.0, 1.0, {"kernel": 0.0, "constants": share, "sum": 1 - share}) for share in (0.0, 0.1))
     assert at_output(random) == 1 < at_output(alike)

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 import fastconv as fc
-from fastconv.kernels import threads
-from fastconv.kernels.transposed import Transposed
+from fastconv.kernels.runners.transposed import Transposed
+from fastconv.native import threads
 
 W, X = np.ones((24, 16, 3, 3), np.float32), np.ones((3, 16, 21, 22), np.float32)
 

@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 
 from fastconv import plan_conv2d
-from fastconv.kernels import RELU, Activation, blocked
-from fastconv.kernels.fields import Field
+from fastconv.kernels import RELU, Activation
+from fastconv.kernels.runners import blocked
+from fastconv.kernels.runners.fields import Field
 
 RNG = np.random.default_rng(0)
 CASES = [

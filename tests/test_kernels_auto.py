@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 
 from fastconv import conv2d, plan_conv1d, plan_conv2d
-from fastconv.kernels.accuracy import relative_error
-from fastconv.kernels.cut import cut, work_of
+from fastconv.kernels.choose.accuracy import relative_error
+from fastconv.kernels.choose.cut import cut, work_of
+from fastconv.kernels.choose.method import MAX_ERROR, choose, method_of
 from fastconv.kernels.layer import layer_of
-from fastconv.kernels.method import MAX_ERROR, choose, method_of
 
 WORKSPACE = 32 << 20
 """The most that a call may work in."""

@@ -11,14 +11,14 @@ from hypothesis import strategies as st
 
 from fastconv import plan_conv2d
 from fastconv.kernels import RELU, Activation
-from fastconv.kernels.cut import CHANNEL_CHAIN
-from fastconv.kernels.fields import Field
+from fastconv.kernels.choose.cut import CHANNEL_CHAIN
 from fastconv.kernels.functional import blocks_of, plan_in_blocks
-from fastconv.kernels.pool import max_pool
-from fastconv.kernels.threads import Pool
+from fastconv.kernels.operators.pool import max_pool
+from fastconv.kernels.runners.fields import Field
 from fastconv.kernels.twin import twin
 from fastconv.native import machine
-from fastconv.network.blocks import plain, plain_shape
+from fastconv.native.threads import Pool
+from fastconv.network.run.blocks import plain, plain_shape
 
 RNG = np.random.default_rng(0)
 

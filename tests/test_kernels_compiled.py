@@ -8,9 +8,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from fastconv.kernels import compiled as store
-from fastconv.kernels.source.emit import emitted
 from fastconv.native import lanes_of, link, load, machine
+from fastconv.native import objects as store
+from fastconv.native.source.emit import emitted
 
 PROGRAM = "2|add 0 1 -;sub 0 1 -|2,3"
 """The sum and the difference of two inputs."""
@@ -43,12 +43,12 @@ def sums_of(step):
 
 
 def test_code_is_written_once_and_read_again(folder, monkeypatch):
-    first = store.compiled("steps.transform", "f4", PROGRAM)
+    first = store.compiled("kernels.steps.transform", "f4", PROGRAM)
     assert sums_of(first)
     (path,) = folder.iterdir()
     assert path.name == f"{first.name}.o"
-    monkeypatch.setattr("fastconv.kernels.source.emit.emitted", lambda *_: pytest.fail("compiled again"))
-    again = store.compiled("steps.transform", "f4", PROGRAM)
+    monkeypatch.setattr("fastconv.native.source.emit.emitted", lambda *_: pytest.fail("compiled again"))
+    again = store.compiled("kernels.steps.transform", "f4", PROGRAM)
     assert again.name == first.name
     assert again.address != first.address
     assert sums_of(again)
@@ -56,17 +56,17 @@ def test_code_is_written_once_and_read_again(folder, monkeypatch):
 
 @pytest.mark.parametrize("damage", [lambda b: b"", lambda b: b[:-1], lambda b: b[:-9] + b"x" + b[-8:], lambda b: b"x" + b[1:]])
 def test_damaged_code_is_not_run_but_made_again(folder, damage):
-    store.compiled("steps.transform", "f4", PROGRAM)
+    store.compiled("kernels.steps.transform", "f4", PROGRAM)
     (path,) = folder.iterdir()
     path.write_bytes(damage(path.read_bytes()))
     assert store._read(path) is None
-    assert sums_of(store.compiled("steps.transform", "f4", PROGRAM))
+    assert sums_of(store.compiled("kernels.steps.transform", "f4", PROGRAM))
     assert store._read(path) is not None
 
 
 def test_a_folder_that_cannot_be_written_keeps_nothing(folder):
     folder.write_text("a file where the folder would be")
-    assert sums_of(store.compiled("steps.transform", "f4", PROGRAM))
+    assert sums_of(store.compiled("kernels.steps.transform", "f4", PROGRAM))
     assert folder.is_file()
 
 
@@ -86,8 +86,8 @@ def test_functions_of_integers_take_what_they_are_given(folder):
         from_, to = (a, b) if c else (b, a)
         store_(to, load_(from_))
 
-    from fastconv.kernels.source.members import load as load_
-    from fastconv.kernels.source.members import store as store_
+    from fastconv.native.source.members import load as load_
+    from fastconv.native.source.members import store as store_
 
     code = emitted("swapped_of_a_test", swapped)
     assert code[0] == 3

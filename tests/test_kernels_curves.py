@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from fastconv.kernels.curves import curve
-from fastconv.kernels.threads import Pool
+from fastconv.kernels.operators.curves import curve
+from fastconv.native.threads import Pool
 
 RNG = np.random.default_rng(0)
 SPECIAL = [0.0, -0.0, np.inf, -np.inf, np.nan, 1e-30, -1e-30, 87.0, -87.0, 89.0, -89.0, 104.0, -104.0, 709.0, -709.0, 800.0, -800.0]

@@ -10,8 +10,8 @@ import pytest
 import fastconv as fc
 from fastconv import plan_conv2d
 from fastconv.kernels import RELU, Activation
-from fastconv.kernels.cut import CHANNEL_CHAIN
-from fastconv.kernels.phases import phase_weights
+from fastconv.kernels.choose.cut import CHANNEL_CHAIN
+from fastconv.kernels.runners.phases import phase_weights
 from fastconv.kernels.twin import twin
 from fastconv.native import machine
 

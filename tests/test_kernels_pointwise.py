@@ -7,7 +7,7 @@ import pytest
 
 from fastconv import plan_conv2d
 from fastconv.kernels import RELU, Activation
-from fastconv.kernels.pointwise import PointwiseRunner
+from fastconv.kernels.runners.pointwise import PointwiseRunner
 
 RNG = np.random.default_rng(0)
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from fastconv.kernels.pixelwise import mean
-from fastconv.kernels.pool import max_pool
-from fastconv.kernels.threads import Pool
+from fastconv.kernels.operators.pixelwise import mean
+from fastconv.kernels.operators.pool import max_pool
+from fastconv.native.threads import Pool
 
 RNG = np.random.default_rng(0)
 

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from fastconv import plan_conv2d
-from fastconv.kernels.cut import _cuts, work_of
+from fastconv.kernels.choose.cut import _cuts, work_of
 from fastconv.native import lanes_of
 
 SCRIPT = """
@@ -59,7 +59,7 @@ def test_every_way_to_cut_gives_the_same_bits(name, size, filters, monkeypatch):
     of_a_kind = {(one.shares, one.mt > 0): one for one in rng.permutation(np.array(cuts, object))}
     assert {shares for shares, _ in of_a_kind} == ({1, 3} if filters > 3 else {1})
     for one in of_a_kind.values():
-        monkeypatch.setattr("fastconv.kernels.blocked.cut", lambda *_, one=one: one)
+        monkeypatch.setattr("fastconv.kernels.runners.blocked.cut", lambda *_, one=one: one)
         np.testing.assert_array_equal(plan_conv2d(w, threads=3, **settings)(x), plan(x))
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import fastconv as fc
-from fastconv.kernels.threads import PortableTeam, Team
+from fastconv.native.threads import PortableTeam, Team
 
 RNG = np.random.default_rng(0)
 X = RNG.standard_normal((3, 16, 21, 22)).astype("f4")
@@ -70,7 +70,7 @@ def test_the_callers_own_arithmetic_stays_as_it_is():
 @pytest.mark.parametrize("make", [Team, PortableTeam])
 def test_members_of_either_team_flush_alike(make, monkeypatch):
     own = make()
-    monkeypatch.setattr("fastconv.kernels.threads.team", lambda: own)
+    monkeypatch.setattr("fastconv.native.threads.team", lambda: own)
     plan = planned("F(4x4,3x3)", X, 1e-41, threads=3)
     with fc.flush_subnormals():
         assert not np.any(plan(X))

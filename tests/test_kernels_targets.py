@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from fastconv.kernels.source.emit import OUTSIDE
 from fastconv.native.machine import VARIABLE
+from fastconv.native.source.emit import OUTSIDE
 
 SCRIPT = Path(__file__).parent / "every_kernel.py"
 ARM = ["aarch64-unknown-linux-gnu:neoverse-n1", "aarch64-unknown-linux-gnu:neoverse-v1", "arm64-apple-darwin:apple-m1"]

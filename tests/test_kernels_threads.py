@@ -12,11 +12,11 @@ import pytest
 
 from fastconv import plan_conv2d
 from fastconv.kernels import Activation
-from fastconv.kernels import threads as team_of
-from fastconv.kernels.blocked import PAST_BYTES
-from fastconv.kernels.depthwise import DepthwiseRunner
-from fastconv.kernels.threads import APART, PortableTeam, Team, Word, processors
+from fastconv.kernels.runners.blocked import PAST_BYTES
+from fastconv.kernels.runners.depthwise import DepthwiseRunner
 from fastconv.native import machine
+from fastconv.native import threads as team_of
+from fastconv.native.threads import APART, PortableTeam, Team, Word, processors
 
 RNG = np.random.default_rng(0)
 X, W = RNG.standard_normal((2, 20, 30, 33)).astype("f4"), RNG.standard_normal((24, 20, 3, 3)).astype("f4")

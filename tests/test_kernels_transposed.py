@@ -7,8 +7,8 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 import fastconv as fc
-from fastconv.network.execute import Runner
-from fastconv.network.tape import Placed
+from fastconv.network.run.execute import Runner
+from fastconv.network.run.tape import Placed
 
 RNG = np.random.default_rng(0)
 
@@ -70,7 +70,7 @@ def test_it_equals_the_definition(dtype, bias, size, shape, attributes):
 
 
 def by_definition(runner, x):
-    from fastconv.network import execute
+    from fastconv.network.run import execute
 
     kept = execute.fast
     execute.fast = lambda *_: None

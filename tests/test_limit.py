@@ -14,8 +14,8 @@ from fastconv.algebra import best_row, published_sources
 from fastconv.cli import main
 from fastconv.exact import FORMATS
 from fastconv.search import certified_limit
-from fastconv.search.limit import MARGIN, first_order_error, limits, load, scale_of, start
-from fastconv.search.limit_box import limit_of_box, places, room, transforms
+from fastconv.search.limit.box import limit_of_box, places, room, transforms
+from fastconv.search.limit.certified import MARGIN, first_order_error, limits, load, scale_of, start
 
 UNIT = scale_of(FORMATS["fp32"])
 SPECIAL = [Fraction(p) for p in ("-2", "-7/4", "-3/2", "-1", "-3/4", "-1/2", "-1/4", "0", "1/4", "1/2", "3/4", "1", "5/4", "3/2", "7/4")]

@@ -114,7 +114,7 @@ def test_defaults_fit_the_kernels_of_the_network():
 
 
 def test_errors_are_predicted_in_three_dimensions():
-    from fastconv.network.propagate import predict_errors
+    from fastconv.network.predict.propagate import predict_errors
 
     operator, x_shape, w_shape, attributes = LAYERS["3-D"]
     net, feeds = layer(operator, x_shape, w_shape, **attributes)

@@ -7,10 +7,10 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 import fastconv as fc
-from fastconv.network import execute
-from fastconv.network.execute import Runner
-from fastconv.network.optimise import known_from_shapes, optimised
-from fastconv.network.tape import Placed
+from fastconv.network.rewrite.optimise import known_from_shapes, optimised
+from fastconv.network.run import execute
+from fastconv.network.run.execute import Runner
+from fastconv.network.run.tape import Placed
 
 
 def network(nodes, weights, inputs=("x",), outputs=("y",), opset=17):

@@ -10,8 +10,8 @@ from onnx import TensorProto, helper, numpy_helper
 
 import fastconv as fc
 from fastconv.kernels import functional
-from fastconv.network.passes import widened
-from fastconv.network.run import assigned, is_eligible
+from fastconv.network.rewrite.passes import widened
+from fastconv.network.run.assign import assigned, is_eligible
 
 
 def chain(rng=None):

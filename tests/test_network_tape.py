@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from onnx import TensorProto, helper, numpy_helper
 
 import fastconv as fc
-from fastconv.network.tape import Part, Recorder, places
+from fastconv.network.run.tape import Part, Recorder, places
 
 
 def network(nodes, weights, inputs=("x",), outputs=("y",)):

@@ -13,12 +13,12 @@ from test_network_run import chain
 
 import fastconv as fc
 from fastconv.arithmetic import POLICIES, policy_named, round_to
-from fastconv.error.evaluate import direct, stages
+from fastconv.error.measure.evaluate import direct, stages
 from fastconv.exact import FORMATS, rounded
 from fastconv.network import FetchError, known_network
-from fastconv.network.emulated import Emulation, Extents, Shape, scales_of
-from fastconv.network.policy_name import Scales, split_policy
-from fastconv.network.rounded import Contraction, Transform, carrier_of, converted
+from fastconv.network.precision.emulated import Emulation, Extents, Shape, scales_of
+from fastconv.network.precision.names import Scales, split_policy
+from fastconv.network.precision.rounded import Contraction, Transform, carrier_of, converted
 from fastconv.program import program_of
 
 NAMES = ("fp16", "bf16", "tf32", "mixed", "fp16-fp32", "bf16-fp32", "tf32-fp32", "fp32", "fp8_e4m3", "fp8_e5m2")

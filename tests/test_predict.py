@@ -5,9 +5,9 @@ import numpy as np
 import pytest
 
 import fastconv as fc
-from fastconv.error.predict_bulk import predict_errors
-from fastconv.error.predict_nodes import nodes_of
-from fastconv.error.predict_rounding import product_factor, spare_bits, sum_factor
+from fastconv.error.predict.compiled.bulk import predict_errors
+from fastconv.error.predict.nodes import nodes_of
+from fastconv.error.predict.rounding import product_factor, spare_bits, sum_factor
 from fastconv.exact import format_named
 from fastconv.program import is_power_of_two, program_of
 

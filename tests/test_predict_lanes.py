@@ -7,12 +7,12 @@ import pytest
 from numba import njit
 
 import fastconv as fc
-from fastconv.error import lanes
-from fastconv.error.lanes import WIDTH
-from fastconv.error.predict_bulk import predict_errors
-from fastconv.error.predict_lanes import _to_bits
-from fastconv.error.predict_trees import line_of, plane_of
+from fastconv.error.predict.compiled.bulk import predict_errors
+from fastconv.error.predict.compiled.lanes import _to_bits
+from fastconv.error.predict.compiled.trees import line_of, plane_of
 from fastconv.exact import format_named, rounded
+from fastconv.native.source import lanes
+from fastconv.native.source.lanes import WIDTH
 
 POOL = [float(p) for p in sorted({Fraction(p, q) for p in range(-6, 7) for q in range(1, 7)})]
 

@@ -7,7 +7,7 @@ import pytest
 
 import fastconv as fc
 from fastconv.error import predict_direct
-from fastconv.network.emulated import Emulation, Shape
+from fastconv.network.precision.emulated import Emulation, Shape
 
 KINDS = ("noise", "rectified", "smooth")
 

@@ -20,12 +20,13 @@ import pytest
 import skimage.data
 
 import fastconv as fc
-from fastconv.network import FetchError, demosaic, fetch, known_network, known_networks, waifu2x
-from fastconv.network.array_file import read_arrays
-from fastconv.network.count import fast_share, multiply_adds
-from fastconv.network.fetch import Package, PinnedFile
-from fastconv.network.run import is_eligible
-from fastconv.network.torch_file import read_tensors
+from fastconv.network import FetchError, known_network, known_networks
+from fastconv.network.run.assign import is_eligible
+from fastconv.network.study.count import fast_share, multiply_adds
+from fastconv.network.zoo import demosaic, fetch, waifu2x
+from fastconv.network.zoo.array_file import read_arrays
+from fastconv.network.zoo.fetch import Package, PinnedFile
+from fastconv.network.zoo.torch_file import read_tensors
 
 STORAGES = {"float32": "FloatStorage", "int64": "LongStorage", "float16": "HalfStorage"}
 

@@ -7,7 +7,7 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 import fastconv as fc
-from fastconv.network.propagate import predict_errors
+from fastconv.network.predict.propagate import predict_errors
 
 
 def plain(layers=3, channels=16, scale=1.0):

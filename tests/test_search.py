@@ -19,12 +19,12 @@ from hypothesis import strategies as st
 
 import fastconv as fc
 from fastconv.algebra import best_row
-from fastconv.error.predict_bulk import predict_errors
+from fastconv.error.predict.compiled.bulk import predict_errors
 from fastconv.search import Store
-from fastconv.search.candidates import few_bits, in_order, near, random_start, rationals
-from fastconv.search.objective import objective_named
-from fastconv.search.refine import Search
-from fastconv.search.units import CHUNK, policy_data, run_unit, subsets, text_of
+from fastconv.search.points.candidates import few_bits, in_order, near, random_start, rationals
+from fastconv.search.points.objective import objective_named
+from fastconv.search.points.refine import Search
+from fastconv.search.points.units import CHUNK, policy_data, run_unit, subsets, text_of
 
 POOL = [0, 1, -1, Fraction(1, 2), Fraction(-1, 2), 2, -2]
 QUICK = {"dims": 1, "starts": 3, "confirm": 3, "trials": 200, "infinity": True, "height": 6, "bits": 3}
@@ -266,7 +266,7 @@ def test_a_look_that_fails_is_repeated_where_another_process_has_begun_to_write(
             raise sqlite3.DatabaseError("database disk image is malformed")
         return connect(name, *rest, **options)
 
-    monkeypatch.setattr("fastconv.search.store.sqlite3.connect", connected)
+    monkeypatch.setattr("fastconv.search.points.store.sqlite3.connect", connected)
     if writing:
         with Store(path) as whole:
             assert len(whole) == 2

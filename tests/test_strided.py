@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 
 import fastconv as fc
 from fastconv.algebra import split_name
-from fastconv.kernels.accuracy import relative_error
-from fastconv.kernels.cut import CHANNEL_CHAIN
+from fastconv.kernels.choose.accuracy import relative_error
+from fastconv.kernels.choose.cut import CHANNEL_CHAIN
 from fastconv.kernels.twin import twin
 from fastconv.native import machine
 

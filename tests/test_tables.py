@@ -11,8 +11,8 @@ from test_explain import chain
 
 import fastconv as fc
 from fastconv.cli import main
-from fastconv.network.compare import Comparison, Row, with_interval
-from fastconv.network.propagate import LayerError, NetworkErrors
+from fastconv.network.predict.propagate import LayerError, NetworkErrors
+from fastconv.network.study.compare import Comparison, Row, with_interval
 from fastconv.tables import Table, terminal_width
 
 WIDE = ("--channels", "8", "--size", "12", "--turns", "1")

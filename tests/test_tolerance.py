@@ -15,7 +15,7 @@ import pytest
 
 import fastconv as fc
 from fastconv.arithmetic import policy_named, round_to
-from fastconv.error.tolerance import quantile, tolerance
+from fastconv.error.bound.tolerance import quantile, tolerance
 
 
 def layer(alg, channels, policy, seed, filters=4, tiles=16):

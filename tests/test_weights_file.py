@@ -7,8 +7,8 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 import fastconv as fc
-from fastconv.kernels.layer import lasting
-from fastconv.network.weights_file import let_go, split_weights
+from fastconv.native.memory import lasting
+from fastconv.network.graph.weights_file import let_go, split_weights
 
 RNG = np.random.default_rng(0)
 LARGE = RNG.standard_normal((64, 32, 3, 3)).astype("f4")

@@ -3,9 +3,10 @@
 from fastconv.arithmetic.arrays import apply, array_reading
 from fastconv.arithmetic.policy import POLICIES, Policy, policy_named
 from fastconv.arithmetic.rounding import carrier, fused, round_to, two_product, two_sum
-from fastconv.arithmetic.sums import CHANNEL_SUMS, channel_sum_named
+from fastconv.arithmetic.sums import BLOCK, CHANNEL_SUMS, channel_sum_named
 
 __all__ = [
+    "BLOCK",
     "CHANNEL_SUMS",
     "POLICIES",
     "Policy",

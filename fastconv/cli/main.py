@@ -63,7 +63,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     for verb, about in VERBS.items():
         sub = verbs.add_parser(verb, help=about, description=about[0].upper() + about[1:] + ".")
         if arguments[:1] == [verb]:  # only the verb that is asked for is imported
-            module = importlib.import_module(f"fastconv.cli.{verb}")
+            module = importlib.import_module(f"fastconv.cli.verbs.{verb}")
             module.arguments(sub)
             sub.add_argument("--json", action="store_true", help="print JSON for programs")
     args = parser.parse_args(_joined(arguments))

@@ -1,16 +1,16 @@
 """The error of fast convolution algorithms: evaluated and measured."""
 
-from fastconv.error.bound import bound_error
-from fastconv.error.certify import certified_constant
-from fastconv.error.evaluate import evaluate
-from fastconv.error.inputs import GENERATORS
-from fastconv.error.measure import ErrorReport, measure_error
-from fastconv.error.predict import Prediction, predict_error, relative_error
-from fastconv.error.predict_inputs import MOMENTS, Moments
-from fastconv.error.predict_sample import Sample, SampledPrediction, predict_direct
-from fastconv.error.reference import reference
-from fastconv.error.theorem import error_constants, theorem_bound
-from fastconv.error.tolerance import Tolerance, tolerance
+from fastconv.error.bound.certify import certified_constant
+from fastconv.error.bound.running import bound_error
+from fastconv.error.bound.theorem import error_constants, theorem_bound
+from fastconv.error.bound.tolerance import Tolerance, tolerance
+from fastconv.error.measure.evaluate import evaluate
+from fastconv.error.measure.inputs import GENERATORS
+from fastconv.error.measure.measure import ErrorReport, measure_error
+from fastconv.error.measure.reference import reference
+from fastconv.error.predict.model import Prediction, predict_error, relative_error
+from fastconv.error.predict.moments import MOMENTS, Moments
+from fastconv.error.predict.sample import Sample, SampledPrediction, predict_direct
 
 __all__ = [
     "ErrorReport",

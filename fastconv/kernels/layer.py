@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import math
-import mmap
 import operator
 from collections.abc import Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -17,12 +15,6 @@ import numpy.typing as npt
 Array = npt.NDArray[Any]
 Ints = int | Sequence[int]
 
-
-OWN_PAGES = 1 << 16
-"""Bytes from which an array that lasts has pages of its own."""
-
-HUGE_PAGES = 4 << 20
-"""Bytes from which those pages may be large ones."""
 
 LARGEST_ALLOCATION = 2**32
 """More bytes than this are refused before they are allocated: it takes a mistake to need them."""
@@ -119,19 +111,6 @@ def array_of(name: str, value: Any, rank: int | None = None) -> Array:
         )
         raise ValueError(f"{name} has {array.ndim} dimensions, {_shape(array.shape)}: it takes {takes}")
     return np.require(array, dtype=array.dtype.newbyteorder("="), requirements=["C", "A"])
-
-
-def lasting(shape: Sequence[int], dtype: Any) -> Array:
-    """Return zeros in pages of their own, which go back to the system with the array; the allocator would keep holes between arrays."""
-    count, dtype = math.prod(shape), np.dtype(dtype)
-    if count * dtype.itemsize < OWN_PAGES:
-        return np.zeros(shape, dtype)
-    private = {"flags": mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS} if hasattr(mmap, "MAP_ANONYMOUS") else {}
-    pages = mmap.mmap(-1, count * dtype.itemsize, **private)
-    if hasattr(mmap, "MADV_HUGEPAGE") and count * dtype.itemsize >= HUGE_PAGES:
-        with suppress(OSError):  # a system without them
-            pages.madvise(mmap.MADV_HUGEPAGE)
-    return np.frombuffer(pages, dtype, count).reshape(shape)
 
 
 def check_bytes(what: str, size: int) -> None:

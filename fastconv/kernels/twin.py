@@ -10,9 +10,9 @@ import numpy as np
 
 from fastconv.arithmetic import apply, array_reading, fused
 from fastconv.exact import Format, format_of_dtype
+from fastconv.kernels.choose.method import Method
 from fastconv.kernels.layer import Array, Layer
-from fastconv.kernels.method import Method
-from fastconv.kernels.pack import transformed_weights
+from fastconv.kernels.runners.pack import transformed_weights
 from fastconv.program import programs_of
 
 

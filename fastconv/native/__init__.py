@@ -2,19 +2,37 @@
 
 from fastconv.native.link import ROOM, load, undefined
 from fastconv.native.machine import KIND, SIZE, Machine, lanes_of, machine, machine_of, target_machine
+from fastconv.native.memory import lasting
+from fastconv.native.objects import Compiled, compiled, digest_of
 from fastconv.native.own import read_own, write_own
+from fastconv.native.threads import APART, COUNTER, NOTHING, Job, Pool, flush_subnormals, flushes, memory, processors, run_all, threads_of
 
 __all__ = [
+    "APART",
+    "COUNTER",
+    "Compiled",
+    "Job",
     "KIND",
+    "Machine",
+    "NOTHING",
+    "Pool",
     "ROOM",
     "SIZE",
-    "Machine",
+    "compiled",
+    "digest_of",
+    "flush_subnormals",
+    "flushes",
     "lanes_of",
+    "lasting",
     "load",
     "machine",
     "machine_of",
+    "memory",
+    "processors",
     "read_own",
+    "run_all",
     "target_machine",
+    "threads_of",
     "undefined",
     "write_own",
 ]

@@ -1,13 +1,15 @@
 """Networks: a graph read from ONNX, run with any convolution algorithm, compared with the same network in float64."""
 
-from fastconv.network.compare import Comparison, Contender, Row, compare, first_images, published_contenders, usual_contenders
 from fastconv.network.explain import Explanation, LayerChoice, Option
-from fastconv.network.fetch import FetchError
-from fastconv.network.fit import fitted, fitted_contenders, known_algorithms
-from fastconv.network.graph import Graph, Node, Value
-from fastconv.network.onnx_import import read_onnx
-from fastconv.network.pretrained import KnownNetwork, known_network, known_networks
-from fastconv.network.run import Network, Runner, load_onnx
+from fastconv.network.graph.graph import Graph, Node, Value
+from fastconv.network.load.onnx_import import read_onnx
+from fastconv.network.network import Network, load_onnx
+from fastconv.network.predict.fit import fitted, known_algorithms
+from fastconv.network.run.execute import Runner
+from fastconv.network.study.compare import Comparison, Contender, Row, compare, first_images, published_contenders, usual_contenders
+from fastconv.network.study.contenders import fitted_contenders
+from fastconv.network.zoo.fetch import FetchError
+from fastconv.network.zoo.pretrained import KnownNetwork, known_network, known_networks
 
 __all__ = [
     "Comparison",

@@ -8,20 +8,18 @@ import time
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 import numpy as np
 
 from fastconv.algebra import BilinearAlgorithm, complex_points, toom_cook
 from fastconv.arithmetic import Policy
-from fastconv.network.assign import Choice, is_eligible, resolved
-from fastconv.network.graph import Array, Graph, Node
-from fastconv.network.operators import Call, is_narrow
+from fastconv.network.graph.graph import Array, Graph, Node, Value
+from fastconv.network.operators.call import Call, is_narrow
 from fastconv.network.operators.window import Window, planar, window
+from fastconv.network.run.assign import Choice, is_eligible, resolved
+from fastconv.network.run.execute import Runner
 from fastconv.tables import Shown, Table
-
-if TYPE_CHECKING:
-    from fastconv.network.run import Network
 
 _SIZES = {3: (2, 4, 6), 5: (2, 4)}
 """Outputs of a tile that are offered for kernels of r x r; 2 for all others."""
@@ -168,8 +166,19 @@ def _option(layer: LayerChoice, name: str) -> Option:
     return next((o for o in layer.options if o.algorithm == name), layer.chosen if not name else layer.options[0])
 
 
+class Preparable(Protocol):
+    """What is explained: a network."""
+
+    name: str
+    graph: Graph
+    inputs: tuple[Value, ...]
+
+    def prepare(self, algorithm: Choice | Mapping[str, Choice], *, threads: int | None = None) -> Runner:
+        """Return the network made ready for an algorithm."""
+
+
 def explain(
-    net: Network,
+    net: Preparable,
     feeds: Mapping[str, Array] | None = None,
     max_error: float | None = None,
     chosen: Choice | Mapping[str, Choice] = "auto",
@@ -207,12 +216,12 @@ def explain(
 def _count(threads: int | None) -> int:
     if threads is not None:
         return threads
-    from fastconv.kernels.threads import processors
+    from fastconv.native import processors
 
     return processors()
 
 
-def _drawn(net: Network) -> dict[str, Array]:
+def _drawn(net: Preparable) -> dict[str, Array]:
     """Draw inputs where the model says their shapes."""
     rng, feeds = np.random.default_rng(0), {}
     for value in net.inputs:
@@ -301,8 +310,7 @@ def predicted(axes: tuple[BilinearAlgorithm, ...], channels: int, kernel: tuple[
     True
     """
     from fastconv.error import predict_error
-    from fastconv.kernels.accuracy import POLICY
-    from fastconv.kernels.method import identity
+    from fastconv.kernels.choose import POLICY, identity
 
     if not axes:
         terms = channels * math.prod(kernel)

@@ -3,4 +3,11 @@
 from fastconv.plot.comparison import comparison_figure, plot_layer_errors, plot_speed_and_error
 from fastconv.plot.explanation import explanation_figure, plot_error_growth, plot_layer_times
 
-__all__ = ["comparison_figure", "explanation_figure", "plot_error_growth", "plot_layer_errors", "plot_layer_times", "plot_speed_and_error"]
+__all__ = [
+    "comparison_figure",
+    "explanation_figure",
+    "plot_error_growth",
+    "plot_layer_errors",
+    "plot_layer_times",
+    "plot_speed_and_error",
+]

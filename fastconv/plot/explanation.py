@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-    from fastconv.network.explain import Explanation
+    from fastconv.network import Explanation
 
 
 def _styles(found: Explanation) -> dict[str, dict[str, Any]]:

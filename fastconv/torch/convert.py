@@ -7,9 +7,9 @@ from typing import Any
 
 from fastconv.algebra import BilinearAlgorithm
 from fastconv.arithmetic import Policy, channel_sum_named
-from fastconv.kernels.threads import threads_of
-from fastconv.network.assign import Choice, fits, resolved
-from fastconv.network.policy_name import split_policy
+from fastconv.native import threads_of
+from fastconv.network.precision import split_policy
+from fastconv.network.run import Choice, fits, resolved
 from fastconv.torch.how import How
 
 

@@ -9,8 +9,8 @@ from typing import Any
 
 from fastconv.algebra import BilinearAlgorithm
 from fastconv.arithmetic import Policy
-from fastconv.network.assign import Choice, resolved
-from fastconv.search.units import policy_data, policy_from
+from fastconv.network.run import Choice, resolved
+from fastconv.search.points import policy_data, policy_from
 
 
 @dataclass(frozen=True)

@@ -10,15 +10,12 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from fastconv.algebra import BilinearAlgorithm
-from fastconv.kernels import Plan, plan_conv1d, plan_conv2d
-from fastconv.kernels.layer import Layer, layer_of
-from fastconv.kernels.threads import threads_of
-from fastconv.network.emulated import Emulation, Extents, Shape, emulation_on
-from fastconv.network.execute import Kept
+from fastconv.kernels import Layer, Plan, layer_of, plan_conv1d, plan_conv2d
+from fastconv.native import threads_of
 from fastconv.network.graph import Array
-from fastconv.network.operators import Call
-from fastconv.network.operators.convolution import in_a_plane
-from fastconv.network.policy_name import Scales, split_policy
+from fastconv.network.operators import Call, in_a_plane
+from fastconv.network.precision import Emulation, Extents, Scales, Shape, emulation_on, split_policy
+from fastconv.network.run import Kept
 from fastconv.torch.how import How, how_of
 
 _PLANS = 4

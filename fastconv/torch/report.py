@@ -9,13 +9,10 @@ from typing import Any
 
 import numpy as np
 
-from fastconv.network.assign import resolved
-from fastconv.network.compare import Metric, agreement
-from fastconv.network.contenders import Contender, contenders, counted, crossed
 from fastconv.network.graph import Array
-from fastconv.network.policy_name import Scales
-from fastconv.network.race import final_error, ratio, square
-from fastconv.network.report import Comparison, Row
+from fastconv.network.precision import Scales
+from fastconv.network.run import resolved
+from fastconv.network.study import Comparison, Contender, Metric, Row, agreement, contenders, counted, crossed, final_error, ratio, square
 from fastconv.torch.convert import convert, copied, imported, is_eligible
 
 _USUAL = ("F(2x2,3x3)", "F(4x4,3x3)", "F(6x6,3x3)")

@@ -1,4 +1,4 @@
-"""Curves in vectors, see `fastconv.kernels.curves`."""
+"""Curves in vectors, see `fastconv.kernels.operators.curves`."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from numba.core import types
 from numba.extending import intrinsic
 
 from fastconv.kernels.source.engine import copy
-from fastconv.kernels.source.simd import _ELEMENT, _I64, _load, _splat, _store, _vector, claim, integers, multiplied_and_added
 from fastconv.native import SIZE, lanes_of, machine
+from fastconv.native.source import ELEMENT, I64, claim, integers, load_at, multiplied_and_added, splat, store_at, vector_of
 
 _LOG_2 = Fraction("0.693147180559945309417232121458176568")
-_FORMATS = {"f4": (23, 7, 88.0, ir.IntType(32)), "f8": (52, 13, 709.0, _I64)}
+_FORMATS = {"f4": (23, 7, 88.0, ir.IntType(32)), "f8": (52, 13, 709.0, I64)}
 """Bits of the significand, degree of the polynomial, largest exponent, the integer that holds a number."""
 
 
@@ -70,14 +70,14 @@ def curve_vector(typingctx: Any, kind: Any, lanes: Any, name: Any, dst: Any, src
     def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
         _, _, _, dst, src, other, table = args
         form, which = kind.literal_value, name.literal_value
-        vector = _vector(form, lanes.literal_value)
-        x = _load(builder, src, vector)
+        vector = vector_of(form, lanes.literal_value)
+        x = load_at(builder, src, vector)
 
         def parameter(address: Any) -> Any:
-            return _splat(builder, _load(builder, address, _ELEMENT[form]), vector)
+            return splat(builder, load_at(builder, address, ELEMENT[form]), vector)
 
         if which == "product":
-            y = builder.fmul(x, _load(builder, other, vector))
+            y = builder.fmul(x, load_at(builder, other, vector))
         elif which == "scaled":
             y = builder.fmul(x, parameter(other))
         elif which == "sigmoid":
@@ -85,12 +85,12 @@ def curve_vector(typingctx: Any, kind: Any, lanes: Any, name: Any, dst: Any, src
         elif which == "swish":
             y = builder.fmul(x, _sigmoid(builder, form, builder.fmul(parameter(table), x)))
         elif which == "hard_sigmoid":
-            beta = parameter(builder.add(table, _I64(SIZE[form])))
+            beta = parameter(builder.add(table, I64(SIZE[form])))
             y = _bounded(builder, builder.fadd(builder.fmul(parameter(table), x), beta), 0.0, 1.0)
         else:
             line = builder.fadd(builder.fdiv(x, _constant(vector, 6.0)), _constant(vector, 0.5))
             y = builder.fmul(x, _bounded(builder, line, 0.0, 1.0))
-        _store(builder, y, dst)
+        store_at(builder, y, dst)
         return context.get_dummy_value()
 
     return types.void(kind, lanes, name, dst, src, other, table), codegen

@@ -1,4 +1,4 @@
-"""A dense layer on few rows, see `fastconv.kernels.dense`."""
+"""A dense layer on few rows, see `fastconv.kernels.operators.dense`."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import numpy as np
 from numba import carray, njit
 
 from fastconv.kernels.source.planes import types_of
-from fastconv.kernels.source.simd import claim, integers
+from fastconv.native.source import claim, integers
 
 
 def dense(kind: str) -> Callable[..., None]:

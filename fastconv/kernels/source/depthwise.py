@@ -1,4 +1,4 @@
-"""Layers whose groups are single channels, see `fastconv.kernels.depthwise`."""
+"""Layers whose groups are single channels, see `fastconv.kernels.runners.depthwise`."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from collections.abc import Callable
 import numpy as np
 from numba import carray
 
-from fastconv.kernels.depthwise import FIELDS
+from fastconv.kernels.runners.depthwise import FIELDS
 from fastconv.kernels.source.engine import copy
-from fastconv.kernels.source.simd import claim, depthwise_vector, integers
 from fastconv.native import SIZE, lanes_of, machine
+from fastconv.native.source import claim, depthwise_vector, integers
 
 
 def planes(kind: str, step: int, rows: int, offsets: tuple[int, ...], shaped: int) -> Callable[..., None]:

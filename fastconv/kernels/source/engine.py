@@ -12,10 +12,9 @@ from typing import Any
 
 from numba import carray
 
-from fastconv.kernels.fields import FIELDS, STRIP
-from fastconv.kernels.source.emit import part
-from fastconv.kernels.source.simd import call, claim, clear, fetch, move, move_past, pointer
+from fastconv.kernels.runners.fields import FIELDS, STRIP
 from fastconv.native import machine
+from fastconv.native.source import call, claim, clear, fetch, move, move_past, part, pointer
 
 V, LINE = machine().vector_bytes, machine().line
 

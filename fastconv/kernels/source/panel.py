@@ -8,8 +8,8 @@ from typing import Any
 from numba.core import types
 from numba.extending import intrinsic
 
-from fastconv.kernels.source.simd import _I64, _activated, _load, _offset, _prefetch, _splat, _store, _vector, chains, multiplied_and_added
 from fastconv.native import SIZE
+from fastconv.native.source import I64, activate, chains, load_at, multiplied_and_added, offset_by, prefetch, splat, store_at, vector_of
 
 
 @intrinsic(prefer_literal=True)
@@ -48,29 +48,29 @@ def finish_panel(
     def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
         *_, depth, u, panel, v, ldv, sums, lds, add, last, table, other, out, ldo = args
         count, columns, size, step = rows.literal_value, nv.literal_value, SIZE[kind.literal_value], mr.literal_value
-        vector = _vector(kind.literal_value, lanes.literal_value)
+        vector = vector_of(kind.literal_value, lanes.literal_value)
         width = vector.count * size
-        panels = [_offset(builder, _I64(0), panel, k) for k in range(-(-count // step))]
+        panels = [offset_by(builder, I64(0), panel, k) for k in range(-(-count // step))]
 
         def term(at_u: Any, at_v: Any, totals: Sequence[Any]) -> Iterator[Any]:
-            vectors = [_load(builder, builder.add(at_v, _I64(k * width)), vector) for k in range(columns)]
+            vectors = [load_at(builder, builder.add(at_v, I64(k * width)), vector) for k in range(columns)]
             for k, offset in enumerate(panels):
                 at = builder.add(at_u, offset)
-                _prefetch(builder, builder.add(at, _I64(ahead.literal_value)))
+                prefetch(builder, builder.add(at, I64(ahead.literal_value)))
                 for i in range(k * step, min(count, (k + 1) * step)):
-                    factor = _splat(builder, _load(builder, builder.add(at, _I64((i - k * step) * size)), vector.element), vector)
+                    factor = splat(builder, load_at(builder, builder.add(at, I64((i - k * step) * size)), vector.element), vector)
                     for j in range(columns):
                         yield multiplied_and_added(builder, factor, vectors[j], totals[i * columns + j], fused.literal_value)
 
-        after = chains(builder, vector, count * columns, depth, (u, v), (_I64(step * size), ldv), term)
+        after = chains(builder, vector, count * columns, depth, (u, v), (I64(step * size), ldv), term)
 
         def place(base: Any, stride: Any, i: int, j: int) -> Any:
-            return builder.add(_offset(builder, base, stride, i), _I64(j * width))
+            return builder.add(offset_by(builder, base, stride, i), I64(j * width))
 
         def either(test: Any, then: Callable[[], list[Any]], otherwise: list[Any]) -> list[Any]:
             """Return `then` where the test is not zero."""
             here = builder.block
-            with builder.if_then(builder.icmp_signed("!=", test, _I64(0))):
+            with builder.if_then(builder.icmp_signed("!=", test, I64(0))):
                 made, end = then(), builder.block
             merged = []
             for new, old in zip(made, otherwise, strict=True):
@@ -83,16 +83,16 @@ def finish_panel(
         pairs = [(i, j) for i in range(count) for j in range(columns)]
         added = either(
             add,
-            lambda: [builder.fadd(_load(builder, place(sums, lds, i, j), vector), a) for (i, j), a in zip(pairs, after, strict=True)],
+            lambda: [builder.fadd(load_at(builder, place(sums, lds, i, j), vector), a) for (i, j), a in zip(pairs, after, strict=True)],
             after,
         )
         fields = 4 if shaped.literal_value else 1
-        with builder.if_else(builder.icmp_signed("!=", last, _I64(0))) as (finishing, keeping):
+        with builder.if_else(builder.icmp_signed("!=", last, I64(0))) as (finishing, keeping):
             with finishing:
 
                 def record(i: int, k: int) -> Any:
-                    at = builder.add(table, _I64((i * fields + k) * size))
-                    return _splat(builder, _load(builder, at, vector.element), vector)
+                    at = builder.add(table, I64((i * fields + k) * size))
+                    return splat(builder, load_at(builder, at, vector.element), vector)
 
                 z = []
                 for i in range(count):
@@ -100,18 +100,20 @@ def finish_panel(
                     z += [builder.fadd(added[i * columns + j], shift) for j in range(columns)]
                 z = either(
                     other,
-                    lambda: [builder.fadd(a, _load(builder, place(other, ldo, i, j), vector)) for (i, j), a in zip(pairs, z, strict=True)],
+                    lambda: [
+                        builder.fadd(a, load_at(builder, place(other, ldo, i, j), vector)) for (i, j), a in zip(pairs, z, strict=True)
+                    ],
                     z,
                 )
                 for i in range(count):
                     row = z[i * columns : (i + 1) * columns]
                     if fields == 4:
-                        row = _activated(builder, row, *(record(i, k) for k in (1, 2, 3)))
+                        row = activate(builder, row, *(record(i, k) for k in (1, 2, 3)))
                     for j, value in enumerate(row):
-                        _store(builder, value, place(out, ldo, i, j))
+                        store_at(builder, value, place(out, ldo, i, j))
             with keeping:
                 for (i, j), value in zip(pairs, added, strict=True):
-                    _store(builder, value, place(sums, lds, i, j))
+                    store_at(builder, value, place(sums, lds, i, j))
         return context.get_dummy_value()
 
     given = (kind, lanes, mr, rows, nv, fused, ahead, shaped, depth, u, panel, v, ldv, sums, lds, add, last, table, other, out, ldo)

@@ -1,4 +1,4 @@
-"""Images taken apart into phases and put together from them, see `fastconv.kernels.phases` and `fastconv.kernels.transposed`."""
+"""The image of a layer of stride two taken apart into its phases, and phases of a transposed one put together."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from numba import carray
 from numba.core import types
 from numba.extending import intrinsic
 
-from fastconv.kernels import transposed
-from fastconv.kernels.phases import FIELDS, ROWS
+from fastconv.kernels.runners import transposed
+from fastconv.kernels.runners.phases import FIELDS, ROWS
 from fastconv.kernels.source.engine import copy, zero
-from fastconv.kernels.source.lanes import join_lanes
-from fastconv.kernels.source.simd import _load_every, _store, claim, clear, integers
+from fastconv.kernels.source.programs import join_lanes
 from fastconv.native import SIZE, lanes_of, machine
+from fastconv.native.source import claim, clear, integers, load_every, store_at
 
 V = machine().vector_bytes
 
@@ -25,7 +25,7 @@ def every(typingctx: Any, kind: Any, lanes: Any, step: Any, dst: Any, src: Any) 
     """Write a vector of every `step`-th number."""
 
     def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-        _store(builder, _load_every(builder, args[4], kind.literal_value, lanes.literal_value, step.literal_value), args[3])
+        store_at(builder, load_every(builder, args[4], kind.literal_value, lanes.literal_value, step.literal_value), args[3])
         return context.get_dummy_value()
 
     return types.void(kind, lanes, step, dst, src), codegen

@@ -1,4 +1,4 @@
-"""What stands between convolutions, see `fastconv.kernels.pixelwise`."""
+"""What stands between convolutions, see `fastconv.kernels.operators.pixelwise`."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import numpy as np
 from numba import carray, types
 from numba.extending import intrinsic
 
-from fastconv.kernels.source.simd import claim, integers
+from fastconv.native.source import claim, integers
 
 
 @cache

@@ -1,4 +1,4 @@
-"""Layers of one tap, see `fastconv.kernels.pointwise`."""
+"""Layers of one tap, see `fastconv.kernels.runners.pointwise`."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from collections.abc import Callable
 import numpy as np
 from numba import carray
 
-from fastconv.kernels.cut import tile_panel
-from fastconv.kernels.pointwise import FIELDS
+from fastconv.kernels.choose.cut import tile_panel
+from fastconv.kernels.runners.pointwise import FIELDS
 from fastconv.kernels.source.engine import copy
 from fastconv.kernels.source.panel import finish_panel
-from fastconv.kernels.source.simd import claim, integers, move
 from fastconv.native import SIZE, lanes_of, machine
+from fastconv.native.source import claim, integers, move
 
 V = machine().vector_bytes
 AHEAD = 2048

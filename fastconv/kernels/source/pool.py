@@ -1,4 +1,4 @@
-"""The largest number of each window, see `fastconv.kernels.pool`."""
+"""The largest number of each window, see `fastconv.kernels.operators.pool`."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from numba import carray
 from numba.core import types
 from numba.extending import intrinsic
 
-from fastconv.kernels.pool import FIELDS, ROWS
+from fastconv.kernels.operators.pool import FIELDS, ROWS
 from fastconv.kernels.source.engine import copy
-from fastconv.kernels.source.simd import _I64, _load_every, _splat, _store, _vector, claim, integers, move
 from fastconv.native import SIZE, lanes_of, machine
+from fastconv.native.source import I64, claim, integers, load_every, move, splat, store_at, vector_of
 
 V = machine().vector_bytes
 
@@ -27,27 +27,27 @@ def largest(typingctx: Any, kind: Any, lanes: Any, step: Any, dst: Any, src: Any
         _, _, _, dst, src, stride, count = args
 
         def vector(at: Any) -> Any:
-            return _load_every(builder, at, kind.literal_value, lanes.literal_value, step.literal_value)
+            return load_every(builder, at, kind.literal_value, lanes.literal_value, step.literal_value)
 
         first, before = vector(src), builder.block
         test, body, done = (builder.append_basic_block(name) for name in ("test", "larger", "largest"))
         builder.branch(test)
         builder.position_at_end(test)
-        at, left, most = builder.phi(_I64), builder.phi(_I64), builder.phi(first.type)
+        at, left, most = builder.phi(I64), builder.phi(I64), builder.phi(first.type)
         for phi, start in ((at, src), (left, count), (most, first)):
             phi.add_incoming(start, before)
-        builder.cbranch(builder.icmp_signed(">", left, _I64(1)), body, done)
+        builder.cbranch(builder.icmp_signed(">", left, I64(1)), body, done)
         builder.position_at_end(body)
         after = builder.add(at, stride)
         b = vector(after)
         # One instruction, which gives b where either is NaN; another two for what was NaN before.
         more = builder.select(builder.fcmp_ordered(">", most, b), most, b)
         more = builder.select(builder.fcmp_unordered("uno", most, most), most, more)
-        for phi, value in ((at, after), (left, builder.sub(left, _I64(1))), (most, more)):
+        for phi, value in ((at, after), (left, builder.sub(left, I64(1))), (most, more)):
             phi.add_incoming(value, body)
         builder.branch(test)
         builder.position_at_end(done)
-        _store(builder, most, dst)
+        store_at(builder, most, dst)
         return context.get_dummy_value()
 
     return types.void(kind, lanes, step, dst, src, stride, count), codegen
@@ -58,8 +58,8 @@ def least(typingctx: Any, kind: Any, lanes: Any, dst: Any) -> Any:
     """Write a vector of minus infinities."""
 
     def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-        vector = _vector(kind.literal_value, lanes.literal_value)
-        _store(builder, _splat(builder, ir.Constant(vector.element, -np.inf), vector), args[2])
+        vector = vector_of(kind.literal_value, lanes.literal_value)
+        store_at(builder, splat(builder, ir.Constant(vector.element, -np.inf), vector), args[2])
         return context.get_dummy_value()
 
     return types.void(kind, lanes, dst), codegen

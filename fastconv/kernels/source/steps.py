@@ -6,10 +6,10 @@ from collections.abc import Callable
 
 from numba import njit
 
-from fastconv.kernels.shape import tiles_turned
-from fastconv.kernels.source.lanes import finish_tile, join_lanes, run_program, split_lanes, turn_filters, turn_square
-from fastconv.kernels.source.simd import move, multiply_panel
+from fastconv.kernels.runners.shape import tiles_turned
+from fastconv.kernels.source.programs import finish_tile, join_lanes, run_program, split_lanes, turn_filters, turn_square
 from fastconv.native import SIZE, lanes_of, machine
+from fastconv.native.source import move, multiply_panel
 
 AHEAD = 2048
 """Bytes from a factor of the inner product to the one that is fetched meanwhile, weights as vectors: one panel of two vectors."""

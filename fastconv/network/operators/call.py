@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from fastconv.network.graph import Array
+from fastconv.network.graph.graph import Array
 
 MEMORY_LIMIT = 2**30
 """Bytes that the tensors of a running network may take together unless the caller says otherwise."""

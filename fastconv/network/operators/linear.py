@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from fastconv.network.graph import Array
+from fastconv.network.graph.graph import Array
 from fastconv.network.operators.call import Call, Operator
 
 

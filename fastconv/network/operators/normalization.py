@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from fastconv.network.graph import Array
+from fastconv.network.graph.graph import Array
 from fastconv.network.operators.call import Call, Operator, axes_of, axis_of
 
 

@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from fastconv.network.graph import Array
+from fastconv.network.graph.graph import Array
 from fastconv.network.operators.call import Call, Operator
 from fastconv.network.operators.window import padded, window
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from fastconv.network.graph import Array
+from fastconv.network.graph.graph import Array
 from fastconv.network.operators.call import Call
 
 _MOST_TAPS = 2**16

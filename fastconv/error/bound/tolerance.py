@@ -1,0 +1,390 @@
+"""Derive the tolerance of a test that compares a fast layer with a float64 reference."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from dataclasses import dataclass, field, replace
+from fractions import Fraction
+from typing import Any
+
+import numpy as np
+
+from fastconv.algebra import BilinearAlgorithm
+from fastconv.arithmetic import Policy, array_reading, policy_named
+from fastconv.error.bound.certify import certified_errors
+from fastconv.error.bound.tails import Tails, quantile, traces_of
+from fastconv.error.measure.shapes import Array, by_name, check_count, check_dims
+from fastconv.error.predict.model import predict_error
+from fastconv.error.predict.moments import MOMENTS, Moments
+from fastconv.exact import Format
+from fastconv.program import Program, Reading, programs_of
+from fastconv.tables import Shown, Table
+
+_CRITERIA = 4
+"""What the risk of an alarm is divided among: roundings, inputs outside of the box, the mean square, the gain."""
+
+
+@dataclass(frozen=True)
+class Check:
+    """What `Tolerance.check` found.
+
+    Attributes
+    ----------
+    passed : bool
+        Whether all three criteria hold.
+    violations : int
+        Outputs with ``|y - reference| > atol + rtol |reference|``, the `atol_of_outputs` of their position in the tile, or
+        that are not finite.
+    largest : float
+        The largest error, as a share of its tolerance.
+    rms_ratio : float
+        Root mean square of the errors over the predicted one.
+    rms_limit : float
+        What `rms_ratio` passes up to, for as many tiles as there are.
+    gain : float
+        Of all positions in the tile the largest ``|<error, reference> / <reference, reference> - expected|``: a
+        wrong coefficient turns up here long before it leaves the noise of a single output.
+    gain_limit : float
+        What `gain` passes up to.
+    """
+
+    passed: bool
+    violations: int
+    largest: float
+    rms_ratio: float
+    rms_limit: float
+    gain: float
+    gain_limit: float
+
+
+@dataclass(frozen=True)
+class Tolerance(Shown):
+    """A tolerance as numpy and torch use it: ``|y - reference| <= atol + rtol |reference|``.
+
+    Attributes
+    ----------
+    atol, rtol : float
+        Absolute and relative tolerance of one output.
+    atol_of_outputs : tuple of float
+        The same for each position in the tile, row by row; `atol` is the largest. In the middle of a large tile errors
+        are up to ten times smaller than in its corners.
+    worst_case : float
+        Certified: no output errs by more, for inputs in the box that `reasoning` states, unless one overflows.
+    rms : float
+        Predicted root mean square of the error over the outputs.
+    factor : float
+        `atol` over the predicted root mean square of the worst output, where the certificate is not smaller.
+    confidence : float
+        Least probability that a test of a right layer raises no alarm.
+    outputs : int
+        How many outputs such a test may look at.
+    rms_limit : float
+        How much larger than `rms` the root mean square of the errors of a test of `outputs` may be; a smaller test has a larger
+        limit, which `check` states.
+    overflow : bool
+        Whether inputs in the box can leave the range of a format; an overflow shows as inf or NaN.
+    reasoning : tuple of str
+        The derivation in five lines.
+    """
+
+    atol: float
+    rtol: float
+    atol_of_outputs: tuple[float, ...] = field(repr=False)
+    worst_case: float
+    rms: float
+    factor: float
+    confidence: float
+    outputs: int
+    rms_limit: float
+    overflow: bool
+    reasoning: tuple[str, ...]
+    name: str = ""
+    m: int = field(default=1, repr=False)
+    dims: int = field(default=2, repr=False)
+    gains: tuple[float, ...] = field(default=(), repr=False)
+    spread: tuple[float, float] = field(default=(0.0, 0.0), repr=False)
+    tails: Tails = field(default=Tails(), repr=False)
+    exact: float = field(default=1.0, repr=False)
+    layer: str = field(default="", repr=False)
+
+    def tables(self) -> tuple[Table, ...]:
+        """Return the tolerance, with its derivation below."""
+        rows = tuple((name, f"{getattr(self, name):.6g}") for name in ("atol", "rtol", "worst_case", "rms", "rms_limit"))
+        return (Table(("", self.name or "value"), rows, notes=self.reasoning),)
+
+    def check(self, y: Any, reference: Any) -> Check:
+        """Compare a layer's result with its reference: each output, their mean square, and their gain.
+
+        Parameters
+        ----------
+        y, reference : arrays of one shape
+            Tiles ``(..., m[, m])`` or a whole layer ``(..., H[, W])`` whose tiles begin at its first output.
+
+        Returns
+        -------
+        Check
+
+        Raises
+        ------
+        ValueError
+            If the shapes differ or there are no outputs.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from fastconv import algorithm, evaluate, reference
+        >>> rng = np.random.default_rng(0)
+        >>> w, x = rng.normal(size=(200, 8, 3, 3)).astype("f4"), rng.normal(size=(200, 8, 6, 6)).astype("f4")
+        >>> limits = tolerance(algorithm("F(4x4,3x3)"), channels=8)
+        >>> limits.check(evaluate(algorithm("F(4x4,3x3)"), w, x, dims=2, channels=True), reference(w, x, 2, True)).passed
+        True
+        """
+        y, reference = np.asarray(y, np.float64), np.asarray(reference, np.float64)
+        if y.shape != reference.shape or y.ndim < self.dims or not y.size:
+            raise ValueError(
+                f"y has shape {y.shape}, the reference {reference.shape}: pass two arrays of one shape with the tile axes last"
+            )
+        with np.errstate(invalid="ignore", over="ignore"):
+            error = y - reference
+            positions = np.ix_(*(np.arange(size) % self.m for size in y.shape[-self.dims :]))
+            allowed = np.reshape(self.atol_of_outputs, [self.m] * self.dims)[positions] + self.rtol * np.abs(reference)
+            violations = int((~(np.abs(error) <= allowed)).sum())
+            largest = float(np.max(np.abs(error) / allowed))
+            ratio = float(np.sqrt(np.mean(error**2)) / self.rms) if self.rms else (0.0 if not error.any() else math.inf)
+            tiles = math.prod(-(-size // self.m) for size in y.shape[-self.dims :]) * math.prod(y.shape[: -self.dims])
+            every = np.ndindex(*[self.m] * self.dims)
+            excess, limit = max((self._gain(k, error, reference, tiles) for k in every), key=lambda g: g[0] / g[1])
+        most = self.tails.rms(tiles, float(np.sqrt(np.mean(reference**2))) / self.exact)
+        passed = violations == 0 and ratio <= most and excess <= limit
+        return Check(passed, violations, largest, ratio, most, excess, limit)
+
+    def _gain(self, position: tuple[int, ...], error: Array, reference: Array, tiles: int) -> tuple[float, float]:
+        """Return the unexpected gain at a position of the tile, and how much of it is chance."""
+        at: tuple[Any, ...] = (..., *(slice(i, None, self.m) for i in position))
+        e, truth = error[at].ravel(), reference[at].ravel()
+        power = float(truth @ truth)
+        if not power:
+            return 0.0, 1.0
+        expected = math.prod(1 + self.gains[i] for i in position) - 1
+        noise, fixed = self.spread
+        # Roundings average out over the outputs; those of constants, of one filter's G w and of one tile's BT x, which
+        # many outputs share, may do so over the channels alone.
+        noise *= math.sqrt(self.tails.scaled_variance(tiles))
+        limit = self.tails.sigmas(self.m**self.dims) * (noise / math.sqrt(power) + fixed) + 2.0**-50
+        return abs(float(e @ truth) / power - expected), limit
+
+    def to_c_header(self) -> str:
+        """Write the tolerance as a C header, the reasoning as its comment.
+
+        Examples
+        --------
+        >>> from fastconv import algorithm
+        >>> header = tolerance(algorithm("F(2x2,3x3)"), 4).to_c_header()
+        >>> [line.split()[1].split("_", 7)[-1] for line in header.splitlines() if line.startswith("#define")]
+        ['TOLERANCE_H', 'ATOL', 'RTOL', 'RMS', 'WORST_CASE']
+        """
+        prefix = self._prefix()
+        lines = [f"/* {self.name}: |y - reference| <= ATOL + RTOL * |reference|", *(f" * {line}" for line in self.reasoning), " */"]
+        guard = f"{prefix}_TOLERANCE_H"
+        lines += [f"#ifndef {guard}", f"#define {guard}", ""]
+        lines += [f"#define {prefix}_{name} {value:.17g}" for name, value in self._constants() if math.isfinite(value)]
+        return "\n".join([*lines, "", f"#endif /* {guard} */", ""])
+
+    def to_python(self) -> str:
+        """Write the tolerance as Python constants, the reasoning as comments.
+
+        Examples
+        --------
+        >>> from fastconv import algorithm
+        >>> scope = {}
+        >>> limits = tolerance(algorithm("F(2x2,3x3)"), 4)
+        >>> exec(limits.to_python(), scope)
+        >>> scope["ATOL"] == limits.atol
+        True
+        """
+        lines = [f"# {self.name}: |y - reference| <= ATOL + RTOL * |reference|", *(f"# {line}" for line in self.reasoning)]
+        return "\n".join([*lines, *(f"{name} = {value!r}" for name, value in self._constants() if math.isfinite(value)), ""])
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the figures as plain data."""
+        names = ("name", "atol", "rtol", "worst_case", "rms", "rms_limit", "factor", "confidence", "outputs", "overflow")
+        return {name: getattr(self, name) for name in names} | {
+            "atol_of_outputs": list(self.atol_of_outputs),
+            "reasoning": list(self.reasoning),
+        }
+
+    def _prefix(self) -> str:
+        return "WINOGRAD_" + "_".join("".join(c if c.isalnum() else " " for c in self.layer.upper()).split())
+
+    def _constants(self) -> list[tuple[str, float]]:
+        return [("ATOL", self.atol), ("RTOL", self.rtol), ("RMS", self.rms), ("WORST_CASE", self.worst_case)]
+
+
+@by_name
+def tolerance(
+    alg: BilinearAlgorithm,
+    channels: int = 1,
+    dims: int = 2,
+    policy: str | Policy = "fp32",
+    confidence: float = 1 - 1e-9,
+    order: str = "huffman",
+    channel_sum: str = "linear",
+    scale_w: float = 1.0,
+    scale_x: float = 1.0,
+    inputs: str = "normal",
+    outputs: int = 10**6,
+) -> Tolerance:
+    """Derive the tolerance for a test that compares a layer with a float64 reference of the same inputs.
+
+    Parameters
+    ----------
+    alg : BilinearAlgorithm or str
+        F(m, r).
+    channels : int
+        Channels summed over.
+    dims : {1, 2}
+        Dimension.
+    policy : str or Policy
+        Formats of the stages; the inputs are numbers of its data format.
+    confidence : float
+        Least probability that a test of a right layer raises no alarm, between 0 and 1.
+    order, channel_sum : str
+        As `evaluate` takes them.
+    scale_w, scale_x : float
+        Root mean squares of weights and inputs.
+    inputs : str
+        ``"normal"`` or ``"uniform"``: their distribution, of mean zero. Tails must not be heavier than it says.
+    outputs : int
+        How many outputs the test looks at, a union bound.
+
+    Returns
+    -------
+    Tolerance
+
+    Raises
+    ------
+    TypeError, ValueError
+        For wrong kinds, unknown names, or numbers out of range.
+
+    Notes
+    -----
+    `predict_error` gives the root mean square of each output's error. For given data that error is a sum of
+    roundings, each uniform on half a unit in the last place, so its moments are at most those of a normal variable
+    of the same variance; the variance is a sum of squares of forms linear in the weights and in the inputs,
+    and the moments of such sums are known. Markov's inequality for the best even moment then gives a factor that holds
+    for the tails of these products, which are far heavier than normal. docs/error-bounds.md derives it.
+
+    Examples
+    --------
+    >>> from fastconv import algorithm
+    >>> limits = tolerance(algorithm("F(4x4,3x3)"), channels=64, policy="fp16")
+    >>> 0 < limits.atol <= limits.worst_case
+    True
+    """
+    check_dims(dims)
+    check_count("channels", channels)
+    check_count("outputs", outputs)
+    numbers = {"confidence": confidence, "scale_w": scale_w, "scale_x": scale_x}
+    for name, value in numbers.items():
+        if not isinstance(value, (int, float, np.floating)) or isinstance(value, bool):
+            raise TypeError(f"{name} is {value!r}: pass a number")
+        if not 0 < value < (1 if name == "confidence" else math.inf):
+            raise ValueError(f"{name} is {value!r}: pass {'a probability below 1' if name == 'confidence' else 'a positive number'}")
+    if inputs not in MOMENTS:
+        raise ValueError(f"inputs is {inputs!r}: pass one of {', '.join(map(repr, MOMENTS))}")
+    p = policy_named(policy)
+    shape = MOMENTS[inputs]
+    moments = Moments(scale_w**2, scale_x**2, shape.w_kurtosis, shape.x_kurtosis)
+    prediction = predict_error(alg, dims, p, order, channels, channel_sum, moments)
+    if not math.isfinite(prediction.rms):
+        raise ValueError(f"the predicted error is {prediction.rms}: {p} does not hold the transformed values of {alg!r}")
+    rms = max(prediction.rms_of_outputs)
+
+    risk = (1 - confidence) / _CRITERIA
+    shares = prediction.shares
+    constants = shares["constants"]
+    traces = traces_of(alg, dims)
+    factor = quantile(risk / outputs, channels, shares, traces)
+    tails = Tails(risk, channels, shares, traces, alg.products**dims)
+    taps = channels * (alg.r**dims + alg.n**dims) * outputs
+    reach = math.sqrt(3) if inputs == "uniform" else math.sqrt(2 * math.log(2 * taps / risk))
+    box = Fraction(reach * scale_w), Fraction(reach * scale_x)
+    options: dict[str, Any] = {"order": order, "channels": channels, "channel_sum": channel_sum, "box": box}
+    certified = certified_errors(alg, dims, p, **options)
+    overflow = bool(np.isinf(certified).any())
+    if overflow:
+        certified = certified_errors(alg, dims, p, **options, finite=True)
+    worst_case = float(certified.max())
+    atols = np.minimum(factor * np.array(prediction.rms_of_outputs), certified.ravel())
+    atol = float(atols.max())
+    rtol = float(p.output.u) if atol < worst_case else 0.0
+
+    tiles = f"{alg.m}x{alg.m},{alg.r}x{alg.r}" if dims == 2 else f"{alg.m},{alg.r}"
+    name = f"F({tiles})"
+    exact = scale_w * scale_x * math.sqrt(channels * alg.r**dims)
+    largest = max(shares, key=lambda k: shares[k])
+    smaller = "the smaller of the two counts" if atol < worst_case else "which is smaller and counts"
+    reasoning = (
+        f"predicted rms error of the worst output {rms:.3g}, from the programs of {name} in {p}, {channels} channels ({channel_sum}); "
+        f"the exact output has rms {exact:.3g}",
+        f"largest source: {largest} ({shares[largest]:.0%} of the variance); inputs {inputs}, rms {scale_w:g} (weights) and {scale_x:g}",
+        f"factor {factor:.3g}: Markov's inequality on the best even moment, for {outputs} outputs and confidence 1 - {1 - confidence:.2g}",
+        f"atol = factor * rms = {factor * rms:.3g}; certified in |w| <= {float(box[0]):.3g}, |x| <= {float(box[1]):.3g}: {worst_case:.3g}, "
+        f"{smaller}",
+        f"rtol = {rtol:.3g}, the rounding of the result; "
+        + ("inputs in that box can overflow, which shows as inf or NaN" if overflow else "no input in that box overflows"),
+    )
+    return Tolerance(
+        atol=atol,
+        rtol=rtol,
+        atol_of_outputs=tuple(atols.tolist()),
+        worst_case=worst_case,
+        rms=prediction.rms,
+        factor=factor,
+        confidence=float(confidence),
+        outputs=int(outputs),
+        rms_limit=tails.rms(max(1, outputs // alg.m**dims)),
+        overflow=overflow,
+        reasoning=reasoning,
+        name=name,
+        m=alg.m,
+        dims=dims,
+        gains=_gains(alg, p, order),
+        tails=tails,
+        exact=exact,
+        layer=_layer_name(alg, dims, p, order, channels, channel_sum, (scale_w, scale_x, inputs, confidence, outputs)),
+        spread=(rms, rms * math.sqrt((constants + shares["kernel"] + shares["input"]) / channels) / exact),
+    )
+
+
+def _layer_name(alg: BilinearAlgorithm, dims: int, p: Policy, order: str, channels: int, channel_sum: str, rest: tuple[Any, ...]) -> str:
+    """Return a name that layers have in common only if they have the same tolerance.
+
+    What people read of it is the size, the policy and the channels; all that it depends on is in eight digits of a hash.
+    """
+    tiles = f"{alg.m}x{alg.m},{alg.r}x{alg.r}" if dims == 2 else f"{alg.m},{alg.r}"
+    stride = f" s{alg.stride}" if alg.stride != 1 else ""
+    told = repr((alg.to_json(), dims, p, order, channels, channel_sum, rest))
+    return f"F({tiles}){stride} {p} {channels} {hashlib.sha256(told.encode()).hexdigest()[:8]}"
+
+
+def _gains(alg: BilinearAlgorithm, p: Policy, order: str) -> tuple[float, ...]:
+    """Return for each output of one axis what rounded constants add to ``E y y_ref / E y_ref**2``."""
+    programs = programs_of(alg, order)
+    A, G, B = (
+        _held(program, fmt, p.constants)
+        for program, fmt in ((programs.output, p.output), (programs.kernel, p.kernel), (programs.input, p.input))
+    )
+    maps = np.einsum("ij,jk,jl->ikl", A, G, B)
+    i, k = np.indices((alg.m, alg.r))
+    return tuple((maps[i, k, alg.stride * i + k].mean(axis=1) - 1).tolist())
+
+
+def _held(program: Program, fmt: Format, constants: Format | None) -> Array:
+    """Return a program's matrix with its constants as the format holds them."""
+    rounded = array_reading(fmt, constants).constant
+    plain = array_reading(policy_named("fp64").kernel)
+    held: Reading[Array, Any] = replace(plain, constant=lambda c: np.float64(rounded(c)))
+    rows: list[Array] = program.read(list(np.eye(program.inputs)), held)
+    return np.stack(rows)

@@ -1,0 +1,93 @@
+"""What stands between convolutions, compiled: sums, per-channel affine maps, activations and pools, plane by plane.
+
+Each equals its definition in numpy bit for bit (zeros may differ in sign): the same operations in the same order.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from fastconv.kernels.activation import Activation
+from fastconv.kernels.layer import Array
+from fastconv.native import Job, compiled
+
+ALONE = 2**15
+"""Elements below which a second thread costs more than it brings."""
+_CHUNK = 2**13
+"""Elements that one claim of work should hold at least."""
+
+
+def kind_of(*arrays: Array) -> str:
+    """Return the kernels' name of the arrays' common format, "" where they do not serve it."""
+    kinds = {(a.dtype.kind, a.dtype.itemsize, a.dtype.isnative) for a in arrays}
+    plain = all(a.flags.c_contiguous and a.flags.aligned for a in arrays)
+    return {("f", 4, True): "f4", ("f", 8, True): "f8"}.get(next(iter(kinds)), "") if plain and len(kinds) == 1 else ""
+
+
+def members(x: Array, threads: int) -> int:
+    """Return how many threads a pass over an array is worth, of those that there are."""
+    return threads if x.size > ALONE else 1
+
+
+def planewise(
+    x: Array,
+    out: Array,
+    other: Array | None = None,
+    affine: tuple[Array, Array, Array] | None = None,
+    activation: Activation | None = None,
+    threads: int = 1,
+) -> Job:
+    """Return the job that writes ``activation((x - mean) * factor + shift)`` or ``activation(x + other)`` to `out`.
+
+    Parameters
+    ----------
+    x, other, out : arrays
+        Of one shape and one format that `kind_of` knows, in C order; the channels are the second axis. `out` may be none
+        of the others.
+    affine : (mean, factor, shift), optional
+        One number a channel each.
+    activation : Activation, optional
+        What comes last.
+    threads : int
+        Threads, at most.
+    """
+    shape = activation or Activation()
+    parts = [np.asarray(part, x.dtype) for part in (*(affine or (0, 1, 0)), shape.slope)]
+    channels = max((part.size for part in parts), default=1)
+    record = np.empty((channels, 6), x.dtype)
+    with np.errstate(over="ignore"):  # bounds past the format bound nothing
+        for k, part in enumerate((*parts, shape.low, shape.high)):
+            record[:, k] = part
+    if channels == 1:  # no plane differs from another: cut where it suits
+        size = _CHUNK
+        count = -(-x.size // size)
+    else:
+        size = int(np.prod(x.shape[2:], dtype=np.int64))
+        count = x.shape[0] * x.shape[1]
+    group = max(1, _CHUNK // max(size, 1))
+    description = np.array([x.size, size, count, group, channels, other is not None], np.int64)
+    arrays = (x, other, record, out)
+    return Job(compiled("kernels.planes.planes", kind_of(x)), description, -(-count // group), arrays, members(x, threads))
+
+
+def average_pool(x: Array, out: Array, kernel: Any, strides: Any, dilations: Any, begin: Any, count: Array, threads: int = 1) -> Job:
+    """Return the job that writes the sum of each window divided by `count`: arrays (batch, channels, height, width)."""
+    (h, w), (oh, ow) = x.shape[2:], out.shape[2:]
+    description = np.array([h, w, oh, ow, *kernel, *strides, *dilations, *begin], np.int64)
+    planes = x.shape[0] * x.shape[1]
+    return Job(compiled("kernels.planes.average", kind_of(x)), description, planes, (x, count, None, out), members(x, threads))
+
+
+def mean(x: Array, out: Array, threads: int = 1) -> Job:
+    """Return the job that writes the mean of each plane: arrays (batch, channels, ...) and (batch, channels, 1, ...).
+
+    Every eighth number of up to 128 is summed in a chain, the eight sums pairwise, what is left over one by one, and the sums of
+    all 128 in a chain.
+    """
+    planes = x.shape[0] * x.shape[1]
+    size = x.size // planes
+    group = max(1, _CHUNK // size)
+    description = np.array([planes, size, group], np.int64)
+    return Job(compiled("kernels.planes.mean", kind_of(x)), description, -(-planes // group), (x, None, None, out), members(x, threads))

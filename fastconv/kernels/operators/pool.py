@@ -1,0 +1,34 @@
+"""The largest number of each window, plane by plane: of its rows first, in vectors along them, then of its columns."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from fastconv.kernels.choose.cut import rounded
+from fastconv.kernels.layer import Array
+from fastconv.kernels.operators.pixelwise import kind_of, members
+from fastconv.native import Job, compiled, machine
+
+FIELDS = 14
+ROWS = 8
+"""Rows whose largest numbers are found before their windows are: a vector that straddles two just written would wait for both."""
+STEPS = (1, 2)
+"""Strides along a row that vectors are taken apart for; others go number by number."""
+
+
+def max_pool(x: Array, out: Array, kernel: Any, strides: Any, dilations: Any, begin: Any, threads: int = 1) -> Job:
+    """Return the job that writes the maximum of each window, NaN where it holds one: arrays (batch, channels, height, width).
+
+    Channels may lie in blocks of as many as a vector holds: (batch, channels / lanes, height, width, lanes).
+    """
+    (h, w), (oh, ow), size, v = x.shape[2:4], out.shape[2:4], x.itemsize, machine().vector_bytes
+    reach = max(begin[1] + w, (ow - 1) * strides[1] + (kernel[1] - 1) * dilations[1] + 1)
+    held, pitch = rounded(ow * size + v, 64), rounded((reach * size + 2 * v * strides[1]), 64)
+    description = np.array([h, w, oh, ow, *kernel, *strides, *dilations, *begin, held, pitch], np.int64)
+    room = held + ROWS * pitch + held * kernel[1] + v * kernel[0]
+    planes, step = x.shape[0] * x.shape[1], strides[1] if strides[1] in STEPS else 1
+    if x.ndim == 5:
+        return Job(compiled("kernels.pool.pool_blocks", kind_of(x)), description, planes, (x, None, None, out), members(x, threads), w * v)
+    return Job(compiled("kernels.pool.pool", kind_of(x), step), description, planes, (x, None, None, out), members(x, threads), room)

@@ -1,0 +1,75 @@
+"""Layers whose groups are single channels: no channels to sum over, so the vectors run along the rows of a plane.
+
+A product of matrices of one row and one column has nothing to keep in registers; here the taps stay there, and each
+output is the same chain of multiply-adds over the taps that im2col makes.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from fastconv.kernels.activation import Activation
+from fastconv.kernels.choose.cut import DIRECT_CHAIN
+from fastconv.kernels.layer import Array, Layer, check_bytes
+from fastconv.native import APART, COUNTER, KIND, NOTHING, Job, Pool, compiled, lanes_of
+
+FIELDS = 12
+
+
+def fits(layer: Layer) -> bool:
+    """Whether each group is one channel, with taps that one chain sums and strides that vectors are made for."""
+    taps = layer.kernel[0] * layer.kernel[1]
+    return 1 < layer.groups == layer.channels and taps <= DIRECT_CHAIN and layer.stride[1] in (1, 2)
+
+
+class DepthwiseRunner:
+    """Runs a layer of single channels, plane by plane."""
+
+    adds = False
+
+    def __init__(self, layer: Layer, weight: Array, bias: Array | None, threads: int, activation: Activation | None = None) -> None:
+        kind = KIND[layer.dtype.itemsize]
+        lanes, size = lanes_of(kind), layer.dtype.itemsize
+        (top, bottom), (left, right) = layer.padding
+        offsets = tuple(k * layer.dilation[1] for k in range(layer.kernel[1]))
+        pitch = -(-(left + layer.width + right + lanes * (layer.stride[1] + 1)) * size // 64) * 64
+        plane = (top + layer.height + bottom) * pitch + pitch
+        self.items = layer.batch * layer.channels
+        self.members, self.each = max(1, min(threads, self.items)), plane + APART
+        check_bytes("a workspace", self.each * self.members)
+        bias = np.zeros(layer.filters, layer.dtype) if bias is None else bias.copy()
+        self.record = bias if activation is None else activation.table(bias)
+        self.weights = np.ascontiguousarray(weight).reshape(layer.filters, -1)
+        made = layer.filters // layer.groups
+        numbers = (
+            layer.channels,
+            made,
+            layer.height,
+            layer.width,
+            *layer.output,
+            top,
+            left,
+            pitch,
+            layer.stride[0],
+            layer.dilation[0],
+            plane,
+        )
+        self.description = np.array(numbers, np.int64)
+        self.function = compiled("kernels.depthwise.planes", kind, layer.stride[1], layer.kernel[0], offsets, int(activation is not None))
+        self.pool = Pool(clean=True)
+        self.workspace_bytes = COUNTER + self.members * self.each
+        self.weight_bytes = self.weights.nbytes
+        self.template = self.job(NOTHING, NOTHING)
+
+    def __call__(self, x: Array, y: Array) -> None:
+        """Run all planes."""
+        self.pool.run(self.template, x, y)
+
+    def job(self, x: Array, y: Array, adding: bool = False) -> Job:
+        """Return the planes as items. What lies around a plane is never written, so the workspace is clean."""
+        arrays = (x, self.weights, self.record, y)
+        return Job(self.function, self.description, self.items, arrays, self.members, self.each, clean=True)
+
+    def details(self) -> list[str]:
+        """Say how the layer is cut."""
+        return [f"{self.items} planes, the taps in registers"]

@@ -1,0 +1,82 @@
+"""Layers of stride two as layers of stride one: a phase of the image, every second row and column of it, is a channel.
+
+Their kernels have half the taps an axis, and fast algorithms fit them: 7x7 taps at stride two are 4x4 taps of four times the
+channels, of which F(3x3,4x4) does a third of the multiplications.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+
+from fastconv.kernels.activation import Activation
+from fastconv.kernels.choose.cut import rounded
+from fastconv.kernels.choose.method import Method
+from fastconv.kernels.layer import Array, Layer, check_bytes
+from fastconv.kernels.runners.plan import BlockRunner
+from fastconv.native import COUNTER, KIND, NOTHING, Job, Pool, compiled, machine
+
+FIELDS = 12
+ROWS = 8
+"""Rows that are copied between zeros before they are taken apart: a vector that straddles two just written would wait for both."""
+
+
+def phase_weights(layer: Layer, weight: Array) -> Array:
+    """Return the weights of `layer.phased`: those of one phase behind the other, with zeros where a phase has a tap less."""
+    apart = by_phase(weight, layer.stride).transpose(0, 3, 5, 1, 2, 4)
+    return np.ascontiguousarray(apart).reshape(layer.filters, -1, *layer.phased.kernel)
+
+
+def by_phase(weight: Array, stride: tuple[int, ...]) -> Array:
+    """Return taps (.., .., rows, columns) as (.., .., rows / stride, stride, columns / stride, stride), filled up with zeros."""
+    kh, kw = (-(-taps // s) for taps, s in zip(weight.shape[2:], stride, strict=True))
+    whole = np.zeros((*weight.shape[:2], kh * stride[0], kw * stride[1]), weight.dtype)
+    whole[:, :, : weight.shape[2], : weight.shape[3]] = weight
+    return whole.reshape(*weight.shape[:2], kh, stride[0], kw, stride[1])
+
+
+class PhasedRunner:
+    """Takes the image apart, then runs the layer of its phases."""
+
+    adds = True
+
+    def __init__(
+        self,
+        layer: Layer,
+        method: Method,
+        weight: Array,
+        bias: Array | None,
+        order: str,
+        threads: int,
+        activation: Activation | None = None,
+    ) -> None:
+        inner = layer.phased
+        self._runner = BlockRunner(inner, replace(method, phases=False), phase_weights(layer, weight), bias, order, threads, activation)
+        size, (top, left), v = layer.dtype.itemsize, (layer.padding[0][0], layer.padding[1][0]), machine().vector_bytes
+        (sh, sw), (rows, columns) = layer.stride, (inner.height, inner.width)
+        reach = max(left + layer.width, columns * sw)
+        pitch, held = rounded((reach + sw) * size + 2 * v * sw, 64), rounded(columns * size + v, 64)
+        numbers = (layer.channels, layer.height, layer.width, top, left, sh, rows, columns, pitch, ROWS * pitch, size)
+        self._description = np.array((*numbers, 0), np.int64)
+        self._function = compiled("kernels.phases.phases", KIND[size], sw)
+        self._items, self._room = layer.batch * layer.channels * sh, ROWS * pitch + held
+        self._between = rounded(layer.batch * inner.channels * rows * columns * size + v, 64)
+        check_bytes("the phases of the image", self._between)
+        self.pool, self.threads = Pool(), threads
+        self.workspace_bytes = max(self._runner.workspace_bytes, COUNTER + self._room * threads) + self._between
+        self.weight_bytes = self._runner.weight_bytes
+        self.template = self.job(NOTHING, NOTHING)
+
+    def __call__(self, x: Array, y: Array) -> None:
+        """Take apart and run."""
+        self.pool.run(self.template, x, y)
+
+    def job(self, x: Array, y: Array, adding: bool = False) -> Job:
+        """Return the work items of the layer, before which the phases are laid out."""
+        first = Job(self._function, self._description, self._items, (None, None, None, None), min(self.threads, self._items), self._room)
+        return replace(self._runner.job(x, y, adding), first=first, between=self._between)
+
+    def details(self) -> list[str]:
+        """Say how."""
+        return [f"the phases of the image laid out as channels: {self._between} bytes", *self._runner.details()]

@@ -1,0 +1,105 @@
+"""Layers of one tap: a matrix product of the filters and the pixels, finished where it is made.
+
+Some vectors of pixels are packed, a part of the channels at a time, so that they stay in the first cache while all filters
+meet them. A panel's sums stay in registers over a chain of channels; those of the last chain leave them finished, bias,
+shortcut and activation included. The operations of an output are those of im2col in the block engine, in the same order.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from fastconv.kernels.activation import Activation
+from fastconv.kernels.choose.cut import DIRECT_CHAIN, parts, rounded, tile_panel
+from fastconv.kernels.layer import Array, Layer, check_bytes
+from fastconv.native import COUNTER, KIND, NOTHING, Job, Pool, compiled, lanes_of, lasting, machine
+
+FIELDS = 20
+CHAINS = 2
+"""Chains of channels for which pixels are packed at once: 24 pixels of them take 24 KiB."""
+GROUP = 4
+"""Panels of pixels of an item, where there are many."""
+LEAST = 12
+"""Items that a thread has at least, where the layer allows: the last one to end is waited for."""
+
+
+def fits(layer: Layer) -> bool:
+    """Whether a layer has one tap and no padding."""
+    return layer.kernel == (1, 1) and layer.padding == ((0, 0), (0, 0))
+
+
+def packed_filters(weight: Array, groups: int, mr: int, chunk: int) -> Array:
+    """Pack weights (filters, channels): groups, chunks of the channels, panels of `mr` filters, channels, filters; padded with zeros."""
+    filters, channels = weight.shape[0] // groups, weight.shape[1]
+    held = rounded(filters, mr)
+    out = lasting((groups, channels * held), weight.dtype)
+    for g in range(groups):
+        for c in range(0, channels, chunk):
+            some = weight[g * filters : (g + 1) * filters, c : c + chunk]
+            depth, whole = some.shape[1], filters // mr
+            sheet = out[g, c * held : (c + depth) * held].reshape(-1, depth, mr)
+            sheet[:whole] = some[: whole * mr].reshape(whole, mr, depth).swapaxes(1, 2)
+            if filters % mr:
+                sheet[whole, :, : filters % mr] = some[whole * mr :].T
+    return out
+
+
+class PointwiseRunner:
+    """Runs a layer of one tap."""
+
+    adds = True
+
+    def __init__(self, layer: Layer, weight: Array, bias: Array | None, threads: int, activation: Activation | None = None) -> None:
+        kind = KIND[layer.dtype.itemsize]
+        size, (mr, nv) = layer.dtype.itemsize, tile_panel()
+        wide = nv * lanes_of(kind)
+        channels, filters, groups = layer.channels // layer.groups, layer.filters // layer.groups, layer.groups
+        width, outputs = layer.output[1], layer.output[0] * layer.output[1]
+        held, panels, images = parts(filters, mr), parts(outputs, wide), max(layer.batch, 1) * groups
+        chain = DIRECT_CHAIN
+        chunk = min(channels, CHAINS * chain)
+        self.threads = threads
+        group = max(1, min(GROUP, panels, panels * images // (LEAST * threads)))
+        wanted = 1 if threads == 1 else parts(LEAST * threads, parts(panels, group) * images)
+        if panels <= GROUP:  # few pixels: the filters are shared out, all pixels in turn
+            group, wanted = panels, 1 if threads == 1 else parts(LEAST // 2 * threads, images)
+        part = rounded(parts(held, wanted), nv) if wanted > 1 else held
+        shares, blocks = parts(held, part), parts(panels, group)
+        self.items, self.members = images * blocks * shares, max(1, min(threads, images * blocks * shares))
+        packed = group * wide * size * chunk + 64
+        places = packed + group * part * mr * wide * size + 64
+        self.each = rounded(places + group * wide * 8 + nv * mr * wide * size + 64, 64)
+        check_bytes("a workspace", self.each * self.members)
+        bias = np.zeros(layer.filters, layer.dtype) if bias is None else bias.copy()
+        table = bias[:, None] if activation is None else activation.table(bias)
+        padded = np.zeros((groups, held * mr, table.shape[1]), layer.dtype)
+        padded[:, :filters] = table.reshape(groups, filters, -1)
+        self.table, self.weights = padded, packed_filters(weight.reshape(layer.filters, channels), groups, mr, chunk)
+        steps = (layer.stride[0] * layer.width, layer.stride[1], layer.stride == (1, 1))
+        cuts = (panels, group, blocks, shares, part, chunk, chain, held)
+        numbers = (channels, filters, groups, layer.height * layer.width, outputs, width, *steps, *cuts, 0, packed, places)
+        self.description = np.array(numbers, np.int64)
+        self.function = compiled("kernels.pointwise.pixels", kind, int(activation is not None))
+        self.pool = Pool()
+        self.workspace_bytes = COUNTER + self.members * self.each
+        self.weight_bytes = self.weights.nbytes
+        self.template = self.job(NOTHING, NOTHING)
+
+    def __call__(self, x: Array, y: Array) -> None:
+        """Run all items."""
+        self.pool.run(self.template, x, y)
+
+    def job(self, x: Array, y: Array, adding: bool = False) -> Job:
+        """Return the items; `adding`, what `y` holds is added after the bias."""
+        description = self.description.copy()
+        description[17] = adding
+        return Job(self.function, description, self.items, (x, self.weights, self.table, y), self.members, self.each)
+
+    def details(self) -> list[str]:
+        """Say how the layer is cut."""
+        d = self.description
+        return [
+            f"{d[9]} panels of pixels in {d[11]} blocks of {d[10]}",
+            f"filters in {d[12]} shares, {d[14]} channels at a time",
+            f"products summed in chains of {d[15]} with {'fused multiply-add' if machine().fma else 'multiplications and additions'}",
+        ]

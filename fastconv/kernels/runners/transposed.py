@@ -1,0 +1,93 @@
+"""Transposed convolutions: each phase of the output is a convolution of stride one, and its filters are filters of one layer."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from fastconv.kernels.activation import Activation
+from fastconv.kernels.choose.cut import rounded
+from fastconv.kernels.choose.method import Method
+from fastconv.kernels.layer import Array, Layer, check_bytes
+from fastconv.kernels.runners.phases import by_phase
+from fastconv.kernels.runners.plan import BlockRunner
+from fastconv.kernels.runners.pointwise import PointwiseRunner, fits
+from fastconv.native import APART, KIND, NOTHING, Job, Pool, compiled, machine
+
+FIELDS = 11
+MOST = 8
+"""The largest stride along a row that phases are put together for in vectors."""
+
+Pair = tuple[int, ...]
+
+
+class Transposed:
+    """A transposed convolution made ready, as a plan is.
+
+    Parameters
+    ----------
+    shape : (batch, channels, height, width)
+        The input.
+    weight : array (channels, filters / groups, rows, columns)
+    bias : array (filters), optional
+    stride, begin, out : (int, int)
+        Along height and width; rows and columns that are cropped before the output; its size.
+    groups : int
+    threads : int
+    activation : Activation, optional
+        What comes last.
+    """
+
+    def __init__(
+        self,
+        shape: tuple[int, ...],
+        weight: Array,
+        bias: Array | None,
+        stride: Pair,
+        begin: Pair,
+        out: Pair,
+        groups: int,
+        threads: int,
+        activation: Activation | None = None,
+    ) -> None:
+        batch, channels, height, width = shape
+        (sh, sw), made, phases, kind = stride, weight.shape[1], stride[0] * stride[1], KIND[weight.dtype.itemsize]
+        kernel = (-(-weight.shape[2] // sh), -(-weight.shape[3] // sw))
+        # As many positions of each phase as the output has; those that no input reaches are sums of nothing.
+        (rows, columns) = ((b + o - 1) // s + 1 for s, b, o in zip(stride, begin, out, strict=True))
+        after = max(0, rows - height), max(0, columns - width)
+        rows, columns = height + after[0], width + after[1]
+        padding = (kernel[0] - 1, after[0]), (kernel[1] - 1, after[1])
+        filters = groups * phases * made
+        layer = Layer(weight.dtype, batch, channels, height, width, filters, kernel, (1, 1), padding, (1, 1), groups)
+        apart = by_phase(weight, stride).reshape(groups, channels // groups, made, kernel[0], sh, kernel[1], sw)[:, :, :, ::-1, :, ::-1]
+        taps = np.ascontiguousarray(apart.transpose(0, 4, 6, 2, 1, 3, 5)).reshape(filters, channels // groups, *kernel)
+        shift = None if bias is None else self._each(bias, groups, phases)
+        if activation is not None and np.ndim(activation.slope):
+            activation = Activation(self._each(np.asarray(activation.slope), groups, phases), activation.low, activation.high)
+        if fits(layer):
+            self._runner: BlockRunner | PointwiseRunner = PointwiseRunner(layer, taps, shift, threads, activation)
+        else:
+            self._runner = BlockRunner(layer, Method("im2col"), taps, shift, "huffman", threads, activation)
+        size, v = weight.dtype.itemsize, machine().vector_bytes
+        between = rounded(batch * filters * rows * columns * size + v, 64)
+        check_bytes("the phases of the output", between)
+        line = rounded(sw * (columns * size + v) + v, 64)
+        numbers = (groups, made, *stride, *begin, *out, rows, columns, line)
+        self._between, self._line = between, line
+        self._description = np.array(numbers, np.int64)
+        self._function = compiled("kernels.phases.together", kind, sw)
+        self._items, self._members = batch * groups * made, max(1, min(threads, batch * groups * made))
+        self._first = self._runner.job(NOTHING, NOTHING)
+        self.output_shape = (batch, groups * made, *out)
+        self.pool = Pool()
+
+    @staticmethod
+    def _each(values: Array, groups: int, phases: int) -> Array:
+        """Repeat what belongs to a filter for each of its phases."""
+        return np.ascontiguousarray(np.repeat(values.reshape(groups, 1, -1), phases, axis=1)).reshape(-1)
+
+    def job(self, x: Array, y: Array) -> Job:
+        """Return the work: the phases, then their columns and rows in turns."""
+        arrays = (x, None, None, y)
+        first, room = self._first, self._line + APART
+        return Job(self._function, self._description, self._items, arrays, self._members, room, first=first, between=self._between)

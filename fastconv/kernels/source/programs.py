@@ -1,0 +1,317 @@
+"""Programs on vectors, and the way from rows of an image to lanes and back.
+
+A program of `fastconv.program` becomes machine code by being *read* with a `Reading` whose operations emit vector
+instructions, so no transform is written twice.
+"""
+
+from __future__ import annotations
+
+from fractions import Fraction
+from typing import Any
+
+from llvmlite import ir
+from numba.core import types
+from numba.extending import intrinsic
+
+from fastconv.kernels.runners.shape import program_of_text, tiles_turned
+from fastconv.native import SIZE
+from fastconv.native.source import ELEMENT, I64, activate, fuse, load_at, offset_by, shuffle, splat, store_at, vector_of
+from fastconv.program import Reading
+
+
+def _vectors(builder: Any, kind: str, vector: ir.Type, constants: Any) -> Reading[Any, Any]:
+    """Return the reading of a program as instructions on vectors, its constants in the table at an address."""
+    invariant = builder.module.add_metadata([])
+
+    def constant(slot: Fraction) -> Any:
+        scalar = load_at(builder, builder.add(constants, I64(int(slot) * SIZE[kind])), vector.element)
+        scalar.set_metadata("invariant.load", invariant)
+        return splat(builder, scalar, vector)
+
+    return Reading(
+        constant=constant,
+        mul=lambda c, a: builder.fmul(c, a),
+        add=lambda a, b: builder.fadd(a, b),
+        sub=lambda a, b: builder.fsub(a, b),
+        neg=lambda a: builder.fneg(a),
+        fma=lambda c, a, b: fuse(builder, c, a, b),
+    )
+
+
+@intrinsic(prefer_literal=True)
+def run_program(
+    typingctx: Any, kind: Any, lanes: Any, text: Any, src: Any, src_stride: Any, dst: Any, dst_stride: Any, constants: Any
+) -> Any:
+    """Run a program on vectors: input i at ``src + i src_stride``, output o at ``dst + o dst_stride``, strides in bytes."""
+    program = program_of_text(text.literal_value)
+
+    def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        _, _, _, src, src_stride, dst, dst_stride, constants = args
+        vector = vector_of(kind.literal_value, lanes.literal_value)
+        inputs = [load_at(builder, offset_by(builder, src, src_stride, i), vector) for i in range(program.inputs)]
+        for o, value in enumerate(program.read(inputs, _vectors(builder, kind.literal_value, vector, constants))):
+            store_at(builder, value, offset_by(builder, dst, dst_stride, o))
+        return context.get_dummy_value()
+
+    return types.void(kind, lanes, text, src, src_stride, dst, dst_stride, constants), codegen
+
+
+@intrinsic(prefer_literal=True)
+def split_lanes(
+    typingctx: Any, kind: Any, lanes: Any, step: Any, offsets: Any, text: Any, src: Any, dst: Any, dst_stride: Any, constants: Any
+) -> Any:
+    """Take apart a row and run a program on its parts: lane l of part j is element ``l step + offsets[j]`` of `src`.
+
+    Output o of the program goes to ``dst + o dst_stride``.
+    """
+    shifts = [int(t) for t in offsets.literal_value.split(",")]
+    program = program_of_text(text.literal_value)
+
+    def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        _, _, _, _, _, src, dst, dst_stride, constants = args
+        vector = vector_of(kind.literal_value, lanes.literal_value)
+        if step.literal_value > 1 and shifts == list(range(len(shifts))) and len(shifts) > 3:
+            parts = _columns(builder, src, step.literal_value * SIZE[kind.literal_value], len(shifts), vector)
+        else:
+            parts = _strided(builder, src, step.literal_value, shifts, vector)
+        for o, value in enumerate(program.read(parts, _vectors(builder, kind.literal_value, vector, constants))):
+            store_at(builder, value, offset_by(builder, dst, dst_stride, o))
+        return context.get_dummy_value()
+
+    return types.void(kind, lanes, step, offsets, text, src, dst, dst_stride, constants), codegen
+
+
+def _strided(builder: Any, src: Any, m: int, shifts: list[int], vector: ir.Type) -> list[Any]:
+    """Return vectors whose lane l is element ``l m + shift`` of `src`."""
+    width, size = vector.count, 16 // _quarter(vector)[0]
+    wide = ir.VectorType(vector.element, m * width)
+    rows: dict[int, Any] = {}
+    parts = []
+    for shift in shifts:
+        q, b = divmod(shift, m)
+        if q not in rows:
+            rows[q] = load_at(builder, builder.add(src, I64(q * m * size)), wide)
+        parts.append(rows[q] if m == 1 else shuffle(builder, rows[q], rows[q], [m * lane + b for lane in range(width)]))
+    return parts
+
+
+def _columns(builder: Any, src: Any, pitch: int, count: int, vector: ir.Type) -> list[Any]:
+    """Return the columns of as many rows as a vector has lanes, `pitch` bytes apart: `count` vectors.
+
+    Of each row pieces of 128 bits are loaded to where they stay, so that nothing but unpacking is left to do.
+    """
+    quarter, width = _quarter(vector)
+    size = 16 // quarter
+    piece = ir.VectorType(vector.element, quarter)
+    columns: list[Any] = []
+    for j in range(0, count, quarter):
+        rows = []
+        for i in range(quarter):
+            row = None
+            for lane in range(i, width, quarter):
+                part = load_at(builder, builder.add(src, I64(lane * pitch + j * size)), piece)
+                have = 0 if row is None else row.type.count
+                row = part if row is None else shuffle(builder, row, _widened(builder, part, have), _joined(have, quarter))
+            rows.append(row)
+        columns += _unpacked(builder, rows)
+    return columns[:count]
+
+
+def _widened(builder: Any, part: Any, size: int) -> Any:
+    """Return a vector that begins with a shorter one."""
+    return part if part.type.count == size else shuffle(builder, part, part, [min(i, part.type.count - 1) for i in range(size)])
+
+
+def _joined(first: int, second: int) -> list[int]:
+    """Return the lanes of a vector followed by a part of `second` numbers, widened to as many."""
+    return [*range(first), *range(first, first + second)]
+
+
+def _quarter(vector: ir.Type) -> tuple[int, int]:
+    """Return how many numbers unpacking moves among, those of 128 bits, and how many a vector has."""
+    return (4 if vector.element == ELEMENT["f4"] else 2), vector.count
+
+
+def _unpacked(builder: Any, rows: list[Any]) -> list[Any]:
+    """Turn the squares that lie in the 128-bit lanes of as many rows as such a lane has numbers."""
+    quarter, width = len(rows), rows[0].type.count
+    turns = quarter.bit_length() - 1
+    for _ in range(turns):
+        following = []
+        for a, b in zip(rows[: quarter // 2], rows[quarter // 2 :], strict=True):
+            for half in (0, quarter // 2):
+                pairs = [(at + half + k, width + at + half + k) for at in range(0, width, quarter) for k in range(quarter // 2)]
+                following.append(shuffle(builder, a, b, [lane for pair in pairs for lane in pair]))
+        rows = following
+    return rows
+
+
+def _turned(builder: Any, rows: list[Any]) -> list[Any]:
+    """Turn a square of vectors: lane c of row l comes from lane l of row c."""
+    quarter, width = _quarter(rows[0].type)
+    rows = [row for i in range(0, width, quarter) for row in _unpacked(builder, rows[i : i + quarter])]
+    step = quarter
+    while step < width:
+        low = [lane if not lane & step else width + lane - step for lane in range(width)]
+        high = [lane + step if not lane & step else width + lane for lane in range(width)]
+        for i in range(width):
+            if not i & step:
+                a, b = rows[i], rows[i + step]
+                rows[i], rows[i + step] = shuffle(builder, a, b, low), shuffle(builder, a, b, high)
+        step *= 2
+    return rows
+
+
+@intrinsic(prefer_literal=True)
+def turn_square(typingctx: Any, kind: Any, lanes: Any, src: Any, src_row: Any, dst: Any) -> Any:
+    """Turn a square of as many rows as a vector has lanes, `src_row` bytes apart: lane l of vector c at `dst` is number c of row l."""
+
+    def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        _, _, src, src_row, dst = args
+        vector = vector_of(kind.literal_value, lanes.literal_value)
+        rows = [load_at(builder, offset_by(builder, src, src_row, k), vector) for k in range(vector.count)]
+        for k, row in enumerate(_turned(builder, rows)):
+            store_at(builder, row, builder.add(dst, I64(k * vector.count * SIZE[kind.literal_value])))
+        return context.get_dummy_value()
+
+    return types.void(kind, lanes, src, src_row, dst), codegen
+
+
+@intrinsic(prefer_literal=True)
+def join_lanes(
+    typingctx: Any, kind: Any, lanes: Any, step: Any, shaped: Any, adds: Any, src: Any, src_stride: Any, dst: Any, bias: Any
+) -> Any:
+    """Put a row together: element ``l step + b`` of `dst` is lane l of vector b plus the number at `bias`.
+
+    Where it `adds`, what `dst` holds is added then. Where it is `shaped`, slope, low and high of `Activation` follow the bias.
+    """
+
+    def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        _, _, _, _, _, src, src_stride, dst, bias = args
+        m, width = step.literal_value, lanes.literal_value
+        vector = vector_of(kind.literal_value, width)
+        shift = splat(builder, load_at(builder, bias, vector.element), vector)
+        parts = [builder.fadd(load_at(builder, offset_by(builder, src, src_stride, b), vector), shift) for b in range(m)]
+
+        def activated(parts: list[Any]) -> list[Any]:
+            if not shaped.literal_value:
+                return parts
+            size = SIZE[kind.literal_value]
+            scalars = [load_at(builder, builder.add(bias, I64(k * size)), vector.element) for k in (1, 2, 3)]
+            return activate(builder, parts, *(splat(builder, scalar, parts[0].type) for scalar in scalars))
+
+        if not adds.literal_value:
+            parts = activated(parts)
+        row, size = parts[0], width
+        # Concatenate first and permute once: the code generator then picks the host's own unpack instructions.
+        for part in parts[1:]:
+            widened = shuffle(builder, part, part, [min(i, width - 1) for i in range(size)]) if size > width else part
+            row = shuffle(builder, row, widened, [*range(size), *range(size, size + width)])
+            size += width
+        if m > 1:
+            row = shuffle(builder, row, row, [b * width + lane for lane in range(width) for b in range(m)])
+        if adds.literal_value:
+            (row,) = activated([builder.fadd(row, load_at(builder, dst, row.type))])
+        store_at(builder, row, dst)
+        return context.get_dummy_value()
+
+    return types.void(kind, lanes, step, shaped, adds, src, src_stride, dst, bias), codegen
+
+
+@intrinsic(prefer_literal=True)
+def turn_filters(
+    typingctx: Any,
+    kind: Any,
+    lanes: Any,
+    text: Any,
+    shaped: Any,
+    adds: Any,
+    src: Any,
+    src_tap: Any,
+    src_tile: Any,
+    dst: Any,
+    dst_filter: Any,
+    bias: Any,
+    constants: Any,
+) -> Any:
+    """Run a program on tiles whose lanes are filters and turn what comes out into rows, one a filter.
+
+    Input j of tile t is at ``src + t src_tile + j src_tap``. The outputs of as many tiles as give whole vectors follow each
+    other in a row: that of lane l is at ``dst + l dst_filter``. Lane l of the vector at `bias` is added to them, then, where it
+    `adds`, what is there; where it is `shaped`, vectors of slope, low and high of `Activation` follow the bias.
+    """
+    program = program_of_text(text.literal_value)
+
+    def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        _, _, _, _, _, src, src_tap, src_tile, dst, dst_filter, bias, constants = args
+        width, size = lanes.literal_value, SIZE[kind.literal_value]
+        vector = vector_of(kind.literal_value, width)
+        reading = _vectors(builder, kind.literal_value, vector, constants)
+        fields = 4 if shaped.literal_value else 1
+        record = [load_at(builder, builder.add(bias, I64(k * width * size)), vector) for k in range(fields)]
+
+        def finished(row: Any, place: Any, lane: int) -> Any:
+            """Add what is there to a row of one filter, and activate it."""
+            row = builder.fadd(row, load_at(builder, place, vector))
+            scalars = [load_at(builder, builder.add(bias, I64((k * width + lane) * size)), vector.element) for k in range(1, fields)]
+            return activate(builder, [row], *(splat(builder, scalar, vector) for scalar in scalars))[0] if scalars else row
+
+        waiting: list[Any] = []
+        at = dst
+        for t in range(tiles_turned(len(program.outputs), width)):
+            tile = offset_by(builder, src, src_tile, t)
+            values = program.read([load_at(builder, offset_by(builder, tile, src_tap, j), vector) for j in range(program.inputs)], reading)
+            values = [builder.fadd(value, record[0]) for value in values]
+            waiting += activate(builder, values, *record[1:]) if shaped.literal_value and not adds.literal_value else values
+            while len(waiting) >= width:
+                for lane, row in enumerate(_turned(builder, waiting[:width])):
+                    place = offset_by(builder, at, dst_filter, lane)
+                    store_at(builder, finished(row, place, lane) if adds.literal_value else row, place)
+                waiting, at = waiting[width:], builder.add(at, I64(width * size))
+        return context.get_dummy_value()
+
+    return types.void(kind, lanes, text, shaped, adds, src, src_tap, src_tile, dst, dst_filter, bias, constants), codegen
+
+
+@intrinsic(prefer_literal=True)
+def finish_tile(
+    typingctx: Any,
+    kind: Any,
+    lanes: Any,
+    text: Any,
+    shaped: Any,
+    adds: Any,
+    src: Any,
+    src_tap: Any,
+    dst: Any,
+    bias: Any,
+    constants: Any,
+) -> Any:
+    """Run a program on vectors of filters, input j at ``src + j src_tap``, and finish its outputs, which follow each other at `dst`.
+
+    The vector at `bias` is added, then, where it `adds`, what is at `dst`; where it is `shaped`, vectors of slope, low and high
+    of `Activation` follow the bias.
+    """
+    program = program_of_text(text.literal_value)
+
+    def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        *_, src, src_tap, dst, bias, constants = args
+        vector = vector_of(kind.literal_value, lanes.literal_value)
+        width = vector.count * SIZE[kind.literal_value]
+        invariant = builder.module.add_metadata([])
+        record = [load_at(builder, builder.add(bias, I64(k * width)), vector) for k in range(4 if shaped.literal_value else 1)]
+        for field in record:
+            field.set_metadata("invariant.load", invariant)
+        values = [load_at(builder, offset_by(builder, src, src_tap, j), vector) for j in range(program.inputs)]
+        values = program.read(values, _vectors(builder, kind.literal_value, vector, constants))
+        values = [builder.fadd(value, record[0]) for value in values]
+        places = [builder.add(dst, I64(k * width)) for k in range(len(values))]
+        if adds.literal_value:
+            values = [builder.fadd(value, load_at(builder, place, vector)) for value, place in zip(values, places, strict=True)]
+        if shaped.literal_value:
+            values = activate(builder, values, *record[1:])
+        for value, place in zip(values, places, strict=True):
+            store_at(builder, value, place)
+        return context.get_dummy_value()
+
+    return types.void(kind, lanes, text, shaped, adds, src, src_tap, dst, bias, constants), codegen

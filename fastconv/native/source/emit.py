@@ -1,0 +1,66 @@
+"""Compile with numba, to object code."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from typing import Any
+
+from llvmlite import binding
+from numba import njit, types
+
+from fastconv.native.link import ROOM, undefined
+from fastconv.native.machine import machine, target_machine
+from fastconv.native.source.instructions import defined
+
+OUTSIDE = frozenset(
+    "fma fmaf memcpy memset bzero __chkstk clock_gettime sched_yield "
+    "pthread_mutex_lock pthread_mutex_unlock pthread_cond_wait pthread_cond_broadcast".split()
+)
+"""What code may call of the process that it is loaded into: the compiler, and the team of threads."""
+_FREE = re.compile(r"^(define [^\n]*@NRT_decref\([^\n]*{\n).*?^}", re.MULTILINE | re.DOTALL)
+"""numba frees the memory of arrays that nobody holds. Arrays in kernels are views of addresses: they own none."""
+
+
+def _jit(*signature: Any) -> Any:
+    """Return numba's compiler for functions that no Python calls: no fast-math, no checks."""
+    return njit(*signature, nogil=True, error_model="numpy", no_cpython_wrapper=True, no_cfunc_wrapper=True)
+
+
+def part(function: Callable[..., Any]) -> Any:
+    """Compile a function as a part of others, which keep it with them."""
+    return _jit()(function)
+
+
+def emitted(name: str, function: Callable[..., Any]) -> bytes:
+    """Return the number of a function's arguments, all integers, in one byte, and object code that has it by a name.
+
+    numba's own functions take two addresses more, for a result and for an exception, and return whether there is one. There is
+    none here: kernels have no error to report.
+    """
+    count = function.__code__.co_argcount
+    compiled = _jit(types.void(*[types.intp] * count))(function)
+    (found,) = compiled.overloads.values()
+    text = _FREE.sub(r"\1  ret void\n}", found.library.get_llvm_str())
+    inner = found.fndesc.llvm_func_name
+    kinds = [str(argument.type) for argument in binding.parse_assembly(text).get_function(inner).arguments]
+    opaque = kinds[0] == "ptr"
+    place = "ptr" if opaque else "[64 x i8]*"
+    text = defined(text, opaque)
+    given = [f"i64 %a{k}" for k in range(count)]
+    module = binding.parse_assembly(
+        f"{text}\ndefine void @{name}({', '.join(given)}) {{\n"
+        f"  %place = alloca [64 x i8], align 16\n"
+        f"  %result = bitcast {place} %place to {kinds[0]}\n  %error = bitcast {place} %place to {kinds[1]}\n"
+        f'  %status = call i32 @"{inner}"({kinds[0]} %result, {kinds[1]} %error{"".join(", " + one for one in given)})\n'
+        f"  ret void\n}}\n{ROOM.format(name)}\n"
+    )
+    here = machine()
+    target = target_machine(here)
+    module.triple, module.data_layout = here.triple, str(target.target_data)
+    module.verify()
+    code: bytes = target.emit_object(module)
+    called = undefined(code) - OUTSIDE
+    if called:
+        raise RuntimeError(f"kernel {name} calls {', '.join(sorted(called))}: kernels call nothing that may raise")
+    return bytes([count]) + code

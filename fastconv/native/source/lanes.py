@@ -1,0 +1,235 @@
+"""Numbers of several candidates side by side, for compiled code: vector registers hold one number of each.
+
+What is the same for all candidates (sizes, loops) stays ordinary code; where candidates differ, both ways are computed
+and each takes its own by `choose`. Comparisons give whole numbers with all bits set, or none.
+"""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Callable
+from typing import Any
+
+from llvmlite import ir
+from numba.core import cgutils, types
+from numba.core.typing.templates import ConcreteTemplate, infer_global, signature
+from numba.extending import intrinsic, lower_builtin, models, register_model
+from numba.np.arrayobj import make_array
+
+WIDTH = 16
+"""Candidates side by side: several registers of any CPU, whose instructions then wait less for each other."""
+
+_I32, _I64 = ir.IntType(32), ir.IntType(64)
+
+
+class Lanes(types.Type):
+    """The type of one float64 or int64 number of each candidate."""
+
+    def __init__(self, name: str, element: ir.Type) -> None:
+        super().__init__(name=f"{WIDTH} {name}")
+        self.vector = ir.VectorType(element, WIDTH)
+
+
+reals, wholes = Lanes("reals", ir.DoubleType()), Lanes("wholes", _I64)
+
+
+@register_model(Lanes)
+class _Register(models.PrimitiveModel):  # type: ignore[misc]
+    def __init__(self, manager: Any, kind: Lanes) -> None:
+        super().__init__(manager, kind, kind.vector)
+
+
+def _spread(builder: Any, value: Any) -> Any:
+    """Give every candidate the same number."""
+    if isinstance(value.type, ir.VectorType):
+        return value
+    kind = ir.VectorType(value.type, WIDTH)
+    one = builder.insert_element(ir.Constant(kind, ir.Undefined), value, _I32(0))
+    return builder.shuffle_vector(one, ir.Constant(kind, ir.Undefined), ir.Constant(ir.VectorType(_I32, WIDTH), [0] * WIDTH))
+
+
+def _define(op: Any, result: Lanes, operands: tuple[Any, ...], emit: Callable[..., Any]) -> None:
+    """Let an operator of Python work on lanes, or on lanes and a number."""
+
+    class Typed(ConcreteTemplate):  # type: ignore[misc]
+        cases = [signature(result, *operands)]
+
+    infer_global(op)(Typed)
+
+    def lower(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        return emit(builder, *(_spread(builder, a) for a in args))
+
+    lower_builtin(op, *operands)(lower)
+
+
+def _compare(real: bool, sign: str) -> Callable[..., Any]:
+    def emit(builder: Any, a: Any, b: Any) -> Any:
+        bits = builder.fcmp_ordered(sign, a, b) if real else builder.icmp_signed(sign, a, b)
+        return builder.sext(bits, wholes.vector)
+
+    return emit
+
+
+for _operands in ((reals, reals), (reals, types.float64), (types.float64, reals)):
+    _define(operator.add, reals, _operands, lambda builder, a, b: builder.fadd(a, b))
+    _define(operator.sub, reals, _operands, lambda builder, a, b: builder.fsub(a, b))
+    _define(operator.mul, reals, _operands, lambda builder, a, b: builder.fmul(a, b))
+    _define(operator.truediv, reals, _operands, lambda builder, a, b: builder.fdiv(a, b))
+    for _op, _sign in ((operator.lt, "<"), (operator.le, "<="), (operator.gt, ">"), (operator.eq, "==")):
+        _define(_op, wholes, _operands, _compare(True, _sign))
+for _pair in ((wholes, wholes), (wholes, types.int64)):
+    _define(operator.add, wholes, _pair, lambda builder, a, b: builder.add(a, b))
+    _define(operator.sub, wholes, _pair, lambda builder, a, b: builder.sub(a, b))
+    _define(operator.and_, wholes, _pair, lambda builder, a, b: builder.and_(a, b))
+    _define(operator.or_, wholes, _pair, lambda builder, a, b: builder.or_(a, b))
+    _define(operator.xor, wholes, _pair, lambda builder, a, b: builder.xor(a, b))
+    _define(operator.rshift, wholes, _pair, lambda builder, a, b: builder.lshr(a, b))
+    _define(operator.lshift, wholes, _pair, lambda builder, a, b: builder.shl(a, b))
+    for _op, _sign in ((operator.eq, "=="), (operator.ne, "!="), (operator.ge, ">=")):
+        _define(_op, wholes, _pair, _compare(False, _sign))
+_define(operator.invert, wholes, (wholes,), lambda builder, a: builder.not_(a))
+
+
+def _called(builder: Any, name: str, *args: Any) -> Any:
+    name = f"llvm.{name}.v{WIDTH}f64"
+    kind = ir.FunctionType(reals.vector, [reals.vector] * len(args))
+    return builder.call(builder.module.globals.get(name) or ir.Function(builder.module, kind, name), args)
+
+
+def _address(context: Any, builder: Any, kind: Any, array: Any, index: Any) -> Any:
+    """Return where the lanes at an index begin; the last axis of the array is that of the candidates."""
+    parts = make_array(kind)(context, builder, array)
+    shape = cgutils.unpack_tuple(builder, parts.shape)
+    first, *rest = cgutils.unpack_tuple(builder, index)
+    for i, size in zip(rest, shape[1:], strict=False):
+        first = builder.add(builder.mul(first, size), i)
+    return builder.gep(parts.data, [builder.mul(first, _I64(WIDTH))])
+
+
+@intrinsic
+def get(typingctx: Any, array: Any, index: Any) -> Any:
+    """Return the lanes at an index, a tuple of whole numbers."""
+    result = reals if array.dtype == types.float64 else wholes
+
+    def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        where = _address(context, builder, array, *args)
+        return builder.load(builder.bitcast(where, result.vector.as_pointer()), align=8)
+
+    return result(array, index), codegen
+
+
+@intrinsic
+def put(typingctx: Any, array: Any, index: Any, value: Any) -> Any:
+    """Write lanes, or the same number for all, at an index."""
+
+    def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        lanes = _spread(builder, args[2])
+        where = _address(context, builder, array, *args[:2])
+        builder.store(lanes, builder.bitcast(where, lanes.type.as_pointer()), align=8)
+        return context.get_dummy_value()
+
+    return types.void(array, index, value), codegen
+
+
+@intrinsic
+def take(typingctx: Any, table: Any, offset: Any, index: Any) -> Any:
+    """Return the entries of a flat table at an index of each candidate, and an offset."""
+
+    def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        data = builder.gep(make_array(table)(context, builder, args[0]).data, [args[1]])
+        result = ir.Constant(reals.vector, ir.Undefined)
+        for k in range(WIDTH):
+            entry = builder.load(builder.gep(data, [builder.extract_element(args[2], _I32(k))]))
+            result = builder.insert_element(result, entry, _I32(k))
+        return result
+
+    return reals(table, types.int64, wholes), codegen
+
+
+@intrinsic
+def spread(typingctx: Any, number: Any) -> Any:
+    """Give every candidate the same number."""
+    result = wholes if isinstance(number, types.Integer) else reals
+
+    def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        return _spread(builder, args[0])
+
+    return result(types.int64 if result is wholes else types.float64), codegen
+
+
+@intrinsic
+def choose(typingctx: Any, where: Any, a: Any, b: Any) -> Any:
+    """Return a where `where`, the result of a comparison, holds, and b elsewhere."""
+    result = wholes if wholes in (a, b) else reals
+
+    def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        holds = builder.icmp_signed("<", args[0], ir.Constant(wholes.vector, [0] * WIDTH))
+        return builder.select(holds, _spread(builder, args[1]), _spread(builder, args[2]))
+
+    return result(wholes, a, b), codegen
+
+
+@intrinsic
+def any_of(typingctx: Any, where: Any) -> Any:
+    """Whether a comparison holds for a candidate."""
+
+    def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        holds = builder.icmp_signed("<", args[0], ir.Constant(wholes.vector, [0] * WIDTH))
+        whole = ir.IntType(WIDTH)
+        return builder.icmp_unsigned("!=", builder.bitcast(holds, whole), whole(0))
+
+    return types.boolean(wholes), codegen
+
+
+@intrinsic
+def fused(typingctx: Any, a: Any, b: Any, c: Any) -> Any:
+    """Return a b + c, rounded once where the CPU has an instruction for it."""
+
+    def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        return _called(builder, "fmuladd", *(_spread(builder, a) for a in args))
+
+    return reals(a, b, c), codegen
+
+
+@intrinsic
+def root(typingctx: Any, a: Any) -> Any:
+    """Return the square root."""
+    return reals(reals), lambda context, builder, sig, args: _called(builder, "sqrt", args[0])
+
+
+@intrinsic
+def magnitude(typingctx: Any, a: Any) -> Any:
+    """Return the absolute value."""
+    return reals(reals), lambda context, builder, sig, args: _called(builder, "fabs", args[0])
+
+
+@intrinsic
+def pattern(typingctx: Any, a: Any) -> Any:
+    """Return the bits of a float64 as a whole number."""
+    return wholes(reals), lambda context, builder, sig, args: builder.bitcast(args[0], wholes.vector)
+
+
+@intrinsic
+def number(typingctx: Any, a: Any) -> Any:
+    """Return the float64 of these bits."""
+    return reals(wholes), lambda context, builder, sig, args: builder.bitcast(args[0], reals.vector)
+
+
+@intrinsic
+def whole_part(typingctx: Any, a: Any) -> Any:
+    """Return the whole part of numbers between 0 and 2**31."""
+
+    def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        return builder.sext(builder.fptosi(args[0], ir.VectorType(_I32, WIDTH)), wholes.vector)
+
+    return wholes(reals), codegen
+
+
+@intrinsic
+def as_real(typingctx: Any, a: Any) -> Any:
+    """Return whole numbers between 0 and 2**31 as reals."""
+
+    def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        return builder.sitofp(builder.trunc(args[0], ir.VectorType(_I32, WIDTH)), reals.vector)
+
+    return reals(wholes), codegen

@@ -1,0 +1,202 @@
+"""What the members of a team run: compiled code that waits for jobs, and the code that gives them out.
+
+The order of the steps is what keeps it right, and all of them are sequentially consistent. A member enters (INSIDE + 1)
+before it looks whether its job is still open; the leader closes the job before it looks whether anybody is inside. So
+either the member sees it closed and leaves the job alone, or the leader sees the member and waits. A member that goes
+to sleep says so (SLEEPING + 1) before it looks, under the lock, whether a job came meanwhile; the leader gives the job
+out before it looks whether anybody sleeps.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from llvmlite import ir
+from numba import carray
+from numba.core import types
+from numba.extending import intrinsic
+
+from fastconv.native.machine import machine
+from fastconv.native.source.emit import part
+from fastconv.native.source.instructions import FLUSH, calling, control, pause, set_control
+from fastconv.native.source.vectors import call, external, integers
+from fastconv.native.threads import JOB, SPIN, Word
+
+I64, I32 = ir.IntType(64), ir.IntType(32)
+_CLOCK = {"linux": 1, "darwin": 6}.get(machine().system, getattr(time, "CLOCK_MONOTONIC", 1))
+"""The monotonic clock, by its number in C."""
+_LOOKS = 16
+"""How often a waiting thread looks before it reads the clock."""
+NUMBER, OPEN, INSIDE, SLEEPING, STOP, STATE, FIRST, MUTEX, CONDITION = (8 * int(word) for word in Word if word is not Word.END)
+
+
+def _pointer(builder: Any, address: Any) -> Any:
+    return builder.inttoptr(address, I64.as_pointer())
+
+
+@intrinsic
+def load(typingctx: Any, address: Any) -> Any:
+    """Read a word that others write."""
+
+    def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        return builder.load_atomic(_pointer(builder, args[0]), "seq_cst", 8)
+
+    return types.int64(address), codegen
+
+
+@intrinsic
+def store(typingctx: Any, address: Any, value: Any) -> Any:
+    """Write a word that others read."""
+
+    def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        builder.store_atomic(args[1], _pointer(builder, args[0]), "seq_cst", 8)
+        return context.get_dummy_value()
+
+    return types.void(address, types.int64), codegen
+
+
+@intrinsic
+def add(typingctx: Any, address: Any, value: Any) -> Any:
+    """Add to a word that others write."""
+
+    def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        return builder.atomic_rmw("add", _pointer(builder, args[0]), args[1], "seq_cst")
+
+    return types.int64(address, types.int64), codegen
+
+
+yield_processor = calling("sched_yield", None)
+lock, unlock = calling("pthread_mutex_lock", None, 1), calling("pthread_mutex_unlock", None, 1)
+wait, wake = calling("pthread_cond_wait", None, 2), calling("pthread_cond_broadcast", None, 1)
+
+
+@intrinsic
+def nanoseconds(typingctx: Any) -> Any:
+    """Return the time of a clock that only runs forwards."""
+
+    def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        with builder.goto_entry_block():
+            place = builder.alloca(ir.ArrayType(I64, 2))
+        address = builder.ptrtoint(place, I64)
+        builder.call(external(builder, "clock_gettime", ir.FunctionType(I32, [I32, I64])), [I32(_CLOCK), address])
+        seconds, rest = (builder.load(builder.inttoptr(builder.add(address, I64(k)), I64.as_pointer())) for k in (0, 8))
+        return builder.add(builder.mul(seconds, I64(1_000_000_000)), rest)
+
+    return types.int64(), codegen
+
+
+@part
+def _wanted(flush):  # type: ignore[no-untyped-def]
+    """Return the state of floating-point arithmetic for a job: that of the thread that asks for it, so all members compute alike."""
+    return control(()) | (FLUSH if flush else 0)
+
+
+@part
+def _one(todo, index, state):  # type: ignore[no-untyped-def]
+    """Do one member's part of a job."""
+    job = carray(integers(todo), (JOB,), np.int64)
+    before = control(())
+    if state != before:
+        set_control((state,))
+    call(job[0], (job[3], job[4], job[5], job[6], job[7], job[8], job[9], job[10] + index * job[2]))
+    if state != before:
+        set_control((before,))
+
+
+@part
+def _begin(todo):  # type: ignore[no-untyped-def]
+    """Set the number of the next work item to zero."""
+    job = carray(integers(todo), (JOB,), np.int64)
+    if job[4]:
+        store(job[4], 0)
+
+
+def _member(todo, index, flush):  # type: ignore[no-untyped-def]
+    _one(todo, index, _wanted(flush))
+
+
+def _alone(jobs, count, flush):  # type: ignore[no-untyped-def]
+    state = _wanted(flush)
+    for k in range(count):
+        todo = jobs + k * JOB * 8
+        _begin(todo)
+        _one(todo, 0, state)
+
+
+def _serve(at, index):  # type: ignore[no-untyped-def]
+    job = carray(integers(at + FIRST), (JOB,), np.int64)
+    last = 0
+    while True:
+        until = nanoseconds() + SPIN
+        while load(at + NUMBER) == last and nanoseconds() < until:
+            for _ in range(_LOOKS):
+                if load(at + NUMBER) != last:
+                    break
+                pause(())
+        if load(at + NUMBER) == last:
+            add(at + SLEEPING, 1)
+            lock((at + MUTEX,))
+            while load(at + NUMBER) == last:
+                wait((at + CONDITION, at + MUTEX))
+            unlock((at + MUTEX,))
+            add(at + SLEEPING, -1)
+        last = load(at + NUMBER)
+        if load(at + STOP):
+            return
+        add(at + INSIDE, 1)
+        if load(at + OPEN) == last and index < job[1]:
+            _one(at + FIRST, index, load(at + STATE))
+        add(at + INSIDE, -1)
+
+
+def _lead(at, jobs, count, flush):  # type: ignore[no-untyped-def]
+    job = carray(integers(at + FIRST), (JOB,), np.int64)
+    state = _wanted(flush)
+    store(at + STATE, state)
+    for k in range(count):
+        todo = carray(integers(jobs + k * JOB * 8), (JOB,), np.int64)
+        _begin(jobs + k * JOB * 8)
+        team = todo[1] > 1
+        if team:
+            for i in range(JOB):
+                job[i] = todo[i]
+            number = load(at + NUMBER) + 1
+            store(at + OPEN, number)
+            store(at + NUMBER, number)
+            if load(at + SLEEPING):
+                lock((at + MUTEX,))  # whoever is about to wait has looked before, or waits now
+                unlock((at + MUTEX,))
+                wake((at + CONDITION,))
+        if todo[0]:
+            _one(jobs + k * JOB * 8, 0, state)
+        if team:
+            store(at + OPEN, 0)
+            until = nanoseconds() + SPIN
+            while load(at + INSIDE):
+                if nanoseconds() < until:
+                    pause(())
+                else:
+                    yield_processor(())
+
+
+def member() -> Callable[..., None]:
+    """Make what does one member's part of a job, given the job's address, the member's number and whether subnormals are flushed."""
+    return _member
+
+
+def alone() -> Callable[..., None]:
+    """Make what does a number of jobs, one after the other, on this thread."""
+    return _alone
+
+
+def serve() -> Callable[..., None]:
+    """Make what a member runs: it waits for jobs, given the address of the shared block and its own number."""
+    return _serve
+
+
+def lead() -> Callable[..., None]:
+    """Make what gives a number of jobs out, one after the other, and takes part."""
+    return _lead

@@ -1,0 +1,362 @@
+"""Run a compiled function on several threads: threads of our own, which take items as they come.
+
+A team that waits at a barrier waits for its latest member, who on a busy machine may not even have been woken; here
+whoever has time computes, and a member who comes too late finds the job closed. Between jobs members spin for a
+tenth of a millisecond, so that the next layer of a network finds them awake, and then sleep. Where the system has no
+POSIX threads, Python's threads do the same jobs, one call a thread.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import operator
+import os
+import threading
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass
+from enum import IntEnum, auto
+from functools import cache, cached_property
+from queue import SimpleQueue
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from fastconv.native.memory import lasting
+from fastconv.native.objects import Compiled, compiled
+
+SPIN = 100_000
+"""Nanoseconds that a thread without work stays awake."""
+
+MOST_THREADS = 4096
+"""More are refused: it takes a mistake to ask for them."""
+
+JOB = 11
+"""Integers of a job: function, members, bytes of a workspace, and the function's eight arguments."""
+
+APART = 128
+"""Bytes that keep what two threads write apart: the largest cache line there is, and the pair of lines that Intel fetches together."""
+
+COUNTER = APART
+"""Bytes before the workspaces: the number of the next work item."""
+
+Array = npt.NDArray[Any]
+
+NOTHING: Array = np.empty(0, np.float32)
+"""Stands for the arrays of a job that is made before they are there."""
+
+
+class Word(IntEnum):
+    """Places in the block that the members share, by the integer that they begin at; they are `APART` bytes apart."""
+
+    def _generate_next_value_(name, start, count, last_values):  # type: ignore[no-untyped-def,override] # noqa: N805
+        return APART // 8 * count
+
+    NUMBER = auto()  # of the newest job
+    OPEN = auto()  # number of the job that may be entered
+    INSIDE = auto()  # members that are at it
+    SLEEPING = auto()
+    STOP = auto()
+    STATE = auto()  # of floating-point arithmetic
+    JOB = auto()
+    MUTEX = auto()  # of the system, at most 64 bytes
+    CONDITION = auto()
+    END = auto()
+
+
+@dataclass(frozen=True, eq=False)
+class Job:
+    """A compiled function with what it works on.
+
+    Attributes
+    ----------
+    function : Compiled
+        Takes description, counter, items, x, u, bias, y and the address of a workspace, and claims items until none is left.
+    description : array
+        What the function knows of its work.
+    items : int
+        Work items; any of them can run at once.
+    arrays : tuple of arrays
+        x, u, bias and y; None where the function reads nothing.
+    members : int
+        Threads at most.
+    each : int
+        Bytes of one member's workspace.
+    clean : bool
+        Whether its workspace is zeros at first and then its own; otherwise any will do.
+    first : Job, optional
+        A job to be done before, which reads x in this one's place and writes what this one reads.
+    between : int
+        Bytes of that, at the end of the workspace.
+    """
+
+    function: Compiled
+    description: Array
+    items: int
+    arrays: tuple[Array | None, Array | None, Array | None, Array | None]
+    members: int = 1
+    each: int = 0
+    clean: bool = False
+    first: Job | None = None
+    between: int = 0
+
+    @property
+    def room(self) -> int:
+        """Bytes of workspace that it needs: the counter, and a part for each member; and what goes from one job to the other."""
+        return self._middle + self.between
+
+    @cached_property
+    def _middle(self) -> int:
+        own = COUNTER + self.each * self.members
+        return -(-max(own, self.first.room) // COUNTER) * COUNTER if self.first else own
+
+    def words(self, workspace: int, addresses: Sequence[int] | None = None) -> tuple[int, ...]:
+        """Return what the team is told, the workspace at an address; those of the arrays if not given are where they are now."""
+        x, u, bias, y = addresses or self.addresses
+        before: tuple[int, ...] = ()
+        if self.first is not None:
+            middle = workspace + self._middle
+            before, x = self.first.words(workspace, (x, *self.first.addresses[1:3], middle)), middle
+        members = min(self.members, self.items, processors())
+        given = (self.function.address, members, self.each, self.about, workspace, self.items, x, u, bias, y, workspace + COUNTER)
+        return before + given
+
+    @cached_property
+    def addresses(self) -> tuple[int, ...]:
+        """Where the arrays are."""
+        return tuple(0 if a is None else a.ctypes.data for a in self.arrays)
+
+    @cached_property
+    def about(self) -> int:
+        """Where the description is."""
+        return self.description.ctypes.data
+
+
+def run(job: Job, workspace: Array, x: Array | None = None, y: Array | None = None) -> None:
+    """Do a job in a workspace of at least its room; on other arrays `x` and `y` if they are given."""
+    addresses = job.addresses
+    if x is not None and y is not None:
+        addresses = (x.ctypes.data, addresses[1], addresses[2], y.ctypes.data)
+    given = job.words(workspace.ctypes.data, addresses)
+    words = (ctypes.c_int64 * len(given))(*given)
+    _run(ctypes.addressof(words), len(given) // JOB, max(given[1::JOB]))
+
+
+def run_all(words: Array) -> None:
+    """Do jobs one after the other, each given by its words: in a team, or alone where the team is at others."""
+    _run(words.ctypes.data, words.size // JOB, int(words[1::JOB].max(initial=1)))
+
+
+def _run(words: int, count: int, members: int) -> None:
+    flush = int(_FLUSHED.get())
+    if members <= 1 or not team().run(words, count, members, flush):
+        alone()(words, count, flush)
+
+
+@cache
+def alone() -> Callable[..., None]:
+    """Return the function that does jobs on this thread: the address of their words, how many, whether subnormals are flushed."""
+    return compiled("native.members.alone").ctypes
+
+
+_FLUSHED = ContextVar("flushed", default=False)
+
+
+@contextmanager
+def flush_subnormals() -> Iterator[None]:
+    """Let compiled layers take subnormal numbers, inputs and results, for zero.
+
+    Arithmetic on subnormal numbers (in float32 below 1.2e-38) takes processors up to a hundred times longer. `Plan.explain`
+    says where the weights of a layer have some. It acts on the layers and networks that are run within, in this thread
+    and the threads that work for it; not on what numpy and scipy compute (``algorithm="fft"``).
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import fastconv as fc
+    >>> x, w = np.full((1, 1, 1, 1), 1e-20, np.float32), np.full((1, 1, 1, 1), 1e-20, np.float32)
+    >>> float(fc.conv2d(x, w)[0, 0, 0, 0]) > 0
+    True
+    >>> with fc.flush_subnormals():
+    ...     float(fc.conv2d(x, w)[0, 0, 0, 0])
+    0.0
+    """
+    token = _FLUSHED.set(True)
+    try:
+        yield
+    finally:
+        _FLUSHED.reset(token)
+
+
+def flushes() -> bool:
+    """Return whether subnormal numbers are taken for zero: inside `flush_subnormals`."""
+    return _FLUSHED.get()
+
+
+class Pool:
+    """Workspaces that jobs borrow: made when none is free or large enough, and kept.
+
+    Jobs whose workspace stays clean share a pool of `clean` ones only if they leave the same places untouched.
+    """
+
+    def __init__(self, clean: bool = False) -> None:
+        self.free: deque[Array] = deque()
+        self.clean = clean
+
+    def run(self, job: Job, x: Array | None = None, y: Array | None = None) -> None:
+        """Do a job in a workspace that is free; on other arrays `x` and `y` if they are given."""
+        if job.clean and not self.clean:
+            return run(job, memory(job.room), x, y)
+        try:
+            workspace = self.free.pop()
+        except IndexError:
+            workspace = memory(job.room)
+        if workspace.size < job.room:
+            workspace = memory(job.room)
+        try:
+            run(job, workspace, x, y)
+        finally:
+            self.free.append(workspace)
+
+
+def memory(size: int) -> Array:
+    """Return fresh memory of zeros that shares no cache line with other memory at its beginning."""
+    whole = lasting((size + APART,), np.uint8)
+    start = -whole.ctypes.data % APART
+    return whole[start : start + size]
+
+
+@cache
+def processors() -> int:
+    """Return how many processors this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def threads_of(threads: int | None) -> int:
+    """Return a number of threads that was given, or that of processors for None.
+
+    Raises
+    ------
+    TypeError, ValueError
+        For what is no number of threads.
+    """
+    if threads is None:
+        return processors()
+    try:
+        count = operator.index(threads)
+    except TypeError:
+        raise TypeError(f"threads is {threads!r}: pass an integer, or None for as many as there are processors") from None
+    if count < 1:
+        raise ValueError(f"threads is {count}: at least one thread runs")
+    if count > MOST_THREADS:
+        raise ValueError(f"threads is {count}: pass at most {MOST_THREADS}, or None for as many as there are processors")
+    return count
+
+
+class Team:
+    """Threads that wait for jobs; made when the first job comes, more when a job wants more."""
+
+    def __init__(self) -> None:
+        self.words = memory(8 * int(Word.END)).view(np.int64)
+        self.at = self.words.ctypes.data
+        for make, word in (("pthread_mutex_init", Word.MUTEX), ("pthread_cond_init", Word.CONDITION)):
+            if ctypes.CDLL(None)[make](ctypes.c_void_p(self.at + 8 * word), None):
+                raise OSError(f"{make} failed: the system has no room for another lock")
+        self.busy = threading.Lock()
+        self.threads: list[threading.Thread] = []
+        self.lead, self.serve = compiled("native.members.lead").ctypes, compiled("native.members.serve").ctypes
+
+    def run(self, words: int, count: int, members: int, flush: int = 0) -> bool:
+        """Do jobs, whose words are at an address, or return False if the team is at others."""
+        if not self.busy.acquire(blocking=False):
+            return False
+        try:
+            while len(self.threads) < members - 1:
+                self.threads.append(_thread(self.serve, self.at, len(self.threads) + 1))
+            self.lead(self.at, words, count, flush)
+        finally:
+            self.busy.release()
+        return True
+
+    def stop(self) -> None:
+        """Send the members home: before the interpreter takes their memory away."""
+        with self.busy:
+            self.words[Word.STOP] = 1
+            nothing = np.zeros(JOB, np.int64)
+            nothing[1] = len(self.threads) + 1
+            self.lead(self.at, nothing.ctypes.data, 1, 0)
+            for thread in self.threads:
+                thread.join()
+
+
+class PortableTeam:
+    """The same of Python's threads, one call a thread and job: for systems without POSIX threads."""
+
+    def __init__(self) -> None:
+        self.busy = threading.Lock()
+        self.threads: list[threading.Thread] = []
+        self.given: list[SimpleQueue[tuple[int, ...]]] = []
+        self.done: SimpleQueue[None] = SimpleQueue()
+        self.member = compiled("native.members.member").ctypes
+
+    def run(self, words: int, count: int, members: int, flush: int = 0) -> bool:
+        """Do jobs, whose words are at an address, or return False if the team is at others."""
+        if not self.busy.acquire(blocking=False):
+            return False
+        try:
+            while len(self.threads) < members - 1:
+                self.given.append(SimpleQueue())
+                self.threads.append(_thread(self._serve, self.given[-1], len(self.given)))
+            for job in range(words, words + 8 * JOB * count, 8 * JOB):
+                self._lead(job, flush)
+        finally:
+            self.busy.release()
+        return True
+
+    def _lead(self, job: int, flush: int) -> None:
+        members, counter = (ctypes.c_int64.from_address(job + 8 * k).value for k in (1, 4))
+        if members <= 1:
+            return alone()(job, 1, flush)
+        if counter:
+            ctypes.c_int64.from_address(counter).value = 0
+        for queue in self.given[: members - 1]:
+            queue.put((job, flush))
+        self.member(job, 0, flush)
+        for _ in range(members - 1):
+            self.done.get()
+
+    def _serve(self, given: SimpleQueue[tuple[int, ...]], index: int) -> None:
+        while job := given.get():
+            self.member(job[0], index, job[1])
+            self.done.put(None)
+
+    def stop(self) -> None:
+        """Send the members home."""
+        with self.busy:
+            for queue in self.given:
+                queue.put(())
+            for thread in self.threads:
+                thread.join()
+
+
+def _thread(function: Callable[..., None], *given: object) -> threading.Thread:
+    thread = threading.Thread(target=function, args=given, name=f"fastconv-{given[-1]}", daemon=True)
+    thread.start()
+    return thread
+
+
+@cache
+def team() -> Team | PortableTeam:
+    """Return this process's team."""
+    import atexit
+
+    made = Team() if os.name == "posix" else PortableTeam()
+    atexit.register(made.stop)
+    return made
+
+
+if hasattr(os, "register_at_fork"):  # a child has the memory of its parent, but not its threads
+    os.register_at_fork(after_in_child=team.cache_clear)

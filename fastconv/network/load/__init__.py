@@ -1,0 +1,1 @@
+"""Read a network from ONNX, or draft one."""

@@ -1,0 +1,301 @@
+"""Read an ONNX model into a `Graph`. A file that is no sound model is a ValueError, whatever its bytes are."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections import Counter
+from collections.abc import Container, Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from fastconv.network.graph.graph import Array, Attribute, Dimension, Graph, Node, Value
+from fastconv.network.graph.weights_file import Bulk, split_weights
+from fastconv.network.load.onnx_settle import settled
+from fastconv.network.operators.table import OPERATORS
+from fastconv.network.operators.tensors.shape import dtype_of
+from fastconv.network.rewrite.optimise import folded_weights
+
+OLDEST_OPSET = 7
+"""Before it, operators said by attributes how their inputs are broadcast."""
+_STANDARD = ("", "ai.onnx")
+
+
+def read_onnx(source: str | os.PathLike[str] | bytes | Any) -> Graph:
+    """Read an ONNX model: a file, its bytes, or an `onnx.ModelProto`.
+
+    Parameters
+    ----------
+    source : path, bytes or onnx.ModelProto
+        The model. Weights in files of their own are read from the model's folder, if the model is given by its path.
+
+    Returns
+    -------
+    Graph
+        The main graph; operators, attributes and constants are checked, the standard's defaults filled in.
+
+    Raises
+    ------
+    FileNotFoundError
+        If there is no such file.
+    ValueError
+        If it is not an ONNX model, is damaged or cyclic, has an opset older than 7, keeps weights in files that are not
+        there, or uses an operator that fastconv does not run; the message names the node and the operator.
+
+    Examples
+    --------
+    >>> read_onnx(b"not a model")
+    Traceback (most recent call last):
+    ValueError: the bytes are not an ONNX model: ...
+    """
+    import onnx
+
+    bulk: Bulk = {}
+    if isinstance(source, onnx.ModelProto):
+        model, what = source, "the model"
+    elif isinstance(source, bytes | bytearray):
+        model, what = _parse(bytes(source), "the bytes"), "the bytes"
+    elif isinstance(source, str | os.PathLike):
+        path = Path(source)
+        if not path.exists():
+            raise FileNotFoundError(f"there is no file {str(path)!r}")
+        if not path.is_file():
+            raise ValueError(f"{str(path)!r} is not a file")
+        # Protocol buffers end at 2 GiB, so a larger file cannot be a model and is not read into memory.
+        if path.stat().st_size >= 2**31:
+            raise ValueError(f"{str(path)!r} has {path.stat().st_size} bytes; an ONNX file has less than 2 GiB")
+        what = repr(str(path))
+        slim, bulk = split_weights(path)
+        model = _parse(slim, what)
+        _read_outside(model, path.parent)
+    else:
+        raise TypeError(f"a model is a path, bytes or an onnx.ModelProto, not {type(source).__name__}")
+    if not model.HasField("graph") or not model.opset_import:
+        raise ValueError(f"{what} {'are' if what == 'the bytes' else 'is'} not an ONNX model: no graph and no opset in it")
+    return _graph(_inlined(model), bulk)
+
+
+def _parse(data: bytes, what: str) -> Any:
+    import onnx
+    from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
+
+    verb = "are" if what == "the bytes" else "is"
+    if not data:
+        raise ValueError(f"{what} {verb} empty, not an ONNX model")
+    try:
+        return onnx.ModelProto.FromString(data)
+    except (DecodeError, RuntimeError, UnicodeDecodeError) as error:
+        raise ValueError(f"{what} {verb} not an ONNX model: {_line(error)}") from None
+
+
+def _read_outside(model: Any, folder: Path) -> None:
+    """Read what the model keeps in other files of its folder into the model."""
+    from onnx import external_data_helper
+
+    try:
+        external_data_helper.load_external_data_for_model(model, str(folder))
+    except Exception as error:  # onnx's checker is C++ and raises what it likes
+        raise ValueError(f"weights in another file cannot be read: {_line(error)}") from None
+
+
+def _line(error: BaseException) -> str:
+    text = str(error).strip() or type(error).__name__
+    return text.splitlines()[0]
+
+
+def _inlined(model: Any) -> Any:
+    """Replace calls of functions that the model itself defines by their bodies."""
+    if not model.functions:
+        return model
+    from onnx import inliner
+
+    try:
+        return inliner.inline_local_functions(model)
+    except Exception as error:  # the inliner is C++ and raises whatever its parser throws
+        raise ValueError(f"the functions of the model cannot be inlined: {_line(error)}") from None
+
+
+def _graph(model: Any, bulk: Bulk) -> Graph:
+    opset = _opset(model)
+    graph = model.graph
+    if graph.sparse_initializer:
+        raise ValueError("sparse initialisers are not supported; store the weights densely")
+    graph = settled(graph)
+    constants: dict[str, Array] = {}
+    for tensor in graph.initializer:
+        if not tensor.name or tensor.name in constants:
+            raise ValueError(f"initialiser {tensor.name!r}: the name is {'used twice' if tensor.name else 'empty'}")
+        constants[tensor.name] = bulk[tensor.name] if tensor.name in bulk else _tensor(tensor, f"initialiser {tensor.name!r}")
+    # Before IR version 4 every initialiser was listed as an input as well; such an input is a constant.
+    inputs = [_value(info, "input") for info in graph.input if info.name not in constants]
+    outputs = [_value(info, "output") for info in graph.output]
+    if not outputs:
+        raise ValueError("the model has no outputs")
+    if len({value.name for value in outputs}) < len(outputs):
+        raise ValueError("the model gives one output twice")
+    read = {name for node in graph.node for name in node.input} | {value.name for value in outputs}
+    nodes = [_node(node, name, opset, read) for node, name in zip(graph.node, _names(graph.node), strict=True)]
+    return folded_weights(Graph.build(graph.name, inputs, outputs, constants, nodes))
+
+
+def _opset(model: Any) -> int:
+    import onnx
+
+    versions = {entry.domain: entry.version for entry in model.opset_import if entry.domain in _STANDARD}
+    newest = onnx.defs.onnx_opset_version()
+    if not versions:
+        raise ValueError(f"the model imports no standard operator set, only {sorted(e.domain for e in model.opset_import)}")
+    opset = int(max(versions.values()))
+    if not OLDEST_OPSET <= opset <= newest:
+        raise ValueError(f"opset {opset} is not supported; {OLDEST_OPSET} to {newest} are")
+    return opset
+
+
+def _names(nodes: Iterable[Any]) -> list[str]:
+    """Give every node a name of its own: its name, else its first output's, with a number where that is taken."""
+    names: list[str] = []
+    seen: Counter[str] = Counter()
+    for node in nodes:
+        name = node.name or next((o for o in node.output if o), node.op_type)
+        seen[name] += 1
+        names.append(name if seen[name] == 1 else f"{name}#{seen[name]}")
+    return names
+
+
+def _node(node: Any, name: str, opset: int, read: Container[str]) -> Node:
+    """Read a node; optional outputs that nothing reads are not asked for."""
+    import onnx
+
+    label = f"node {name!r} ({node.op_type})"
+    if node.domain not in _STANDARD:
+        raise ValueError(f"{label}: operators of the domain {node.domain!r} are not supported")
+    if node.op_type not in OPERATORS:
+        raise ValueError(f"{label}: the operator {node.op_type} is not supported")
+    try:
+        schema = onnx.defs.get_schema(node.op_type, opset, "")
+    except onnx.defs.SchemaError:
+        raise ValueError(f"{label}: opset {opset} has no operator {node.op_type}") from None
+    if schema.deprecated:
+        raise ValueError(f"{label}: opset {opset} has no operator {node.op_type} any more")
+    inputs, outputs = list(node.input), list(node.output)
+    while inputs and not inputs[-1]:
+        inputs.pop()
+    if not schema.min_input <= len(inputs) <= schema.max_input:
+        raise ValueError(f"{label}: has {len(inputs)} inputs; the operator takes {_span(schema.min_input, schema.max_input)}")
+    if not max(1, schema.min_output) <= len(outputs) <= schema.max_output:
+        raise ValueError(f"{label}: has {len(outputs)} outputs; the operator gives {_span(schema.min_output, schema.max_output)}")
+    while len(outputs) > 1 and outputs[-1] not in read and _optional(schema.outputs, len(outputs) - 1):
+        outputs.pop()
+    for i, entry in enumerate(inputs):
+        if not entry and not _optional(schema.inputs, i):
+            raise ValueError(f"{label}: input {i} is missing")
+    return Node(name, node.op_type, tuple(inputs), tuple(outputs), _attributes(node, schema, label), opset)
+
+
+def _span(low: int, high: int) -> str:
+    return str(low) if low == high else f"{low} or more" if high > 2**30 else f"{low} to {high}"
+
+
+def _optional(parameters: Any, index: int) -> bool:
+    return index < len(parameters) and parameters[index].option == parameters[index].option.Optional
+
+
+def _attributes(node: Any, schema: Any, label: str) -> Mapping[str, Attribute]:
+    import onnx
+
+    result: dict[str, Attribute] = {}
+    for name, known in schema.attributes.items():
+        if known.default_value.name:
+            result[name] = _attribute(known.default_value, label)
+    for attribute in node.attribute:
+        known = schema.attributes.get(attribute.name)
+        if known is None:
+            raise ValueError(f"{label}: the operator has no attribute {attribute.name!r}")
+        if attribute.ref_attr_name:
+            raise ValueError(f"{label}: the attribute {attribute.name!r} refers to a function that it is not in")
+        if int(attribute.type) != int(known.type.value):
+            kinds = onnx.AttributeProto.AttributeType
+            given = kinds.Name(attribute.type) if attribute.type in kinds.values() else attribute.type
+            raise ValueError(f"{label}: the attribute {attribute.name!r} must be of the kind {known.type.name}, not {given}")
+        result[attribute.name] = _attribute(attribute, label)
+    for name, known in schema.attributes.items():
+        if known.required and name not in result:
+            raise ValueError(f"{label}: the attribute {name!r} is missing")
+    return result
+
+
+def _attribute(attribute: Any, label: str) -> Attribute:
+    import onnx
+
+    kinds = onnx.AttributeProto
+    where = f"{label}: the attribute {attribute.name!r}"
+    try:
+        if attribute.type == kinds.FLOAT:
+            return float(attribute.f)
+        if attribute.type == kinds.INT:
+            return int(attribute.i)
+        if attribute.type == kinds.STRING:
+            return str(attribute.s.decode("utf-8"))
+        if attribute.type == kinds.FLOATS:
+            return tuple(float(v) for v in attribute.floats)
+        if attribute.type == kinds.INTS:
+            return tuple(int(v) for v in attribute.ints)
+        if attribute.type == kinds.STRINGS:
+            return tuple(v.decode("utf-8") for v in attribute.strings)
+    except UnicodeDecodeError:
+        raise ValueError(f"{where} is not text") from None
+    if attribute.type == kinds.TENSOR:
+        return _tensor(attribute.t, where)
+    raise ValueError(f"{where} is of a kind that is not supported")
+
+
+def _tensor(tensor: Any, what: str) -> Array:
+    """Return a tensor as a read-only array; its size is checked before anything is allocated."""
+    import onnx
+
+    if tensor.data_location == onnx.TensorProto.EXTERNAL or tensor.external_data:
+        raise ValueError(f"{what} is stored in another file: give the model by its path, or save it with its weights inside")
+    if tensor.HasField("segment"):
+        raise ValueError(f"{what} is stored in segments, which is not supported")
+    if any(d < 0 for d in tensor.dims):
+        raise ValueError(f"{what} has the shape {list(tensor.dims)}; lengths must not be negative")
+    try:
+        dtype = dtype_of(tensor.data_type)
+    except ValueError as error:
+        raise ValueError(f"{what}: {error}") from None
+    if math.prod(tensor.dims) * dtype.itemsize >= 2**31:
+        raise ValueError(f"{what} has the shape {list(tensor.dims)}; no tensor in an ONNX file can have 2 GiB or more")
+    try:
+        array = np.asarray(onnx.numpy_helper.to_array(tensor), dtype)  # of bytes of its own already
+    except Exception as error:  # numpy and onnx raise many kinds here; all mean that data, type and shape disagree
+        raise ValueError(f"{what} of type {dtype} and shape {list(tensor.dims)} is damaged: {_line(error)}") from None
+    array.flags.writeable = False
+    return array
+
+
+def _value(info: Any, role: str) -> Value:
+    if not info.name:
+        raise ValueError(f"the model has an {role} without a name")
+    kind = info.type.WhichOneof("value")
+    if kind not in (None, "tensor_type"):
+        raise ValueError(f"the {role} {info.name!r} is a {kind.removesuffix('_type')}; only tensors are supported")
+    tensor = info.type.tensor_type
+    dtype = None
+    if kind and tensor.elem_type:
+        try:
+            dtype = dtype_of(tensor.elem_type)
+        except ValueError as error:
+            raise ValueError(f"the {role} {info.name!r}: {error}") from None
+    if not kind or not tensor.HasField("shape"):
+        return Value(info.name, dtype, None)
+    return Value(info.name, dtype, tuple(_dimension(d) for d in tensor.shape.dim))
+
+
+def _dimension(dimension: Any) -> Dimension:
+    kind = dimension.WhichOneof("value")
+    if kind == "dim_param" and dimension.dim_param not in ("", "?"):  # "?" is no name: exporters write it for any length
+        return str(dimension.dim_param)
+    # Exporters write -1 for a length that the input decides.
+    return int(dimension.dim_value) if kind == "dim_value" and dimension.dim_value >= 0 else None

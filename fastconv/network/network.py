@@ -1,0 +1,227 @@
+"""Networks that can be run: what `load_onnx` gives."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from fastconv.arithmetic import Policy
+from fastconv.kernels.choose import check_limit
+from fastconv.network.explain import Explanation, explain
+from fastconv.network.graph.graph import Array, Graph
+from fastconv.network.graph.weights_file import check_unchanged, files_of
+from fastconv.network.load.onnx_import import read_onnx
+from fastconv.network.operators.call import MEMORY_LIMIT
+from fastconv.network.precision.runner import EmulatedRunner
+from fastconv.network.rewrite.passes import POLICIES
+from fastconv.network.run.arena import Arena
+from fastconv.network.run.assign import Choice, assigned
+from fastconv.network.run.execute import Kept, Runner
+
+_RUNNERS = 16
+"""Combinations of algorithm, policy and threads for which a network keeps its plans."""
+
+
+class Network:
+    """A network that can be run, as often and by as many threads as one likes.
+
+    Parameters
+    ----------
+    graph : Graph
+        What it computes.
+    memory_limit : int
+        Bytes that the tensors of one run may take together, beside the weights.
+
+    Attributes
+    ----------
+    graph : Graph
+    name : str
+    inputs, outputs : tuple of Value
+    layers : tuple of str
+        Names of the convolutions, in the order in which they run.
+    """
+
+    def __init__(self, graph: Graph, memory_limit: int = MEMORY_LIMIT) -> None:
+        self.graph, self.name, self.memory_limit = graph, graph.name, memory_limit
+        self.inputs, self.outputs = graph.inputs, graph.outputs
+        self.layers = tuple(node.name for node in graph.convolutions)
+        self._arena = Arena()
+        self._graphs, self._runners = Kept(len(POLICIES)), Kept(_RUNNERS)
+
+    def __repr__(self) -> str:
+        return f"<Network {self.name!r}: {len(self.graph.nodes)} nodes, {len(self.layers)} convolutions>"
+
+    def prepare(
+        self,
+        algorithm: Choice | Mapping[str, Choice] = "auto",
+        policy: str | Policy = "fp32",
+        *,
+        threads: int | None = None,
+        channel_sum: str | None = None,
+        max_error: float | None = None,
+    ) -> Runner:
+        """Return the network made ready for an algorithm; asking again returns the same runner with its plans.
+
+        Parameters
+        ----------
+        algorithm : str, BilinearAlgorithm, or mapping from layer name to either
+            One algorithm is used for the convolutions that it can run (dense, stride 1, dilation 1, one group, kernel r x r); all
+            others run direct. A mapping pins single layers; those that it leaves out run "auto".
+        policy : str or Policy
+            "fp32" runs in the types of the model, on the fast kernels. "fp64" is the reference: all of it in float64, weights
+            converted exactly, convolutions direct whatever `algorithm` says. Any other policy ("fp16", "bf16", "tf32", "mixed",
+            "fp16-fp32", a `Policy`) is emulated: each convolution as `fastconv.evaluate` computes it, or directly where
+            `algorithm` names no F(m, r); all else in float32. With "-balanced" behind the name, rows are balanced and layers
+            scaled by powers of two, which the first inputs decide: see `fastconv.network.precision.runner.EmulatedRunner`, which is
+            what is then returned.
+        threads : int, optional
+            Threads of each convolution.
+        channel_sum : {"linear", "pairwise", "blocked"}, optional
+            How an emulated convolution sums over channels, "linear" by default. With it "fp32" is emulated too.
+        max_error : float, optional
+            Relative L2 error that "auto" keeps to in each layer, by `predict_error` for normal inputs, as in `plan_conv2d`; 1e-6
+            if not given. For the error of the output see `explain`.
+
+        Returns
+        -------
+        Runner
+
+        Raises
+        ------
+        ValueError
+            For an unknown policy, algorithm or layer, or an error limit that is none or has nothing to choose.
+        """
+        choice = assigned(self.graph, algorithm)
+        if max_error is not None:
+            check_limit(max_error, algorithm, "auto" in choice.values())
+            if policy != "fp32" or channel_sum is not None:
+                raise ValueError(f"max_error is {max_error} and policy {policy!r}: layers are chosen by it in fp32 alone; leave it out")
+        if not isinstance(policy, str) or policy not in POLICIES or policy == "fp32" and channel_sum is not None:
+            return self._emulated(choice, policy, threads, channel_sum or "linear")
+        if policy == "fp64":
+            choice = dict.fromkeys(choice, "direct")
+        graph = self._graphs.get(policy, lambda: self._rewritten(POLICIES[policy]))
+        key = (policy, threads, max_error, tuple(choice.items()))
+        rewrite = policy == "fp32"  # the reference runs as it is written
+        runner: Runner = self._runners.get(
+            key, lambda: Runner(graph, choice, threads, self.memory_limit, optimise=rewrite, arena=self._arena, max_error=max_error)
+        )
+        return runner
+
+    def _rewritten(self, rewrite: Callable[[Graph], Graph]) -> Graph:
+        files = files_of(self.graph.constants.values())
+        check_unchanged(files)
+        graph = rewrite(self.graph)
+        check_unchanged(files)
+        return graph
+
+    def run(
+        self,
+        feeds: Mapping[str, Array],
+        algorithm: Choice | Mapping[str, Choice] = "auto",
+        policy: str | Policy = "fp32",
+        *,
+        threads: int | None = None,
+        channel_sum: str | None = None,
+        max_error: float | None = None,
+    ) -> dict[str, Array]:
+        """Run the network; see `prepare` for the options.
+
+        Parameters
+        ----------
+        feeds : mapping
+            Input name to array.
+
+        Returns
+        -------
+        dict
+            Output name to array.
+
+        Raises
+        ------
+        TypeError, ValueError
+            If inputs or options do not fit; the message says which and what is needed.
+        """
+        return self.prepare(algorithm, policy, threads=threads, channel_sum=channel_sum, max_error=max_error)(feeds)
+
+    def _emulated(self, choice: Mapping[str, Choice], policy: str | Policy, threads: int | None, channel_sum: str) -> Runner:
+        key = ("emulated", policy, channel_sum, threads, tuple(choice.items()))
+        make = lambda: EmulatedRunner(self.graph, choice, policy, channel_sum, threads, self.memory_limit)
+        runner: Runner = self._runners.get(key, make)
+        return runner
+
+    def explain(
+        self,
+        feeds: Mapping[str, Array] | None = None,
+        *,
+        max_error: float | None = None,
+        algorithm: Choice | Mapping[str, Choice] = "auto",
+        measure: bool = False,
+        threads: int | None = None,
+    ) -> Explanation:
+        """Say which algorithm runs each convolution and why, what error is expected of it, and what it costs.
+
+        Parameters
+        ----------
+        feeds : mapping, optional
+            Inputs whose statistics the prediction uses. Without them it is for independent numbers of variance one, and the
+            model must say the shapes of its inputs.
+        max_error : float, optional
+            Relative L2 error that the output may have: each layer then takes the fastest algorithm with which the errors
+            expected of all layers together stay below. Pass ``.algorithms`` of the result to `run`.
+        algorithm : str, BilinearAlgorithm, or mapping from layer name to either
+            As in `prepare`: what is explained where `max_error` is not given.
+        measure : bool
+            Time every option on the layer's own input, and measure its error, instead of estimating from operation counts.
+        threads : int, optional
+            Threads of each convolution.
+
+        Returns
+        -------
+        Explanation
+            ``print`` it, or see its ``layers``, ``algorithms``, ``to_dict()``.
+
+        Raises
+        ------
+        TypeError, ValueError
+            If the inputs or options do not fit, or there are no inputs and the model leaves their shape open.
+        """
+        return explain(self, feeds, max_error, algorithm, measure, threads)
+
+
+def load_onnx(source: str | os.PathLike[str] | bytes | Any, *, memory_limit: int = MEMORY_LIMIT) -> Network:
+    """Load an ONNX model (opset 7 or newer) from a file, from bytes or from an `onnx.ModelProto`.
+
+    Parameters
+    ----------
+    source : path, bytes or onnx.ModelProto
+        The model, with its weights inside.
+    memory_limit : int
+        Bytes that the tensors of one run may take together, beside the weights: 1 GiB unless given. A model that needs more
+        for its inputs is refused before it allocates, since a damaged one asks for any amount.
+
+    Returns
+    -------
+    Network
+
+    Raises
+    ------
+    FileNotFoundError
+        If there is no such file.
+    ValueError
+        If it is no sound model, or uses an operator that fastconv does not run: the message names node and operator.
+
+    Examples
+    --------
+    >>> import numpy as np, fastconv as fc
+    >>> from onnx import TensorProto, helper
+    >>> info = lambda name: helper.make_tensor_value_info(name, TensorProto.FLOAT, ["N"])
+    >>> graph = helper.make_graph([helper.make_node("Relu", ["x"], ["y"])], "rectifier", [info("x")], [info("y")])
+    >>> net = fc.load_onnx(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)]))
+    >>> net
+    <Network 'rectifier': 1 nodes, 0 convolutions>
+    >>> net.run({"x": np.array([-1, 2], np.float32)})["y"].tolist()
+    [0.0, 2.0]
+    """
+    return Network(read_onnx(source), memory_limit)

@@ -1,0 +1,1 @@
+"""Operators that move numbers: shapes, indices, resizing, quantization."""

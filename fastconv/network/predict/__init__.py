@@ -1,0 +1,1 @@
+"""Predict the error of a network, and fit its points."""

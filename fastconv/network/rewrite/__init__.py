@@ -1,0 +1,1 @@
+"""Rewrite graphs: fold constants, fuse, change formats."""

@@ -1,0 +1,316 @@
+"""Rewrites of a network that leave what it computes: constants folded, normalisations folded, activations fused.
+
+Each is a pure function from graph to graph. Only the fold of a normalisation changes a rounding: the scaled weights are
+made in float64 and rounded once, where the network as written rounds the convolution's result first.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Collection, Mapping
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from fastconv.network.graph.graph import Array, Graph, Node
+from fastconv.network.operators.call import Call
+from fastconv.network.operators.table import OPERATORS
+
+_ROOM = 2**20
+"""Bytes that a folded constant may take beyond what it was made from: a damaged model asks for any amount."""
+_MAKERS = frozenset("Add BatchNormalization Conv ConvTranspose Gemm".split())
+"""Operators that write an array of their own, on which an activation can follow at once."""
+_ACTIVATIONS = frozenset("Clip LeakyRelu PRelu Relu".split())
+_FRESH = frozenset("Add AveragePool BatchNormalization Conv GlobalAveragePool HardSwish LeakyRelu MaxPool Mul Relu Sigmoid Swish".split())
+"""Operators whose result is never their input or a view of it."""
+_SHAPED_BY_VALUES = frozenset("Compress NonMaxSuppression NonZero Unique".split())
+"""Operators of which only the values of their first input tell the shape of the result."""
+_SHAPED_BY_FIRST = frozenset("Bernoulli BlackmanWindow ConstantOfShape EyeLike HammingWindow HannWindow Range".split())
+
+
+def optimised(graph: Graph, protected: Collection[str]) -> Graph:
+    """Fold and fuse all that can be; the tensors named in `protected` stay to be had, beside the outputs."""
+    kept = frozenset(protected) | {value.name for value in graph.outputs}
+    if len({node.name for node in graph.nodes}) < len(graph.nodes):
+        return graph  # the passes tell nodes apart by their names
+    return fused_sums(fused_activations(composed_swish(folded_normalisations(folded_constants(graph, kept), kept), kept), kept), kept)
+
+
+def folded_constants(graph: Graph, kept: Collection[str] = ()) -> Graph:
+    """Compute at once what depends on constants only, unless it is large or fails: then it is left to the run.
+
+    Examples
+    --------
+    >>> from fastconv.network.graph.graph import Value
+    >>> two = Node("two", "Constant", (), ("c",), {"value": np.array(2.0)}, 17)
+    >>> product = Node("m", "Mul", ("x", "c"), ("y",), {}, 17)
+    >>> graph = Graph.build("g", [Value("x", None, None)], [Value("y", None, None)], {}, [two, product])
+    >>> [node.name for node in folded_constants(graph).nodes]
+    ['m']
+    """
+    constants, nodes = dict(graph.constants), []
+    for node in graph.nodes:
+        results = _computed(node, constants) if all(not name or name in constants for name in node.inputs) else None
+        if results is None:
+            nodes.append(node)
+        else:
+            constants.update(results)
+    return _rebuilt(graph, constants, nodes, kept)
+
+
+def folded_weights(graph: Graph) -> Graph:
+    """Compute what Constant nodes give and what quantised weights stand for, whoever runs the network and in whatever policy.
+
+    A convolution whose weights are stored so is one of constant weights for everything that asks.
+    """
+    constants, nodes = dict(graph.constants), []
+    for node in graph.nodes:
+        stored = node.operator in ("Constant", "DequantizeLinear") and all(not name or name in constants for name in node.inputs)
+        results = _computed(node, constants) if stored else None
+        if results is None:
+            nodes.append(node)
+        else:
+            constants.update(results)
+    return _rebuilt(graph, constants, nodes) if len(nodes) < len(graph.nodes) else graph
+
+
+def _computed(node: Node, constants: Mapping[str, Array]) -> dict[str, Array] | None:
+    inputs = [constants[name] if name else None for name in node.inputs]
+    room = _ROOM + 2 * sum(a.nbytes for a in inputs if a is not None)
+    try:
+        with np.errstate(all="ignore"):
+            result = OPERATORS[node.operator](Call(node.attributes, node.opset, len(node.outputs), room), *inputs)
+    except (ArithmeticError, AttributeError, LookupError, MemoryError, TypeError, ValueError):
+        return None  # it will fail again, and be reported, when the network runs
+    outputs = tuple(np.asarray(r) for r in (result if isinstance(result, tuple) else (result,)))
+    if len(outputs) < len(node.outputs) or sum(a.nbytes for a in outputs) > room:
+        return None
+    return {name: array for name, array in zip(node.outputs, outputs, strict=False) if name}
+
+
+def known_from_shapes(graph: Graph) -> frozenset[str]:
+    """Return the tensors whose values follow from the shapes of the inputs alone: the arithmetic of shapes.
+
+    Examples
+    --------
+    >>> from fastconv.network.graph.graph import Value
+    >>> nodes = [Node("s", "Shape", ("x",), ("shape",), {}, 17), Node("r", "Reshape", ("x", "shape"), ("y",), {}, 17)]
+    >>> sorted(known_from_shapes(Graph.build("g", [Value("x", None, None)], [Value("y", None, None)], {}, nodes)))
+    ['shape']
+    """
+    values: set[str] = set(graph.constants)
+    shapes: set[str] = {value.name for value in graph.inputs} | values
+    known: set[str] = set()
+    for node in graph.nodes:
+        inputs = [name for name in node.inputs if name]
+        named = {name for name in node.outputs if name}
+        if node.operator in ("Shape", "Size") and inputs[0] in shapes or inputs and all(name in values for name in inputs):
+            known |= named
+            values |= named
+            shapes |= named
+            continue
+        rest = inputs if node.operator in _SHAPED_BY_FIRST else inputs[1:]
+        told = all(name in values for name in rest) or node.operator in _SHAPED_BY_SHAPES
+        if node.operator not in _SHAPED_BY_VALUES and told and all(name in shapes for name in inputs):
+            shapes |= named
+    return frozenset(known)
+
+
+_SHAPED_BY_SHAPES = frozenset(
+    "Add And Concat Conv ConvTranspose Div Einsum Equal Gather GatherElements Gemm Greater Less MatMul Max Mean Min Mod Mul Or PRelu Pow "
+    "Sub Sum Where Xor".split()
+)
+"""Operators of several inputs whose values do not tell the shape of the result."""
+
+
+def with_known(graph: Graph, values: Mapping[str, Array]) -> Graph:
+    """Return the graph in which the given tensors are constants."""
+    nodes = [node for node in graph.nodes if not all(name in values for name in node.outputs if name)]
+    made = {name for node in nodes for name in node.outputs}
+    return _rebuilt(graph, {**graph.constants, **{name: a for name, a in values.items() if name not in made}}, nodes)
+
+
+def folded_normalisations(graph: Graph, kept: Collection[str]) -> Graph:
+    """Scale the weights of a convolution or dense layer instead of its result, where that result is read nowhere else."""
+    readers = _readers(graph)
+    makers = {node.outputs[0]: node for node in graph.nodes if node.operator in ("Conv", "ConvTranspose", "Gemm")}
+    constants = dict(graph.constants)
+    folded: dict[str, Node | None] = {}
+    for node in graph.nodes:
+        maker = makers.get(node.inputs[0]) if node.operator == "BatchNormalization" else None
+        if maker is None or readers[maker.outputs[0]] != 1 or maker.outputs[0] in kept:
+            continue
+        arrays = _scaled(maker, node, graph.constants)
+        if arrays is not None:
+            names = f"{maker.inputs[1]} in {maker.name}, {node.name}", f"bias of {maker.name}, {node.name}"
+            if not any(name in constants or name in readers for name in names):
+                constants.update(zip(names, arrays, strict=True))
+                folded[maker.name] = replace(maker, inputs=(maker.inputs[0], *names), outputs=node.outputs[:1])
+                folded[node.name] = None
+    nodes = [folded.get(node.name, node) for node in graph.nodes]
+    return _rebuilt(graph, constants, [node for node in nodes if node is not None], kept)
+
+
+def _scaled(maker: Node, norm: Node, constants: Mapping[str, Array]) -> tuple[Array, Array] | None:
+    """Return weight and bias with the normalisation in them, or None where it does not fit."""
+    from fastconv.native import lasting
+
+    names = (*maker.inputs[1:], *norm.inputs[1:])
+    if norm.attributes.get("training_mode", 0) or norm.attributes.get("spatial", 1) != 1 or len([o for o in norm.outputs if o]) != 1:
+        return None
+    if len(norm.inputs) != 5 or any(name and name not in constants for name in names):
+        return None
+    weight = constants[maker.inputs[1]]
+    bias = constants[maker.inputs[2]] if len(maker.inputs) > 2 and maker.inputs[2] else None
+    dtypes = {constants[name].dtype for name in names if name}
+    scale, shift, mean, var = (constants[name].astype(np.float64) for name in norm.inputs[1:])
+    if len(dtypes) != 1 or weight.dtype not in (np.float32, np.float64) or weight.ndim < 2:
+        return None
+    group = int(maker.attributes.get("group", 1))  # type: ignore[arg-type]
+    if maker.operator == "Conv":
+        channels = weight.shape[0]
+    elif maker.operator == "ConvTranspose":
+        channels = weight.shape[1] * group
+    else:
+        channels = weight.shape[0 if maker.attributes.get("transB") else 1]
+    if any(part.shape != (channels,) for part in (scale, shift, mean, var)) or group < 1:
+        return None
+    with np.errstate(all="ignore"):
+        factor = scale / np.sqrt(var + float(norm.attributes.get("epsilon", 1e-5)))  # type: ignore[arg-type]
+        wide = weight.astype(np.float64)
+        if maker.operator == "Conv":
+            wide *= factor.reshape(-1, *(1,) * (weight.ndim - 1))
+        elif maker.operator == "ConvTranspose":
+            if weight.shape[0] % group:
+                return None
+            ones = (1,) * (weight.ndim - 2)
+            wide = (wide.reshape(group, -1, *weight.shape[1:]) * factor.reshape(group, 1, -1, *ones)).reshape(weight.shape)
+        else:
+            wide *= factor[:, None] if maker.attributes.get("transB") else factor
+        old: Any = 0.0
+        if bias is not None:
+            if bias.shape not in ((channels,), *(((), (1,), (1, channels)) if maker.operator == "Gemm" else ())):
+                return None
+            old = bias.reshape(-1).astype(np.float64)
+            if maker.operator == "Gemm":
+                old = old * maker.attributes.get("beta", 1.0)
+        new = np.broadcast_to((old - mean) * factor + shift, (channels,))
+        if maker.operator == "Gemm" and maker.attributes.get("beta", 1.0) != 1:
+            return None
+        arrays = lasting(weight.shape, weight.dtype), new.astype(weight.dtype)
+        arrays[0][...] = wide
+    # What is not finite spreads otherwise in the network as written.
+    return arrays if all(np.isfinite(a).all() for a in arrays) else None
+
+
+def composed_swish(graph: Graph, kept: Collection[str]) -> Graph:
+    """Make x times its sigmoid, as most models write it, one activation."""
+    readers, makers = _readers(graph), {node.outputs[0]: node for node in graph.nodes if node.operator == "Sigmoid"}
+    gone, nodes = set(), []
+    for node in graph.nodes:
+        for gate in node.inputs if node.operator == "Mul" else ():
+            maker = makers.get(gate)
+            if maker is not None and sorted(node.inputs) == sorted((gate, maker.inputs[0])) and readers[gate] == 1 and gate not in kept:
+                node = replace(node, operator="Swish", inputs=maker.inputs, attributes={"alpha": 1.0}, opset=max(node.opset, 24))
+                gone.add(maker.name)
+                break
+        nodes.append(node)
+    return _rebuilt(graph, graph.constants, [node for node in nodes if node.name not in gone], kept)
+
+
+def fused_activations(graph: Graph, kept: Collection[str]) -> Graph:
+    """Hang an activation on the node that makes its input, where nothing else reads that."""
+    readers = _readers(graph)
+    makers: dict[str, Node] = {}
+    nodes: dict[str, Node] = {}
+    for node in graph.nodes:
+        maker = makers.get(node.inputs[0]) if node.operator in _ACTIVATIONS else None
+        inner = node.inputs[0] if node.inputs else ""
+        constant = all(not name or name in graph.constants for name in node.inputs[1:])
+        if maker is not None and constant and readers[inner] == 1 and inner not in kept:
+            fused = replace(maker, outputs=node.outputs, fused=(node,))
+            nodes[maker.name] = fused
+            del makers[inner]
+        else:
+            nodes[node.name] = node
+            if node.operator in _MAKERS and len(node.outputs) == 1:
+                makers[node.outputs[0]] = node
+    return _rebuilt(graph, graph.constants, list(nodes.values()), kept)
+
+
+def fused_sums(graph: Graph, kept: Collection[str]) -> Graph:
+    """Hang the sum with a shortcut on the convolution that comes last, which reads the shortcut as a fourth input.
+
+    Only where nobody can have another name for the shortcut's memory: so the sum may be written there.
+    """
+    readers, makers = _readers(graph), {node.outputs[0]: node for node in graph.nodes if node.outputs}
+    at = {name: k for k, node in enumerate(graph.nodes) for name in node.outputs}
+    plain = {name for name, maker in makers.items() if maker.operator in _FRESH and name not in kept}
+    plain -= {name for node in graph.nodes if node.operator not in _FRESH for name in node.inputs}
+    gone: set[str] = set()
+    nodes = []
+    for node in graph.nodes:
+        nodes.append(node)
+        if node.operator != "Add" or len(plain.intersection(node.inputs)) != 2:
+            continue
+        fit = [name for name in node.inputs if readers[name] == 1 and _can_add(makers[name], graph.constants)]
+        if fit:
+            last = max(fit, key=lambda name: at[name])
+            maker, other = makers[last], next(name for name in node.inputs if name != last)
+            inputs = (*maker.inputs, "")[:3]
+            nodes[-1] = replace(maker, inputs=(*inputs, other), outputs=node.outputs, fused=(replace(node, fused=()), *node.fused))
+            gone.add(maker.name)
+    return _rebuilt(graph, graph.constants, [node for node in nodes if node.name not in gone or len(node.inputs) == 4], kept)
+
+
+def _can_add(node: Node, constants: Mapping[str, Array]) -> bool:
+    weight = constants.get(node.inputs[1]) if node.operator == "Conv" and not node.fused and len(node.inputs) < 4 else None
+    return weight is not None and weight.ndim in (3, 4) and node.attributes.get("group", 1) == 1
+
+
+def slope_and_bounds(node: Node, constants: Mapping[str, Array], channels: int | None) -> tuple[Any, float, float] | None:
+    """Return an activation as slope below zero and bounds (`fastconv.kernels.Activation`); None where it is none.
+
+    `channels` is the length of the second axis of a tensor of rank 4 at least 3, on which a slope may depend, else None.
+    """
+    if node.operator == "Relu":
+        return 1.0, 0.0, math.inf
+    if node.operator == "LeakyRelu":
+        return node.attributes["alpha"], -math.inf, math.inf
+    given = [constants.get(name) if name else None for name in node.inputs[1:]]
+    if node.operator == "PRelu":
+        slope = given[0]
+        if slope is None:
+            return None
+        if slope.size == 1 and slope.ndim <= 2:
+            return float(slope.reshape(())), -math.inf, math.inf
+        ends = slope.ndim in (3, 4) and slope.shape[-3:] == (channels, 1, 1) and slope.size == channels
+        return (slope.reshape(-1), -math.inf, math.inf) if ends else None
+    if node.operator == "Clip":
+        if node.opset < 11:
+            bounds: list[Any] = [node.attributes.get("min", -math.inf), node.attributes.get("max", math.inf)]
+        else:
+            given += [None] * (2 - len(given))
+            if any(
+                name and array is None or array is not None and array.size != 1 for name, array in zip(node.inputs[1:], given, strict=False)
+            ):
+                return None
+            bounds = [default if a is None else float(a.reshape(())) for a, default in zip(given, (-math.inf, math.inf), strict=True)]
+        return None if any(map(math.isnan, bounds)) else (1.0, float(bounds[0]), float(bounds[1]))
+    return None
+
+
+def _readers(graph: Graph) -> Counter[str]:
+    return Counter(name for node in graph.nodes for name in node.inputs if name)
+
+
+def _rebuilt(graph: Graph, constants: Mapping[str, Array], nodes: list[Node], kept: Collection[str] = ()) -> Graph:
+    """Return the graph with other nodes, and of the constants those that somebody reads, that come out or are `kept`."""
+    read = (
+        set(kept)
+        | {name for node in nodes for part in (node, *node.fused) for name in part.inputs}
+        | {value.name for value in graph.outputs}
+    )
+    return Graph.build(graph.name, graph.inputs, graph.outputs, {name: a for name, a in constants.items() if name in read}, nodes)

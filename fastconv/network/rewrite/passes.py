@@ -1,0 +1,85 @@
+"""Rewrites of a network: pure functions from graph to graph."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from fastconv.network.graph.graph import Array, Attribute, Graph, Node, Value
+from fastconv.network.operators.call import is_narrow
+from fastconv.network.operators.tensors.shape import dtype_of
+
+_NUMBERS = {np.dtype(np.float32): 1, np.dtype(np.float64): 11}
+"""The formats in ONNX's numbering of element types."""
+
+
+def _is_float(dtype: np.dtype[Any] | None) -> bool:
+    return dtype is not None and (dtype.kind == "f" or is_narrow(dtype))
+
+
+def retyped(graph: Graph, kind: Any) -> Graph:
+    """Return the same network in float32 or float64: constants converted, casts to any float made casts to that format.
+
+    Examples
+    --------
+    >>> graph = Graph.build("g", [Value("x", np.dtype(np.float32), (2,))], [Value("x", np.dtype(np.float32), (2,))], {}, [])
+    >>> str(retyped(graph, np.float64).inputs[0])
+    'x: float64 (2)'
+    """
+    kind = np.dtype(kind)
+
+    def wide(array: Array) -> Array:
+        return array.astype(kind, copy=False) if _is_float(array.dtype) else array
+
+    def value(v: Value) -> Value:
+        return replace(v, dtype=kind) if _is_float(v.dtype) else v
+
+    def node(n: Node) -> Node:
+        attributes: dict[str, Attribute] = {}
+        for name, attribute in n.attributes.items():
+            if isinstance(attribute, np.ndarray):
+                attributes[name] = wide(attribute)
+            elif (n.operator, name) in _TYPES and attribute and _is_float(dtype_of(int(attribute))):  # type: ignore[arg-type]
+                attributes[name] = _NUMBERS[kind]
+            elif n.operator == "Constant" and name in ("value_float", "value_floats"):
+                attributes["value"] = np.asarray(attribute, kind)
+            else:
+                attributes[name] = attribute
+        if n.operator == "ConstantOfShape":
+            attributes.setdefault("value", np.zeros(1, kind))  # the standard's default is a float32 zero
+        return replace(n, attributes=attributes)
+
+    return Graph.build(
+        graph.name,
+        map(value, graph.inputs),
+        map(value, graph.outputs),
+        {name: wide(array) for name, array in graph.constants.items()},
+        map(node, graph.nodes),
+    )
+
+
+_TYPES = (("Cast", "to"), ("EyeLike", "dtype"), ("DequantizeLinear", "output_dtype"))
+"""Attributes that say an element type."""
+
+
+def widened(graph: Graph) -> Graph:
+    """Return the same network in float64."""
+    return retyped(graph, np.float64)
+
+
+def narrowed(graph: Graph) -> Graph:
+    """Return the same network in float32; itself if it is."""
+    floats = [array.dtype for array in graph.constants.values()] + [value.dtype for value in graph.inputs if value.dtype is not None]
+    return graph if all(dtype == np.float32 for dtype in floats if _is_float(dtype)) else retyped(graph, np.float32)
+
+
+def unchanged(graph: Graph) -> Graph:
+    """Return the network as it is: every tensor in the type that the model gives it."""
+    return graph
+
+
+POLICIES: Mapping[str, Callable[[Graph], Graph]] = {"fp32": unchanged, "fp64": widened}
+"""What `Network.run` accepts as policy, and the rewrite that each stands for."""

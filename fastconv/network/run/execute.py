@@ -1,0 +1,481 @@
+"""Run a network: plans for its convolutions, kept between runs, and one pass over the nodes."""
+
+from __future__ import annotations
+
+import math
+import threading
+import time
+from collections import OrderedDict
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from fastconv.native import processors
+from fastconv.network.graph.graph import Array, Graph, Node
+from fastconv.network.graph.weights_file import check_unchanged, files_of, let_go
+from fastconv.network.operators.call import MEMORY_LIMIT, Call, is_narrow
+from fastconv.network.operators.convolution import check_convolution
+from fastconv.network.operators.table import OPERATORS
+from fastconv.network.operators.window import planar, window
+from fastconv.network.rewrite.optimise import known_from_shapes, optimised, with_known
+from fastconv.network.run.arena import Arena
+from fastconv.network.run.assign import Choice
+from fastconv.network.run.blocks import Readers, lies_in_blocks, plain, plain_shape, readers_in_blocks
+from fastconv.network.run.fast import Allocate, Place, fast
+from fastconv.network.run.feeds import checked_feeds
+from fastconv.network.run.tape import Recorder, Tape
+
+_PLANS = 4
+"""Input shapes for which a convolution keeps its transformed weights; the least recently used goes first."""
+_PROGRAMS = 4
+"""Choices of tensors to keep, and shapes of inputs, for which a network keeps its rewritten form."""
+_KNOWN_BYTES = 2**20
+"""What the arithmetic of shapes gives may take so much; it is small, or it is no arithmetic of shapes."""
+
+_NONE: Readers = {}
+
+Watch = Callable[[Node, list[Array | None], tuple[Array, ...], float], None]
+"""``watch(node, inputs, results, seconds)`` is called after each node."""
+
+
+class Kept:
+    """A small thread-safe memory of the last `size` things made. Two threads may make one thing twice, never a wrong one."""
+
+    def __init__(self, size: int) -> None:
+        self._size, self._lock = size, threading.Lock()
+        self._things: OrderedDict[Any, Any] = OrderedDict()
+
+    def get(self, key: Any, make: Callable[[], Any]) -> Any:
+        """Return what is kept under a key; make it if there is nothing."""
+        with self._lock:
+            if key in self._things:
+                self._things.move_to_end(key)
+                return self._things[key]
+        thing = make()
+        with self._lock:
+            thing = self._things.setdefault(key, thing)
+            while len(self._things) > self._size:
+                self._things.popitem(last=False)
+        return thing
+
+    def last(self) -> Any:
+        """Return what was used last, None if there is nothing."""
+        with self._lock:
+            return next(reversed(self._things.values()), None)
+
+    def held(self, key: Any) -> Any:
+        """Return what is kept under a key, or None."""
+        with self._lock:
+            return self._things.get(key)
+
+
+@dataclass(frozen=True, eq=False)
+class Program:
+    """A network as it is run: the rewritten graph, what dies after each node, what the shapes of the inputs tell."""
+
+    graph: Graph
+    dead: tuple[tuple[str, ...], ...]
+    shaped: frozenset[str]
+    blocks: Readers
+
+    @property
+    def steps(self) -> list[tuple[Node, tuple[str, ...]]]:
+        """The nodes, each with what dies after it."""
+        return list(zip(self.graph.nodes, self.dead, strict=True))
+
+    @staticmethod
+    def of(graph: Graph, wanted: Iterable[str], shaped: frozenset[str]) -> Program:
+        """Work out where each tensor dies."""
+        last = {name: k for k, node in enumerate(graph.nodes) for part in (node, *node.fused) for name in part.inputs}
+        spared = {value.name for value in graph.outputs} | set(wanted)
+        dead = []
+        for k, node in enumerate(graph.nodes):
+            # A result that nobody reads dies where it is born.
+            names = {name for name in (*node.inputs, *node.outputs) if name and last.get(name, k) == k}
+            dead.append(tuple(names - spared))
+        return Program(graph, tuple(dead), shaped, readers_in_blocks(graph, spared))
+
+
+class Runner:
+    """A network made ready for one choice of algorithms and one precision policy.
+
+    Plans are made at the first run with an input shape and kept: weights are transformed once. Runners may be shared by
+    threads.
+
+    Parameters
+    ----------
+    graph : Graph
+        The network, in the types in which it is to run.
+    algorithms : mapping
+        Algorithm of each convolution, by layer name (`assigned`).
+    threads : int, optional
+        Threads of each operator; None leaves it to the kernels.
+    memory_limit : int
+        Bytes that the tensors inside may take together.
+    optimise : bool
+        Whether the graph may be rewritten (`optimise.optimised`), or is run as it is written.
+    arena : Arena, optional
+        Where the tensors inside live; one of its own by default.
+    max_error : float, optional
+        What "auto" keeps to in each layer.
+    """
+
+    def __init__(
+        self,
+        graph: Graph,
+        algorithms: Mapping[str, Choice],
+        threads: int | None = None,
+        memory_limit: int = MEMORY_LIMIT,
+        *,
+        optimise: bool = True,
+        arena: Arena | None = None,
+        max_error: float | None = None,
+    ) -> None:
+        from fastconv.native import Pool
+
+        self.graph, self.algorithms, self.threads, self.memory_limit = graph, dict(algorithms), threads, memory_limit
+        self.optimise, self.max_error, self._arena = optimise, max_error, arena or Arena()
+        self._plans = {node.name: Kept(_PLANS) for node in graph.nodes if node.operator in ("Conv", "ConvTranspose", "Gemm", "MatMul")}
+        self._programs, self._special, self._tapes = Kept(_PROGRAMS), Kept(_PROGRAMS), Kept(_PLANS)
+        self._pool = Pool()
+        self._files = files_of(self.graph.constants.values())
+
+    def __call__(self, feeds: Mapping[str, Array], keep: Iterable[str] = (), *, watch: Watch | None = None) -> dict[str, Array]:
+        """Run the network.
+
+        Parameters
+        ----------
+        feeds : mapping
+            Input name to array.
+        keep : iterable of str
+            Tensors inside the network to return beside its outputs.
+        watch : callable, optional
+            ``watch(node, inputs, results, seconds)`` is called after each node of the network as it is run.
+
+        Returns
+        -------
+        dict
+            Output name to array.
+
+        Raises
+        ------
+        TypeError, ValueError
+            If the feeds do not fit the inputs, or a node does not fit its inputs: the message names it.
+        """
+        wanted = list(dict.fromkeys([value.name for value in self.graph.outputs] + list(keep)))
+        given = checked_feeds(self.graph, feeds)
+        if self.optimise and watch is None:
+            tape: Tape = self._tapes.get(self._key(wanted, given), lambda: self._recorded(wanted, given))
+            check_unchanged(tape.files)
+            found: dict[str, Array] | None = None if tape.changed else tape(given)
+            if found is not None:
+                return found
+        return self._run_once(feeds, given, wanted, watch)
+
+    def _recorded(self, wanted: list[str], given: Mapping[str, Array]) -> Tape:
+        """Run the network once, for its plans, and return the tape of it; what only the plans have read is let go."""
+        key = frozenset(wanted)
+        program = self._special.held(self._key(wanted, given)) or self._programs.held(key) or self._rewritten(wanted)
+        steps, shaped, blocks, constants = program.steps, program.shaped, program.blocks, dict(program.graph.constants)
+        del program
+        let_go(self.graph.constants.values())
+        check_unchanged(self._files)
+        recorder = Recorder()
+        given = {name: array if array.flags.c_contiguous else array.copy() for name, array in given.items()}
+        for name, array in given.items():
+            recorder.feed(name, array)
+        self._run(steps, shaped, constants, given, key, recorder=recorder, spend=True, blocks=blocks)
+        for name in set(wanted).difference(recorder.tensors, recorder.fixed):
+            recorder.fixed[name] = self._constant(name, constants)
+        check_unchanged(self._files)  # nor while they were read
+        self._arena.clear()
+        self._pool.free.clear()
+        let_go(self.graph.constants.values())
+
+        def apply(node: Node, inputs: list[Array | None], constants: Mapping[str, Array]) -> tuple[Array, ...]:
+            return self._apply(node, inputs, self.memory_limit, self._place(node, constants, np.empty, blocks=blocks))
+
+        return Tape(recorder, wanted, apply)
+
+    def _constant(self, name: str, constants: Mapping[str, Array]) -> Array:
+        for place in (constants, self.graph.constants):
+            if name in place:
+                return place[name]
+        raise ValueError(f"the network has no tensor {name!r}")
+
+    def _run_once(self, feeds: Mapping[str, Array], given: Mapping[str, Array], wanted: list[str], watch: Watch | None) -> dict[str, Array]:
+        check_unchanged(self._files)
+        program, record = self._program(wanted, given)
+        constants = program.graph.constants
+        values = self._run(program.steps, program.shaped, constants, given, frozenset(wanted), record, watch)
+        if record is not None:
+            self._special.get(self._key(wanted, given), lambda: self._specialised(program, wanted, record))
+        found = {name: values[name] if name in values else self._constant(name, constants) for name in wanted}
+        check_unchanged(self._files)
+        # Never hand out a view of the model's weights, of a tensor inside, or of the caller's own arrays.
+        theirs = {id(array) for place in (feeds, constants, self.graph.constants) for array in place.values()}
+        return {name: array.copy() if array.base is not None or id(array) in theirs else array for name, array in found.items()}
+
+    @staticmethod
+    def _key(wanted: Iterable[str], given: Mapping[str, Array]) -> Any:
+        return frozenset(wanted), tuple((array.shape, array.dtype) for array in given.values())
+
+    def _program(self, wanted: list[str], given: Mapping[str, Array]) -> tuple[Program, dict[str, Array] | None]:
+        """Return what to run, and where to note what only the shapes of the inputs tell, if that is not known yet."""
+        program: Program = self._programs.get(frozenset(wanted), lambda: self._rewritten(wanted))
+        if not program.shaped:
+            return program, None
+        special: Program | None = self._special.held(self._key(wanted, given))
+        return (program, {}) if special is None else (special, None)
+
+    def _rewritten(self, wanted: list[str]) -> Program:
+        graph = optimised(self.graph, wanted) if self.optimise else self.graph
+        return Program.of(graph, wanted, known_from_shapes(graph) if self.optimise else frozenset())
+
+    @staticmethod
+    def _specialised(program: Program, wanted: list[str], record: Mapping[str, Array]) -> Program:
+        return Program.of(with_known(program.graph, record), wanted, frozenset())
+
+    def _run(
+        self,
+        steps: Iterable[tuple[Node, tuple[str, ...]]],
+        shaped: frozenset[str],
+        constants: Mapping[str, Array],
+        given: Mapping[str, Array],
+        wanted: frozenset[str],
+        record: dict[str, Array] | None = None,
+        watch: Watch | None = None,
+        recorder: Recorder | None = None,
+        spend: bool = False,
+        blocks: Readers = _NONE,
+    ) -> dict[str, Array]:
+        """Run nodes one after the other; `spend` lets go of each constant once it has been read for the last time.
+
+        Tensors of `blocks` may lie in blocks of channels.
+        """
+        values = dict(given)
+        used = sum(array.nbytes for array in values.values())
+        for node, dead in steps:
+            inputs = [(values[name] if name in values else constants[name]) if name else None for name in node.inputs]
+            # What leaves the network is not lent: it belongs to the caller.
+            allocate: Allocate = np.empty if wanted.intersection(node.outputs) else self._arena.lease
+            begun = time.perf_counter()
+            jobs: list[Any] = []
+            dying = frozenset(dead if watch is None else ()).difference(given)
+            results = self._apply(node, inputs, self.memory_limit - used, self._place(node, constants, allocate, jobs, dying, blocks))
+            if watch is not None:
+                watch(node, inputs, results, time.perf_counter() - begun)
+            if recorder is not None:
+                known = shaped.issuperset(name for name in node.outputs if name)
+                results = recorder.node(node, inputs, results, jobs, constants, known)
+            used += sum(array.nbytes for array in results[: len(node.outputs)])
+            if used > self.memory_limit:
+                raise ValueError(f"{node}: {_too_large(self.memory_limit)}")
+            values.update(zip(node.outputs, results, strict=False))
+            if record is not None:
+                record.update((name, values[name]) for name in shaped.intersection(node.outputs) if values[name].nbytes <= _KNOWN_BYTES)
+            for name in dead:
+                if name in values:
+                    used -= values.pop(name).nbytes
+                elif spend and isinstance(constants, dict):
+                    constants.pop(name, None)
+            del inputs, results, jobs  # what is dead gives its memory to the next node
+        return values
+
+    def _place(
+        self,
+        node: Node,
+        constants: Mapping[str, Array],
+        allocate: Allocate,
+        jobs: list[Any] | None = None,
+        dying: frozenset[str] = frozenset(),
+        blocks: Readers = _NONE,
+    ) -> Place:
+        """Say where a node computes; jobs that are all it does are noted in `jobs`; what is `dying` it may write over."""
+        threads = processors() if self.threads is None else self.threads
+
+        def do(job: Any) -> None:
+            self._pool.run(job)
+            if jobs is not None:
+                jobs.append(job)
+
+        plan = lambda key, make: self._plans[node.name].get(key, make)
+        return Place(constants, allocate, threads, plan, do, self._pool.run, dying, blocks)
+
+    def _apply(self, node: Node, inputs: list[Array | None], left: int, place: Place) -> tuple[Array, ...]:
+        """Run a node and what is fused to it: compiled where that serves, else one after the other."""
+        call = Call(node.attributes, node.opset, len(node.outputs), left)
+        at = node
+        try:
+            with np.errstate(all="ignore"):
+                result = self._convolve(node, call, inputs, place) if node.operator == "Conv" else fast(node, call, inputs, place)
+                if result is None:
+                    inside = (lies_in_blocks(name, array, place.blocks) for name, array in zip(node.inputs, inputs, strict=True))
+                    inputs = [plain(array) if lies and array is not None else array for lies, array in zip(inside, inputs, strict=True)]
+                    if node.operator == "Conv":
+                        result = self._convolve_in_a_plane(node, call, (*inputs, None)[:3], place)
+                    if result is None:
+                        result = OPERATORS[node.operator](call, *(inputs[:3] if node.operator == "Conv" else inputs))
+                    given = dict(zip(node.inputs, inputs, strict=True)) | {"": None}
+                    for at in node.fused:
+                        first = np.asarray(result[0] if isinstance(result, tuple) else result)
+                        operands = [given[n] if n in given else place.constants[n] if n in place.constants else first for n in at.inputs]
+                        result = OPERATORS[at.operator](Call(at.attributes, at.opset, len(at.outputs), left), *operands)
+        except (ArithmeticError, AttributeError, LookupError, MemoryError, TypeError, ValueError) as error:
+            text = str(error).strip().splitlines() or [type(error).__name__]
+            raise ValueError(f"{at}: {text[0]}") from error
+        outputs = result if isinstance(result, tuple) else (result,)
+        if len(outputs) < len(node.outputs):
+            raise ValueError(f"{node}: gives {len(outputs)} outputs, the model names {len(node.outputs)}")
+        return tuple(np.asarray(output) for output in outputs)
+
+    def _convolve_in_a_plane(self, node: Node, call: Call, inputs: Sequence[Array | None], place: Place) -> Array | None:
+        """Run a convolution of any rank and format on the layer kernels, narrow formats in float32; None if weights are computed."""
+        from fastconv.kernels import plan_conv2d
+
+        x, weight, bias = inputs
+        constant = all(not name or name in place.constants for name in node.inputs[1:3])
+        if x is None or weight is None or not constant or not (x.dtype in (np.float32, np.float64) or is_narrow(x.dtype)):
+            return None
+        check_convolution(call, x, weight, bias)
+        view = window(call, x.shape[2:], weight.shape[2:])
+        call.reserve((x.shape[0], weight.shape[0], *view.out), x.dtype)
+        kind = np.dtype(np.float32) if is_narrow(x.dtype) else x.dtype
+        taps = math.prod(weight.shape[2:-2])
+        call.reserve((taps, x.shape[0], x.shape[1], *(n + b + e for n, b, e in zip(x.shape[2:], view.begin, view.end, strict=True))), kind)
+        flat = planar(view, x.astype(kind, copy=False), weight)
+        if flat.x.size == 0:
+            return None
+        image = np.ascontiguousarray(np.pad(flat.x, flat.view.pads))
+
+        def make() -> Any:
+            return plan_conv2d(
+                flat.weight.astype(kind, copy=False),
+                None if bias is None else bias.astype(kind, copy=False),
+                flat.view.strides,
+                0,
+                flat.view.dilations,
+                int(node.attributes.get("group", 1)),  # type: ignore[arg-type]
+                input_shape=image.shape,
+                algorithm=self.algorithms.get(node.name, "direct"),
+                threads=self.threads,
+                max_error=self._limit(node.name),
+            )
+
+        plan = place.plan((image.shape, x.shape, node.inputs[1:3]), make)
+        return flat.restored(plan(image)).astype(x.dtype, copy=False)
+
+    def _convolve(self, node: Node, call: Call, inputs: list[Array | None], place: Place) -> Array | None:
+        """Run a convolution on the layer kernels; None where these take what is there only after some work on it."""
+        from fastconv.kernels.operators import kind_of, planewise
+
+        x, weight, bias, other = (*inputs, None, None)[:4]
+        constant = all(not name or name in place.constants for name in node.inputs[1:3])
+        if x is None or weight is None or not constant or x.dtype not in (np.float32, np.float64):
+            return None
+        inside = lies_in_blocks(node.inputs[0], x, place.blocks)
+        given = plain_shape(x) if inside else x.shape
+        if len(given) not in (3, 4):
+            return None
+        check_convolution(call, np.broadcast_to(np.empty((), x.dtype), given) if inside else x, weight, bias)
+        view = window(call, given[2:], weight.shape[2:])
+        shape = call.reserve((given[0], weight.shape[0], *view.out), x.dtype)
+        finish = node.fused if other is None else node.fused[1:]
+        activation = place.activation(finish, shape)
+        if finish and activation is None or other is not None and (other.shape != shape or not kind_of(x, other)):
+            return None
+        begin, end, strides, dilations = view.begin, view.end, view.strides, view.dilations
+        flat = len(given) == 3
+        if flat:  # one dimension is two with a height of one
+            x, weight, given = x[:, :, None], weight[:, :, None], (*given[:2], 1, given[2])
+            begin, end, strides, dilations = (0, *begin), (0, *end), (1, *strides), (1, *dilations)
+        if begin != end:
+            padded = call.reserve((*given[:2], *(n + b + e for n, b, e in zip(given[2:], begin, end, strict=True))), x.dtype)
+            x, begin, given = np.pad(x, [(0, 0), (0, 0), *zip(begin, end, strict=True)]), (0, 0), padded
+            place = replace(place, do=place.now)
+        if x.size == 0:
+            return None
+
+        image = np.ascontiguousarray(x)
+
+        def make() -> Any:
+            from fastconv.kernels import plan_in_blocks
+
+            plan = plan_in_blocks(
+                (inside, wish and self._takes(place.blocks[node.outputs[0]], shape, image.dtype, place)),
+                weight,
+                bias,
+                strides,
+                begin,
+                dilations,
+                int(node.attributes.get("group", 1)),  # type: ignore[arg-type]
+                input_shape=given,
+                algorithm=self.algorithms.get(node.name, "direct"),
+                threads=self.threads,
+                activation=None if apart else activation,
+                max_error=self._limit(node.name),
+            )
+            let_go([weight])
+            return plan
+
+        # Where a plan cannot add the shortcut itself, the sum follows.
+        apart = other is not None and (self.algorithms.get(node.name) == "fft" or node.attributes.get("group", 1) != 1)
+        wish = node.outputs[0] in place.blocks and other is None and not flat
+        plan = place.plan((image.shape, node.inputs[1:3], tuple(part.name for part in node.fused), apart, wish), make)
+        do = place.do if image is x else place.now
+        if other is not None and not apart:
+            y = other
+            if image is not x or node.inputs[3] not in place.dying or node.inputs[3] == node.inputs[0]:
+                y = place.allocate(other.shape, image.dtype)
+                do(planewise(other, y, threads=place.threads))
+            do(plan.job(image, y, adding=True))
+            return y
+        y = place.allocate(plan.output_shape, image.dtype)
+        job = plan.job(image, y) if kind_of(image) and other is None else None
+        if job is None:
+            plan(image, y)
+        else:
+            do(job)
+        if other is not None:
+            np.add(y, other.reshape(y.shape), out=y)
+            y = y if activation is None else activation(y)
+        return y[:, :, 0] if flat else y
+
+    def _takes(self, readers: tuple[Node, ...], shape: tuple[int, ...], dtype: np.dtype[Any], place: Place) -> bool:
+        """Whether all that read a tensor take its channels in blocks."""
+        try:
+            return all(self._takes_one(node, shape, dtype, place) for node in readers)
+        except (LookupError, TypeError, ValueError):  # which the reader will say of itself
+            return False
+
+    def _takes_one(self, node: Node, shape: tuple[int, ...], dtype: np.dtype[Any], place: Place) -> bool:
+        from fastconv.kernels import blocks_of, layer_of
+        from fastconv.kernels.choose import method_of
+
+        call = Call(node.attributes, node.opset)
+        if node.operator == "MaxPool":
+            view = window(call, shape[2:], call["kernel_shape"], bool(call.get("ceil_mode", 0)))
+            following = place.blocks.get(node.outputs[0], ())
+            return bool(following) and self._takes(following, (*shape[:2], *view.out), dtype, place)
+        weight, *_ = (place.constants[name] for name in node.inputs[1:3] if name)
+        view = window(call, shape[2:], weight.shape[2:])
+        finish = node.fused if len(node.inputs) < 4 else node.fused[1:]
+        output = (shape[0], weight.shape[0], *view.out)
+        if view.begin != view.end or weight.dtype != dtype or finish and place.activation(finish, output) is None:
+            return False
+        layer = layer_of(weight, None, view.strides, view.begin, view.dilations, int(call["group"]), shape, 2)
+        return blocks_of(layer, method_of(self.algorithms.get(node.name, "direct"), layer, self._limit(node.name)))[0]
+
+    def _limit(self, layer: str) -> float | None:
+        return self.max_error if self.algorithms.get(layer) == "auto" else None
+
+    def plan(self, layer: str) -> Any:
+        """Return the plan that a convolution used last; None before its first run, or where the kernels do not serve it."""
+        return self._plans[layer].last()
+
+
+def _too_large(limit: int) -> str:
+    needs = f"the network needs more than {limit / 2**30:.2g} GiB for these inputs"
+    return f"{needs}; give it smaller ones, or load it with a higher memory_limit"

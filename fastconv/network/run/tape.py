@@ -1,0 +1,282 @@
+"""A network as one list of jobs: everything that is the same in each run of one input shape is worked out in the first.
+
+While a network runs for the first time, a `Recorder` writes down which compiled jobs each node does, on which tensors. A
+`Tape` then gives each tensor a place in one block of memory, by when it is first written and last read, and does the jobs
+one after the other without Python between them. What no compiled kernel serves is computed as before, between two such lists.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import deque
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+
+from fastconv.network.graph.graph import Array, Node
+from fastconv.network.graph.weights_file import files_of
+
+_ALIGNED = 64
+_VIEWS = frozenset("Dropout Flatten Identity Reshape Slice Split Squeeze Transpose Unsqueeze".split())
+"""Operators whose result, where it is a view of their first input, lies where the other inputs say, whatever the values are."""
+
+Apply = Callable[[Node, "list[Array | None]", Mapping[str, Array]], tuple[Array, ...]]
+"""``apply(node, inputs, constants)`` computes a node."""
+
+
+@dataclass(frozen=True)
+class Tensor:
+    """Where a tensor lies: in which part of the memory, and how it is strided there."""
+
+    part: int
+    offset: int
+    shape: tuple[int, ...]
+    strides: tuple[int, ...]
+    dtype: np.dtype[Any]
+
+    def within(self, memory: Array, start: int) -> Array:
+        """Return the tensor as an array in memory whose part begins at `start`."""
+        return np.ndarray(self.shape, self.dtype, memory.data, start + self.offset, self.strides)
+
+
+@dataclass
+class Part:
+    """A piece of memory: its size, and the steps from the first that writes it to the last that reads it."""
+
+    size: int
+    first: int
+    last: int
+
+
+@dataclass(frozen=True, eq=False)
+class Placed:
+    """A job with its arrays as offsets in parts of the memory; those of constants are as they are."""
+
+    job: Any
+    where: tuple[tuple[int, int] | None, ...]
+
+
+@dataclass(frozen=True, eq=False)
+class Step:
+    """A node that is computed by Python, and where its results go."""
+
+    node: Node
+    inputs: tuple[str | Array | None, ...]
+    outputs: tuple[str, ...]
+    constants: Mapping[str, Array]
+
+
+class ChangedError(Exception):
+    """A result has another shape than in the first run."""
+
+
+@dataclass
+class Recorder:
+    """Writes down what a run does."""
+
+    tensors: dict[str, Tensor] = field(default_factory=dict)
+    fixed: dict[str, Array] = field(default_factory=dict)
+    parts: list[Part] = field(default_factory=list)
+    steps: list[Placed | Step] = field(default_factory=list)
+
+    def feed(self, name: str, array: Array) -> None:
+        """Note an input."""
+        self._new(name, array, -1)
+
+    def node(
+        self,
+        node: Node,
+        inputs: Sequence[Array | None],
+        results: Sequence[Array],
+        jobs: Sequence[Any],
+        constants: Mapping[str, Array],
+        known: bool,
+    ) -> tuple[Array, ...]:
+        """Note a node that has run, and the jobs that were all it did, if that is so; return what to take for its results.
+
+        What is `known` follows from the shapes of the inputs alone.
+        """
+        named = [(name, array) for name, array in zip(node.outputs, results, strict=False) if name]
+        if known and not jobs:
+            self.fixed.update(named)
+            return tuple(results)
+        here = [
+            (self.tensors[name], array)
+            for name, array in zip(node.inputs, inputs, strict=True)
+            if name in self.tensors and array is not None
+        ]
+        views: dict[str, Any] = {name: self._view(array, here) for name, array in named}
+        still = node.operator in _VIEWS and not node.fused and node.inputs[0] in self.tensors
+        still = still and all(name in constants or name in self.fixed for name in node.inputs[1:] if name)
+        if still and not jobs and None not in views.values():
+            self.tensors.update(views)
+            return tuple(results)
+        if not jobs:  # in C order and in memory of its own, as it will be on the tape
+            results = [a if a.flags.c_contiguous and self._where(a, here) is None else a.copy() for a in results]
+        for name, array in zip(node.outputs, results, strict=False):
+            if name and jobs and views[name] is not None:
+                self.tensors[name] = views[name]
+            elif name:
+                self._new(name, array, len(self.steps))
+        here += [(self.tensors[name], array) for name, array in zip(node.outputs, results, strict=False) if name]
+        if jobs:
+            for job in jobs:
+                where = tuple(self._where(array, here) for array in job.arrays)
+                rest = tuple(array if place is None else None for array, place in zip(job.arrays, where, strict=True))
+                self.steps.append(Placed(replace(job, arrays=rest), where))  # of the arrays only constants are kept
+        else:
+            given = tuple(name if name in self.tensors else a for name, a in zip(node.inputs, inputs, strict=True))
+            held = {name: constants[name] for part in (node, *node.fused) for name in part.inputs if name in constants}
+            self.steps.append(Step(node, given, node.outputs, held))
+        for tensor, _ in here:
+            part = self.parts[tensor.part]
+            part.last = max(part.last, len(self.steps) - 1)
+        return tuple(results)
+
+    def _new(self, name: str, array: Array, first: int) -> None:
+        strides = tuple(math.prod(array.shape[k + 1 :]) * array.dtype.itemsize for k in range(array.ndim))
+        self.tensors[name] = Tensor(len(self.parts), 0, array.shape, strides, array.dtype)
+        self.parts.append(Part(array.nbytes, first, first))
+
+    def _view(self, array: Array, here: Iterable[tuple[Tensor, Array]]) -> Tensor | None:
+        where = self._where(array, here)
+        return None if where is None else Tensor(*where, array.shape, array.strides, array.dtype)
+
+    def _where(self, array: Array | None, here: Iterable[tuple[Tensor, Array]]) -> tuple[int, int] | None:
+        """Return part and offset of an array that lies within one of the tensors here."""
+        if array is None or not array.size:
+            return None
+        at = array.ctypes.data
+        for tensor, there in here:
+            begin = there.ctypes.data - tensor.offset
+            if begin <= at < begin + self.parts[tensor.part].size:
+                return tensor.part, at - begin
+        return None
+
+
+class Tape:
+    """A recorded network, to be run on other values; several callers at once each get memory of their own.
+
+    Parameters
+    ----------
+    recorder : Recorder
+        What the first run did.
+    wanted : sequence of str
+        Tensors to return.
+    apply : callable
+        Computes the nodes between the jobs.
+    """
+
+    def __init__(self, recorder: Recorder, wanted: Sequence[str], apply: Apply) -> None:
+        self._tensors, self._fixed, self._steps, self._apply = recorder.tensors, recorder.fixed, recorder.steps, apply
+        self._wanted = tuple(wanted)
+        for name in wanted:
+            if name in self._tensors:
+                recorder.parts[self._tensors[name].part].last = len(self._steps)
+        placed, self.tensor_bytes = places(recorder.parts)
+        self._places = placed
+        jobs = [step.job for step in self._steps if isinstance(step, Placed)]
+        self.workspace_bytes = max((job.room for job in jobs if not job.clean), default=0)
+        self._free: deque[_Memory] = deque()
+        self.changed = False
+        read = [a for step in self._steps for a in (step.constants.values() if isinstance(step, Step) else step.job.arrays)]
+        self.files = files_of(read)
+        """Files of weights that are read in each run, not only for the plans."""
+
+    def __call__(self, given: Mapping[str, Array]) -> dict[str, Array] | None:
+        """Run; None if the shapes inside depend on values and are others now."""
+        try:
+            memory = self._free.pop()
+        except IndexError:
+            memory = _Memory(self._tensors, self._places, self._steps, self.tensor_bytes, self.workspace_bytes, self._apply)
+        try:
+            for name, array in given.items():
+                np.copyto(memory.arrays[name], array)
+            for step in memory.steps:
+                step()
+            return {name: (memory.arrays[name] if name in memory.arrays else self._fixed[name]).copy() for name in self._wanted}
+        except ChangedError:
+            self.changed = True
+            return None
+        finally:
+            self._free.append(memory)
+
+
+class _Memory:
+    """The memory of one call at a time, and the steps bound to it."""
+
+    def __init__(
+        self, tensors: Mapping[str, Tensor], starts: Sequence[int], steps: Sequence[Placed | Step], size: int, room: int, apply: Apply
+    ) -> None:
+        from fastconv.native import memory
+
+        self._memory, self._clean = memory(size + room + _ALIGNED), []
+        base = self._memory.ctypes.data
+        self.arrays = {name: tensor.within(self._memory, starts[tensor.part]) for name, tensor in tensors.items()}
+        self.steps: list[Callable[[], None]] = []
+        words: list[tuple[int, ...]] = []
+        for step in steps:
+            if isinstance(step, Placed):
+                addresses = [
+                    (0 if a is None else a.ctypes.data) if where is None else base + starts[where[0]] + where[1]
+                    for a, where in zip(step.job.arrays, step.where, strict=True)
+                ]
+                at = base + size
+                if step.job.clean:
+                    self._clean.append(memory(step.job.room))
+                    at = self._clean[-1].ctypes.data
+                words.append(step.job.words(at, addresses))
+            else:
+                self._flush(words)
+                self.steps.append(self._bound(step, apply))
+        self._flush(words)
+
+    def _flush(self, words: list[tuple[int, ...]]) -> None:
+        from fastconv.native import run_all
+
+        if words:
+            jobs = np.array([word for job in words for word in job], np.int64)
+            self.steps.append(lambda: run_all(jobs))
+            words.clear()
+
+    def _bound(self, step: Step, apply: Apply) -> Callable[[], None]:
+        inputs = [self.arrays[a] if isinstance(a, str) else a for a in step.inputs]
+        outputs = [self.arrays[name] if name else None for name in step.outputs]
+
+        def run() -> None:
+            for result, place in zip(apply(step.node, inputs, step.constants), outputs, strict=False):
+                if place is not None:
+                    if result.shape != place.shape or result.dtype != place.dtype:
+                        raise ChangedError
+                    np.copyto(place, result)
+
+        return run
+
+
+def places(parts: Sequence[Part]) -> tuple[list[int], int]:
+    """Lay parts out in one block, the largest first, each as low as those that live at the same time allow; return starts and the size.
+
+    Examples
+    --------
+    >>> places([Part(100, 0, 1), Part(64, 1, 2), Part(100, 2, 3)])
+    ([0, 128, 0], 192)
+    """
+    starts = [0] * len(parts)
+    living: dict[int, list[int]] = {}  # by step, so that a long network costs no more per node than a short one
+    for k in sorted(range(len(parts)), key=lambda k: -parts[k].size):
+        part, at = parts[k], 0
+        alive = {j for step in range(part.first, part.last + 1) for j in living.get(step, ())}
+        for j in sorted(alive, key=lambda j: starts[j]):
+            if at + part.size <= starts[j]:
+                break
+            at = max(at, _end(starts[j], parts[j].size))
+        starts[k] = at
+        for step in range(part.first, part.last + 1):
+            living.setdefault(step, []).append(k)
+    return starts, max((_end(start, part.size) for start, part in zip(starts, parts, strict=True)), default=0)
+
+
+def _end(start: int, size: int) -> int:
+    return start + -(-size // _ALIGNED) * _ALIGNED

@@ -1,0 +1,327 @@
+"""Compare algorithms on one network and one set of inputs: cost, error against float64, and what it does to the answer."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import partial
+from typing import Any
+
+import numpy as np
+
+from fastconv.algebra import parse_name
+from fastconv.network.graph.graph import Array, Graph, Node
+from fastconv.network.network import Network
+from fastconv.network.precision.names import Scales
+from fastconv.network.run.assign import assigned, is_eligible
+from fastconv.network.run.execute import Runner
+from fastconv.network.run.feeds import checked_feeds
+from fastconv.network.study.contenders import (
+    FITTED,
+    SOURCES,
+    Contender,
+    contenders,
+    counted,
+    crossed,
+    fitted_contenders,
+    published_contenders,
+)
+from fastconv.network.study.race import Progress, Race, final_error, length, ratio
+from fastconv.network.study.report import HIGH, LOW, Comparison, Row
+
+__all__ = ["Comparison", "Contender", "Metric", "Progress", "Row", "after", "agreement", "compare", "contenders", "published_contenders"]
+
+Metric = Callable[[Mapping[str, Array], Mapping[str, Array], Mapping[str, Array]], Mapping[str, float]]
+"""``metric(outputs, reference, direct)`` of whole output dictionaries gives named numbers."""
+_FIT_IMAGES = 8
+"""On the statistics of so many images points are fitted."""
+
+_FOLLOWERS = frozenset(
+    "BatchNormalization Celu Clip Elu Gelu HardSigmoid HardSwish LeakyRelu Mish PRelu Relu Selu Sigmoid Softplus Softsign "
+    "Swish Tanh ThresholdedRelu".split()
+)
+
+
+def compare(
+    net: Network,
+    feeds: Mapping[str, Array],
+    algorithms: Iterable[Any] | None = None,
+    reference: str = "fp64",
+    *,
+    policies: Iterable[str] = ("fp32",),
+    channel_sums: Iterable[str | None] = (None,),
+    metric: Metric | None = None,
+    threads: int | None = None,
+    repeats: int = 5,
+    batch: int | None = None,
+    progress: Progress | None = None,
+    name: str | None = None,
+) -> Comparison:
+    """Run a network by several algorithms and say what each costs and loses.
+
+    The images go through in batches. For each batch the contenders run one after the other, beginning with another one
+    each time, so that a slow phase of the machine meets all of them; each has run once before, to compile and to transform
+    its weights. Where the transformed weights of all contenders take more than a quarter of the network's memory limit, only
+    some are there at once, and direct convolution runs beside them.
+
+    Parameters
+    ----------
+    net : Network
+        The network.
+    feeds : mapping
+        Input name to array. Where the network leaves the first length free, or fixes it to a divisor of the arrays' first
+        length, that axis holds the images.
+    algorithms : iterable
+        Names, `BilinearAlgorithm` objects, ``(label, points, algorithm)``, or "fitted F(4x4,3x3)" for points that `fitted` chooses
+        for each layer on the first images. Direct convolution is always the first row. Each algorithm is used for the convolutions
+        that it can run, the rest of the network runs direct. None stands for F(2x2,rxr), F(4x4,rxr) and F(6x6,rxr) of the commonest
+        kernel r x r that a fast algorithm can run.
+    reference : {"fp64"}
+        What errors are measured against: the same network in float64 with direct convolution.
+    policies : iterable of str
+        Precision policies, in each of which all algorithms run; see `Network.prepare`. Emulated ones are not timed.
+    channel_sums : iterable
+        Sums over channels of emulated policies: "linear", "pairwise", "blocked", or None for "linear", with which fp32 runs on the
+        fast kernels.
+    metric : callable, optional
+        ``metric(outputs, reference, direct)`` -> {name: value}, called once a row with the outputs for all images; `direct` are
+        those of direct convolution in the same policy and sum. Without it: agreement of the largest output with float64 and with
+        direct where the output is (images, classes), else the PSNR against float64 with its range as the peak.
+    threads : int, optional
+        Threads of each convolution.
+    repeats : int
+        Runs to time, at least; every batch is one.
+    batch : int, optional
+        Images that go through at once, at most; None takes as many as leave room in the network's memory limit, at most 100.
+    progress : callable, optional
+        ``progress(done, total, label)``, called before each run with the number of runs done, their total, which is 0 while it
+        is not known yet, and what comes next; and once at the end.
+    name : str, optional
+        Name in the report, the model's own if None.
+
+    Returns
+    -------
+    Comparison
+        Layers are named as in the model; a layer's error is that of its output after the batch normalisation and activation
+        that follow, which is what the next layer reads.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If algorithms, options or inputs do not fit, or no convolution can run one of the algorithms.
+    """
+    if reference != "fp64":
+        raise ValueError(f"unknown reference {reference!r}; the known one is fp64")
+    for what, value in (("repeats", repeats), ("batch", 1 if batch is None else batch)):
+        if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+            raise ValueError(f"{what} must be a positive integer, not {value!r}")
+    if isinstance(policies, str):
+        raise TypeError(f"policies must be a list of policies, not the one string {policies!r}")
+    checked_feeds(net.graph, feeds)
+    if 0 in _lengths(feeds):
+        raise ValueError("the inputs hold no images: their first length is 0; pass at least one")
+    wanted = usual_contenders(net, sources=("fastconv",), fit=False) if algorithms is None else algorithms
+    tell: Progress = progress or (lambda done, total, label: None)
+    rivals = crossed(contenders(_resolved(wanted, net, feeds, tell)), policies, channel_sums)
+    if not rivals:
+        raise ValueError("there is nothing to compare: name at least one policy and one sum over channels")
+    ran = [counted(rival.label, rival.algorithm, assigned(net.graph, rival.algorithm).values()) for rival in rivals]
+    exact = net.prepare("direct", reference, threads=threads)
+    tell(0, 0, "first run in float64")
+    watched = {node.name: after(net.graph, node) for node in net.graph.convolutions}
+    keep = tuple(dict.fromkeys(watched.values()))
+    images, parts = _batches(net, feeds, batch or _fitting(net, feeds, exact, keep))
+    race = Race(net, exact, keep, parts, threads, repeats, progress)
+    tallies = race.run(rivals)
+    outputs = [_joined(tally.outputs) for tally in tallies]
+    whole = _joined(race.truths)
+    measure = metric or agreement
+    kernel, direct = _usual_kernel(net.graph, rivals), 0
+    rows: list[Row] = []
+    for k, (rival, tally, output) in enumerate(zip(rivals, tallies, outputs, strict=True)):
+        # Direct convolution opens each policy.
+        direct = k if rival.algorithm == "direct" else direct
+        seconds = float(np.median(tally.seconds))
+        with np.errstate(all="ignore"):
+            final, numbers = final_error(output, whole), measure(output, whole, outputs[direct])
+        rows.append(
+            Row(
+                rival.label,
+                rival.points,
+                _multiplications(rival, kernel),
+                *final,
+                {key: float(value) for key, value in numbers.items()},
+                seconds * length(feeds),
+                math.nan if rival.is_emulated else float(np.median(tally.beside)) / seconds,
+                tuple(ratio(tally.error[tensor], race.sizes[tensor]) for tensor in watched.values()),
+                rival.policy,
+                rival.channel_sum,
+                tally.overflows,
+                {layer: (scale.input, scale.kernel) for layer, scale in tally.scales.items() if scale != Scales()},
+                ran[k],
+            )
+        )
+    return Comparison(name or net.name, images, reference, tuple(watched), tuple(rows))
+
+
+def usual_contenders(net: Network, sources: Sequence[str] = SOURCES, fit: bool = True) -> tuple[Any, ...]:
+    """Return F(2x2,rxr), F(4x4,rxr) and F(6x6,rxr) for the commonest kernel of a network, as `compare` takes them.
+
+    Parameters
+    ----------
+    net : Network
+        Without a convolution that a fast algorithm can run there is nothing to return.
+    sources : sequence of str
+        Of the points, as in `published_contenders`.
+    fit : bool
+        Whether points are also to be fitted to the network.
+    """
+    kernels = [net.graph.constants[node.inputs[1]].shape[-2:] for node in net.graph.convolutions if is_eligible(net.graph, node)]
+    sizes = Counter(kernel[0] for kernel in kernels if kernel[0] == kernel[1] > 1)
+    if not sizes:
+        return ()
+    r = sizes.most_common(1)[0][0]
+    return (*published_contenders(r, sources=sources), *([f"{FITTED} F(4x4,{r}x{r})"] if fit else []))
+
+
+def _resolved(algorithms: Iterable[Any], net: Network, feeds: Mapping[str, Array], tell: Progress) -> Iterator[Any]:
+    """Fit the algorithms that are called "fitted F(m x m, r x r)", on some of the images."""
+    if isinstance(algorithms, str):
+        raise TypeError(f"algorithms must be a list of algorithms, not the one string {algorithms!r}")
+    for entry in algorithms:
+        if isinstance(entry, str) and entry.startswith(FITTED):
+            tell(0, 0, f"choosing points, {entry}")
+            m, r, _ = parse_name(entry.removeprefix(FITTED))
+            yield from fitted_contenders(net, _batches(net, feeds, _FIT_IMAGES)[1][0], (m,), r, None, partial(_choosing, tell, entry))
+        else:
+            yield entry
+
+
+def _choosing(tell: Progress, entry: str, layer: str) -> None:
+    tell(0, 0, f"choosing points, {entry}: {layer}")
+
+
+def after(graph: Graph, node: Node) -> str:
+    """Return the tensor that a convolution hands on: behind the normalisation and activation that alone read its output."""
+    name = node.outputs[0]
+    outputs = {value.name for value in graph.outputs}
+    while name not in outputs:
+        readers = graph.consumers(name)
+        if len(readers) != 1 or readers[0].operator not in _FOLLOWERS or readers[0].inputs[0] != name:
+            break
+        name = readers[0].outputs[0]
+    return name
+
+
+def _lengths(feeds: Mapping[str, Array]) -> set[int]:
+    """Return the first lengths of the inputs that have axes; a number is alike for all images."""
+    return {int(array.shape[0]) for array in feeds.values() if np.ndim(array)}
+
+
+def first_images(feeds: Mapping[str, Array], count: int) -> dict[str, Array]:
+    """Return the first images of all inputs; numbers without axes stay as they are.
+
+    Raises
+    ------
+    ValueError
+        If the count is not positive, or the first lengths of the inputs differ: then it is not said where the images are.
+    """
+    if count < 1:
+        raise ValueError(f"the number of images is {count}: pass a positive one")
+    if len(_lengths(feeds)) > 1:
+        raise ValueError(f"the inputs have the first lengths {sorted(_lengths(feeds))}: images are counted where all have the same")
+    return {name: array[:count] if np.ndim(array) else array for name, array in feeds.items()}
+
+
+def _batches(net: Network, feeds: Mapping[str, Array], batch: int) -> tuple[int, list[Mapping[str, Array]]]:
+    """Cut the inputs along their first axis where the network allows it; return the number of images and the parts."""
+    lengths = _lengths(feeds)
+    firsts = {value.shape[0] if value.shape else None for value in net.inputs if np.ndim(feeds.get(value.name, 0))}
+    count = max(lengths, default=1)
+    if len(lengths) == len(firsts) == 1 and count > 0:
+        fixed = next(iter(firsts))
+        size = fixed if isinstance(fixed, int) else batch
+        if size and (not isinstance(fixed, int) or count % size == 0):
+            return count, [dict(_cut(feeds, start, size)) for start in range(0, count, size)]
+    return max(count, 1), [feeds]
+
+
+def _fitting(net: Network, feeds: Mapping[str, Array], exact: Runner, keep: Iterable[str]) -> int:
+    """Batch for which float64's layers take a quarter of the memory limit; the rest is for the run itself and the rivals."""
+    one = _batches(net, feeds, 1)[1][0]
+    bytes_each = sum(array.nbytes for array in exact(one, keep).values())
+    return max(1, min(100, net.memory_limit // max(1, 4 * bytes_each)))
+
+
+def _cut(feeds: Mapping[str, Array], start: int, size: int) -> Iterator[tuple[str, Array]]:
+    for name, array in feeds.items():
+        yield name, np.ascontiguousarray(array[start : start + size]) if np.ndim(array) else array
+
+
+def _joined(parts: Sequence[Mapping[str, Array]]) -> dict[str, Array]:
+    if len(parts) == 1:
+        return dict(parts[0])
+    return {name: np.concatenate([np.atleast_1d(part[name]) for part in parts]) for name in parts[0]}
+
+
+def _usual_kernel(graph: Graph, rivals: Iterable[Contender]) -> int | None:
+    """Taps of the kernel that the comparison is about: the contenders', else that of most eligible convolutions."""
+    sizes = Counter(rival.fast.r**2 for rival in rivals if rival.fast is not None)
+    if not sizes:
+        weights = [graph.constants[node.inputs[1]] for node in graph.convolutions if is_eligible(graph, node)]
+        sizes = Counter(int(np.prod(weight.shape[2:])) for weight in weights)
+    return sizes.most_common(1)[0][0] if sizes else None
+
+
+def _multiplications(rival: Contender, kernel: int | None) -> float | None:
+    if isinstance(rival.algorithm, tuple):
+        return math.prod(alg.products / alg.m for alg in rival.algorithm)
+    if rival.fast is not None:
+        return rival.fast.products**2 / rival.fast.m**2
+    return float(kernel) if kernel is not None and rival.algorithm in ("direct", "im2col") else None
+
+
+def agreement(outputs: Mapping[str, Array], reference: Mapping[str, Array], direct: Mapping[str, Array]) -> dict[str, float]:
+    """Agreement of the strongest class for outputs of the shape (images, classes); otherwise the PSNR against float64."""
+    name = next(iter(reference))
+    truth = reference[name]
+    if truth.ndim == 2 and truth.shape[1] > 1:
+        best = outputs[name].argmax(axis=1)
+        return {
+            "agreement_fp64": float((best == truth.argmax(axis=1)).mean()),
+            "agreement_direct": float((best == direct[name].argmax(axis=1)).mean()),
+            "logit_error": logit_error(outputs[name], truth),
+        }
+    if truth.size == 0 or truth.dtype.kind != "f":
+        return {}
+    error = float(np.mean((outputs[name] - truth) ** 2))
+    peak = float(truth.max() - truth.min())
+    if not (math.isfinite(error) and peak > 0):
+        return {"psnr_fp64": math.nan}
+    return {"psnr_fp64": 10 * math.log10(peak**2 / error) if error else math.inf}
+
+
+def logit_error(logits: Array, truth: Array) -> float:
+    """Root mean square of the errors of all logits.
+
+    Examples
+    --------
+    >>> logit_error(np.array([[3.0, 4.0]]), np.zeros((1, 2)))  # doctest: +ELLIPSIS
+    3.53...
+    """
+    return float(np.sqrt(np.mean((logits.astype(np.float64) - truth) ** 2)))
+
+
+def with_interval(name: str, right: int, count: int) -> dict[str, float]:
+    """Return a share and its 95 % confidence interval (Wilson 1927), which is right also near 0 and 1.
+
+    Examples
+    --------
+    >>> with_interval("top1", 90, 100)  # doctest: +ELLIPSIS
+    {'top1': 0.9, 'top1_low': 0.825..., 'top1_high': 0.944...}
+    """
+    z, share = 1.959963984540054, right / count
+    middle = (share + z * z / (2 * count)) / (1 + z * z / count)
+    half = z / (1 + z * z / count) * math.sqrt(share * (1 - share) / count + z * z / (4 * count * count))
+    return {name: share, name + LOW: middle - half, name + HIGH: middle + half}

@@ -1,0 +1,60 @@
+"""Count the multiply-adds of a network, and which of them a fast algorithm can save."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from fastconv.network.graph.graph import Array
+from fastconv.network.network import Network
+from fastconv.network.run.assign import is_eligible
+
+
+def multiply_adds(net: Network, feeds: Mapping[str, Array]) -> dict[str, int]:
+    """Return the multiply-adds of each layer that has constant weights, for these inputs.
+
+    Parameters
+    ----------
+    net : Network
+        The network.
+    feeds : mapping
+        Input name to array.
+
+    Returns
+    -------
+    dict
+        Name of each Conv, ConvTranspose, Gemm and MatMul node to its multiply-adds, paddings included.
+    """
+    graph = net.graph
+    layers = [node for node in graph.nodes if node.operator in ("Conv", "ConvTranspose", "Gemm", "MatMul") and len(node.inputs) > 1]
+    layers = [node for node in layers if node.inputs[1] in graph.constants]
+    # The taps of a transposed convolution meet each input, those of the others give each output.
+    at = {node.name: node.inputs[0] if node.operator == "ConvTranspose" else node.outputs[0] for node in layers}
+    values = net.prepare("direct")(feeds, dict.fromkeys(at.values()))
+    counts = {}
+    for node in layers:
+        weight, size = graph.constants[node.inputs[1]], values[at[node.name]].size
+        if node.operator in ("Conv", "ConvTranspose"):
+            taps = weight.size // max(weight.shape[0], 1)
+        else:
+            taps = weight.shape[-1 if node.attributes.get("transB", 0) else -2] if weight.ndim > 1 else 1
+        counts[node.name] = size * taps
+    return counts
+
+
+def fast_share(net: Network, feeds: Mapping[str, Array]) -> float:
+    """Return the share of multiply-adds in dense convolutions of stride 1 with kernels of 3x3 or more.
+
+    Examples
+    --------
+    >>> from fastconv.network import known_network
+    >>> fashion = known_network("fashion")
+    >>> round(fast_share(fashion.load(), {"image": fashion.inputs()["image"][:1]}), 3)
+    1.0
+    """
+    counts = multiply_adds(net, feeds)
+    fast = sum(
+        counts[node.name]
+        for node in net.graph.convolutions
+        if node.name in counts and is_eligible(net.graph, node) and min(net.graph.constants[node.inputs[1]].shape[2:]) >= 3
+    )
+    return fast / max(sum(counts.values()), 1)

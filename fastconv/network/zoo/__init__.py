@@ -1,0 +1,1 @@
+"""The networks that fastconv knows, and the files their weights come from."""

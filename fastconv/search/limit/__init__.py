@@ -1,0 +1,1 @@
+"""Certify how good points can be at best."""

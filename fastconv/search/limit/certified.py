@@ -1,0 +1,237 @@
+"""How good can points get: a certified lower limit of the first-order predicted error over all real point sets.
+
+The function that is bounded is `first_order_error`: every rounding of the three programs errs by one mean square times that of
+what is rounded, values equal up to sign and power of two err alike, and the variances reach the outputs as
+`fastconv.error.predict_error` carries them; inputs and kernels uniform in (-1, 1), Huffman order, the order of the points free.
+
+Boxes of point sets are split, that of the least limit first, until each is proved worse than a goal. All tests that
+save a rounding are widened by 1e-6 and `MARGIN` is taken off the result: the constants' rounding to 24 bits moves a
+mean square by less than 2e-5, the undirected rounding of this code by less than 1e-9 (see docs/points.md).
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import lru_cache
+from importlib.resources import files
+from itertools import combinations_with_replacement
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from fastconv.algebra import BilinearAlgorithm
+from fastconv.error.measure import check_dims
+from fastconv.error.predict import nodes_of, unit
+from fastconv.exact import FORMATS, Format
+from fastconv.files import replacing
+from fastconv.program import programs_of
+
+Array = npt.NDArray[Any]
+
+MARGIN = 1e-4
+"""Share of the limit given away for rounded constants and rounding here."""
+LARGEST = 6
+"""Largest tile: sums over columns are bits of one word."""
+STEP = 4000
+"""Boxes between two looks at the clock."""
+
+
+def scale_of(fmt: Format) -> float:
+    """Return the mean error that a variance of one rounding makes, for inputs uniform in (-1, 1).
+
+    Examples
+    --------
+    >>> from fastconv.exact import FORMATS
+    >>> round(scale_of(FORMATS["fp32"]) * 2**24, 4)
+    0.1129
+    """
+    return math.sqrt(unit(fmt) * 2 / math.pi) / 3
+
+
+def first_order_error(alg: BilinearAlgorithm, dims: int = 1, format: str = "fp32") -> float:
+    """Return the mean error to first order, before the corrections for few bits and for where values lie in their binades.
+
+    Parameters
+    ----------
+    alg : BilinearAlgorithm
+        F(m, r); the order of its points decides ties in the trees.
+    dims : {1, 2}
+        Dimension.
+    format : str
+        The format of all stages.
+
+    Examples
+    --------
+    >>> from fastconv import toom_cook
+    >>> f"{first_order_error(toom_cook(2, 3, [-1, 1, 0, 'inf'])):.3e}"
+    '3.048e-08'
+    """
+    check_dims(dims)
+    fmt, r = FORMATS[format], alg.r
+    programs = programs_of(alg, "huffman")
+    K, I, O = (nodes_of(p, fmt, fmt) for p in (programs.kernel, programs.input, programs.output))  # noqa: E741
+    G, B, A = K.matrix, I.matrix, O.matrix
+    H = (G @ G.T) * (B @ B.T)
+
+    def before(nodes: Any, other: Array) -> Array:
+        covariance = (nodes.gain * (nodes.rows[nodes.inputs :] ** 2).sum(axis=1)) @ nodes.gain.T
+        return np.asarray(np.einsum("ij,jk,ik->i", A, other @ other.T * covariance, A))
+
+    e, p = before(K, B) + before(I, G), A**2 @ np.diag(H)
+    o = O.gain**2 @ np.einsum("vj,jk,vk->v", O.rows, H, O.rows)[O.inputs :]
+    if dims == 1:
+        variances = e + p + o
+    else:
+        variances = r * np.add.outer(e, o) + np.multiply.outer(p, e + p) + np.multiply.outer(o, p)
+    return float(np.sqrt(variances).mean()) * scale_of(fmt)
+
+
+@dataclass
+class Limit:
+    """A branch and bound that can be stopped at any moment and go on.
+
+    Attributes
+    ----------
+    m, r, dims, infinity
+        Size, dimension, and whether infinity is a point.
+    goal : float
+        What is to be proved: no set errs less, in units of one rounding.
+    boxes, slopes, limits, heap : arrays
+        What `fastconv.search.limit.queue.branch` works on.
+    size, examined : int
+        Boxes open, and examined so far.
+    """
+
+    m: int
+    r: int
+    dims: int
+    infinity: bool
+    goal: float
+    boxes: Array
+    slopes: Array
+    limits: Array
+    heap: Array
+    size: int
+    examined: int = 0
+
+    @property
+    def value(self) -> float:
+        """The limit proved so far, in units of one rounding: the goal once no box is left."""
+        return (float(self.limits[self.heap[0]]) if self.size else self.goal) * (1 - MARGIN)
+
+    def run(self, boxes: int) -> bool:
+        """Examine about so many boxes; return whether there is more to do."""
+        from fastconv.search.limit.queue import branch
+
+        args = (self.boxes, self.slopes, self.limits, self.heap, self.size, self.infinity, self.m, self.r, self.dims, self.goal, boxes)
+        self.size, examined = branch(*args)
+        self.examined += examined
+        return bool(examined >= boxes)
+
+    def save(self, path: Path) -> None:
+        """Write the open boxes to an ``.npz`` file, whole."""
+        open_ = self.heap[: self.size]
+        head = np.array([self.m, self.r, self.dims, self.infinity, self.goal, self.examined, len(self.heap)], float)
+        with replacing(path) as new, new.open("wb") as file:
+            np.savez(file, head=head, boxes=self.boxes[open_], slopes=self.slopes[open_], limits=self.limits[open_])
+
+
+def start(m: int, r: int, dims: int, infinity: bool, goal: float, room: int = 2_000_000) -> Limit:
+    """Begin a proof that no set of points errs less than the goal.
+
+    Parameters
+    ----------
+    m, r : int
+        Size, m + r - 1 at most 6 and r = 3.
+    dims : {1, 2}
+        Dimension.
+    infinity : bool
+        Whether infinity is one of the points.
+    goal : float
+        In units of one rounding: `first_order_error` over `scale_of`.
+    room : int
+        Boxes to hold at most.
+
+    Raises
+    ------
+    ValueError
+        For a size that is not covered.
+    """
+    check_dims(dims)
+    n = m + r - 1
+    if r != 3 or not 4 <= n <= LARGEST:
+        raise ValueError(f"F({m},{r}) has n = {n}: limits are computed for r = 3 and n = 4 to {LARGEST}")
+    from fastconv.search.limit.queue import possible
+
+    k = n - infinity
+    state = Limit(m, r, dims, infinity, goal, np.zeros((room, 2, k)), np.zeros((room, k)), np.zeros(room), np.arange(room), 0)
+    for cells in combinations_with_replacement((-2.0, -1.0, 0.0, 1.0), k):
+        lo = np.array(cells)
+        if possible(lo, lo + 1):
+            state.boxes[state.size] = lo, lo + 1
+            state.size += 1
+    return state
+
+
+def load(path: Path) -> Limit:
+    """Read what `Limit.save` wrote."""
+    with np.load(path) as data:
+        m, r, dims, infinity, goal, examined, room = data["head"]
+        size = len(data["limits"])
+        state = start(int(m), int(r), int(dims), bool(infinity), float(goal), int(room))
+        order = np.argsort(data["limits"], kind="stable")  # sorted, thus a heap
+        state.boxes[:size], state.slopes[:size], state.limits[:size] = data["boxes"][order], data["slopes"][order], data["limits"][order]
+        state.size, state.examined = size, int(examined)
+    return state
+
+
+def limits(state: Limit, step: int = STEP) -> Iterator[Limit]:
+    """Yield the state every so many boxes until the goal is proved or the room is used up."""
+    more = True
+    while more:
+        more = state.run(step)
+        yield state
+
+
+@lru_cache(maxsize=1)
+def _table() -> dict[tuple[int, int, int, bool], dict[str, Any]]:
+    data = json.loads(files("fastconv.search.limit").joinpath("limits.json").read_text(encoding="utf-8"))
+    return {(row["m"], row["r"], row["dims"], row["infinity"]): row for row in data["rows"]}
+
+
+def certified_limit(m: int, r: int, dims: int = 2, infinity: bool | None = None) -> dict[str, Any] | None:
+    """Return the certified lower limit of the first-order predicted error of F(m, r) in fp32, None where there is none.
+
+    Parameters
+    ----------
+    m, r : int
+        Outputs and taps.
+    dims : {1, 2}
+        Dimension.
+    infinity : bool, optional
+        Only sets with infinity, or without it; by default the smaller limit, over all real point sets.
+
+    Returns
+    -------
+    dict or None
+        ``"limit"``, the mean error that no set goes below, and ``"best"``, that of the best set known, both to
+        first order; ``"gap"`` = best / limit - 1, ``"boxes"`` and ``"seconds"``.
+
+    Examples
+    --------
+    >>> certified_limit(2, 3, 1)["gap"] < 0.05
+    True
+    """
+    check_dims(dims)
+    rows = [_table().get((m, r, dims, kind)) for kind in ((True, False) if infinity is None else (infinity,))]
+    if any(row is None for row in rows):
+        return None
+    known = [row for row in rows if row is not None]
+    low, best = min(row["limit"] for row in known), min(row["best"] for row in known)
+    total = {name: sum(row[name] for row in known) for name in ("boxes", "seconds")}
+    return {"limit": low, "best": best, "gap": best / low - 1, **total}

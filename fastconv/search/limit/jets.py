@@ -1,0 +1,107 @@
+"""Intervals with interval gradients, as compiled code: what a function does on a box, to first order.
+
+A jet is a row (1 + d, 2) of a pool: an interval that holds the value at every point of a box, then one for each partial
+derivative; operations name rows by their numbers, as slices would cost more than the arithmetic. With d = 0 it is a plain interval.
+Rounding is not directed: `fastconv.search.limit.certified` says why its margins cover that.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from numba import njit
+
+
+@njit(cache=True, error_model="numpy", inline="always")  # type: ignore[untyped-decorator]
+def _product(a: float, b: float, c: float, d: float) -> tuple[float, float]:
+    """Multiply [a, b] by [c, d]."""
+    p, q, s, t = a * c, a * d, b * c, b * d
+    return min(min(p, q), min(s, t)), max(max(p, q), max(s, t))
+
+
+@njit(cache=True, error_model="numpy")  # type: ignore[untyped-decorator]
+def constant(Q: Any, out: int, value: float) -> None:
+    """Set a jet to a number."""
+    for k in range(Q.shape[1]):
+        Q[out, k, 0] = Q[out, k, 1] = 0.0
+    Q[out, 0, 0] = Q[out, 0, 1] = value
+
+
+@njit(cache=True, error_model="numpy")  # type: ignore[untyped-decorator]
+def copy(Q: Any, out: int, x: int) -> None:
+    """Set a jet to another."""
+    for k in range(Q.shape[1]):
+        Q[out, k, 0], Q[out, k, 1] = Q[x, k, 0], Q[x, k, 1]
+
+
+@njit(cache=True, error_model="numpy")  # type: ignore[untyped-decorator]
+def add(Q: Any, out: int, x: int, factor: float) -> None:
+    """Add a jet times a number to another."""
+    a, b = (0, 1) if factor >= 0 else (1, 0)
+    for k in range(Q.shape[1]):
+        lo, hi = Q[x, k, a], Q[x, k, b]
+        Q[out, k, 0] += factor * lo
+        Q[out, k, 1] += factor * hi
+
+
+@njit(cache=True, error_model="numpy")  # type: ignore[untyped-decorator]
+def negate(Q: Any, out: int) -> None:
+    """Turn the sign of a jet."""
+    for k in range(Q.shape[1]):
+        Q[out, k, 0], Q[out, k, 1] = -Q[out, k, 1], -Q[out, k, 0]
+
+
+@njit(cache=True, error_model="numpy")  # type: ignore[untyped-decorator]
+def multiply(Q: Any, out: int, x: int, y: int) -> None:
+    """Set a jet, which may be x or y, to their product."""
+    a, b, c, d = Q[x, 0, 0], Q[x, 0, 1], Q[y, 0, 0], Q[y, 0, 1]
+    for k in range(1, Q.shape[1]):
+        p, q = _product(Q[x, k, 0], Q[x, k, 1], c, d)
+        s, t = _product(a, b, Q[y, k, 0], Q[y, k, 1])
+        Q[out, k, 0], Q[out, k, 1] = p + s, q + t
+    Q[out, 0, 0], Q[out, 0, 1] = _product(a, b, c, d)
+
+
+@njit(cache=True, error_model="numpy")  # type: ignore[untyped-decorator]
+def square(Q: Any, out: int, x: int) -> None:
+    """Set a jet, which may be x, to the square of x."""
+    a, b = Q[x, 0, 0], Q[x, 0, 1]
+    for k in range(1, Q.shape[1]):
+        p, q = _product(Q[x, k, 0], Q[x, k, 1], 2 * a, 2 * b)
+        Q[out, k, 0], Q[out, k, 1] = p, q
+    p, q = a * a, b * b
+    Q[out, 0, 0], Q[out, 0, 1] = (0.0 if a <= 0.0 <= b else min(p, q)), max(p, q)
+
+
+@njit(cache=True, error_model="numpy")  # type: ignore[untyped-decorator]
+def invert(Q: Any, out: int, x: int) -> None:
+    """Set a jet, which may be x, to 1 / x of a positive x."""
+    a, b = 1 / Q[x, 0, 1], 1 / Q[x, 0, 0]
+    for k in range(1, Q.shape[1]):
+        p, q = _product(Q[x, k, 0], Q[x, k, 1], -b * b, -a * a)
+        Q[out, k, 0], Q[out, k, 1] = p, q
+    Q[out, 0, 0], Q[out, 0, 1] = a, b
+
+
+@njit(cache=True, error_model="numpy")  # type: ignore[untyped-decorator]
+def root(Q: Any, out: int, x: int) -> None:
+    """Set a jet, which may be x, to the square root of a positive x."""
+    a, b = math.sqrt(Q[x, 0, 0]), math.sqrt(Q[x, 0, 1])
+    for k in range(1, Q.shape[1]):
+        p, q = _product(Q[x, k, 0], Q[x, k, 1], 0.5 / b, 0.5 / a)
+        Q[out, k, 0], Q[out, k, 1] = p, q
+    Q[out, 0, 0], Q[out, 0, 1] = a, b
+
+
+@njit(cache=True, error_model="numpy")  # type: ignore[untyped-decorator]
+def lower(Q: Any, out: int, x: int) -> None:
+    """Set a jet to the smaller of itself and x: a gradient of either where the box does not decide."""
+    if Q[x, 0, 0] >= Q[out, 0, 1]:
+        return
+    if Q[x, 0, 1] <= Q[out, 0, 0]:
+        copy(Q, out, x)
+        return
+    for k in range(1, Q.shape[1]):
+        Q[out, k, 0], Q[out, k, 1] = min(Q[out, k, 0], Q[x, k, 0]), max(Q[out, k, 1], Q[x, k, 1])
+    Q[out, 0, 0], Q[out, 0, 1] = min(Q[out, 0, 0], Q[x, 0, 0]), min(Q[out, 0, 1], Q[x, 0, 1])

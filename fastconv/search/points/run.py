@@ -1,0 +1,486 @@
+"""Search for good points: plan units of work, run what the store does not hold, rank what was found."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from fractions import Fraction
+from queue import SimpleQueue
+from typing import Any, Protocol, overload
+
+from fastconv.algebra import BilinearAlgorithm, published_points, published_sources, toom_cook
+from fastconv.arithmetic import Policy, policy_named
+from fastconv.exact import INF, Number, to_text
+from fastconv.search.points.candidates import Points, in_order, pool_of, projective_start, rationals
+from fastconv.search.points.objective import objective_named
+from fastconv.search.points.store import VERSION, Store
+from fastconv.search.points.units import CHUNK, points_of, policy_data, run_unit, text_of
+from fastconv.tables import Shown, Table
+
+Progress = Callable[[int, int, int], None]
+
+
+class Executor(Protocol):
+    """What runs calls elsewhere: an executor of `concurrent.futures`, a `dask.distributed.Client`, or the like of them."""
+
+    def submit(self, function: Callable[..., Any], /, *arguments: Any) -> Any:
+        """Start a call; return a future with `done`, `result`, `exception`, `cancel` and `add_done_callback`."""
+
+
+MOST_SUBSETS = 2_000_000
+"""Subsets of given candidates that are all evaluated; where there are more, local search."""
+
+_INLINE = 3.0
+"""Seconds of work below which no process is worth starting."""
+
+
+@dataclass(frozen=True)
+class PointSet:
+    """A set of points that a search found.
+
+    Attributes
+    ----------
+    points : tuple
+        n points, infinity last where it is one.
+    value : float
+        The objective: for ``"predicted"`` the predicted mean error.
+    measured, stderr : float or None
+        Mean error measured, with its standard error; None if it was not measured, or overflowed.
+    additions, multiplications : int
+        Operations of the three transforms in one dimension, Huffman order; scalings by powers of two do not count.
+    """
+
+    points: tuple[Number, ...]
+    value: float
+    measured: float | None
+    stderr: float | None
+    additions: int
+    multiplications: int
+
+    @property
+    def operations(self) -> int:
+        """Additions and multiplications."""
+        return self.additions + self.multiplications
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain data."""
+        return vars(self) | {"points": list(map(to_text, self.points))}
+
+
+@dataclass(frozen=True, repr=False)
+class SearchResult(Shown, Sequence[PointSet]):
+    """Ranked sets: those that were measured by their measured error, then the others by the objective.
+
+    Attributes
+    ----------
+    m, r, dims : int
+        What was searched for.
+    sets : tuple of PointSet
+        The best first.
+    evaluated : int
+        Candidates evaluated, in this run and in those that it took up.
+    reused, computed : int
+        Units of work found in the store, and computed by this run.
+    """
+
+    m: int
+    r: int
+    dims: int
+    sets: tuple[PointSet, ...]
+    evaluated: int
+    reused: int = field(compare=False)
+    computed: int = field(compare=False)
+
+    @overload
+    def __getitem__(self, index: int) -> PointSet: ...
+    @overload
+    def __getitem__(self, index: slice) -> tuple[PointSet, ...]: ...
+    def __getitem__(self, index: int | slice) -> PointSet | tuple[PointSet, ...]:
+        return self.sets[index]
+
+    def __len__(self) -> int:
+        return len(self.sets)
+
+    def tables(self) -> tuple[Table, ...]:
+        """Return the ten best sets."""
+        return (self.ranking(10),)
+
+    def ranking(self, count: int, objective: str = "objective") -> Table:
+        """Return the first `count` sets as a table."""
+        rows = tuple(
+            (
+                " ".join(map(to_text, s.points)),
+                f"{s.value:.4g}",
+                "" if s.measured is None else f"{s.measured:.4g}",
+                "" if s.stderr is None else f"{s.stderr:.0e}",
+                str(s.additions),
+                str(s.multiplications),
+            )
+            for s in self.sets[:count]
+        )
+        note = f"F({self.m},{self.r}) in {self.dims}-D: {self.evaluated} sets evaluated, {len(rows)} of {len(self)} ranked ones shown"
+        return Table(("points", objective, "measured", "+-", "add", "mult"), rows, long=("points",), notes=(note,))
+
+    def __repr__(self) -> str:
+        best = f", the best {' '.join(map(to_text, self.sets[0].points))}" if self.sets else ""
+        return f"<SearchResult for F({self.m},{self.r}) in {self.dims}-D: {len(self)} sets{best}>"
+
+    def algorithm(self, rank: int = 0) -> BilinearAlgorithm:
+        """Return the algorithm of that rank."""
+        return toom_cook(self.m, self.r, self.sets[rank].points)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain data."""
+        return vars(self) | {"sets": [s.to_dict() for s in self.sets]}
+
+
+def search_points(
+    m: int,
+    r: int,
+    dims: int = 2,
+    policy: str | Policy = "fp32",
+    candidates: Iterable[Any] | None = None,
+    objective: str = "predicted",
+    store: str | os.PathLike[str] | None = "search.sqlite",
+    executor: Executor | None = None,
+    seed: int = 0,
+    *,
+    starts: int = 32,
+    height: int = 16,
+    bits: int = 5,
+    infinity: bool | None = None,
+    keep: int = 64,
+    confirm: int = 16,
+    trials: int = 5000,
+    shard: tuple[int, int] = (0, 1),
+    progress: Progress | None = None,
+) -> SearchResult:
+    """Search for interpolation points of small error.
+
+    Parameters
+    ----------
+    m, r : int
+        Outputs and taps; n = m + r - 1 points.
+    dims : {1, 2}
+        Dimension.
+    policy : str or Policy
+        Formats of the stages.
+    candidates : iterable of exact rationals, optional
+        Points to choose from, and nothing else: all subsets, where these are at most `MOST_SUBSETS`. By default
+        descents over the rationals of height 6 from known and random starts, each then refined: moved to the
+        continuous optimum and back to the best simple numbers near by.
+    objective : str
+        ``"predicted"`` (mean error) or ``"condition"`` (of the Vandermonde matrix).
+    store : str or path, optional
+        SQLite file that holds each unit of work as it is finished; a repeated run resumes from it. By default, search.sqlite in the
+        current folder. None keeps nothing.
+    executor : concurrent.futures.Executor or dask.distributed.Client, optional
+        Where units run: anything whose ``submit(function, argument)`` returns such a future. Processes on this machine's cores by
+        default, or this process if the work is small.
+    seed : int
+        Decides the starts and orders of the descents; the result does not depend on the executor.
+    starts : int
+        Random starts, beside the known sets of that size.
+    height, bits : int
+        Bounds of the numbers refined to: numerator and denominator, or bits of the significand.
+    infinity : bool, optional
+        Whether infinity is a point; by default both are tried.
+    keep : int
+        Sets that are ranked.
+    confirm : int
+        How many of the best are measured.
+    trials : int
+        Tiles of each measurement.
+    shard : (int, int)
+        (i, n): run only the units of shard i of n, 0 <= i < n. Shards that share a store, or whose stores are merged
+        (`Store.merge`), together do the work of one run.
+    progress : callable, optional
+        Called with units done, units in all, candidates evaluated so far.
+
+    Returns
+    -------
+    SearchResult
+        A sequence of `PointSet`, the best first.
+
+    Raises
+    ------
+    TypeError, ValueError
+        For wrong kinds, sizes that cannot be, unknown names, too few candidates, a damaged store.
+
+    Notes
+    -----
+    Sets that differ by less than one standard error of the measurement, or by 0.1 % in the objective, count as tied
+    and are ordered by the number of operations.
+
+    Examples
+    --------
+    >>> found = search_points(2, 3, dims=1, candidates=[0, 1, -1, 2, -2], store=None, infinity=True, trials=1000)
+    >>> [str(p) for p in found[0].points]
+    ['0', '-1', '1', 'inf']
+    """
+    for name, number in {"m": m, "r": r, "starts": starts, "height": height, "bits": bits, "keep": keep, "trials": trials}.items():
+        _check_count(name, number, 1)
+    for name, number in {"confirm": confirm, "seed": seed}.items():
+        _check_count(name, number, 0)
+    if dims not in (1, 2):
+        raise ValueError(f"dims is {dims!r}: tiles are one- or two-dimensional, pass 1 or 2")
+    n = m + r - 1
+    if n < 2 or n > 32:
+        raise ValueError(f"F({m},{r}) has n = m + r - 1 = {n} points: the search takes 2 to 32")
+    shard = _shard(shard)
+    objective_named(objective)
+    policy = policy_named(policy)
+    pool, kinds = _pool(candidates, infinity, n)
+    job = {"version": VERSION, "m": m, "r": r, "dims": dims, "policy": policy_data(policy)}
+    specs = [
+        spec
+        for inf in kinds
+        for spec in _planned(
+            job | {"objective": objective, "infinity": inf, "keep": keep}, pool, candidates is None, starts, seed, height, bits
+        )
+    ]
+    with _executor(executor, _seconds(specs)) as pool_of_workers, Store(store) as held:
+        runner = Runner(held, pool_of_workers, progress)
+        results = runner.run([spec for i, spec in enumerate(specs) if i % shard[1] == shard[0]], confirm)
+        ranked = _ranked(results, 2 * keep)
+        if objective == "predicted":
+            ranked = _predicted(ranked, m, r, dims, policy)
+        ranked = dict(sorted(ranked.items(), key=lambda item: (item[1], item[0]))[:keep])
+        counts = {key: _operations(m, r, key) for key in ranked}
+        order = sorted(ranked, key=lambda key: (_rounded(ranked[key]), sum(counts[key]), ranked[key], key))
+        chosen = order[:confirm]
+        measure = {"kind": "measure", "trials": trials, "seed": seed}
+        reports = runner.run([job | measure | {"points": text, "infinity": inf} for inf, text in chosen], 0)
+        evaluated = sum(result["evaluated"] for _, result in results)
+        measured = {(spec["infinity"], spec["points"]): result for spec, result in reports}
+    sets = [_point_set(key, ranked[key], counts[key], measured.get(key, {})) for key in order]
+    return SearchResult(m, r, dims, tuple(_by_measurement(sets)), evaluated, runner.reused, runner.computed)
+
+
+Key = tuple[bool, str]
+
+
+def _pool(candidates: Iterable[Any] | None, infinity: bool | None, n: int) -> tuple[Points, list[bool]]:
+    """Return the finite candidates, and whether infinity is tried as a point, not, or both."""
+    if candidates is None:
+        pool = in_order({Fraction(0)} | {s * p for p in rationals(6) for s in (1, -1)})
+        kinds = [True, False] if infinity is None else [infinity]
+    else:
+        pool, has_infinity = pool_of(candidates)
+        kinds = [True, False] if infinity is None else [infinity]
+        if infinity is None and has_infinity:
+            kinds = [True, False]
+    possible = [inf for inf in kinds if len(pool) >= n - inf]
+    if not possible:
+        raise ValueError(f"{len(pool)} finite candidates for n = {n} points: give at least {n - max(kinds)}")
+    return pool, possible
+
+
+def _planned(job: dict[str, Any], pool: Points, refined: bool, starts: int, seed: int, height: int, bits: int) -> Iterator[dict[str, Any]]:
+    """List the units of work."""
+    k = job["m"] + job["r"] - 1 - job["infinity"]
+    text = text_of(pool)
+    subsets = math.comb(len(pool), k)
+    if not refined and subsets <= MOST_SUBSETS:
+        for i in range(-(-subsets // CHUNK)):
+            yield job | {"kind": "all", "pool": text, "index": i}
+        return
+    descent = job | {"kind": "descent", "pool": text, "seed": seed, "height": height if refined else 0, "bits": bits}
+    known = _known(job, k, height, bits) if refined else []
+    for i, start in enumerate(known):
+        yield descent | {"start": text_of(start), "index": i}
+    for i in range(len(known), len(known) + (starts if job["infinity"] else -(-starts // 4))):
+        yield descent | {"start": None, "index": i}
+
+
+def _known(job: dict[str, Any], k: int, height: int, bits: int) -> list[Points]:
+    """Return the rational sets of the catalogue with so many finite points, and points evenly spread by angle."""
+    found: dict[Points, None] = {}
+    for source in published_sources():
+        for dims in (1, 2):
+            try:
+                points = [p for p in published_points(source, k + 1, dims) if p is not INF]
+            except ValueError:
+                continue  # this source has no set of this size
+            if all(isinstance(p, Fraction) for p in points):
+                found[in_order(points)] = None
+    for stretch in (0.6, 0.75, 0.9):
+        spread = projective_start(k, job["infinity"], stretch, height, bits)
+        if len(set(spread)) == k:
+            found[spread] = None
+    return list(found)
+
+
+class Runner:
+    """Runs units that the store does not hold, a few at a time, and commits each as it ends."""
+
+    def __init__(self, store: Store, executor: Executor | None, progress: Progress | None) -> None:
+        self.store, self.executor, self.progress = store, executor, progress
+        self.total = self.done = self.reused = self.computed = self.evaluated = 0
+        self.ended: SimpleQueue[Any] = SimpleQueue()
+
+    def run(self, specs: list[dict[str, Any]], later: int) -> list[tuple[dict[str, Any], dict[str, Any]]]:
+        """Return each specification with its result, in the order given; `later` more units are to come."""
+        self.total = self.done + len(specs) + later
+        results: dict[int, dict[str, Any]] = {}
+        waiting: dict[int, Any] = {}
+        try:
+            for i, spec in enumerate(specs):
+                found = self.store.get(spec)
+                if found is not None:
+                    results[i] = found
+                    self.reused += 1
+                    self._tell(found)
+                elif self.executor is None:
+                    results[i] = self._commit(spec, run_unit(spec))
+                else:
+                    waiting[i] = self.executor.submit(run_unit, spec)
+                    waiting[i].add_done_callback(self.ended.put)
+                    while len(waiting) >= _in_flight():
+                        self._collect(waiting, specs, results)
+            while waiting:
+                self._collect(waiting, specs, results)
+        finally:
+            for future in waiting.values():
+                future.cancel()
+        return [(spec, results[i]) for i, spec in enumerate(specs)]
+
+    def _collect(self, waiting: dict[int, Any], specs: list[dict[str, Any]], results: dict[int, dict[str, Any]]) -> None:
+        self.ended.get()
+        problems = []
+        for i in [i for i, future in waiting.items() if future.done()]:  # a failure must not lose what ended beside it
+            future = waiting.pop(i)
+            problem = future.exception()
+            if problem is None:
+                results[i] = self._commit(specs[i], future.result())
+            else:
+                problems.append(problem)
+        if problems:
+            raise problems[0]
+
+    def _commit(self, spec: dict[str, Any], result: dict[str, Any]) -> dict[str, Any]:
+        self.store.put(spec, result)
+        self.computed += 1
+        self._tell(result)
+        return result
+
+    def _tell(self, result: dict[str, Any]) -> None:
+        self.done += 1
+        self.evaluated += result.get("evaluated", 0)
+        if self.progress:
+            self.progress(self.done, self.total, self.evaluated)
+
+
+def _in_flight() -> int:
+    return 4 * _cores()
+
+
+def _cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _seconds(specs: Sequence[dict[str, Any]]) -> float:
+    """Estimate the work in seconds on one core: n**3 operations a set, and what a descent is seen to take."""
+    total = 0.0
+    for spec in specs:
+        n = spec["m"] + spec["r"] - 1
+        sets = CHUNK if spec["kind"] == "all" else 50 * n * len(spec["pool"].split()) // 8
+        total += sets * 4e-8 * n**3
+    return total
+
+
+@contextmanager
+def _executor(given: Executor | None, seconds: float) -> Iterator[Executor | None]:
+    """Yield where to run: the executor given, processes, or None for this process."""
+    if given is not None and not callable(getattr(given, "submit", None)):
+        raise TypeError(f"executor is {given!r}: pass an executor of concurrent.futures, a dask.distributed Client, or None")
+    if given is not None or seconds < _INLINE or _cores() == 1:
+        yield given
+        return
+    from concurrent.futures import ProcessPoolExecutor
+    from concurrent.futures.process import BrokenProcessPool
+    from multiprocessing import get_context
+
+    with ProcessPoolExecutor(_cores(), mp_context=get_context("spawn")) as pool:
+        try:
+            yield pool
+        except BrokenProcessPool:
+            raise RuntimeError("a worker process was killed: what was finished is in the store, run the search again to go on") from None
+
+
+def _ranked(results: list[tuple[dict[str, Any], dict[str, Any]]], keep: int) -> dict[Key, float]:
+    """Return the best sets of all units, by whether infinity is in and points."""
+    values: dict[Key, float] = {}
+    for spec, result in results:
+        for value, text in result["sets"]:
+            values[spec["infinity"], text] = value
+    return dict(sorted(values.items(), key=lambda item: (item[1], item[0]))[:keep])
+
+
+def _predicted(ranked: dict[Key, float], m: int, r: int, dims: int, policy: Policy) -> dict[Key, float]:
+    """Put the whole prediction, the shape of the distribution included, in the place of the objective's first order."""
+    from fastconv.error.predict.compiled import predict_errors
+
+    values: dict[Key, float] = {}
+    for infinity in (True, False):
+        keys = [key for key in ranked if key[0] == infinity]
+        if keys:
+            mean, _ = predict_errors([[float(p) for p in points_of(text)] for _, text in keys], m, r, dims, policy)
+            values |= dict(zip(keys, map(float, mean), strict=True))
+    return values
+
+
+def _rounded(value: float) -> float:
+    """Round to three digits: what is closer is a tie."""
+    return float(f"{value:.2e}")
+
+
+def _operations(m: int, r: int, key: Key) -> tuple[int, int]:
+    from fastconv.program import programs_of
+
+    alg = toom_cook(m, r, _points(key))
+    programs = programs_of(alg)
+    counts = [p.counts for p in (programs.output, programs.kernel, programs.input)]
+    return sum(c.adds for c in counts), sum(c.muls for c in counts)
+
+
+def _points(key: Key) -> tuple[Number, ...]:
+    infinity, text = key
+    return (*points_of(text), *([INF] if infinity else []))
+
+
+def _point_set(key: Key, value: float, counts: tuple[int, int], report: dict[str, Any]) -> PointSet:
+    return PointSet(_points(key), value, report.get("mean_abs"), report.get("stderr"), *counts)
+
+
+def _by_measurement(sets: list[PointSet]) -> list[PointSet]:
+    """Put the measured sets first, by their error; of those within one standard error the one of fewest operations."""
+    measured = sorted((s for s in sets if s.measured is not None), key=lambda s: s.measured or 0.0)
+    ordered: list[PointSet] = []
+    while measured:
+        first = measured[0]
+        limit = (first.measured or 0.0) + (first.stderr or 0.0)
+        tied = [s for s in measured if (s.measured or 0.0) <= limit]
+        ordered += sorted(tied, key=lambda s: (s.operations, s.measured))
+        measured = measured[len(tied) :]
+    return ordered + [s for s in sets if s.measured is None]
+
+
+def _check_count(name: str, value: Any, least: int) -> None:
+    if not isinstance(value, int) or isinstance(value, bool):
+        raise TypeError(f"{name} is {value!r}: pass an integer")
+    if value < least:
+        raise ValueError(f"{name} is {value}: pass at least {least}")
+
+
+def _shard(shard: tuple[int, int]) -> tuple[int, int]:
+    try:
+        i, n = shard
+    except (TypeError, ValueError):
+        raise TypeError(f"shard is {shard!r}: pass a pair (i, n), 0 <= i < n") from None
+    if not isinstance(i, int) or not isinstance(n, int) or not 0 <= i < n:
+        raise ValueError(f"shard is {shard!r}: pass a pair (i, n), 0 <= i < n")
+    return i, n
