@@ -1,6 +1,8 @@
 """The house: imports only run downwards, and light things stay light."""
 
 import ast
+import graphlib
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -26,50 +28,88 @@ FLOORS = (
     "cli",
 )
 """From the ground up."""
+ROOMS = {"network": ("graph", "operators", "rewrite", "load", "run", "precision", "explain", "network", "predict", "study", "zoo")}
+"""Of a floor with an order of its own, from the ground up."""
 PACKAGE = Path(fastconv.__file__).parent
-MODULES = sorted(PACKAGE.rglob("*.py"))
+MODULES = {
+    ".".join(("fastconv", *path.relative_to(PACKAGE).with_suffix("").parts)).removesuffix(".__init__"): path
+    for path in PACKAGE.rglob("*.py")
+}
+MOST_MODULES = 10
 HEAVY = ("numba", "sympy", "scipy", "matplotlib", "onnx", "skimage", "rich", "mpmath")
+LATE = (
+    "fastconv.native.source",
+    "fastconv.error.predict.compiled",
+    "fastconv.search.limit.queue",
+    "fastconv.plot",
+    "fastconv.torch.layers",
+)
+"""Imported inside functions alone may be what needs numba, matplotlib or torch."""
 
 
-def floor_of(path):
-    parts = path.relative_to(PACKAGE).parts
-    return FLOORS.index(parts[0]) if parts[0] in FLOORS else None
-
-
-def imported(path):
-    """Every name that a module imports from fastconv, wherever in its text."""
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+def imported(name):
+    """Every module or package that a module imports from fastconv: its name, the names taken from it, and whether inside a function."""
+    for node in ast.walk(ast.parse(MODULES[name].read_text(encoding="utf-8"))):
         if isinstance(node, ast.ImportFrom):
-            assert node.level == 0, f"{path}: imports are absolute"
-            yield from ([node.module] if node.module != "fastconv" else [f"fastconv.{alias.name}" for alias in node.names])
+            assert node.level == 0, f"{name}: imports are absolute"
+            if node.module.partition(".")[0] == "fastconv":
+                yield node.module, [alias.name for alias in node.names], node.col_offset > 0
         elif isinstance(node, ast.Import):
-            yield from (alias.name for alias in node.names)
+            for alias in node.names:
+                assert alias.name.partition(".")[0] != "fastconv", f"{name}: import the names from {alias.name}"
 
 
-@pytest.mark.parametrize("path", MODULES, ids=lambda p: str(p.relative_to(PACKAGE)))
-def test_imports_only_run_downwards(path):
-    here = floor_of(path)
-    if here is None:
-        assert path.name in ("__init__.py", "__main__.py")
+@pytest.mark.parametrize("name", sorted(MODULES))
+def test_imports_only_run_downwards(name):
+    floor = name.split(".")[1] if "." in name else None
+    if floor not in FLOORS:
+        assert floor in (None, "__main__")
         return
-    for name in imported(path):
-        parts = name.split(".")
-        if parts[0] != "fastconv" or len(parts) == 1:
+    for module, names, _ in imported(name):
+        other = module.split(".")[1] if "." in module else None
+        if other is None:
+            assert names == ["__version__"], f"{name} imports {names} through the roof"
             continue
-        if parts[1] in FLOORS:
-            assert FLOORS.index(parts[1]) <= here, f"{path} imports {name}, a floor above its own"
-        else:
-            assert parts[1] == "__version__", f"{path} imports {name} through the roof"
+        assert FLOORS.index(other) <= FLOORS.index(floor), f"{name} imports {module}, a floor above its own"
+        if other != floor:
+            assert MODULES[module].name == "__init__.py", f"{name} imports {module}: other floors import from the package"
+            assert not any(one.startswith("_") for one in names), f"{name} imports {names} of {module}"
+        rooms = ROOMS.get(floor, ())
+        if other == floor and rooms and name.count(".") > 1 and module.count(".") > 1:
+            here, there = name.split(".")[2], module.split(".")[2]
+            assert rooms.index(there) <= rooms.index(here), f"{name} imports {module}, a room above its own"
+
+
+def test_imports_have_no_circles():
+    """Not even through imports inside functions."""
+    edges = {name: set() for name in MODULES}
+    for name in MODULES:
+        for module, names, _ in imported(name):
+            edges[name] |= {f"{module}.{one}" if f"{module}.{one}" in MODULES else module for one in names}
+    graphlib.TopologicalSorter({name: {one for one in others if one != name} for name, others in edges.items()}).prepare()
+
+
+@pytest.mark.parametrize("name", sorted(MODULES))
+def test_imports_stand_at_the_top_but_for_weight(name):
+    for module, _, inside in imported(name):
+        assert not inside or module == "fastconv" or module.startswith(LATE), f"{name} imports {module} inside a function"
+
+
+def test_folders_hold_at_most_ten_modules():
+    for folder in {path.parent for path in MODULES.values()}:
+        modules = [path.name for path in folder.glob("*.py") if path.name != "__init__.py"]
+        assert len(modules) <= MOST_MODULES, f"{folder}: {modules}"
 
 
 def test_of_the_kernels_only_their_source_knows_the_compiler():
-    for path in (PACKAGE / "kernels").glob("*.py"):
-        assert not any(name.split(".")[0] == "numba" for name in imported(path)), f"{path} imports numba"
+    for name, path in MODULES.items():
+        if name.startswith(("fastconv.kernels", "fastconv.native")) and ".source" not in name:
+            assert "numba" not in re.findall(r"^\s*(?:from|import) (\w+)", path.read_text(encoding="utf-8"), re.MULTILINE), name
 
 
-@pytest.mark.parametrize("path", MODULES, ids=lambda p: str(p.relative_to(PACKAGE)))
-def test_modules_fit_in_a_head(path):
-    assert len(path.read_text(encoding="utf-8").splitlines()) <= 500
+@pytest.mark.parametrize("name", sorted(MODULES))
+def test_modules_fit_in_a_head(name):
+    assert len(MODULES[name].read_text(encoding="utf-8").splitlines()) <= 500
 
 
 def test_every_floor_is_a_package():

@@ -9,11 +9,12 @@ from dataclasses import dataclass, field
 from fractions import Fraction
 from html import escape
 from itertools import combinations, product
-from typing import Any, NamedTuple, TypeAlias
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
+from fastconv.algebra.interpolate import Matrix, matrices_at
 from fastconv.exact import (
     FORMATS,
     INF,
@@ -34,8 +35,6 @@ from fastconv.exact import (
     to_text,
 )
 from fastconv.tables import Shown, Table
-
-Matrix: TypeAlias = tuple[tuple[Number, ...], ...]
 
 _JSON_FORMAT = "fastconv-bilinear-1"
 
@@ -399,9 +398,7 @@ class BilinearAlgorithm(Shown):
         """Refuse points that the matrices are not made from: each row of G belongs to one of them, up to a factor."""
         if self.stride != 1 or not self.points or len(self.points) != self.n:
             return
-        from fastconv.algebra.construct import toom_cook
-
-        expected = toom_cook(self.m, self.r, self.points).G
+        expected = matrices_at(self.m, self.r, self.points)[1]
         field = Field([e for matrix in (self.G, expected) for row in matrix for e in row])
         rows, wanted = ([[field(e) for e in row] for row in matrix] for matrix in (self.G, expected))
         for point, row in zip(self.points, wanted, strict=False):

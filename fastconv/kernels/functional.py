@@ -10,10 +10,16 @@ import numpy as np
 import numpy.typing as npt
 
 from fastconv.kernels.activation import Activation
+from fastconv.kernels.choose.accuracy import order_of
 from fastconv.kernels.choose.method import Method, method_of
 from fastconv.kernels.layer import Array, Ints, Layer, array_of, layer_of
+from fastconv.kernels.runners import pointwise
+from fastconv.kernels.runners.depthwise import DepthwiseRunner, fits
+from fastconv.kernels.runners.fourier import FourierRunner
+from fastconv.kernels.runners.phases import PhasedRunner
 from fastconv.kernels.runners.plan import BlockRunner, Plan, Runner
 from fastconv.native import machine, threads_of
+from fastconv.program import parse_order
 
 
 def plan_conv2d(
@@ -122,8 +128,6 @@ def blocks_of(layer: Layer, method: Method, blocks: tuple[bool, bool] = (True, T
 
     The block engine writes such blocks whatever it runs; it reads them where it transforms along both axes.
     """
-    from fastconv.kernels.runners import pointwise
-
     lanes = machine().vector_bytes // layer.dtype.itemsize
     alone = method.name == "fft" or method.name == "direct" and pointwise.fits(layer)
     if layer.groups > 1 or method.phases or alone:
@@ -244,9 +248,6 @@ def _plan(
     max_error: float | None,
     blocks: tuple[bool, bool] = (False, False),
 ) -> Plan:
-    from fastconv.kernels.choose.accuracy import order_of
-    from fastconv.program import parse_order
-
     w = array_of("weight", weight, dims + 2)
     b = None if bias is None else array_of("bias", bias)
     layer = layer_of(w, b, stride, padding, dilation, groups, input_shape, dims)
@@ -265,20 +266,12 @@ def _runner(
     layer: Any, method: Method, weight: Array, bias: Array | None, order: str, threads: int, activation: Activation | None
 ) -> Runner:
     if method.name == "fft":
-        from fastconv.kernels.runners.fourier import FourierRunner
-
         return FourierRunner(layer, weight, bias, threads, activation)
     if method.name == "direct":
-        from fastconv.kernels.runners.depthwise import DepthwiseRunner, fits
-
         if fits(layer):
             return DepthwiseRunner(layer, weight, bias, threads, activation)
-        from fastconv.kernels.runners import pointwise
-
         if pointwise.fits(layer):
             return pointwise.PointwiseRunner(layer, weight, bias, threads, activation)
     if method.phases:
-        from fastconv.kernels.runners.phases import PhasedRunner
-
         return PhasedRunner(layer, method, weight, bias, order, threads, activation)
     return BlockRunner(layer, method, weight, bias, order, threads, activation)

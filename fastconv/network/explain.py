@@ -14,6 +14,10 @@ import numpy as np
 
 from fastconv.algebra import BilinearAlgorithm, complex_points, toom_cook
 from fastconv.arithmetic import Policy
+from fastconv.error import predict_error
+from fastconv.kernels import plan_conv2d
+from fastconv.kernels.choose import POLICY, identity
+from fastconv.native import processors
 from fastconv.network.graph.graph import Array, Graph, Node, Value
 from fastconv.network.operators.call import Call, is_narrow
 from fastconv.network.operators.window import Window, planar, window
@@ -216,8 +220,6 @@ def explain(
 def _count(threads: int | None) -> int:
     if threads is not None:
         return threads
-    from fastconv.native import processors
-
     return processors()
 
 
@@ -309,9 +311,6 @@ def predicted(axes: tuple[BilinearAlgorithm, ...], channels: int, kernel: tuple[
     >>> predicted((), 64, (3, 3)) < f4 < f6
     True
     """
-    from fastconv.error import predict_error
-    from fastconv.kernels.choose import POLICY, identity
-
     if not axes:
         terms = channels * math.prod(kernel)
         # Chains of 128 fused multiply-adds, whose sums are then added up: the products themselves are not rounded.
@@ -336,8 +335,6 @@ def _square(x: Array) -> float:
 
 def _rate(threads: int | None) -> float:
     """Measure how many operations a second the inner product does, in a few milliseconds."""
-    from fastconv.kernels import plan_conv2d
-
     plan = plan_conv2d(np.ones((64, 128, 1, 1), np.float32), input_shape=(1, 128, 48, 48), algorithm="direct", threads=threads)
     x = np.ones(plan.input_shape, np.float32)
     return 2.0 * 64 * 128 * 48**2 / _timed(lambda: plan(x))
@@ -355,8 +352,6 @@ def _timed(call: Any) -> float:
 
 def _measured(option: Option, how: Choice, node: Node, x: Array, weight: Array, view: Window, threads: int | None) -> Option:
     """Time an option on the layer's own input, and compare it with float64."""
-    from fastconv.kernels import plan_conv2d
-
     flat = planar(view, x, weight)
     view, x, weight = flat.view, flat.x, flat.weight
     even = view.begin == view.end

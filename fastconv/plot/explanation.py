@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from fastconv.network import Explanation
 from fastconv.plot.style import styles
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
-
-    from fastconv.network import Explanation
 
 
 def _styles(found: Explanation) -> dict[str, dict[str, Any]]:

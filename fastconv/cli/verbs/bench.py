@@ -6,6 +6,7 @@ import argparse
 import time
 
 from fastconv.cli.options import print_json, print_tables
+from fastconv.kernels import plan_conv2d
 from fastconv.tables import Table
 
 
@@ -23,8 +24,6 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Time the contenders in turn and print medians."""
     import numpy as np
-
-    from fastconv.kernels import plan_conv2d
 
     for name in ("channels", "size", "kernel", "batch", "turns"):
         if getattr(args, name) < 1:

@@ -12,6 +12,7 @@ from typing import Any
 
 from fastconv.cli.files import add_figure, feeds_of, figure_path, save_figure
 from fastconv.cli.options import print_json, print_tables
+from fastconv.network import compare, first_images, known_network, known_networks, load_onnx, usual_contenders
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -30,7 +31,6 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Compare, print the table and draw the figure."""
-    from fastconv.network import compare, first_images, usual_contenders
     from fastconv.plot import comparison_figure
 
     title, net, feeds, options, baseline = _job(args)
@@ -63,8 +63,6 @@ def _names(text: str) -> list[str]:
 
 def _job(args: argparse.Namespace) -> tuple[str, Any, Mapping[str, Any], dict[str, Any], tuple[str, Mapping[str, float]] | None]:
     """Return title, network, inputs, options of `compare` and the baseline to show beside."""
-    from fastconv.network import known_network, known_networks, load_onnx
-
     if args.model is not None and args.network is not None:
         raise ValueError(f"both the model {args.model} and --network {args.network} are given: choose one")
     if args.model is not None and args.model not in known_networks():

@@ -6,6 +6,7 @@ import argparse
 from dataclasses import replace
 
 from fastconv.cli.options import add_algorithm, add_measurement, algorithm_of, measurement_of, print_json, print_tables, size_of
+from fastconv.error import measure_error
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -16,8 +17,6 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Measure and print."""
-    from fastconv.error import measure_error
-
     dims = args.dims or size_of(args)[2] or 2
     alg = algorithm_of(args, dims)
     alg.verify()

@@ -6,6 +6,7 @@ import argparse
 import json
 
 from fastconv.cli.options import add_algorithm, algorithm_of, print_json, print_tables, size_of
+from fastconv.program import programs_of
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -16,8 +17,6 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Print the matrices."""
-    from fastconv.program import programs_of
-
     alg = algorithm_of(args, size_of(args)[2] or 2)
     alg.verify()
     programs = programs_of(alg, args.program) if args.program else None

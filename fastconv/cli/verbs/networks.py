@@ -9,6 +9,7 @@ from typing import Any
 
 from fastconv.cli.files import add_figure, feeds_of, figure_path, save_figure
 from fastconv.cli.options import print_json, print_tables
+from fastconv.network import known_network, known_networks, load_onnx
 from fastconv.tables import Table
 
 
@@ -31,8 +32,6 @@ def run(args: argparse.Namespace) -> int:
         return _explain(args)
     if args.model is not None:
         raise ValueError(f"nothing to do for {args.model!r}: add --explain")
-    from fastconv.network import known_networks
-
     known = known_networks().values()
     if args.json:
         print_json(
@@ -59,7 +58,6 @@ def run(args: argparse.Namespace) -> int:
 
 def _explain(args: argparse.Namespace) -> int:
     """Print the table and draw the figure."""
-    from fastconv.network import known_network, known_networks, load_onnx
     from fastconv.plot import explanation_figure
 
     if args.model is None:

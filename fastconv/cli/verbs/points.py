@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import argparse
 
+from fastconv.algebra import best_points, best_row, published_points, published_sources, toom_cook
 from fastconv.cli.options import add_measurement, add_size, measurement_of, print_json, print_tables, size_of
+from fastconv.error import measure_error
+from fastconv.exact import to_text
+from fastconv.search import certified_limit
 from fastconv.tables import Table
 
 
@@ -16,11 +20,6 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Measure each known set and print them, the most accurate first."""
-    from fastconv.algebra import best_points, best_row, published_points, published_sources, toom_cook
-    from fastconv.error import measure_error
-    from fastconv.exact import to_text
-    from fastconv.search import certified_limit
-
     m, r, named = size_of(args)
     dims = args.dims or named or 2
     best = best_points(m, r, dims, args.policy)
@@ -77,8 +76,6 @@ _TELLING = 1.0
 
 def _limits(m: int, r: int, dims: int, policy: str) -> list[str]:
     """Say how close the best known sets are to what any real point set can reach, where that is known."""
-    from fastconv.search import certified_limit
-
     lines = []
     for infinity, what in ((None, "all real point sets"), (True, "sets with infinity")):
         limit = certified_limit(m, r, dims, infinity) if policy == "fp32" else None

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from fastconv.cli.options import add_formats, add_size, print_json, print_tables, size_of
+from fastconv.search import Store, search_points
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -43,8 +44,6 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Search and print the ranking."""
-    from fastconv.search import Store, search_points
-
     m, r, named = size_of(args)
     dims = args.dims or named or 2
     if args.show < 1:

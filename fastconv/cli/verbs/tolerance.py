@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 
 from fastconv.cli.options import add_algorithm, add_formats, algorithm_of, print_json, size_of
+from fastconv.error import tolerance
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -24,8 +25,6 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Derive the tolerance and print it with its reasoning."""
-    from fastconv.error import tolerance
-
     dims = args.dims or size_of(args)[2] or 2
     alg = algorithm_of(args, dims)
     names = ("channels", "policy", "confidence", "order", "channel_sum", "scale_w", "scale_x", "inputs", "outputs")

@@ -13,6 +13,8 @@ import numpy.typing as npt
 from fastconv.kernels.activation import Activation
 from fastconv.kernels.choose.method import Method
 from fastconv.kernels.layer import Array, Layer, array_of
+from fastconv.kernels.runners.blocked import blocked, in_lanes
+from fastconv.kernels.runners.fields import Field
 from fastconv.native import COUNTER, NOTHING, Job, Pool, flushes, machine
 
 
@@ -188,8 +190,6 @@ class BlockRunner:
         threads: int,
         activation: Activation | None = None,
     ) -> None:
-        from fastconv.kernels.runners.blocked import blocked, in_lanes
-
         self.parts = blocked(layer, method, weight, order, threads, activation is not None)
         self.blocks = layer.blocks
         bias = np.zeros(layer.filters, layer.dtype) if bias is None else bias.copy()
@@ -212,9 +212,6 @@ class BlockRunner:
 
     def details(self) -> list[str]:
         """Say how the layer is cut."""
-        from fastconv.kernels.runners.fields import Field
-        from fastconv.native import machine
-
         d = {field: int(value) for field, value in zip(Field, self.parts.description, strict=True)}
         fused = "fused multiply-add" if machine().fma else "multiplications and additions"
         where = " and ".join(name for name, lies in zip(("input", "output"), self.blocks, strict=True) if lies)

@@ -10,9 +10,8 @@ from numba import carray
 from fastconv.kernels.choose.cut import tile_panel
 from fastconv.kernels.runners.pointwise import FIELDS
 from fastconv.kernels.source.engine import copy
-from fastconv.kernels.source.panel import finish_panel
 from fastconv.native import SIZE, lanes_of, machine
-from fastconv.native.source import claim, integers, move
+from fastconv.native.source import claim, finish_panel, integers, move
 
 V = machine().vector_bytes
 AHEAD = 2048

@@ -17,6 +17,7 @@ from fastconv.native.source.lanes import (
     take,
     whole_part,
 )
+from fastconv.native.source.panel import finish_panel
 from fastconv.native.source.vectors import (
     ELEMENT,
     I64,
@@ -58,6 +59,7 @@ __all__ = [
     "clear",
     "depthwise_vector",
     "fetch",
+    "finish_panel",
     "fuse",
     "fused",
     "get",

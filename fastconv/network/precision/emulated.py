@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from fastconv.algebra import BilinearAlgorithm
-from fastconv.arithmetic import Policy, policy_named
+from fastconv.arithmetic import Policy, array_reading, carrier, policy_named
 from fastconv.exact import FORMATS, Format
 from fastconv.network.graph.graph import Array
 from fastconv.network.precision.names import Scales
@@ -242,8 +242,6 @@ def _scaled(x: Array, exponent: int) -> Array:
 
 
 def _added(y: Array, shift: Array, fmt: Format) -> Array:
-    from fastconv.arithmetic import array_reading, carrier
-
     hold = carrier(fmt)
     return array_reading(fmt).add(y.astype(hold), shift.astype(hold))
 

@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fastconv.arithmetic import carrier, round_to
+from fastconv.arithmetic import BLOCK, carrier, channel_sum_named, round_to
 from fastconv.exact import Format, rounded
 from fastconv.native import digest_of
 from fastconv.program import Program
@@ -267,8 +267,6 @@ class Contraction:
     """
 
     def __init__(self, operands: Format, product: Format, accumulate: Format, channel_sum: str) -> None:
-        from fastconv.arithmetic import BLOCK, channel_sum_named
-
         channel_sum_named(channel_sum)
         self.block = {"linear": 2**31, "blocked": BLOCK, "pairwise": 0}[channel_sum]
         # fastconv.evaluate takes the factors of a product into the carrier of the product.

@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from fastconv.native import lasting
 from fastconv.network.graph.graph import Array, Graph, Node
 from fastconv.network.operators.call import Call
 from fastconv.network.operators.table import OPERATORS
@@ -155,8 +156,6 @@ def folded_normalisations(graph: Graph, kept: Collection[str]) -> Graph:
 
 def _scaled(maker: Node, norm: Node, constants: Mapping[str, Array]) -> tuple[Array, Array] | None:
     """Return weight and bias with the normalisation in them, or None where it does not fit."""
-    from fastconv.native import lasting
-
     names = (*maker.inputs[1:], *norm.inputs[1:])
     if norm.attributes.get("training_mode", 0) or norm.attributes.get("spatial", 1) != 1 or len([o for o in norm.outputs if o]) != 1:
         return None

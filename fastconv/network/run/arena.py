@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from fastconv.native import lasting
 from fastconv.network.graph.graph import Array
 
 _SMALL = 2**16
@@ -66,8 +67,6 @@ class Arena:
             if fits:  # of the smallest the one that came back last: it is the likeliest to be in a cache
                 return self._free.pop(min(fits, key=lambda k: (self._free[k].nbytes, -k)))
             self._free.clear()  # all are too small: they make room for what is needed
-        from fastconv.native import lasting
-
         return lasting((size,), np.uint8)
 
     def _back(self, key: int) -> None:

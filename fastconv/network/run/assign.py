@@ -7,7 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from fastconv.algebra import BilinearAlgorithm
+from fastconv.algebra import BilinearAlgorithm, algorithm
+from fastconv.kernels.choose import rectangle_named
 from fastconv.network.graph.graph import Graph, Node
 
 Choice = str | BilinearAlgorithm | tuple[BilinearAlgorithm, BilinearAlgorithm]
@@ -58,9 +59,6 @@ def resolved(choice: Any) -> Choice:
     if isinstance(choice, tuple) and len(choice) == 2 and all(isinstance(axis, BilinearAlgorithm) for axis in choice):
         return choice
     if isinstance(choice, str):
-        from fastconv.algebra import algorithm
-        from fastconv.kernels.choose import rectangle_named
-
         return rectangle_named(choice) or algorithm(choice)
     raise TypeError(f"an algorithm is a name, a BilinearAlgorithm or a mapping from layers to these, not {type(choice).__name__}")
 

@@ -12,7 +12,10 @@ from typing import Any
 
 import numpy as np
 
-from fastconv.native import processors
+from fastconv.kernels import blocks_of, layer_of, plan_conv2d, plan_in_blocks
+from fastconv.kernels.choose import method_of
+from fastconv.kernels.operators import kind_of, planewise
+from fastconv.native import Pool, processors
 from fastconv.network.graph.graph import Array, Graph, Node
 from fastconv.network.graph.weights_file import check_unchanged, files_of, let_go
 from fastconv.network.operators.call import MEMORY_LIMIT, Call, is_narrow
@@ -133,8 +136,6 @@ class Runner:
         arena: Arena | None = None,
         max_error: float | None = None,
     ) -> None:
-        from fastconv.native import Pool
-
         self.graph, self.algorithms, self.threads, self.memory_limit = graph, dict(algorithms), threads, memory_limit
         self.optimise, self.max_error, self._arena = optimise, max_error, arena or Arena()
         self._plans = {node.name: Kept(_PLANS) for node in graph.nodes if node.operator in ("Conv", "ConvTranspose", "Gemm", "MatMul")}
@@ -333,8 +334,6 @@ class Runner:
 
     def _convolve_in_a_plane(self, node: Node, call: Call, inputs: Sequence[Array | None], place: Place) -> Array | None:
         """Run a convolution of any rank and format on the layer kernels, narrow formats in float32; None if weights are computed."""
-        from fastconv.kernels import plan_conv2d
-
         x, weight, bias = inputs
         constant = all(not name or name in place.constants for name in node.inputs[1:3])
         if x is None or weight is None or not constant or not (x.dtype in (np.float32, np.float64) or is_narrow(x.dtype)):
@@ -369,8 +368,6 @@ class Runner:
 
     def _convolve(self, node: Node, call: Call, inputs: list[Array | None], place: Place) -> Array | None:
         """Run a convolution on the layer kernels; None where these take what is there only after some work on it."""
-        from fastconv.kernels.operators import kind_of, planewise
-
         x, weight, bias, other = (*inputs, None, None)[:4]
         constant = all(not name or name in place.constants for name in node.inputs[1:3])
         if x is None or weight is None or not constant or x.dtype not in (np.float32, np.float64):
@@ -401,8 +398,6 @@ class Runner:
         image = np.ascontiguousarray(x)
 
         def make() -> Any:
-            from fastconv.kernels import plan_in_blocks
-
             plan = plan_in_blocks(
                 (inside, wish and self._takes(place.blocks[node.outputs[0]], shape, image.dtype, place)),
                 weight,
@@ -451,9 +446,6 @@ class Runner:
             return False
 
     def _takes_one(self, node: Node, shape: tuple[int, ...], dtype: np.dtype[Any], place: Place) -> bool:
-        from fastconv.kernels import blocks_of, layer_of
-        from fastconv.kernels.choose import method_of
-
         call = Call(node.attributes, node.opset)
         if node.operator == "MaxPool":
             view = window(call, shape[2:], call["kernel_shape"], bool(call.get("ceil_mode", 0)))

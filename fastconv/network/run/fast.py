@@ -9,9 +9,15 @@ from typing import Any
 
 import numpy as np
 
+from fastconv.kernels import Activation, plan_conv2d
+from fastconv.kernels.operators import FEW, average_pool, curve, dense, kind_of, max_pool, mean, planewise
+from fastconv.kernels.runners import MOST, Transposed
+from fastconv.native import lasting
 from fastconv.network.graph.graph import Array, Node
 from fastconv.network.graph.weights_file import files_of, let_go
 from fastconv.network.operators.call import Call
+from fastconv.network.operators.convolution import transposed_geometry
+from fastconv.network.operators.linear import finished
 from fastconv.network.operators.window import window
 from fastconv.network.rewrite.optimise import slope_and_bounds
 from fastconv.network.run.blocks import Readers, lies_in_blocks
@@ -43,8 +49,6 @@ class Place:
         """Return the activation that fused nodes are; None for no node, or where they are no such activation."""
         if len(nodes) != 1:
             return None
-        from fastconv.kernels import Activation
-
         found = slope_and_bounds(nodes[0], self.constants, y_shape[1] if len(y_shape) == 4 else None)
         return None if found is None else Activation(*found)
 
@@ -58,8 +62,6 @@ def fast(node: Node, call: Call, inputs: list[Array | None], place: Place) -> Ar
 
 
 def _activation(node: Node, call: Call, inputs: list[Array | None], place: Place) -> Array | None:
-    from fastconv.kernels.operators import kind_of, planewise
-
     x = inputs[0]
     activation = None if x is None or not kind_of(x) else place.activation((node,), x.shape)
     if x is None or activation is None:
@@ -70,8 +72,6 @@ def _activation(node: Node, call: Call, inputs: list[Array | None], place: Place
 
 
 def _sum(node: Node, call: Call, inputs: list[Array | None], place: Place) -> Array | None:
-    from fastconv.kernels.operators import kind_of, planewise
-
     a, b = inputs
     if a is None or b is None or a.shape != b.shape or not kind_of(a, b):
         return None
@@ -85,8 +85,6 @@ def _sum(node: Node, call: Call, inputs: list[Array | None], place: Place) -> Ar
 
 
 def _normalisation(node: Node, call: Call, inputs: list[Array | None], place: Place) -> Array | None:
-    from fastconv.kernels.operators import kind_of, planewise
-
     x, *parts = inputs
     known = [part for part in parts if part is not None]
     if x is None or x.ndim < 2 or not kind_of(x) or len(known) != 4 or any(part.shape != x.shape[1:2] for part in known):
@@ -102,8 +100,6 @@ def _normalisation(node: Node, call: Call, inputs: list[Array | None], place: Pl
 
 
 def _pool(node: Node, call: Call, inputs: list[Array | None], place: Place) -> Array | None:
-    from fastconv.kernels.operators import average_pool, kind_of, max_pool
-
     x = inputs[0]
     blocks = lies_in_blocks(node.inputs[0], x, place.blocks)
     if x is None or x.ndim != 4 + blocks or not kind_of(x) or call.outputs != 1:
@@ -127,8 +123,6 @@ def _pool(node: Node, call: Call, inputs: list[Array | None], place: Place) -> A
 
 
 def _mean(node: Node, call: Call, inputs: list[Array | None], place: Place) -> Array | None:
-    from fastconv.kernels.operators import kind_of, mean
-
     x = inputs[0]
     if x is None or x.ndim < 3 or not kind_of(x):
         return None
@@ -144,8 +138,6 @@ def _inside(length: int, out: int, kernel: int, stride: int, dilation: int, begi
 
 
 def _product(node: Node, call: Call, inputs: list[Array | None], place: Place) -> Array | None:
-    from fastconv.kernels.operators import curve, kind_of
-
     a, b = inputs
     if a is None or b is None or 0 in (a.size, b.size) or not kind_of(a, b):
         return None
@@ -162,8 +154,6 @@ def _product(node: Node, call: Call, inputs: list[Array | None], place: Place) -
 
 
 def _curve(node: Node, call: Call, inputs: list[Array | None], place: Place) -> Array | None:
-    from fastconv.kernels.operators import curve, kind_of
-
     x = inputs[0]
     if x is None or not kind_of(x):
         return None
@@ -175,10 +165,6 @@ def _curve(node: Node, call: Call, inputs: list[Array | None], place: Place) -> 
 
 
 def _transposed(node: Node, call: Call, inputs: list[Array | None], place: Place) -> Array | None:
-    from fastconv.kernels.operators import kind_of
-    from fastconv.kernels.runners import MOST, Transposed
-    from fastconv.network.operators.convolution import transposed_geometry
-
     x, weight, bias = (*inputs, None)[:3]
     constant = all(not name or name in place.constants for name in node.inputs[1:])
     if x is None or weight is None or not constant or not kind_of(x) or x.ndim not in (3, 4) or weight.ndim != x.ndim:
@@ -216,8 +202,6 @@ def _transposed(node: Node, call: Call, inputs: list[Array | None], place: Place
 
 
 def _gemm(node: Node, call: Call, inputs: list[Array | None], place: Place) -> Array | None:
-    from fastconv.network.operators.linear import finished
-
     a, b, c = (*inputs, None)[:3]
     if a is None or b is None or a.ndim != 2 or b.ndim != 2 or call["transA"]:
         return None
@@ -243,9 +227,6 @@ def _matrix(
     node: Node, call: Call, a: Array, b: Array, transposed: bool, place: Place, bias: Array | None = None, activation: Any = None
 ) -> Array | None:
     """Multiply by constant weights: few rows read them where they are, many rows are the pixels of a 1x1 convolution."""
-    from fastconv.kernels import plan_conv2d
-    from fastconv.kernels.operators import FEW, dense, kind_of
-
     if node.inputs[1] in place.constants and files_of([b]):  # which others may write to, and where they may not be aligned
         b = place.plan(("copied", b.shape), lambda: _copied(b))
     if not kind_of(a, b) or a.shape[1] != b.shape[1 if transposed else 0] or 0 in (*a.shape, *b.shape):
@@ -270,8 +251,6 @@ def _matrix(
 
 
 def _copied(array: Array) -> Array:
-    from fastconv.native import lasting
-
     copy = lasting(array.shape, array.dtype)
     copy[...] = array
     let_go([array])

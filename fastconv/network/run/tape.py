@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from fastconv.native import memory, run_all
 from fastconv.network.graph.graph import Array, Node
 from fastconv.network.graph.weights_file import files_of
 
@@ -210,8 +211,6 @@ class _Memory:
     def __init__(
         self, tensors: Mapping[str, Tensor], starts: Sequence[int], steps: Sequence[Placed | Step], size: int, room: int, apply: Apply
     ) -> None:
-        from fastconv.native import memory
-
         self._memory, self._clean = memory(size + room + _ALIGNED), []
         base = self._memory.ctypes.data
         self.arrays = {name: tensor.within(self._memory, starts[tensor.part]) for name, tensor in tensors.items()}
@@ -234,8 +233,6 @@ class _Memory:
         self._flush(words)
 
     def _flush(self, words: list[tuple[int, ...]]) -> None:
-        from fastconv.native import run_all
-
         if words:
             jobs = np.array([word for job in words for word in job], np.int64)
             self.steps.append(lambda: run_all(jobs))

@@ -14,6 +14,7 @@ from typing import Any, Protocol, overload
 from fastconv.algebra import BilinearAlgorithm, published_points, published_sources, toom_cook
 from fastconv.arithmetic import Policy, policy_named
 from fastconv.exact import INF, Number, to_text
+from fastconv.program import programs_of
 from fastconv.search.points.candidates import Points, in_order, pool_of, projective_start, rationals
 from fastconv.search.points.objective import objective_named
 from fastconv.search.points.store import VERSION, Store
@@ -439,8 +440,6 @@ def _rounded(value: float) -> float:
 
 
 def _operations(m: int, r: int, key: Key) -> tuple[int, int]:
-    from fastconv.program import programs_of
-
     alg = toom_cook(m, r, _points(key))
     programs = programs_of(alg)
     counts = [p.counts for p in (programs.output, programs.kernel, programs.input)]

@@ -11,6 +11,7 @@ import numpy.typing as npt
 
 from fastconv.algebra import BilinearAlgorithm, toom_cook
 from fastconv.arithmetic import Policy, policy_named
+from fastconv.error import measure_error
 from fastconv.exact import INF, Format
 from fastconv.search.points.candidates import Points, random_start
 from fastconv.search.points.objective import objective_named
@@ -130,8 +131,6 @@ def subsets(size: int, k: int, begin: int, end: int) -> npt.NDArray[np.int64]:
 
 def _measure(spec: dict[str, Any]) -> dict[str, Any]:
     """Measure the error of one set."""
-    from fastconv.error import measure_error
-
     policy = policy_from(spec["policy"])
     points = points_of(spec["points"])
     try:

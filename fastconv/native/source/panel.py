@@ -8,8 +8,19 @@ from typing import Any
 from numba.core import types
 from numba.extending import intrinsic
 
-from fastconv.native import SIZE
-from fastconv.native.source import I64, activate, chains, load_at, multiplied_and_added, offset_by, prefetch, splat, store_at, vector_of
+from fastconv.native.machine import SIZE
+from fastconv.native.source.vectors import (
+    I64,
+    activate,
+    chains,
+    load_at,
+    multiplied_and_added,
+    offset_by,
+    prefetch,
+    splat,
+    store_at,
+    vector_of,
+)
 
 
 @intrinsic(prefer_literal=True)
