@@ -17,6 +17,7 @@ import os
 import queue
 import random
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -24,6 +25,7 @@ import time
 import xml.etree.ElementTree as ElementTree
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
@@ -47,7 +49,7 @@ TESTS = {
 }
 """The tests of each floor, by the names of their files; its own doctests come besides."""
 APART = {"test_kernels_machines.py", "test_kernels_targets.py"}
-SECONDS = 600
+SECONDS = 300
 """After so long a change counts as caught: it hangs."""
 
 _BINARY = {ast.Add: ast.Sub, ast.Sub: ast.Add, ast.Mult: ast.Div, ast.Div: ast.Mult, ast.FloorDiv: ast.Mult, ast.Mod: ast.Mult}
@@ -85,10 +87,11 @@ class Change(NamedTuple):
 def changes(path: Path) -> Iterator[Change]:
     """Yield every change that can be made to a module; annotations, texts and what only a type checker reads are left alone."""
     text = path.read_text(encoding="utf-8")
+    lines = text.splitlines()
     for node in _code(ast.parse(text)):
-        before = ast.get_source_segment(text, node)
-        if before is None or "\n" in before:
+        if node.lineno != node.end_lineno:
             continue
+        before = lines[node.lineno - 1].encode()[node.col_offset : node.end_col_offset].decode()
         for after in _mutated(node):
             if after != ast.unparse(node):
                 yield Change(str(path.relative_to(ROOT)), node.lineno, node.col_offset, before, f"({after})")
@@ -192,13 +195,18 @@ def verdict(change: Change, tree: Path, tests: list[str]) -> tuple[str, float]:
     try:
         path.write_text(change.planted(text), encoding="utf-8")
         command = [sys.executable, "-m", "pytest", "-x", "-q", "-n", "0", "-p", "no:cacheprovider", "--no-header", f"@{chosen}"]
-        done = subprocess.run(command, cwd=tree, env=_environment(tree), capture_output=True, text=True, timeout=SECONDS)
+        process = subprocess.Popen(command, cwd=tree, env=_environment(tree), stdout=subprocess.PIPE, text=True, start_new_session=True)
+        try:
+            said, _ = process.communicate(timeout=SECONDS)
+        finally:
+            with suppress(ProcessLookupError):  # what the tests began ends with them
+                os.killpg(process.pid, signal.SIGKILL)
     except subprocess.TimeoutExpired:
         return "no end", time.perf_counter() - begun
     finally:
         path.write_text(text, encoding="utf-8")
-    failed = [line for line in done.stdout.splitlines() if line.startswith(("FAILED", "ERROR"))]
-    caught = (failed or ["the tests did not run"])[0] if done.returncode else ""
+    failed = [line for line in said.splitlines() if line.startswith(("FAILED", "ERROR"))]
+    caught = (failed or ["the tests did not run"])[0] if process.returncode else ""
     return caught, time.perf_counter() - begun
 
 

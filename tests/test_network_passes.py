@@ -9,6 +9,7 @@ from onnx import TensorProto, helper, numpy_helper
 import fastconv as fc
 from fastconv.network.rewrite.optimise import known_from_shapes, optimised
 from fastconv.network.run import execute
+from fastconv.network.run.assign import assigned
 from fastconv.network.run.execute import Runner
 from fastconv.network.run.tape import Placed
 
@@ -32,7 +33,7 @@ def as_written(net, feeds, monkeypatch, algorithm="direct"):
     """Run each node by its definition, nothing fused, nothing folded; only convolutions on the kernels."""
     with monkeypatch.context() as patch:
         patch.setattr(execute, "fast", lambda *_: None)
-        return Runner(net.graph, fc.network.run.assigned(net.graph, algorithm), optimise=False)(feeds)
+        return Runner(net.graph, assigned(net.graph, algorithm), optimise=False)(feeds)
 
 
 def operators(net, feeds):
@@ -356,4 +357,4 @@ def test_squeeze_and_excitation_runs_on_the_tape_alone(monkeypatch):
 def as_written_tensor(net, x, name, monkeypatch):
     with monkeypatch.context() as patch:
         patch.setattr(execute, "fast", lambda *_: None)
-        return Runner(net.graph, fc.network.run.assigned(net.graph, "direct"), optimise=False)({"x": x}, [name])[name]
+        return Runner(net.graph, assigned(net.graph, "direct"), optimise=False)({"x": x}, [name])[name]

@@ -9,8 +9,8 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 import fastconv as fc
-from fastconv.kernels import functional
 from fastconv.network.rewrite.passes import widened
+from fastconv.network.run import execute
 from fastconv.network.run.assign import assigned, is_eligible
 
 
@@ -168,13 +168,13 @@ def test_empty_batches_give_empty_results(net):
 
 def test_weights_are_planned_once_per_layer_shape_and_algorithm(monkeypatch, x):
     made = []
-    plan = functional.plan_in_blocks
+    plan = execute.plan_in_blocks
 
     def counted(*args, **kwargs):
         made.append((kwargs["input_shape"], kwargs["algorithm"]))
         return plan(*args, **kwargs)
 
-    monkeypatch.setattr(functional, "plan_in_blocks", counted)
+    monkeypatch.setattr(execute, "plan_in_blocks", counted)
     net = fc.load_onnx(chain())
     for _ in range(3):
         net.run({"x": x}, "direct")

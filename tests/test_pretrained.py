@@ -484,6 +484,6 @@ def test_pictures_need_an_extra_which_is_named(load, monkeypatch):
     module, name = load.split(".")
     for part in ("skimage", "skimage.data", "skimage.transform"):
         monkeypatch.setitem(sys.modules, part, None)
-    function = getattr(import_module(f"fastconv.network.{module}"), name)
+    function = getattr(import_module(f"fastconv.network.zoo.{module}"), name)
     with pytest.raises(RuntimeError, match=r'needs scikit-image, which is not installed: pip install "fastconv\[demo\]"'):
         function(*([np.zeros((3, 8, 8))] if name == "halved" else []))
