@@ -60,7 +60,7 @@ def table() -> None:
                 limit = certified_limit(n - 2, 3, dims, infinity)
                 if limit:  # of the first-order prediction: drawn as that share of the measured error of the best set
                     best = best_row(n - 2, 3, dims)
-                    rows.append([what, dims, n, (best["measured"] if best else math.nan) / (1 + limit["gap"])])
+                    rows.append([what, dims, n, (best["measured"] if best else math.nan) / (1 + limit.gap)])
     write_csv("points_table.csv", ["set", "dims", "n", "mean_abs"], rows)
     figure = Figure(figsize=(11, 5), layout="constrained")
     for dims, ax in zip((1, 2), figure.subplots(1, 2), strict=True):

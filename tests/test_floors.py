@@ -137,6 +137,6 @@ def test_rational_algorithms_need_no_sympy():
 def test_public_names_exist():
     for name in fastconv.__all__:
         assert getattr(fastconv, name) is not None
-    with pytest.raises(AttributeError, match="no attribute 'nothing'"):
+    with pytest.raises(AttributeError, match="nothing"):
         fastconv.nothing  # noqa: B018
     assert set(fastconv.__all__) <= set(dir(fastconv))

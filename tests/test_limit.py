@@ -165,22 +165,22 @@ def test_the_shipped_limits_are_below_every_known_set():
         for infinity in (True, False):
             entry = certified_limit(n - 2, 3, dims, infinity)
             row = best_row(n - 2, 3, dims, infinity=infinity)
-            assert entry["limit"] < first_order_error(fc.toom_cook(n - 2, 3, row["points"].split()), dims)
+            assert entry.limit < first_order_error(fc.toom_cook(n - 2, 3, row["points"].split()), dims)
         both = certified_limit(n - 2, 3, dims)
-        assert both["limit"] == min(certified_limit(n - 2, 3, dims, kind)["limit"] for kind in (True, False))
+        assert both.limit == min(certified_limit(n - 2, 3, dims, kind).limit for kind in (True, False))
         for source in published_sources():
             try:
                 points = fc.published_points(source, n, dims)
             except ValueError:
                 continue
-            assert both["limit"] < first_order_error(fc.toom_cook(n - 2, 3, points), dims)
+            assert both.limit < first_order_error(fc.toom_cook(n - 2, 3, points), dims)
 
 
 def test_how_close_the_table_is():
     """What the table claims: n = 4 closed over all sets, n = 5 over the sets with infinity."""
     for dims in (1, 2):
-        assert certified_limit(2, 3, dims)["gap"] < 0.02
-        assert certified_limit(3, 3, dims, True)["gap"] < 0.05
+        assert certified_limit(2, 3, dims).gap < 0.02
+        assert certified_limit(3, 3, dims, True).gap < 0.05
     assert certified_limit(6, 3) is None
 
 

@@ -2,7 +2,7 @@
 
 from fastconv.error.bound.certify import certified_constant
 from fastconv.error.bound.running import bound_error
-from fastconv.error.bound.theorem import error_constants, theorem_bound
+from fastconv.error.bound.theorem import Constants, error_constants, theorem_bound
 from fastconv.error.bound.tolerance import Tolerance, tolerance
 from fastconv.error.measure.evaluate import evaluate
 from fastconv.error.measure.inputs import GENERATORS
@@ -13,6 +13,7 @@ from fastconv.error.predict.moments import MOMENTS, Moments
 from fastconv.error.predict.sample import Sample, SampledPrediction, predict_direct
 
 __all__ = [
+    "Constants",
     "ErrorReport",
     "GENERATORS",
     "MOMENTS",

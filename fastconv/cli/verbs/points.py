@@ -42,7 +42,8 @@ def run(args: argparse.Namespace) -> int:
         rows.append((report, points_text, sources, alg.points == best))
     rows.sort(key=lambda row: row[0].mean_abs)
     if args.json:
-        limits = {kind: certified_limit(m, r, dims, given) for kind, given in (("all", None), ("infinity", True)) if args.policy == "fp32"}
+        found = {kind: certified_limit(m, r, dims, given) for kind, given in (("all", None), ("infinity", True)) if args.policy == "fp32"}
+        limits = {kind: None if one is None else one.to_dict() for kind, one in found.items()}
         marked = [{"points": p, "sources": s, "best": b, "error": e.to_dict()} | ({"limits": limits} if b else {}) for e, p, s, b in rows]
         print_json(marked)
         return 0
@@ -79,7 +80,7 @@ def _limits(m: int, r: int, dims: int, policy: str) -> list[str]:
     lines = []
     for infinity, what in ((None, "all real point sets"), (True, "sets with infinity")):
         limit = certified_limit(m, r, dims, infinity) if policy == "fp32" else None
-        if limit is not None and limit["gap"] <= _TELLING:
-            best = f"the best known set, {limit['best']:.3e}, is within {limit['gap']:.1%} of the best possible (certified)"
-            lines.append(f"\n{what}: none has a first-order predicted error below {limit['limit']:.3e}; {best}")
+        if limit is not None and limit.gap <= _TELLING:
+            best = f"the best known set, {limit.best:.3e}, is within {limit.gap:.1%} of the best possible (certified)"
+            lines.append(f"\n{what}: none has a first-order predicted error below {limit.limit:.3e}; {best}")
     return lines

@@ -14,7 +14,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import lru_cache
 from importlib.resources import files
 from itertools import combinations_with_replacement
@@ -204,7 +204,38 @@ def _table() -> dict[tuple[int, int, int, bool], dict[str, Any]]:
     return {(row["m"], row["r"], row["dims"], row["infinity"]): row for row in data["rows"]}
 
 
-def certified_limit(m: int, r: int, dims: int = 2, infinity: bool | None = None) -> dict[str, Any] | None:
+@dataclass(frozen=True)
+class CertifiedLimit:
+    """How good point sets can be at best.
+
+    Attributes
+    ----------
+    limit : float
+        The mean error that no point set goes below, to first order.
+    best : float
+        That of the best set known.
+    boxes : int
+        Boxes of points that were examined to prove it.
+    seconds : float
+        Time of the proof.
+    """
+
+    limit: float
+    best: float
+    boxes: int
+    seconds: float
+
+    @property
+    def gap(self) -> float:
+        """How far the best set known is from the limit, as a share of the limit."""
+        return self.best / self.limit - 1
+
+    def to_dict(self) -> dict[str, float]:
+        """Return all of it for JSON."""
+        return asdict(self) | {"gap": self.gap}
+
+
+def certified_limit(m: int, r: int, dims: int = 2, infinity: bool | None = None) -> CertifiedLimit | None:
     """Return the certified lower limit of the first-order predicted error of F(m, r) in fp32, None where there is none.
 
     Parameters
@@ -218,13 +249,12 @@ def certified_limit(m: int, r: int, dims: int = 2, infinity: bool | None = None)
 
     Returns
     -------
-    dict or None
-        ``"limit"``, the mean error that no set goes below, and ``"best"``, that of the best set known, both to
-        first order; ``"gap"`` = best / limit - 1, ``"boxes"`` and ``"seconds"``.
+    CertifiedLimit or None
+        The limit, the error of the best set known, and the gap between them.
 
     Examples
     --------
-    >>> certified_limit(2, 3, 1)["gap"] < 0.05
+    >>> certified_limit(2, 3, 1).gap < 0.05
     True
     """
     check_dims(dims)
@@ -232,6 +262,5 @@ def certified_limit(m: int, r: int, dims: int = 2, infinity: bool | None = None)
     if any(row is None for row in rows):
         return None
     known = [row for row in rows if row is not None]
-    low, best = min(row["limit"] for row in known), min(row["best"] for row in known)
-    total = {name: sum(row[name] for row in known) for name in ("boxes", "seconds")}
-    return {"limit": low, "best": best, "gap": best / low - 1, **total}
+    lowest, best = (min(row[name] for row in known) for name in ("limit", "best"))
+    return CertifiedLimit(lowest, best, *(sum(row[name] for row in known) for name in ("boxes", "seconds")))
