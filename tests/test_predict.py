@@ -57,6 +57,26 @@ def test_gradual_underflow_in_fp16():
     assert predicted.rms > 30 * fc.predict_error(alg, dims=2, policy="tf32", inputs="normal").rms  # as many bits, no underflow
 
 
+NEAR = [fc.toom_cook(2, 3, [1, 1 + Fraction(1, 2**bits), -1, "inf"]) for bits in (6, 10, 20)]
+COARSE = [(alg, policy) for policy in ("fp8_e4m3", "fp8_e5m2", "bf16", "fp16") for alg in ("F(2x2,3x3)", "F(4x4,3x3)")]
+COARSE += [(alg, policy) for policy in ("bf16", "bf16-fp32", "fp32") for alg in NEAR]
+
+
+@pytest.mark.parametrize(("alg", "policy"), COARSE, ids=lambda one: one if isinstance(one, str) else f"near {one.points[1]}")
+def test_a_prediction_is_right_wherever_it_says_that_errors_are_small(alg, policy):
+    """Formats of three bits, and points so near each other that their constants are one: else the prediction is an upper estimate."""
+    for channels in (1, 16, 64):
+        options = {"dims": 2, "policy": policy, "channels": channels, "inputs": "normal"}
+        predicted = fc.predict_error(alg, **options)
+        assert predicted.small == (predicted.relative_l2 <= 0.25) == predicted.to_dict()["small"]
+        assert ("upper estimate" in str(predicted)) != predicted.small
+        measured = fc.measure_error(alg, trials=400, seed=1, **options)
+        ratio = predicted.mean_abs / measured.mean_abs
+        noise = 3 * measured.mean_abs_stderr / measured.mean_abs
+        assert ratio > 0.9 - noise
+        assert ratio < 1.1 + noise or not predicted.small
+
+
 @pytest.mark.parametrize("seed", range(12))
 def test_random_sets(seed):
     rng = np.random.default_rng(seed)

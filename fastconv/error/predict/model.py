@@ -25,6 +25,9 @@ from fastconv.tables import Shown, Table
 
 Array = npt.NDArray[Any]
 
+LARGEST = 0.25
+"""Relative error up to which errors are small against the results, as the closed form takes them to be."""
+
 
 @dataclass(frozen=True)
 class Prediction(Shown):
@@ -41,6 +44,9 @@ class Prediction(Shown):
         channels), ``"output"``, and ``"constants"``, the matrix entries that the format does not hold.
     rms_of_outputs : tuple
         Root mean square of each output, row by row.
+    small : bool
+        Whether the errors are small against the results: `relative_l2` is at most 1/4. Past that the prediction is an upper
+        estimate: in formats of three or four bits with many channels up to half too large, more where all digits are lost.
     """
 
     rms: float
@@ -49,17 +55,23 @@ class Prediction(Shown):
     shares: dict[str, float] = field(hash=False)
     rms_of_outputs: tuple[float, ...] = field(repr=False)
 
+    @property
+    def small(self) -> bool:
+        """Whether the errors are small against the results."""
+        return self.relative_l2 <= LARGEST
+
     def tables(self) -> tuple[Table, ...]:
         """Return the errors, and the share of each source in their square."""
         names = ("rms", "mean_abs", "relative_l2")
         errors = tuple((name, f"{getattr(self, name):.4g}") for name in names)
-        return Table(("", "predicted"), errors), Table(
+        notes = () if self.small else ("the errors are as large as the results: the prediction is an upper estimate",)
+        return Table(("", "predicted"), errors, notes=notes), Table(
             ("source", "share"), tuple((name, f"{share:.1%}") for name, share in self.shares.items())
         )
 
     def to_dict(self) -> dict[str, Any]:
         """Return the figures as plain data."""
-        return {name: list(v) if isinstance(v, tuple) else v for name, v in vars(self).items()}
+        return {name: list(v) if isinstance(v, tuple) else v for name, v in vars(self).items()} | {"small": self.small}
 
 
 @by_name
@@ -106,7 +118,7 @@ def predict_error(
     (see `fastconv.error.predict.rounding`); it reaches the outputs through the exact linear map behind it, whose
     random coefficients (transformed inputs for an error in G w, kernels for one in BT x) are correlated as the
     matrices say. Rounded matrix entries err the same way each time, so they enter as a perturbation of the
-    whole bilinear map. Nothing is said of overflow.
+    whole bilinear map. Nothing is said of overflow. Errors are taken to be small against what is rounded: see `Prediction.small`.
 
     Examples
     --------
