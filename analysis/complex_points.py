@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import fastconv as fc
+from fastconv.arithmetic import Setting
 from fastconv.error import MOMENTS, relative_error
 from fastconv.exact import Gaussian, to_text
 from fastconv.files import write_whole
@@ -96,7 +97,7 @@ def descend(m: int, r: int, dims: int, at: Parameters) -> tuple[float, Parameter
 def predicted(m: int, r: int, points: tuple[Any, ...], dims: int) -> float:
     """Return the relative error of a layer."""
     alg = fc.toom_cook(m, r, points)
-    return relative_error(alg, dims, POLICY, ORDER, CHANNELS, "blocked", MOMENTS["normal"])
+    return relative_error((alg,) * dims, Setting(POLICY, ORDER, CHANNELS, "blocked"), MOMENTS["normal"])
 
 
 def row_of(m: int, r: int, pairs: int, dims: int) -> dict[str, Any]:

@@ -74,11 +74,11 @@ def draw(rng: np.random.Generator, kind: str, shape: tuple[int, ...]) -> np.ndar
 def held_against_bound(alg: fc.BilinearAlgorithm, w: np.ndarray, x: np.ndarray, dims: int) -> tuple[np.ndarray, np.ndarray, int]:
     """Return errors, bounds and how many of the errors exceed theirs, the exact result in as many bits as it takes."""
     y, bound = fc.evaluate(alg, w, x, dims).astype(np.float64), fc.bound_error(alg, w, x, dims)
-    error = np.abs(y - direct_in_float64(w, x, dims, False))
+    error = np.abs(y - direct_in_float64(w, x, (1,) * dims, False))
     doubtful = (error > bound).reshape(len(w), -1).any(axis=1)
     wrong = 0
     if doubtful.any():
-        high, low = direct_in_double_double(w[doubtful], x[doubtful], dims, False)
+        high, low = direct_in_double_double(w[doubtful], x[doubtful], (1,) * dims, False)
         error[doubtful] = np.abs((y[doubtful] - high) - low)
         wrong = int((error > bound).sum())
     return error, bound, wrong

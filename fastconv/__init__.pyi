@@ -12,6 +12,9 @@ from .algebra import (
     algorithm as algorithm,
 )
 from .algebra import (
+    algorithms as algorithms,
+)
+from .algebra import (
     best_points as best_points,
 )
 from .algebra import (

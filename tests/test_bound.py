@@ -11,7 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import fastconv as fc
-from fastconv.arithmetic import CHANNEL_SUMS, POLICIES, policy_named, round_to
+from fastconv.algebra import axes_of
+from fastconv.arithmetic import CHANNEL_SUMS, POLICIES, policy_named, round_to, setting_of
 from fastconv.error.bound.certify import certified_errors
 from fastconv.error.bound.running import half_ulp
 from fastconv.error.bound.theorem import error_constants
@@ -126,7 +127,7 @@ def test_no_bound_is_violated(alg, policy, order, kind, seed, dims, channels, ch
 )
 def test_a_certified_constant_holds_in_its_box(alg, policy, order, seed, dims, channels, channel_sum, box):
     options = {"dims": dims, "policy": policy, "order": order, "channel_sum": channel_sum}
-    errors = certified_errors(alg, channels=channels, box=box, finite=True, **options)
+    errors = certified_errors(axes_of(alg, dims), setting_of(policy, order, channels, channel_sum), box, True)
     strict = fc.certified_constant(alg, channels=channels, box=box, **options)
     assert np.isinf(strict) or strict == errors.max()
     rng = np.random.default_rng(seed)
@@ -241,7 +242,7 @@ def test_irrational_points_are_bounded():
     assert not violations(y, truth, fc.bound_error(alg, w, x))
     assert not violations(y, truth, fc.theorem_bound(alg, w, x))
     box = (float(abs(w).max()), float(abs(x).max()))
-    assert not violations(y, truth, np.broadcast_to(certified_errors(alg, box=box), y.shape))
+    assert not violations(y, truth, np.broadcast_to(certified_errors((alg,), setting_of(), box), y.shape))
 
 
 @pytest.mark.parametrize(

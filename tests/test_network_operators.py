@@ -336,3 +336,15 @@ def test_names_in_refused_are_not_in_the_table():
 
     assert not set(" ".join(REFUSED.values()).split()) & set(OPERATORS)
     assert all(onnx.defs.has(name) for name in OPERATORS)
+
+
+@pytest.mark.parametrize("operator", ["DepthToSpace", "SpaceToDepth"])
+def test_blocks_of_one_pixel_move_nothing(operator):
+    x = np.arange(24, dtype="f4").reshape(1, 2, 3, 4)
+    agrees(helper.make_node(operator, ["x"], ["y"], blocksize=1), {"x": x}, 17)
+
+
+def test_means_of_integers_are_rounded_down():
+    """As the reference does; -7 over 2 is -4, not the -1 of counts over sums."""
+    x = np.array([[-7, 0, 7], [0, 0, 6]], np.int32)
+    agrees(helper.make_node("ReduceMean", ["x"], ["y"], axes=[0], keepdims=0), {"x": x}, 17)

@@ -12,7 +12,7 @@ from numpy.lib.stride_tricks import sliding_window_view
 from test_network_run import chain
 
 import fastconv as fc
-from fastconv.arithmetic import POLICIES, policy_named, round_to
+from fastconv.arithmetic import POLICIES, policy_named, round_to, setting_of
 from fastconv.error.measure.evaluate import direct, stages
 from fastconv.exact import FORMATS, rounded
 from fastconv.network import FetchError, known_network
@@ -43,7 +43,9 @@ def test_layers_are_the_evaluation_of_their_tiles(name, size, channel_sum):
     w, x = data(size, scale=40.0)
     got, reached = Emulation(w, None, Shape(), alg, policy, channel_sum)(x, threads=2)
     tiles = sliding_window_view(x, (alg.n, alg.n), (2, 3))[:, :, ::size, ::size]
-    found = stages(alg, w[:, None, None, None], tiles.transpose(0, 2, 3, 1, 4, 5)[None], 2, policy, "huffman", True, channel_sum)
+    found = stages(
+        (alg, alg), w[:, None, None, None], tiles.transpose(0, 2, 3, 1, 4, 5)[None], setting_of(policy, channel_sum=channel_sum), True
+    )
     want = round_to(found["output"], policy.data).transpose(1, 0, 2, 4, 3, 5).reshape(2, 3, 12 // size * size, -1)
     assert same(got[:, :, : want.shape[2], : want.shape[3]], want)
     for stage in ("input", "sum"):
@@ -60,7 +62,7 @@ def test_direct_layers_are_direct_convolutions_of_their_windows(name, channel_su
     w, x = data(1)
     got, _ = Emulation(w, None, Shape((2, 1), (1, 2)), None, policy, channel_sum)(x)
     windows = sliding_window_view(x, (3, 5), (2, 3))[:, :, ::2, :, :, ::2].transpose(0, 2, 3, 1, 4, 5)
-    want = direct(w[:, None, None, None], windows[None], 2, policy, True, channel_sum)[..., 0, 0]
+    want = direct(w[:, None, None, None], windows[None], (1, 1), setting_of(policy, channel_sum=channel_sum), True)[..., 0, 0]
     assert same(got, round_to(want, policy.data).transpose(1, 0, 2, 3))
 
 
@@ -125,7 +127,9 @@ def test_pairwise_sums_of_any_length():
         w = rng.standard_normal((2, channels, 1, 1)).astype("f4")
         x = rng.standard_normal((1, channels, 4, 4)).astype("f4")
         got, _ = Emulation(w, None, Shape(), None, policy, "pairwise")(x)
-        want = direct(w[:, None, None, None], x.transpose(0, 2, 3, 1)[None, ..., None, None], 2, policy, True, "pairwise")
+        want = direct(
+            w[:, None, None, None], x.transpose(0, 2, 3, 1)[None, ..., None, None], (1, 1), setting_of(policy, channel_sum="pairwise"), True
+        )
         assert same(got, round_to(want[..., 0, 0], policy.data).transpose(1, 0, 2, 3))
 
 

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import fastconv as fc
-from fastconv.algebra import split_name
+from fastconv.algebra import parse_name
 from fastconv.kernels.choose.accuracy import relative_error
 from fastconv.kernels.choose.cut import CHANNEL_CHAIN
 from fastconv.kernels.twin import twin
@@ -51,8 +51,8 @@ def test_names_and_files_keep_the_stride():
     assert (alg.stride, alg.n, alg.name(), alg.name(1)) == (2, 9, "F(4x4,3x3)s2", "F(4,3)s2")
     assert fc.BilinearAlgorithm.from_json(alg.to_json()) == alg != fc.algorithm("F(4x4,3x3)")
     assert alg.balanced().stride == alg.scaled(dG=[2] * 9).stride == 2
-    assert split_name(" F(4,3)s2 / 9 ") == ("F(4,3)", 9, 2)
-    assert split_name("winograd43") == ("winograd43", None, 1)
+    assert parse_name(" F(4,3)s2 / 9 ") == ((4,), (3,), (2,), (9,))
+    assert parse_name("winograd43") == ((4, 4), (3, 3), (1, 1), (None, None))
 
 
 @pytest.mark.parametrize(

@@ -244,7 +244,7 @@ def test_the_check_counts_what_is_not_finite():
         (lambda a: tolerance(a, 1, outputs=0), ValueError, "outputs"),
         (lambda a: tolerance(a, 1, inputs="cauchy"), ValueError, "normal"),
         (lambda a: tolerance(a, 1, order="best"), ValueError, "orders"),
-        (lambda a: tolerance(4, 1), TypeError, "pass an algorithm or its name"),
+        (lambda a: tolerance(4, 1), TypeError, "pass an algorithm, its name"),
         (lambda a: tolerance(a, 1).check(np.zeros((2, 4, 4)), np.zeros((2, 4, 5))), ValueError, "shape"),
     ],
 )

@@ -12,7 +12,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 import fastconv as fc
-from fastconv.algebra import parse_name, published_sources
+from fastconv.algebra import best_algorithm, name_of, parse_name, published_sources
 
 POINTS = st.fractions(-4, 4, max_denominator=6)
 
@@ -240,19 +240,48 @@ def test_balance_says_what_does_not_fit():
 @pytest.mark.parametrize(
     ("name", "parsed"),
     [
-        ("F(4x4,3x3)", (4, 3, 2)),
-        ("f(4, 3)", (4, 3, 1)),
-        ("winograd63", (6, 3, 2)),
-        ("f2x3", (2, 3, 2)),
-        ("b4f3", (4, 3, 2)),
-        ("F(14,3)", (14, 3, 1)),
+        ("F(4x4,3x3)", ((4, 4), (3, 3), (1, 1), (None, None))),
+        ("f(4, 3)", ((4,), (3,), (1,), (None,))),
+        ("winograd63", ((6, 6), (3, 3), (1, 1), (None, None))),
+        ("f2x3", ((2, 2), (3, 3), (1, 1), (None, None))),
+        ("b4f3", ((4, 4), (3, 3), (1, 1), (None, None))),
+        ("F(14,3)", ((14,), (3,), (1,), (None,))),
+        ("F(5x3,3x3)", ((5, 3), (3, 3), (1, 1), (None, None))),
+        ("F(4x4,3x3)s2", ((4, 4), (3, 3), (2, 2), (None, None))),
+        ("F(4x5,3x2)s2x1", ((4, 5), (3, 2), (2, 1), (None, None))),
+        ("F(1x8,1x3)s2/12", ((1, 8), (1, 3), (1, 2), (None, 12))),
+        (" F(8x8, 3x3) / 13x12 ", ((8, 8), (3, 3), (1, 1), (13, 12))),
     ],
 )
 def test_names(name, parsed):
     assert parse_name(name) == parsed
 
 
-@pytest.mark.parametrize("name", ["F(x)", "F(4x3,3x3)", "F(4x4,3)", "F(0,3)", "winograd", "", "F(4,3)x"])
+SIDES = st.tuples(st.sampled_from([(1, 1, 1, 0), (2, 3, 1, 0), (4, 3, 1, 0), (6, 3, 1, 1), (8, 5, 1, 2), (3, 3, 2, 0)]), st.booleans())
+
+
+@given(st.lists(SIDES, min_size=1, max_size=2))
+def test_a_name_that_is_written_is_read_as_it_was(sides):
+    """What one part of fastconv prints all others take: rectangles, strides, complex points, and axes of one tap."""
+    axes = tuple(best_algorithm(m, r, 2, m + r - 1 + pairs if pairs else None, stride) for (m, r, stride, pairs), _ in sides)
+    name = name_of(axes)
+    for text in (name, name.lower(), name.replace(",", " , ")):
+        found = parse_name(text)
+        assert (found.m, found.r) == (tuple(a.m for a in axes), tuple(a.r for a in axes))
+        assert found.stride == tuple(a.stride for a in axes)
+        more = tuple(a.products if a.products > a.n else None for a in axes)
+        assert all(a in (b, c.n) for a, b, c in zip(found.products, more, axes, strict=True))
+
+
+def test_one_algorithm_of_two_is_asked_for():
+    with pytest.raises(ValueError, match=r"F\(5,3\) along the height and F\(3,3\) along the width: fastconv.algorithms gives both"):
+        fc.algorithm("F(5x3,3x3)")
+    assert [alg.m for alg in fc.algorithms("F(5x3,3x3)")] == [5, 3]
+    assert fc.algorithms("F(4x4,3x3)") == (fc.algorithm("F(4x4,3x3)"),) * 2
+    assert fc.algorithms("F(4x2,3x3)", "barabasz2020")[0] == fc.algorithm("F(4x4,3x3)", "barabasz2020")
+
+
+@pytest.mark.parametrize("name", ["F(x)", "F(4x4,3)", "F(0,3)", "winograd", "", "F(4,3)x", "F(4,3)s0", "F(4,3)s2x2", "F(4x4,3x3)s2x"])
 def test_unknown_names_are_refused(name):
     with pytest.raises(ValueError, match="unknown algorithm"):
         fc.algorithm(name)

@@ -3,36 +3,44 @@
 from fastconv.algebra.bilinear import BilinearAlgorithm, Matrices, VerificationError
 from fastconv.algebra.catalogue import (
     algorithm,
+    algorithms,
+    axes_of,
     best_algorithm,
     best_points,
     best_row,
     best_source,
-    parse_name,
+    check_dims,
+    identity,
     published_points,
     published_sources,
-    split_name,
 )
 from fastconv.algebra.complex_points import circle_points, complex_points, complex_sizes
 from fastconv.algebra.construct import toom_cook
+from fastconv.algebra.names import Name, name_of, parse_name
 from fastconv.algebra.strided import phase_taps, strided
 
 __all__ = [
     "BilinearAlgorithm",
     "Matrices",
+    "Name",
     "VerificationError",
     "algorithm",
+    "algorithms",
+    "axes_of",
     "best_algorithm",
     "best_points",
     "best_row",
     "best_source",
+    "check_dims",
     "circle_points",
     "complex_points",
     "complex_sizes",
+    "identity",
+    "name_of",
     "parse_name",
     "phase_taps",
     "published_points",
     "published_sources",
-    "split_name",
     "strided",
     "toom_cook",
 ]

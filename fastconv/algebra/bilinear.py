@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from fastconv.algebra.interpolate import Matrix, matrices_at
+from fastconv.algebra.names import name_of
 from fastconv.exact import (
     FORMATS,
     INF,
@@ -148,8 +149,7 @@ class BilinearAlgorithm(Shown):
         >>> toom_cook(4, 3, [0, 1, -1, 2, -2, "inf"]).name(), toom_cook(4, 3, circle_points(6)).name(1)
         ('F(4x4,3x3)', 'F(4,3)/7')
         """
-        size = (f"F({self.m}x{self.m},{self.r}x{self.r})" if dims == 2 else f"F({self.m},{self.r})") + self._strides
-        return size if self.products == self.n else f"{size}/{self.products}"
+        return name_of((self,) * dims)
 
     @property
     def is_rational(self) -> bool:

@@ -1,23 +1,19 @@
-"""The catalogue of published point sets, each with its source, and the names of algorithms."""
+"""The catalogue of published point sets, each with its source, and the algorithms that names ask for."""
 
 from __future__ import annotations
 
 import json
-import re
+from fractions import Fraction
 from functools import lru_cache
 from importlib.resources import files
-from typing import Any, NamedTuple
+from typing import Any
 
 from fastconv.algebra.bilinear import BilinearAlgorithm
 from fastconv.algebra.complex_points import complex_points
 from fastconv.algebra.construct import toom_cook
+from fastconv.algebra.names import parse_name
 from fastconv.algebra.strided import phase_taps, strided
 from fastconv.exact import INF, Number, exact_point
-
-_FULL = re.compile(r"f\((\d+)(?:x(\d+))?,(\d+)(?:x(\d+))?\)")
-_SHORT = re.compile(r"(?:winograd(?P<a>\d)(?P<b>\d)|f(?P<c>\d+)x(?P<d>\d+)|b(?P<e>\d+)f(?P<f>\d+))")
-
-_BEHIND = re.compile(r"\s*(.+?)(?:(?<=\))\s*s(\d+))?\s*(?:/\s*(\d+))?\s*", re.IGNORECASE)
 
 
 @lru_cache(maxsize=1)
@@ -59,7 +55,7 @@ def published_points(source: str, n: int, dims: int = 2) -> tuple[Number, ...]:
     >>> published_points("lavin2016", 4)
     (Fraction(0, 1), Fraction(1, 1), Fraction(-1, 1), inf)
     """
-    _check_dims(dims)
+    check_dims(dims)
     if source not in _catalogue()["sources"]:
         raise ValueError(f"unknown source {source!r}: the sources are {', '.join(_catalogue()['sources'])}")
     sizes = {len(text.split()) + 1: text for name, for_dims, text in _catalogue()["sets"] if name == source and dims in for_dims}
@@ -171,72 +167,12 @@ def _check_use(m: int, r: int, dims: int, policy: str, infinity: bool) -> None:
 
 
 def _check_size(m: int, r: int, dims: int, policy: str) -> None:
-    _check_dims(dims)
+    check_dims(dims)
     for name, value in (("m", m), ("r", r)):
         if not isinstance(value, int) or value < 1:
             raise ValueError(f"{name} is {value!r}: outputs and taps are integers of at least 1")
     if not isinstance(policy, str):
         raise TypeError(f"policy is {policy!r}: pass the name of a policy, such as 'fp32'")
-
-
-def parse_name(name: str) -> tuple[int, int, int]:
-    """Read an algorithm's name.
-
-    Parameters
-    ----------
-    name : str
-        ``"F(4x4,3x3)"``, ``"F(4,3)"``, or an alias: ``"winograd43"`` (ncnn), ``"f4x3"`` (MIOpen), ``"b4f3"`` (ppl.nn).
-
-    Returns
-    -------
-    m, r, dims : int
-        Outputs, taps, and the dimension of the name (2 for the aliases, which come from image layers).
-
-    Examples
-    --------
-    >>> parse_name("F(4x4, 3x3)")
-    (4, 3, 2)
-    """
-    if not isinstance(name, str):
-        raise TypeError(f"algorithm is {name!r}: pass a name, such as 'F(4x4,3x3)'")
-    text = name.replace(" ", "").lower()
-    if match := _FULL.fullmatch(text):
-        m, m2, r, r2 = match.groups()
-        if (m2 is None) == (r2 is None) and m2 in (None, m) and r2 in (None, r) and int(m) and int(r):
-            return int(m), int(r), 1 if m2 is None else 2
-        if m2 is not None and r2 is not None and int(m) * int(r) * int(m2) * int(r2):
-            sides = f"F({m},{r}) along the height and F({m2},{r2}) along the width"
-            raise ValueError(f"unknown algorithm {name!r}: it is {sides}, which layers run; name one of the two here, or a square")
-    elif match := _SHORT.fullmatch(text):
-        m, r = (g for g in match.groups() if g is not None)
-        if int(m) and int(r):
-            return int(m), int(r), 2
-    raise ValueError(f"unknown algorithm {name!r}: write 'F(4x4,3x3)' for two dimensions, 'F(4,3)' for one, or 'winograd43'")
-
-
-class NameParts(NamedTuple):
-    """The name of an algorithm, without the products and the stride that stand behind it."""
-
-    size: str
-    products: int | None
-    stride: int
-
-
-def split_name(name: str) -> NameParts:
-    """Split what stands behind the size in an algorithm's name: a stride, and a number of products, more than n with complex points.
-
-    Examples
-    --------
-    >>> split_name("F(8x8,5x5)/14")
-    NameParts(size='F(8x8,5x5)', products=14, stride=1)
-    >>> split_name("F(4,3)s2")
-    NameParts(size='F(4,3)', products=None, stride=2)
-    """
-    match = _BEHIND.fullmatch(name) if isinstance(name, str) else None
-    if match is None:
-        return NameParts(name, None, 1)
-    size, stride, products = match.groups()
-    return NameParts(size, int(products) if products else None, int(stride) if stride else 1)
 
 
 def algorithm(name: str, points: str = "best") -> BilinearAlgorithm:
@@ -245,10 +181,20 @@ def algorithm(name: str, points: str = "best") -> BilinearAlgorithm:
     Parameters
     ----------
     name : str
-        See `parse_name`. A number of products behind it, ``"F(8x8,5x5)/14"``, takes as many `complex_points` as it
+        Such as ``"F(4x4,3x3)"``, see `parse_name`. A number of products, ``"F(8x8,5x5)/14"``, takes as many `complex_points` as it
         has products more than n; ``"F(4x4,3x3)s2"`` is for a stride of two (`strided`).
     points : str
         ``"best"`` or a source of `published_points`.
+
+    Returns
+    -------
+    BilinearAlgorithm
+        The algorithm of all axes.
+
+    Raises
+    ------
+    TypeError, ValueError
+        For what is no name, a size without a known point set, or axes that differ, which `algorithms` takes.
 
     Examples
     --------
@@ -257,15 +203,86 @@ def algorithm(name: str, points: str = "best") -> BilinearAlgorithm:
     >>> algorithm("F(14x14,5x5)/25").products
     25
     """
-    head, products, stride = split_name(name)
-    m, r, dims = parse_name(head)
+    axes = algorithms(name, points)
+    if any(axis != axes[0] for axis in axes):
+        sides = f"{axes[0].name(1)} along the height and {axes[1].name(1)} along the width"
+        raise ValueError(f"{name!r} is {sides}: fastconv.algorithms gives both; name one of the two here")
+    return axes[0]
+
+
+def algorithms(name: str, points: str = "best") -> tuple[BilinearAlgorithm, ...]:
+    """Return the algorithm along each axis that a name asks for: one, or those along the height and the width.
+
+    Parameters
+    ----------
+    name, points : str
+        As `algorithm` takes them; rectangles too.
+
+    Returns
+    -------
+    tuple of BilinearAlgorithm
+        What `measure_error` and others take in place of the name.
+
+    Examples
+    --------
+    >>> [alg.m for alg in algorithms("F(5x3,3x3)")]
+    [5, 3]
+    """
+    found = parse_name(name)
+    dims = 1 if 1 in found.r else found.dims
+    axes = zip(found.m, found.r, found.stride, found.products, strict=True)
     if points == "best":
-        return best_algorithm(m, r, dims, products, stride)
-    if stride != 1:
+        return tuple(best_algorithm(m, r, dims, products, stride) for m, r, stride, products in axes)
+    if any(stride != 1 for stride in found.stride):
         raise ValueError(f"{name!r} has a stride, {points!r} publishes nothing of the kind: leave the source out")
-    if products is not None and products != m + r - 1:
+    if any(products not in (None, m + r - 1) for m, r, _, products in axes):
         raise ValueError(f"{name!r} has complex points, {points!r} publishes none: leave the source out")
-    return toom_cook(m, r, published_points(points, m + r - 1, dims))
+    return tuple(
+        identity() if m == r == 1 else toom_cook(m, r, published_points(points, m + r - 1, dims))
+        for m, r in zip(found.m, found.r, strict=True)
+    )
+
+
+def axes_of(given: Any, dims: int | None = None) -> tuple[BilinearAlgorithm, ...]:
+    """Return the algorithm along each axis of what functions of an algorithm are given.
+
+    Parameters
+    ----------
+    given : BilinearAlgorithm, str or tuple of BilinearAlgorithm
+        One algorithm is that of all axes; a tuple has one for each axis, two for the height and the width.
+    dims : {1, 2}, optional
+        Dimension; that of the name or the pair if None, and one for one algorithm.
+
+    Raises
+    ------
+    TypeError, ValueError
+        For what is no algorithm, or has another dimension.
+
+    Examples
+    --------
+    >>> [alg.m for alg in axes_of("F(5x3,3x3)")], len(axes_of(algorithm("F(4,3)"), 2))
+    ([5, 3], 2)
+    """
+    if dims is not None:
+        check_dims(dims)
+    if isinstance(given, BilinearAlgorithm):
+        return (given,) * (1 if dims is None else dims)
+    if isinstance(given, str):
+        axes = algorithms(given)
+    elif isinstance(given, (tuple, list)) and len(given) in (1, 2) and all(isinstance(one, BilinearAlgorithm) for one in given):
+        axes = tuple(given)
+    else:
+        raise TypeError(f"alg is {given!r}: pass an algorithm, its name, such as 'F(4x4,3x3)', or a pair for height and width")
+    if dims not in (None, len(axes)):
+        what = given if isinstance(given, str) else "a pair"
+        raise ValueError(f"dims is {dims!r}, but {what} has {len(axes)}: leave dims out, or name another algorithm")
+    return axes
+
+
+def identity() -> BilinearAlgorithm:
+    """Return F(1,1), the algorithm of an axis of one tap."""
+    one = ((Fraction(1),),)
+    return BilinearAlgorithm(1, 1, (), one, one, one)
 
 
 def best_algorithm(m: int, r: int, dims: int = 2, products: int | None = None, stride: int = 1) -> BilinearAlgorithm:
@@ -283,6 +300,8 @@ def best_algorithm(m: int, r: int, dims: int = 2, products: int | None = None, s
     >>> best_algorithm(4, 3, stride=2).products
     9
     """
+    if m == r == stride == 1:
+        return identity()
     if stride != 1:
         if products is not None:
             raise ValueError(f"{products} products asked for F({m},{r})s{stride}: the products of a stride follow from it, leave them out")
@@ -293,6 +312,7 @@ def best_algorithm(m: int, r: int, dims: int = 2, products: int | None = None, s
     return toom_cook(m, r, complex_points(m, r, pairs, dims) if pairs else best_points(m, r, dims))
 
 
-def _check_dims(dims: int) -> None:
+def check_dims(dims: int) -> None:
+    """Refuse dimensions other than one and two."""
     if dims not in (1, 2):
         raise ValueError(f"dims is {dims!r}: algorithms are one- or two-dimensional, pass 1 or 2")

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import argparse
 import json
+from collections.abc import Sequence
 from typing import Any
 
-from fastconv.algebra import BilinearAlgorithm, best_algorithm, parse_name, published_points, split_name, toom_cook
+from fastconv.algebra import BilinearAlgorithm, Name, algorithms, best_algorithm, name_of, parse_name, published_points, toom_cook
 from fastconv.tables import Table, terminal_width
 
 
@@ -26,26 +27,52 @@ def add_algorithm(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def size_of(args: argparse.Namespace) -> tuple[int, int, int | None]:
-    """Return m, r and, where a name tells it, the dimension."""
+def size_of(args: argparse.Namespace) -> Name:
+    """Return what the size says: ``4 3`` is a square, of the dimension that ``--dims`` says."""
     if len(args.size) == 1 and not args.size[0].isdigit():
-        return parse_name(split_name(args.size[0])[0])
+        return parse_name(args.size[0])
     if len(args.size) != 2 or not all(text.isdigit() for text in args.size):
         raise ValueError(f"size is {' '.join(args.size)!r}: write outputs and taps, as in '4 3', or a name, as in 'F(4x4,3x3)'")
-    return int(args.size[0]), int(args.size[1]), None
+    m, r = map(int, args.size)
+    return Name((m, m), (r, r), (1, 1), (None, None))
 
 
-def algorithm_of(args: argparse.Namespace, dims: int) -> BilinearAlgorithm:
-    """Make the algorithm that size and points ask for."""
-    m, r, _ = size_of(args)
+def dims_of(args: argparse.Namespace) -> int:
+    """Return the dimension: that of ``--dims``, else of the name."""
+    return getattr(args, "dims", None) or size_of(args).dims
+
+
+def square_of(args: argparse.Namespace) -> tuple[int, int]:
+    """Return outputs and taps of a size that is the same along all axes."""
+    size = size_of(args)
+    if len({*size.m}) > 1 or len({*size.r}) > 1 or {*size.stride} != {1} or {*size.products} != {None}:
+        raise ValueError(f"{args.size[0]} is no F(m,r) of stride one: point sets are known for those; name one of its axes, as in 'F(4,3)'")
+    return size.m[0], size.r[0]
+
+
+def axes_given(args: argparse.Namespace) -> tuple[BilinearAlgorithm, ...]:
+    """Make the algorithm along each axis that size and points ask for, and prove it."""
+    size, dims = size_of(args), dims_of(args)
+    sides = list(zip(size.m, size.r, size.stride, size.products, strict=True))
+    if dims > len(sides) or dims < len(sides) and sides[0] != sides[1]:
+        raise ValueError(f"--dims is {dims}, but {args.size[0]} has {size.dims}: leave it out, or name another algorithm")
     if args.points is None:
-        name = split_name(args.size[0])
-        return best_algorithm(m, r, dims, name.products, name.stride)
-    if split_name(args.size[0]).stride != 1:
-        raise ValueError(f"{args.size[0]} has a stride, whose points are the best ones for each phase: leave --points out")
-    if "," in args.points or args.points.strip().lstrip("-").isdigit():
-        return toom_cook(m, r, [p.strip() for p in args.points.split(",")])
-    return toom_cook(m, r, published_points(args.points, m + r - 1, dims))
+        one = len({*sides}) == 1
+        axes = (best_algorithm(*sides[0][:2], dims, sides[0][3], sides[0][2]),) * dims if one else algorithms(args.size[0])
+    else:
+        m, r = square_of(args)
+        if "," in args.points or args.points.strip().lstrip("-").isdigit():
+            axes = (toom_cook(m, r, [p.strip() for p in args.points.split(",")]),) * dims
+        else:
+            axes = (toom_cook(m, r, published_points(args.points, m + r - 1, dims)),) * dims
+    for alg in dict.fromkeys(axes):
+        alg.verify()
+    return axes
+
+
+def told(axes: Sequence[BilinearAlgorithm]) -> str:
+    """Describe the algorithms of the axes in a line."""
+    return repr(axes[0]) if axes[0] == axes[-1] else f"{name_of(axes)}: {axes[0]!r} along the height, {axes[1]!r} along the width"
 
 
 def add_formats(parser: argparse.ArgumentParser) -> None:

@@ -12,11 +12,11 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from fastconv.algebra import BilinearAlgorithm, complex_points, toom_cook
+from fastconv.algebra import BilinearAlgorithm, complex_points, identity, toom_cook
 from fastconv.arithmetic import Policy
 from fastconv.error import predict_error
 from fastconv.kernels import plan_conv2d
-from fastconv.kernels.choose import POLICY, identity
+from fastconv.kernels.choose import POLICY
 from fastconv.native import processors
 from fastconv.network.graph.graph import Array, Graph, Node, Value
 from fastconv.network.operators.call import Call, is_narrow
@@ -301,8 +301,7 @@ def _axes(how: Choice, dims: int) -> tuple[BilinearAlgorithm, ...]:
 def predicted(axes: tuple[BilinearAlgorithm, ...], channels: int, kernel: tuple[int, ...]) -> float:
     """Return the relative L2 error that a layer in float32 is expected to make on independent numbers, direct without algorithms.
 
-    Direct convolution is the algorithm F(1,1) with a product for each channel and tap. Two axes of different algorithms err by
-    the geometric mean of what each gives on both.
+    Direct convolution is the algorithm F(1,1) with a product for each channel and tap. An axis of one tap has no say.
 
     Examples
     --------
@@ -316,9 +315,8 @@ def predicted(axes: tuple[BilinearAlgorithm, ...], channels: int, kernel: tuple[
         # Chains of 128 fused multiply-adds, whose sums are then added up: the products themselves are not rounded.
         exact = Policy("fp64", "fp64", "fp64", "fp32", "fp64")
         return predict_error(identity(), 2, exact, channels=min(terms, 128), inputs="normal").relative_l2 * _blocks(terms)
-    dims, used = 1 if 1 in kernel else 2, {alg for alg in axes if alg.n > 1}
-    errors = [predict_error(alg, dims, POLICY, channels=channels, channel_sum="blocked", inputs="normal").relative_l2 for alg in used]
-    return math.prod(errors) ** (1 / len(errors))
+    used = tuple(alg for alg in axes if alg.n > 1)
+    return predict_error(used, None, POLICY, channels=channels, channel_sum="blocked", inputs="normal").relative_l2
 
 
 def _blocks(terms: int) -> float:

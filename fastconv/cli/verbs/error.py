@@ -5,7 +5,8 @@ from __future__ import annotations
 import argparse
 from dataclasses import replace
 
-from fastconv.cli.options import add_algorithm, add_measurement, algorithm_of, measurement_of, print_json, print_tables, size_of
+from fastconv.algebra import name_of
+from fastconv.cli.options import add_algorithm, add_measurement, axes_given, measurement_of, print_json, print_tables, told
 from fastconv.error import measure_error
 
 
@@ -17,16 +18,16 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Measure and print."""
-    dims = args.dims or size_of(args)[2] or 2
-    alg = algorithm_of(args, dims)
-    alg.verify()
-    report = measure_error(alg, **measurement_of(args, dims))
+    axes = axes_given(args)
+    options = measurement_of(args, len(axes))
+    report = measure_error(axes, **options)
     if args.json:
-        print_json({"algorithm": repr(alg), **measurement_of(args, dims), **report.to_dict()})
+        print_json({"algorithm": told(axes), **options, **report.to_dict()})
         return 0
     what = (
-        f"{alg!r} in {dims}-D, {args.policy}, {args.order}, {args.channels} channels, {args.inputs}, {args.trials} trials, seed {args.seed}"
+        f"{told(axes)} in {len(axes)}-D, {args.policy}, {args.order}, {args.channels} channels, {args.inputs}, {args.trials} trials, "
+        f"seed {args.seed}"
     )
     (table,) = report.tables()
-    print_tables(replace(table, header=("", repr(alg).split(" ")[0], "direct"), notes=(what,)))
+    print_tables(replace(table, header=("", name_of(axes), "direct"), notes=(what,)))
     return 0

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 
 from fastconv.algebra import best_points, best_row, published_points, published_sources, toom_cook
-from fastconv.cli.options import add_measurement, add_size, measurement_of, print_json, print_tables, size_of
+from fastconv.cli.options import add_measurement, add_size, dims_of, measurement_of, print_json, print_tables, square_of
 from fastconv.error import measure_error
 from fastconv.exact import to_text
 from fastconv.search import certified_limit
@@ -20,8 +20,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Measure each known set and print them, the most accurate first."""
-    m, r, named = size_of(args)
-    dims = args.dims or named or 2
+    (m, r), dims = square_of(args), dims_of(args)
     best = best_points(m, r, dims, args.policy)
     sets: dict[tuple[str, ...], list[str]] = {}
     for infinity in (True, False):

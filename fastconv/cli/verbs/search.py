@@ -11,7 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from fastconv.cli.options import add_formats, add_size, print_json, print_tables, size_of
+from fastconv.cli.options import add_formats, add_size, dims_of, print_json, print_tables, square_of
 from fastconv.search import Store, search_points
 
 
@@ -44,8 +44,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Search and print the ranking."""
-    m, r, named = size_of(args)
-    dims = args.dims or named or 2
+    (m, r), dims = square_of(args), dims_of(args)
     if args.show < 1:
         raise ValueError(f"--show is {args.show}: pass a positive number")
     options = {

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from fastconv.cli.options import add_algorithm, add_formats, algorithm_of, print_json, size_of
+from fastconv.cli.options import add_algorithm, add_formats, axes_given, print_json
 from fastconv.error import tolerance
 
 
@@ -25,10 +25,8 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Derive the tolerance and print it with its reasoning."""
-    dims = args.dims or size_of(args)[2] or 2
-    alg = algorithm_of(args, dims)
     names = ("channels", "policy", "confidence", "order", "channel_sum", "scale_w", "scale_x", "inputs", "outputs")
-    found = tolerance(alg, dims=dims, **{name: getattr(args, name) for name in names})
+    found = tolerance(axes_given(args), **{name: getattr(args, name) for name in names})
     text = {"c": found.to_c_header, "python": found.to_python}[args.emit]() if args.emit else None
     if args.json:
         print_json(found.to_dict() | ({} if text is None else {args.emit: text}))

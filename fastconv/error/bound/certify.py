@@ -9,12 +9,13 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from fastconv.algebra import BilinearAlgorithm
-from fastconv.arithmetic import Policy, carrier, channel_sum_named, policy_named
+from fastconv.algebra import BilinearAlgorithm, axes_of
+from fastconv.arithmetic import Policy, Setting, carrier, channel_sum_named, setting_of
 from fastconv.error.bound.running import enclosure, upward
-from fastconv.error.measure.shapes import Array, by_name, check_count, check_dims
+from fastconv.error.measure.evaluate import Axes
+from fastconv.error.measure.shapes import Array
 from fastconv.exact import Format, Number, rounded
-from fastconv.program import Program, Reading, is_power_of_two, programs_of
+from fastconv.program import Program, Programs, Reading, is_power_of_two, programs_of
 
 _KEPT_BITS = 80
 """Significant bits that errors are rounded up to, lest their denominators grow without end."""
@@ -36,10 +37,9 @@ class OverflowOfBoxError(ArithmeticError):
     """A value of the box leaves the range of its format."""
 
 
-@by_name
 def certified_constant(
-    alg: BilinearAlgorithm,
-    dims: int = 1,
+    alg: Axes,
+    dims: int | None = None,
     policy: str | Policy = "fp32",
     order: str = "huffman",
     channels: int = 1,
@@ -83,37 +83,27 @@ def certified_constant(
     >>> round(certified_constant(toom_cook(2, 3, [0, 1, -1, "inf"])) * 2**24, 3)
     21.0
     """
-    errors = certified_errors(alg, dims, policy, order, channels, channel_sum, box, finite)
-    return float(errors.max())
+    setting = setting_of(policy, order, channels, channel_sum)
+    return float(certified_errors(axes_of(alg, dims), setting, box, finite).max())
 
 
-def certified_errors(
-    alg: BilinearAlgorithm,
-    dims: int = 1,
-    policy: str | Policy = "fp32",
-    order: str = "huffman",
-    channels: int = 1,
-    channel_sum: str = "linear",
-    box: tuple[Any, Any] = (1, 1),
-    finite: bool = False,
-) -> Array:
+def certified_errors(axes: Sequence[BilinearAlgorithm], setting: Setting, box: tuple[Any, Any] = (1, 1), finite: bool = False) -> Array:
     """Certify each output of a tile as `certified_constant` does their largest: an array (m,) or (m, m)."""
-    check_dims(dims)
-    check_count("channels", channels)
-    p = policy_named(policy)
+    p, channels = setting.policy, setting.channels
     box_w, box_x = (_positive(name, value) for name, value in zip(("w", "x"), box, strict=True))
-    programs = programs_of(alg, order)
-    add_channels: Any = channel_sum_named(channel_sum)
+    programs = [programs_of(alg, setting.order) for alg in axes]
+    add_channels: Any = channel_sum_named(setting.channel_sum)
     rounding = _Rounding(finite)
+    shape = [alg.m for alg in axes]
     try:
-        U = rounding.transformed(programs.kernel, p.data, p.kernel, p.operands, p.constants, dims, box_w)
-        V = rounding.transformed(programs.input, p.data, p.input, p.operands, p.constants, dims, box_x)
+        U = rounding.transformed([one.kernel for one in programs], p, p.kernel, box_w)
+        V = rounding.transformed([one.input for one in programs], p, p.input, box_x)
         shared = cache(lambda u, v: _channel_sum(rounding, p, u, v, channels, add_channels))
         sums = [shared(u, v) for u, v in zip(U, V, strict=True)]
-        errors = _outputs(rounding, programs, p, dims, sums, (box_w, box_x), channels)
+        errors = _outputs(rounding, programs, p, sums, box_w * box_x * channels)
     except OverflowOfBoxError:
-        return np.full([alg.m] * dims, np.inf)
-    return np.array([upward(e) for e in errors]).reshape([alg.m] * dims)
+        return np.full(shape, np.inf)
+    return np.array([upward(e) for e in errors]).reshape(shape)
 
 
 def _positive(name: str, value: Any) -> Fraction:
@@ -225,21 +215,19 @@ class _Rounding(NamedTuple):
             fma=fma,
         )
 
-    def transformed(
-        self, program: Program, data: Format, fmt: Format, operands: Format, constants: Format | None, dims: int, box: Fraction
-    ) -> list[tuple[Fraction, Fraction]]:
+    def transformed(self, programs: Sequence[Program], p: Policy, fmt: Format, box: Fraction) -> list[tuple[Fraction, Fraction]]:
         """Return exact magnitude and error of the transformed data, row by row of the tile."""
         norm = cache(_norm)
-        start = self.converted(box, Fraction(0), data, fmt)
+        start = self.converted(box, Fraction(0), p.data, fmt)
 
-        def along(error: Fraction, size: Fraction) -> list[tuple[Fraction, Fraction]]:
-            rows = program.read(_units(program.inputs, [error] * program.inputs), self.reading(fmt, constants, lambda a: size * norm(a)))
+        def along(program: Program, size: Fraction, error: Fraction) -> list[tuple[Fraction, Fraction]]:
+            rows = program.read(_units(program.inputs, [error] * program.inputs), self.reading(fmt, p.constants, lambda a: size * norm(a)))
             return [(size * norm(row), row.error) for row in rows]
 
-        values = along(start, box)
-        if dims == 2:  # all columns are alike, so the first pass is one; a row of its result feeds the second
-            values = [v for size, error in values for v in along(error, size)]
-        return [(size, self.converted(size, error, fmt, operands)) for size, error in values]
+        values = [(box, start)]
+        for program in programs:  # all columns are alike, so the first pass is one; a row of its result feeds the second
+            values = [v for size, error in values for v in along(program, size, error)]
+        return [(size, self.converted(size, error, fmt, p.operands)) for size, error in values]
 
 
 def _units(size: int, errors: Sequence[Fraction]) -> list[Worst]:
@@ -270,37 +258,42 @@ def _held(p: Policy) -> Format:
     return p.product if carrier(p.product) is np.float32 else p.operands
 
 
-def _outputs(
-    rounding: _Rounding, programs: Any, p: Policy, dims: int, sums: list[Fraction], box: tuple[Fraction, Fraction], channels: int
-) -> list[Fraction]:
+class _Axis:
+    """The output transform along an axis, with the bilinear forms in w and x that its values are."""
+
+    def __init__(self, programs: Programs) -> None:
+        self.program = programs.output
+        kernel, input = _rational(programs.kernel), _rational(programs.input)
+        self.loose = [sum(map(abs, g), Fraction(0)) * sum(map(abs, b), Fraction(0)) for g, b in zip(kernel, input, strict=True)]
+        # From a form in the products to its bilinear form in w and x, entry by entry.
+        self._outer = [[g * b for g in row for b in other] for row, other in zip(kernel, input, strict=True)]
+        self._size_of = cache(self._size)
+
+    def _size(self, form: Form) -> Fraction:
+        used = [(f, row) for f, row in zip(form, self._outer, strict=True) if f]
+        return sum((abs(sum((f * row[k] for f, row in used), Fraction(0))) for k in range(len(self._outer[0]))), Fraction(0))
+
+    def size(self, a: Worst) -> Fraction:
+        """Bound the exact magnitude of a value for inputs up to one: products cancel in it."""
+        return _ceiling(self._size_of(a.form)) + _IRRATIONAL * a.terms * max(self.loose)
+
+    def read(self, rounding: _Rounding, p: Policy, errors: Sequence[Fraction], scale: Fraction) -> list[Worst]:
+        """Return the outputs for products of these errors; `scale` is what the magnitudes are multiples of."""
+        reading = rounding.reading(p.output, p.constants, lambda a: scale * self.size(a))
+        return self.program.read(_units(len(self.loose), errors), reading)
+
+
+def _outputs(rounding: _Rounding, programs: Sequence[Programs], p: Policy, sums: list[Fraction], scale: Fraction) -> list[Fraction]:
     """Return the error of each output; magnitudes are those of bilinear forms in w and x, products cancelled."""
-    kernel, input = (_rational(program) for program in (programs.kernel, programs.input))
-    n = len(kernel)
-    loose = [sum(map(abs, g), Fraction(0)) * sum(map(abs, b), Fraction(0)) for g, b in zip(kernel, input, strict=True)]
-    # From a form in the products to its bilinear form in w and x, entry by entry.
-    outer = [[g * b for g in kernel[j] for b in input[j]] for j in range(n)]
-
-    @cache
-    def size_of(form: Form) -> Fraction:
-        used = [(f, outer[j]) for j, f in enumerate(form) if f]
-        return sum((abs(sum((f * row[k] for f, row in used), Fraction(0))) for k in range(len(outer[0]))), Fraction(0))
-
-    def bilinear(a: Worst) -> Fraction:
-        return _ceiling(size_of(a.form)) + _IRRATIONAL * a.terms * max(loose)
-
-    scale = box[0] * box[1] * channels
-
-    def along(errors: Sequence[Fraction], other: Fraction) -> list[Worst]:
-        return programs.output.read(  # type: ignore[no-any-return]
-            _units(n, errors), rounding.reading(p.output, p.constants, lambda a: scale * other * bilinear(a))
-        )
-
-    if dims == 1:
-        return [row.error for row in along(sums, Fraction(1))]
-    columns = [along([sums[j * n + k] for j in range(n)], loose[k]) for k in range(n)]
+    first, *rest = (_Axis(one) for one in programs)
+    if not rest:
+        return [row.error for row in first.read(rounding, p, sums, scale)]
+    (second,) = rest
+    count = len(second.loose)
+    columns = [first.read(rounding, p, sums[k::count], scale * second.loose[k]) for k in range(count)]
     outputs = []
-    for i in range(len(columns[0])):
-        outputs += [row.error for row in along([columns[k][i].error for k in range(n)], bilinear(columns[0][i]))]
+    for i, row in enumerate(columns[0]):
+        outputs += [one.error for one in second.read(rounding, p, [column[i].error for column in columns], scale * first.size(row))]
     return outputs
 
 

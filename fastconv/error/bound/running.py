@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from fractions import Fraction
 from functools import lru_cache
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from fastconv.algebra import BilinearAlgorithm
-from fastconv.arithmetic import Policy, array_reading, carrier, channel_sum_named, policy_named, round_to, two_product, two_sum
-from fastconv.error.measure.shapes import Array, by_name, check_pair
+from fastconv.algebra import axes_of
+from fastconv.arithmetic import Policy, array_reading, carrier, channel_sum_named, round_to, setting_of, two_product, two_sum
+from fastconv.error.measure.evaluate import Axes
+from fastconv.error.measure.shapes import Array, check_pair
 from fastconv.exact import FORMATS, Format, Number, to_sympy
 from fastconv.program import Program, Reading, programs_of
 
@@ -20,12 +21,11 @@ _SMALLEST = 2.0**-1074
 _EXPONENT = np.uint64(0x7FF << 52)
 
 
-@by_name
 def bound_error(
-    alg: BilinearAlgorithm,
+    alg: Axes,
     w: Any,
     x: Any,
-    dims: int = 1,
+    dims: int | None = None,
     policy: str | Policy = "fp32",
     order: str = "huffman",
     channels: bool = False,
@@ -67,19 +67,19 @@ def bound_error(
     >>> bool((abs(evaluate(alg, w, x) - reference(w, x)) <= bound_error(alg, w, x)).all())
     True
     """
-    w, x = check_pair(alg, w, x, dims, channels)
-    p = policy_named(policy)
+    axes, setting = axes_of(alg, dims), setting_of(policy, order, 1, channel_sum)
+    w, x = check_pair(axes, w, x, channels)
+    p, programs = setting.policy, [programs_of(one, order) for one in axes]
     add_channels: Any = channel_sum_named(channel_sum)
-    programs = programs_of(alg, order)
     with np.errstate(over="ignore", invalid="ignore", under="ignore"):
-        U = _rounded(_transform(programs.kernel, _given(w, p.data), p.kernel, dims, p.constants), p.operands)
-        V = _rounded(_transform(programs.input, _given(x, p.data), p.input, dims, p.constants), p.operands)
+        U = _rounded(_transform([one.kernel for one in programs], _given(w, p.data), p.kernel, p.constants), p.operands)
+        V = _rounded(_transform([one.input for one in programs], _given(x, p.data), p.input, p.constants), p.operands)
         total = _product(U, V, p)
         if channels:
             terms = _rounded(total, p.accumulate)
-            lanes = [Running(v, b, terms.depth) for v, b in zip(*(np.moveaxis(a, -dims - 1, 0) for a in terms[:2]), strict=True)]
+            lanes = [Running(v, b, terms.depth) for v, b in zip(*(np.moveaxis(a, -len(axes) - 1, 0) for a in terms[:2]), strict=True)]
             total = add_channels(lanes, _running_reading(p.accumulate, None).add)
-        y = _transform(programs.output, _rounded(total, p.accumulate), p.output, dims, p.constants)
+        y = _transform([one.output for one in programs], _rounded(total, p.accumulate), p.output, p.constants)
         inflated: Array = y.bound * (1.0 + (y.depth + 2) * 2.0**-52)
     return np.where(np.isfinite(y.value) & ~np.isnan(inflated), inflated, np.inf)
 
@@ -238,13 +238,13 @@ def _running_reading(fmt: Format, constants: Format | None) -> Reading[Running, 
     )
 
 
-def _transform(program: Program, a: Running, fmt: Format, dims: int, constants: Format | None) -> Running:
-    """Apply a program along the tile axes, as `evaluate` does."""
-    reading = _running_reading(fmt, constants)
+def _transform(programs: Sequence[Program], a: Running, fmt: Format, constants: Format | None) -> Running:
+    """Apply a program along each tile axis, as `evaluate` does."""
+    reading, dims = _running_reading(fmt, constants), len(programs)
     a = _rounded(a, fmt)
     value, bound = (np.ascontiguousarray(np.moveaxis(v, range(-dims, 0), range(dims))) for v in (a.value, a.bound))
     depth = a.depth
-    for axis in range(dims):
+    for axis, program in enumerate(programs):
         lanes = [Running(v, b, depth) for v, b in zip(np.moveaxis(value, axis, 0), np.moveaxis(bound, axis, 0), strict=True)]
         rows = program.read(lanes, reading)
         value, bound = (np.stack([row[part] for row in rows], axis) for part in (0, 1))

@@ -155,12 +155,18 @@ def _form_moments(traces: tuple[float, ...]) -> list[float]:
     return [math.log(v) for v in moments]
 
 
-def traces_of(alg: BilinearAlgorithm, dims: int) -> tuple[float, ...]:
+def traces_of(axes: Sequence[BilinearAlgorithm]) -> tuple[float, ...]:
     """Return the largest traces over all outputs of the powers of ``sqrt(q_j q_k) |corr(V_j, V_k)|``.
 
     q_j is the share of product j in the variance of an output from rounding the channel sums, V = BT x. In two
     dimensions the matrix is a Kronecker product, so its traces are products.
     """
+    every = [_traces(alg) for alg in axes]
+    return tuple(math.prod(powers) for powers in zip(*every, strict=True))
+
+
+@lru_cache(maxsize=64)
+def _traces(alg: BilinearAlgorithm) -> tuple[float, ...]:
     A, G, B = (np.array([[float(e) for e in row] for row in matrix]) for matrix in (alg.AT, alg.G, alg.BT))
     shares = A**2 * (G**2).sum(axis=1) * (B**2).sum(axis=1)
     shares /= shares.sum(axis=1, keepdims=True)
@@ -168,8 +174,7 @@ def traces_of(alg: BilinearAlgorithm, dims: int) -> tuple[float, ...]:
     together = np.abs(B @ B.T) / np.multiply.outer(lengths, lengths)
     values = np.linalg.eigvalsh(np.sqrt(shares[:, :, None] * shares[:, None, :]) * together)
     # Trace of the j-th power; entries are magnitudes, so no trace is negative.
-    powers = [float((values**j).sum(axis=1).max()) ** dims for j in range(1, _HIGHEST_MOMENT + 1)]
-    return tuple(powers)
+    return tuple(float((values**j).sum(axis=1).max()) for j in range(1, _HIGHEST_MOMENT + 1))
 
 
 def _log_double_factorial(k: int) -> float:

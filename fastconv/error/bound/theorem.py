@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from fractions import Fraction
+from itertools import product
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from fastconv.algebra import BilinearAlgorithm
-from fastconv.arithmetic import Policy, carrier, channel_sum_named, policy_named, round_to
+from fastconv.algebra import BilinearAlgorithm, axes_of
+from fastconv.arithmetic import Policy, Setting, carrier, channel_sum_named, round_to, setting_of
 from fastconv.error.bound.running import enclosure, upward
-from fastconv.error.measure.shapes import Array, by_name, check_count, check_dims, check_pair
+from fastconv.error.measure.evaluate import Axes
+from fastconv.error.measure.shapes import Array, check_pair
 from fastconv.exact import Format, Number, rounded
 from fastconv.program import Program, Reading, is_power_of_two, programs_of
 
@@ -118,11 +122,11 @@ class Constants(NamedTuple):
 
 
 class _Theorem(NamedTuple):
-    """Everything the theorem needs: magnitudes from above, roundoff of each output, underflow."""
+    """Everything the theorem needs: magnitudes from above for each axis, roundoff of each output, underflow."""
 
-    AT: Array
-    G: Array
-    BT: Array
+    AT: list[Array]
+    G: list[Array]
+    BT: list[Array]
     alpha: Fraction
     beta: Fraction
     gamma: Fraction
@@ -130,10 +134,9 @@ class _Theorem(NamedTuple):
     lost: tuple[Array, Array, float, Array]
 
 
-@by_name
 def error_constants(
-    alg: BilinearAlgorithm,
-    dims: int = 1,
+    alg: Axes,
+    dims: int | None = None,
     policy: str | Policy = "fp32",
     order: str = "huffman",
     channels: int = 1,
@@ -154,22 +157,18 @@ def error_constants(
     >>> error_constants(toom_cook(2, 3, [0, 1, -1, "inf"]), order="sequential")
     Constants(alpha=2.0, beta=1.0, gamma=2.0, total=array([6., 6.]))
     """
-    check_dims(dims)
-    check_count("channels", channels)
-    p = policy_named(policy)
-    theorem = _theorem(alg, p, order, channels, channel_sum, dims, Fraction(0))
-    u = p.output.u
-    axes = [float(t / u) for t in theorem.total]
-    total = np.array(axes) if dims == 1 else np.array(axes).reshape(alg.m, alg.m)
+    axes, setting = axes_of(alg, dims), setting_of(policy, order, channels, channel_sum)
+    theorem = _theorem(axes, setting, Fraction(0))
+    u = setting.policy.output.u
+    total = np.array([float(t / u) for t in theorem.total]).reshape([one.m for one in axes])
     return Constants(float(theorem.alpha / u), float(theorem.beta / u), float(theorem.gamma / u), total)
 
 
-@by_name
 def theorem_bound(
-    alg: BilinearAlgorithm,
+    alg: Axes,
     w: Any,
     x: Any,
-    dims: int = 1,
+    dims: int | None = None,
     policy: str | Policy = "fp32",
     order: str = "huffman",
     channels: bool = False,
@@ -206,48 +205,52 @@ def theorem_bound(
     >>> [round(float(v) * 2**24) for v in b]
     [48, 48]
     """
-    w, x = check_pair(alg, w, x, dims, channels)
+    axes = axes_of(alg, dims)
+    w, x = check_pair(axes, w, x, channels)
     if kind not in ("componentwise", "normwise"):
         raise ValueError(f"unknown kind {kind!r}: the bounds are 'componentwise' and 'normwise'")
-    p = policy_named(policy)
-    count = w.shape[-dims - 1] if channels else 1
+    count = w.shape[-len(axes) - 1] if channels else 1
+    setting = setting_of(policy, order, count, channel_sum)
+    p, leading, outputs = setting.policy, -len(axes) - channels, [one.m for one in axes]
     data = sum((p.data.u for v in (w, x) if (round_to(v, p.data) != v).any()), Fraction(0))
-    batch = np.broadcast_shapes(w.shape[: -dims - channels or None], x.shape[: -dims - channels or None])
-    shape = batch if kind == "normwise" else (*batch, *[alg.m] * dims)
+    batch = np.broadcast_shapes(w.shape[:leading], x.shape[:leading])
+    shape = batch if kind == "normwise" else (*batch, *outputs)
     try:
-        t = _theorem(alg, p, order, count, channel_sum, dims, data)
+        t = _theorem(axes, setting, data)
     except OverflowError:
         return np.full(shape, np.inf)
     if max(t.total) >= 1:
         return np.full(shape, np.inf)
-    relative = np.array([upward(s / (1 - s)) for s in t.total]).reshape([alg.m] * dims)
+    relative = np.array([upward(s / (1 - s)) for s in t.total]).reshape(outputs)
     weights, tiles = np.abs(w, dtype=np.float64), np.abs(x, dtype=np.float64)
     lost_kernel, lost_input, lost_product, lost_output = t.lost
     with np.errstate(over="ignore", invalid="ignore"):
-        U, V = _linear(t.G, weights, dims), _linear(t.BT, tiles, dims)
+        U, V = _linear(t.G, weights), _linear(t.BT, tiles)
         # Data outside the data format may also underflow in their rounding: half a subnormal unit each.
         gone = float(p.data.tiny) / 2 if data else 0.0
-        U_lost = lost_kernel + _linear(t.G, np.full_like(weights, gone), dims)
-        V_lost = lost_input + _linear(t.BT, np.full_like(tiles, gone), dims)
+        U_lost = lost_kernel + _linear(t.G, np.full_like(weights, gone))
+        V_lost = lost_input + _linear(t.BT, np.full_like(tiles, gone))
         underflow = U_lost * V + U * V_lost + U_lost * V_lost + lost_product
         products = U * V
         if channels:
-            products, underflow = products.sum(axis=-dims - 1), underflow.sum(axis=-dims - 1)
-        away = (1.0 + relative) * (_linear(t.AT, underflow, dims) + lost_output)
+            products, underflow = products.sum(axis=leading), underflow.sum(axis=leading)
+        away = (1.0 + relative) * (_linear(t.AT, underflow) + lost_output)
         # Every sum here has at most this many roundings on a way, all of numbers that are not negative.
-        raised = 1.0 + (4 * dims * alg.n + count + 32) * 2.0**-52
+        raised = 1.0 + (4 * sum(one.n for one in axes) + count + 32) * 2.0**-52
         if kind == "componentwise":
-            return np.asarray((relative * _linear(t.AT, products, dims) + away) * raised)
-        tile = tuple(range(-dims, 0))
+            return np.asarray((relative * _linear(t.AT, products) + away) * raised)
+        tile = tuple(range(-len(axes), 0))
         lengths = _length(weights, tile) * _length(tiles, tile)
         if channels:
             lengths = lengths.sum(axis=-1)
-        norms = (t.AT.sum(axis=0).max() * np.sqrt((t.G**2).sum()) * np.sqrt((t.BT**2).sum())) ** dims
+        norms = math.prod(
+            A.sum(axis=0).max() * np.sqrt((G**2).sum()) * np.sqrt((B**2).sum()) for A, G, B in zip(t.AT, t.G, t.BT, strict=True)
+        )
         return np.asarray((relative.max() * norms * lengths + away.sum(axis=tile)) * raised)
 
 
-def _linear(matrix: Array, values: Array, dims: int) -> Array:
-    for axis in range(-dims, 0):
+def _linear(matrices: Sequence[Array], values: Array) -> Array:
+    for axis, matrix in enumerate(matrices, -len(matrices)):
         values = np.moveaxis(np.moveaxis(values, axis, -1) @ matrix.T, -1, axis)
     return values
 
@@ -259,14 +262,15 @@ def _length(values: Array, axes: tuple[int, ...]) -> Array:
     return np.asarray(np.ldexp(scaled, np.squeeze(exponent, axes)))
 
 
-def _theorem(alg: BilinearAlgorithm, p: Policy, order: str, channels: int, channel_sum: str, dims: int, data: Fraction) -> _Theorem:
-    programs = programs_of(alg, order)
+def _theorem(axes: Sequence[BilinearAlgorithm], setting: Setting, data: Fraction) -> _Theorem:
+    p = setting.policy
+    programs = [programs_of(alg, setting.order) for alg in axes]
     output, kernel, input = (
-        dots(program, fmt, p.constants)
-        for program, fmt in ((programs.output, p.output), (programs.kernel, p.kernel), (programs.input, p.input))
+        [dots(getattr(one, stage), fmt, p.constants) for one in programs]
+        for stage, fmt in (("output", p.output), ("kernel", p.kernel), ("input", p.input))
     )
-    add_channels: Any = channel_sum_named(channel_sum)
-    levels: int = add_channels([0] * channels, lambda a, b: max(a, b) + 1)
+    add_channels: Any = channel_sum_named(setting.channel_sum)
+    levels: int = add_channels([0] * setting.channels, lambda a, b: max(a, b) + 1)
     between = (
         _conversion(p.data, p.kernel)
         + _conversion(p.data, p.input)
@@ -278,9 +282,11 @@ def _theorem(alg: BilinearAlgorithm, p: Policy, order: str, channels: int, chann
         + levels * p.accumulate.u
         + _conversion(p.accumulate, p.output)
     )
-    beta, gamma = ([max(r for r in dot.roundoff if r is not None) for dot in stage] for stage in (input, kernel))
-    axis = [max(r + beta[j] + gamma[j] for j, r in enumerate(dot.roundoff) if r is not None) for dot in output]
-    one = axis if dims == 1 else [a + b for a in axis for b in axis]
+    beta, gamma = ([[max(r for r in dot.roundoff if r is not None) for dot in axis] for axis in stage] for stage in (input, kernel))
+    ways = [
+        [max(r + b[j] + g[j] for j, r in enumerate(dot.roundoff) if r is not None) for dot in axis]
+        for axis, b, g in zip(output, beta, gamma, strict=True)
+    ]
     formats = (p.kernel, p.input, p.operands, p.product, p.accumulate, p.output)
     # All roundings between two stages together, and what float64 loses below its own range in computing the bound.
     before = 4 * max(float(fmt.tiny) / 2 for fmt in formats) + 2.0**-1055
@@ -288,28 +294,27 @@ def _theorem(alg: BilinearAlgorithm, p: Policy, order: str, channels: int, chann
         AT=_magnitudes(output),
         G=_magnitudes(kernel),
         BT=_magnitudes(input),
-        alpha=max(r for dot in output for r in dot.roundoff if r is not None),
-        beta=max(beta),
-        gamma=max(gamma),
-        total=[s + between + data for s in one],
-        lost=(_lost(kernel, dims, before), _lost(input, dims, before), before, _lost(output, dims, before)),
+        alpha=max(r for axis in output for dot in axis for r in dot.roundoff if r is not None),
+        beta=max(map(max, beta)),
+        gamma=max(map(max, gamma)),
+        total=[sum(way, Fraction(0)) + between + data for way in product(*ways)],
+        lost=(_lost(kernel, before), _lost(input, before), before, _lost(output, before)),
     )
 
 
-def _magnitudes(stage: list[Dot]) -> Array:
-    return np.array([[upward(g) for g in dot.magnitude] for dot in stage])
+def _magnitudes(stage: Sequence[list[Dot]]) -> list[Array]:
+    return [np.array([[upward(g) for g in dot.magnitude] for dot in axis]) for axis in stage]
 
 
 def _conversion(source: Format, target: Format) -> Fraction:
     return target.u if source.p > target.p or source.emin < target.emin else Fraction(0)
 
 
-def _lost(stage: list[Dot], dims: int, before: float) -> Array:
+def _lost(stage: Sequence[list[Dot]], before: float) -> Array:
     """Return what underflow adds to each value of a transformed tile, `before` that of its inputs."""
-    own = np.array([upward(dot.underflow) for dot in stage])
-    rows = np.array([upward(sum(dot.magnitude, Fraction(0))) for dot in stage])
-    first: Array = rows * before + own
-    if dims == 1:
-        return first + before
-    both: Array = first[:, None] * rows[None, :] + own[None, :] + before
-    return both
+    lost: Array = np.array(before)
+    for axis in stage:
+        own = np.array([upward(dot.underflow) for dot in axis])
+        rows = np.array([upward(sum(dot.magnitude, Fraction(0))) for dot in axis])
+        lost = lost[..., None] * rows + own
+    return lost + before

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import hashlib
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from fastconv.algebra import BilinearAlgorithm
-from fastconv.arithmetic import Policy, array_reading, policy_named
+from fastconv.algebra import BilinearAlgorithm, axes_of, name_of
+from fastconv.arithmetic import Policy, Setting, array_reading, check_count, policy_named, setting_of
 from fastconv.error.bound.certify import certified_errors
 from fastconv.error.bound.tails import Tails, quantile, traces_of
-from fastconv.error.measure.shapes import Array, by_name, check_count, check_dims
+from fastconv.error.measure.evaluate import Axes
+from fastconv.error.measure.shapes import Array
 from fastconv.error.predict.model import predict_error
 from fastconv.error.predict.moments import MOMENTS, Moments
 from fastconv.exact import Format
@@ -100,9 +102,8 @@ class Tolerance(Shown):
     overflow: bool
     reasoning: tuple[str, ...]
     name: str = ""
-    m: int = field(default=1, repr=False)
-    dims: int = field(default=2, repr=False)
-    gains: tuple[float, ...] = field(default=(), repr=False)
+    tile: tuple[int, ...] = field(default=(1, 1), repr=False)
+    gains: tuple[tuple[float, ...], ...] = field(default=(), repr=False)
     spread: tuple[float, float] = field(default=(0.0, 0.0), repr=False)
     tails: Tails = field(default=Tails(), repr=False)
     exact: float = field(default=1.0, repr=False)
@@ -141,19 +142,21 @@ class Tolerance(Shown):
         True
         """
         y, reference = np.asarray(y, np.float64), np.asarray(reference, np.float64)
-        if y.shape != reference.shape or y.ndim < self.dims or not y.size:
+        dims = len(self.tile)
+        if y.shape != reference.shape or y.ndim < dims or not y.size:
             raise ValueError(
                 f"y has shape {y.shape}, the reference {reference.shape}: pass two arrays of one shape with the tile axes last"
             )
         with np.errstate(invalid="ignore", over="ignore"):
             error = y - reference
-            positions = np.ix_(*(np.arange(size) % self.m for size in y.shape[-self.dims :]))
-            allowed = np.reshape(self.atol_of_outputs, [self.m] * self.dims)[positions] + self.rtol * np.abs(reference)
+            sizes = y.shape[-dims:]
+            positions = np.ix_(*(np.arange(size) % m for size, m in zip(sizes, self.tile, strict=True)))
+            allowed = np.reshape(self.atol_of_outputs, self.tile)[positions] + self.rtol * np.abs(reference)
             violations = int((~(np.abs(error) <= allowed)).sum())
             largest = float(np.max(np.abs(error) / allowed))
             ratio = float(np.sqrt(np.mean(error**2)) / self.rms) if self.rms else (0.0 if not error.any() else math.inf)
-            tiles = math.prod(-(-size // self.m) for size in y.shape[-self.dims :]) * math.prod(y.shape[: -self.dims])
-            every = np.ndindex(*[self.m] * self.dims)
+            tiles = math.prod(-(-size // m) for size, m in zip(sizes, self.tile, strict=True)) * math.prod(y.shape[:-dims])
+            every = np.ndindex(*self.tile)
             excess, limit = max((self._gain(k, error, reference, tiles) for k in every), key=lambda g: g[0] / g[1])
         most = self.tails.rms(tiles, float(np.sqrt(np.mean(reference**2))) / self.exact)
         passed = violations == 0 and ratio <= most and excess <= limit
@@ -161,17 +164,17 @@ class Tolerance(Shown):
 
     def _gain(self, position: tuple[int, ...], error: Array, reference: Array, tiles: int) -> tuple[float, float]:
         """Return the unexpected gain at a position of the tile, and how much of it is chance."""
-        at: tuple[Any, ...] = (..., *(slice(i, None, self.m) for i in position))
+        at: tuple[Any, ...] = (..., *(slice(i, None, m) for i, m in zip(position, self.tile, strict=True)))
         e, truth = error[at].ravel(), reference[at].ravel()
         power = float(truth @ truth)
         if not power:
             return 0.0, 1.0
-        expected = math.prod(1 + self.gains[i] for i in position) - 1
+        expected = math.prod(1 + gains[i] for gains, i in zip(self.gains, position, strict=True)) - 1
         noise, fixed = self.spread
         # Roundings average out over the outputs; those of constants, of one filter's G w and of one tile's BT x, which
         # many outputs share, may do so over the channels alone.
         noise *= math.sqrt(self.tails.scaled_variance(tiles))
-        limit = self.tails.sigmas(self.m**self.dims) * (noise / math.sqrt(power) + fixed) + 2.0**-50
+        limit = self.tails.sigmas(math.prod(self.tile)) * (noise / math.sqrt(power) + fixed) + 2.0**-50
         return abs(float(e @ truth) / power - expected), limit
 
     def to_c_header(self) -> str:
@@ -221,11 +224,10 @@ class Tolerance(Shown):
         return [("ATOL", self.atol), ("RTOL", self.rtol), ("RMS", self.rms), ("WORST_CASE", self.worst_case)]
 
 
-@by_name
 def tolerance(
-    alg: BilinearAlgorithm,
+    alg: Axes,
     channels: int = 1,
-    dims: int = 2,
+    dims: int | None = None,
     policy: str | Policy = "fp32",
     confidence: float = 1 - 1e-9,
     order: str = "huffman",
@@ -239,12 +241,12 @@ def tolerance(
 
     Parameters
     ----------
-    alg : BilinearAlgorithm or str
-        F(m, r).
+    alg : BilinearAlgorithm, str or pair of BilinearAlgorithm
+        F(m, r) along all axes; a name; or one along the height and one along the width.
     channels : int
         Channels summed over.
-    dims : {1, 2}
-        Dimension.
+    dims : {1, 2}, optional
+        Dimension: that of the name, two for an algorithm.
     policy : str or Policy
         Formats of the stages; the inputs are numbers of its data format.
     confidence : float
@@ -282,60 +284,34 @@ def tolerance(
     >>> 0 < limits.atol <= limits.worst_case
     True
     """
-    check_dims(dims)
-    check_count("channels", channels)
-    check_count("outputs", outputs)
-    numbers = {"confidence": confidence, "scale_w": scale_w, "scale_x": scale_x}
-    for name, value in numbers.items():
-        if not isinstance(value, (int, float, np.floating)) or isinstance(value, bool):
-            raise TypeError(f"{name} is {value!r}: pass a number")
-        if not 0 < value < (1 if name == "confidence" else math.inf):
-            raise ValueError(f"{name} is {value!r}: pass {'a probability below 1' if name == 'confidence' else 'a positive number'}")
-    if inputs not in MOMENTS:
-        raise ValueError(f"inputs is {inputs!r}: pass one of {', '.join(map(repr, MOMENTS))}")
-    p = policy_named(policy)
-    shape = MOMENTS[inputs]
-    moments = Moments(scale_w**2, scale_x**2, shape.w_kurtosis, shape.x_kurtosis)
-    prediction = predict_error(alg, dims, p, order, channels, channel_sum, moments)
+    axes = axes_of(alg, 2 if dims is None and isinstance(alg, BilinearAlgorithm) else dims)
+    setting = setting_of(policy, order, channels, channel_sum)
+    data = _Data(confidence, outputs, scale_w, scale_x, inputs)
+    data.check()
+    p = setting.policy
+    prediction = predict_error(axes, None, p, order, channels, channel_sum, data.moments)
     if not math.isfinite(prediction.rms):
-        raise ValueError(f"the predicted error is {prediction.rms}: {p} does not hold the transformed values of {alg!r}")
-    rms = max(prediction.rms_of_outputs)
+        raise ValueError(f"the predicted error is {prediction.rms}: {p} does not hold the transformed values of {name_of(axes)}")
 
     risk = (1 - confidence) / _CRITERIA
-    shares = prediction.shares
-    constants = shares["constants"]
-    traces = traces_of(alg, dims)
-    factor = quantile(risk / outputs, channels, shares, traces)
-    tails = Tails(risk, channels, shares, traces, alg.products**dims)
-    taps = channels * (alg.r**dims + alg.n**dims) * outputs
-    reach = math.sqrt(3) if inputs == "uniform" else math.sqrt(2 * math.log(2 * taps / risk))
+    taps, products = (math.prod(getattr(one, size) for one in axes) for size in ("r", "products"))
+    traces = traces_of(axes)
+    factor = quantile(risk / outputs, channels, prediction.shares, traces)
+    tails = Tails(risk, channels, prediction.shares, traces, products)
+    reach = data.reach(channels * (taps + math.prod(one.n for one in axes)), risk)
     box = Fraction(reach * scale_w), Fraction(reach * scale_x)
-    options: dict[str, Any] = {"order": order, "channels": channels, "channel_sum": channel_sum, "box": box}
-    certified = certified_errors(alg, dims, p, **options)
+    certified = certified_errors(axes, setting, box)
     overflow = bool(np.isinf(certified).any())
     if overflow:
-        certified = certified_errors(alg, dims, p, **options, finite=True)
-    worst_case = float(certified.max())
+        certified = certified_errors(axes, setting, box, finite=True)
     atols = np.minimum(factor * np.array(prediction.rms_of_outputs), certified.ravel())
-    atol = float(atols.max())
+    atol, worst_case = float(atols.max()), float(certified.max())
     rtol = float(p.output.u) if atol < worst_case else 0.0
-
-    tiles = f"{alg.m}x{alg.m},{alg.r}x{alg.r}" if dims == 2 else f"{alg.m},{alg.r}"
-    name = f"F({tiles})"
-    exact = scale_w * scale_x * math.sqrt(channels * alg.r**dims)
-    largest = max(shares, key=lambda k: shares[k])
-    smaller = "the smaller of the two counts" if atol < worst_case else "which is smaller and counts"
-    reasoning = (
-        f"predicted rms error of the worst output {rms:.3g}, from the programs of {name} in {p}, {channels} channels ({channel_sum}); "
-        f"the exact output has rms {exact:.3g}",
-        f"largest source: {largest} ({shares[largest]:.0%} of the variance); inputs {inputs}, rms {scale_w:g} (weights) and {scale_x:g}",
-        f"factor {factor:.3g}: Markov's inequality on the best even moment, for {outputs} outputs and confidence 1 - {1 - confidence:.2g}",
-        f"atol = factor * rms = {factor * rms:.3g}; certified in |w| <= {float(box[0]):.3g}, |x| <= {float(box[1]):.3g}: {worst_case:.3g}, "
-        f"{smaller}",
-        f"rtol = {rtol:.3g}, the rounding of the result; "
-        + ("inputs in that box can overflow, which shows as inf or NaN" if overflow else "no input in that box overflows"),
-    )
-    return Tolerance(
+    rms, exact, shares = max(prediction.rms_of_outputs), scale_w * scale_x * math.sqrt(channels * taps), prediction.shares
+    before = shares["constants"] + shares["kernel"] + shares["input"]
+    name, tile = name_of(axes), tuple(one.m for one in axes)
+    told = repr((*(one.to_json() for one in axes), setting, data))
+    found = Tolerance(
         atol=atol,
         rtol=rtol,
         atol_of_outputs=tuple(atols.tolist()),
@@ -344,29 +320,70 @@ def tolerance(
         factor=factor,
         confidence=float(confidence),
         outputs=int(outputs),
-        rms_limit=tails.rms(max(1, outputs // alg.m**dims)),
+        rms_limit=tails.rms(max(1, outputs // math.prod(tile))),
         overflow=overflow,
-        reasoning=reasoning,
+        reasoning=(),
         name=name,
-        m=alg.m,
-        dims=dims,
-        gains=_gains(alg, p, order),
+        tile=tile,
+        gains=tuple(_gains(one, p, order) for one in axes),
         tails=tails,
         exact=exact,
-        layer=_layer_name(alg, dims, p, order, channels, channel_sum, (scale_w, scale_x, inputs, confidence, outputs)),
-        spread=(rms, rms * math.sqrt((constants + shares["kernel"] + shares["input"]) / channels) / exact),
+        # What layers have in common only if they have the same tolerance: people read the size, the policy and the channels.
+        layer=f"{name} {p} {channels} {hashlib.sha256(told.encode()).hexdigest()[:8]}",
+        spread=(rms, rms * math.sqrt(before / channels) / exact),
     )
+    return replace(found, reasoning=_reasoning(found, setting, data, shares, box))
 
 
-def _layer_name(alg: BilinearAlgorithm, dims: int, p: Policy, order: str, channels: int, channel_sum: str, rest: tuple[Any, ...]) -> str:
-    """Return a name that layers have in common only if they have the same tolerance.
+class _Data(NamedTuple):
+    """What a test looks at."""
 
-    What people read of it is the size, the policy and the channels; all that it depends on is in eight digits of a hash.
-    """
-    tiles = f"{alg.m}x{alg.m},{alg.r}x{alg.r}" if dims == 2 else f"{alg.m},{alg.r}"
-    stride = f" s{alg.stride}" if alg.stride != 1 else ""
-    told = repr((alg.to_json(), dims, p, order, channels, channel_sum, rest))
-    return f"F({tiles}){stride} {p} {channels} {hashlib.sha256(told.encode()).hexdigest()[:8]}"
+    confidence: float
+    outputs: int
+    scale_w: float
+    scale_x: float
+    inputs: str
+
+    def check(self) -> None:
+        """Refuse what is out of range."""
+        check_count("outputs", self.outputs)
+        for name in ("confidence", "scale_w", "scale_x"):
+            value = getattr(self, name)
+            if not isinstance(value, (int, float, np.floating)) or isinstance(value, bool):
+                raise TypeError(f"{name} is {value!r}: pass a number")
+            if not 0 < value < (1 if name == "confidence" else math.inf):
+                raise ValueError(f"{name} is {value!r}: pass {'a probability below 1' if name == 'confidence' else 'a positive number'}")
+        if self.inputs not in MOMENTS:
+            raise ValueError(f"inputs is {self.inputs!r}: pass one of {', '.join(map(repr, MOMENTS))}")
+
+    @property
+    def moments(self) -> Moments:
+        """Moments of weights and inputs."""
+        shape = MOMENTS[self.inputs]
+        return Moments(self.scale_w**2, self.scale_x**2, shape.w_kurtosis, shape.x_kurtosis)
+
+    def reach(self, numbers: int, risk: float) -> float:
+        """Return the largest magnitude of as many numbers an output, over their root mean square."""
+        return math.sqrt(3) if self.inputs == "uniform" else math.sqrt(2 * math.log(2 * numbers * self.outputs / risk))
+
+
+def _reasoning(
+    found: Tolerance, setting: Setting, data: _Data, shares: Mapping[str, float], box: tuple[Fraction, Fraction]
+) -> tuple[str, ...]:
+    largest = max(shares, key=lambda k: shares[k])
+    smaller = "the smaller of the two counts" if found.atol < found.worst_case else "which is smaller and counts"
+    rms, risk = found.spread[0], 1 - data.confidence
+    return (
+        f"predicted rms error of the worst output {rms:.3g}, from the programs of {found.name} in {setting.policy}, {setting.channels} "
+        f"channels ({setting.channel_sum}); the exact output has rms {found.exact:.3g}",
+        f"largest source: {largest} ({shares[largest]:.0%} of the variance); "
+        f"inputs {data.inputs}, rms {data.scale_w:g} (weights) and {data.scale_x:g}",
+        f"factor {found.factor:.3g}: Markov's inequality on the best even moment, for {data.outputs} outputs and confidence 1 - {risk:.2g}",
+        f"atol = factor * rms = {found.factor * rms:.3g}; "
+        f"certified in |w| <= {float(box[0]):.3g}, |x| <= {float(box[1]):.3g}: {found.worst_case:.3g}, {smaller}",
+        f"rtol = {found.rtol:.3g}, the rounding of the result; "
+        + ("inputs in that box can overflow, which shows as inf or NaN" if found.overflow else "no input in that box overflows"),
+    )
 
 
 def _gains(alg: BilinearAlgorithm, p: Policy, order: str) -> tuple[float, ...]:

@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import math
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
-from fastconv.algebra import BilinearAlgorithm
-from fastconv.arithmetic import Policy, channel_sum_named, policy_named
-from fastconv.error.measure.evaluate import direct, stages
+from fastconv.algebra import BilinearAlgorithm, axes_of
+from fastconv.arithmetic import Policy, Setting, check_count, setting_of
+from fastconv.error.measure.evaluate import Axes, direct, stages
 from fastconv.error.measure.inputs import Generator, draw, generator_named
 from fastconv.error.measure.reference import direct_in_double_double, direct_in_float64
-from fastconv.error.measure.shapes import Array, by_name, check_count, check_dims
+from fastconv.error.measure.shapes import Array
 from fastconv.exact import Format
-from fastconv.program import parse_order
 from fastconv.tables import Shown, Table
 
 _VALUES_A_CHUNK = 2**18
@@ -106,10 +106,9 @@ class _Tally:
         return ErrorReport(float(means.mean()), self.largest, rms, relative, self.ulps, stderr, len(means), overflows, direct)
 
 
-@by_name
 def measure_error(
-    alg: BilinearAlgorithm,
-    dims: int = 1,
+    alg: Axes,
+    dims: int | None = None,
     policy: str | Policy = "fp32",
     order: str = "huffman",
     channels: int = 1,
@@ -123,10 +122,10 @@ def measure_error(
 
     Parameters
     ----------
-    alg : BilinearAlgorithm or str
-        F(m, r).
-    dims : {1, 2}
-        Dimension.
+    alg : BilinearAlgorithm, str or pair of BilinearAlgorithm
+        F(m, r) along all axes; a name; or one along the height and one along the width.
+    dims : {1, 2}, optional
+        Dimension: that of the name or the pair, one for one algorithm.
     policy : str or Policy
         Formats of the stages.
     order : str
@@ -171,26 +170,20 @@ def measure_error(
     >>> 2.2e-8 < report.mean_abs < 2.7e-8
     True
     """
-    check_dims(dims)
-    check_count("channels", channels)
+    axes, setting = axes_of(alg, dims), setting_of(policy, order, channels, channel_sum)
     check_count("trials", trials)
-    parse_order(order)
-    channel_sum_named(channel_sum)
     generator_named(inputs)
-    policy = policy_named(policy)
-    fast, plain = _Tally(policy.data), _Tally(policy.data)
+    data = setting.policy.data
+    fast, plain = _Tally(data), _Tally(data)
     overflows: dict[str, int] = {}
     plain_overflows: dict[str, int] = {}
-    double_double = "fp64" in (policy.product.name, policy.accumulate.name)
+    double_double = "fp64" in (setting.policy.product.name, setting.policy.accumulate.name)
+    strides = tuple(alg.stride for alg in axes)
     done = 0
-    for w, x in _chunks(alg, dims, channels, inputs, trials, seed, policy.data):
-        results = stages(alg, w, x, dims, policy, order, True, channel_sum)
-        y = direct(w, x, dims, policy, True, channel_sum, alg.stride)
-        high, low = (
-            direct_in_double_double(w, x, dims, True, alg.stride)
-            if double_double
-            else (direct_in_float64(w, x, dims, True, alg.stride), 0.0)
-        )
+    for w, x in _chunks(axes, setting, inputs, trials, seed):
+        results = stages(axes, w, x, setting, True)
+        y = direct(w, x, strides, setting, True)
+        high, low = direct_in_double_double(w, x, strides, True) if double_double else (direct_in_float64(w, x, strides, True), 0.0)
         with np.errstate(invalid="ignore", over="ignore"):
             fast.add((results["output"] - high) - low, high)
             plain.add((y - high) - low, high)
@@ -203,15 +196,15 @@ def measure_error(
 
 
 def _chunks(
-    alg: BilinearAlgorithm, dims: int, channels: int, inputs: str | Generator, trials: int, seed: int, data: Format
+    axes: Sequence[BilinearAlgorithm], setting: Setting, inputs: str | Generator, trials: int, seed: int
 ) -> Iterator[tuple[Array, Array]]:
-    rng = np.random.default_rng(seed)
-    size = max(1, min(trials, _VALUES_A_CHUNK // (channels * alg.n**dims)))
+    rng, channels, data = np.random.default_rng(seed), setting.channels, setting.policy.data
+    size = max(1, min(trials, _VALUES_A_CHUNK // (channels * math.prod(alg.n for alg in axes))))
     for start in range(0, trials, size):
         count = min(size, trials - start)
         yield (
-            draw(inputs, rng, (count, channels, *[alg.r] * dims), data),
-            draw(inputs, rng, (count, channels, *[alg.n] * dims), data),
+            draw(inputs, rng, (count, channels, *(alg.r for alg in axes)), data),
+            draw(inputs, rng, (count, channels, *(alg.n for alg in axes)), data),
         )
 
 

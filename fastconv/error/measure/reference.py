@@ -6,8 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from fastconv.arithmetic import two_product, two_sum
-from fastconv.error.measure.shapes import Array, check_count, check_pair, windows
+from fastconv.arithmetic import check_count, two_product, two_sum
+from fastconv.error.measure.shapes import Array, check_pair, windows
 
 
 def reference(w: Any, x: Any, dims: int = 1, channels: bool = False, digits: int | None = None, stride: int = 1) -> Array:
@@ -44,30 +44,30 @@ def reference(w: Any, x: Any, dims: int = 1, channels: bool = False, digits: int
     array([3., 6.])
     """
     check_count("stride", stride)
-    w, x = check_pair(None, w, x, dims, channels)
+    w, x = check_pair(dims, w, x, channels)
     if digits is None:
-        return direct_in_float64(w, x, dims, channels, stride)
-    return _in_mpmath(w, x, dims, channels, digits, stride)
+        return direct_in_float64(w, x, (stride,) * dims, channels)
+    return _in_mpmath(w, x, (stride,) * dims, channels, digits)
 
 
-def direct_in_float64(w: Array, x: Array, dims: int, channels: bool, stride: int = 1) -> Array:
+def direct_in_float64(w: Array, x: Array, strides: tuple[int, ...], channels: bool) -> Array:
     """Convolve in float64, taps left to right."""
     total: Any = 0.0
-    for weight, window in windows(w.astype(np.float64), x.astype(np.float64), dims, stride):
+    for weight, window in windows(w.astype(np.float64), x.astype(np.float64), strides):
         total = total + weight * window
-    return np.asarray(total.sum(axis=-dims - 1) if channels else total)
+    return np.asarray(total.sum(axis=-len(strides) - 1) if channels else total)
 
 
-def direct_in_double_double(w: Array, x: Array, dims: int, channels: bool, stride: int = 1) -> tuple[Array, Array]:
+def direct_in_double_double(w: Array, x: Array, strides: tuple[int, ...], channels: bool) -> tuple[Array, Array]:
     """Convolve in twice the precision of float64 (error near 2**-104): the result is high + low."""
     high: Any = 0.0
     low: Any = 0.0
-    for weight, window in windows(w.astype(np.float64), x.astype(np.float64), dims, stride):
+    for weight, window in windows(w.astype(np.float64), x.astype(np.float64), strides):
         p, e = two_product(*np.broadcast_arrays(weight, window))
         high, t = two_sum(np.asarray(high), p)
         low = low + (t + e)
     if channels:
-        parts_high, parts_low = np.moveaxis(high, -dims - 1, 0), np.moveaxis(low, -dims - 1, 0)
+        parts_high, parts_low = (np.moveaxis(part, -len(strides) - 1, 0) for part in (high, low))
         high, low = parts_high[0], parts_low[0]
         for h, l in zip(parts_high[1:], parts_low[1:], strict=True):  # noqa: E741
             high, t = two_sum(high, h)
@@ -75,7 +75,7 @@ def direct_in_double_double(w: Array, x: Array, dims: int, channels: bool, strid
     return two_sum(high, low)
 
 
-def _in_mpmath(w: Array, x: Array, dims: int, channels: bool, digits: int, stride: int) -> Array:
+def _in_mpmath(w: Array, x: Array, strides: tuple[int, ...], channels: bool, digits: int) -> Array:
     import mpmath
 
     if not isinstance(digits, int) or digits < 1:
@@ -83,6 +83,6 @@ def _in_mpmath(w: Array, x: Array, dims: int, channels: bool, digits: int, strid
     with mpmath.workdps(digits):
         to_mpf = np.frompyfunc(lambda v: mpmath.mpf(float(v)), 1, 1)
         total: Any = mpmath.mpf(0)
-        for weight, window in windows(to_mpf(w), to_mpf(x), dims, stride):
+        for weight, window in windows(to_mpf(w), to_mpf(x), strides):
             total = total + weight * window
-        return np.asarray(total.sum(axis=-dims - 1) if channels else total)
+        return np.asarray(total.sum(axis=-len(strides) - 1) if channels else total)

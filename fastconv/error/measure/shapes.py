@@ -2,59 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from functools import wraps
-from inspect import signature
-from typing import Any, Concatenate, ParamSpec, TypeVar, cast
+from collections.abc import Iterator, Sequence
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from fastconv.algebra import BilinearAlgorithm, algorithm, parse_name, split_name
+from fastconv.algebra import BilinearAlgorithm, check_dims, name_of
 
 Array = npt.NDArray[Any]
-P = ParamSpec("P")
-R = TypeVar("R")
-
-
-def by_name(function: Callable[Concatenate[BilinearAlgorithm, P], R]) -> Callable[Concatenate[BilinearAlgorithm | str, P], R]:
-    """Let a function of an algorithm and its `dims` take the algorithm's name, which says the dimensions as well.
-
-    Examples
-    --------
-    >>> tell = by_name(lambda alg, dims=1: (alg.m, dims))
-    >>> tell("F(4x4,3x3)"), tell("F(4,3)")
-    ((4, 2), (4, 1))
-    """
-    at = list(signature(function).parameters).index("dims") - 1
-
-    @wraps(function)
-    def call(alg: BilinearAlgorithm | str, *args: P.args, **options: P.kwargs) -> R:
-        if isinstance(alg, str):
-            dims = parse_name(split_name(alg).size)[2]
-            given = args[at] if len(args) > at else options.setdefault("dims", dims)
-            if given != dims:
-                raise ValueError(f"dims is {given!r}, but {alg} has {dims}: leave dims out, or name another algorithm")
-            alg = algorithm(alg)
-        elif not isinstance(alg, BilinearAlgorithm):
-            raise TypeError(f"alg is {alg!r}: pass an algorithm or its name, such as 'F(4x4,3x3)'")
-        return function(alg, *args, **options)
-
-    return cast(Any, call)  # type: ignore[no-any-return]
-
-
-def check_dims(dims: int) -> None:
-    """Refuse dimensions other than one and two."""
-    if dims not in (1, 2):
-        raise ValueError(f"dims is {dims!r}: tiles are one- or two-dimensional, pass 1 or 2")
-
-
-def check_count(name: str, value: int) -> None:
-    """Refuse counts that are no positive integers."""
-    if not isinstance(value, (int, np.integer)) or isinstance(value, bool):
-        raise TypeError(f"{name} is {value!r}: pass a positive integer")
-    if value < 1:
-        raise ValueError(f"{name} is {value}: pass a positive integer")
 
 
 def as_tiles(name: str, values: Any, dims: int, channels: bool) -> Array:
@@ -69,14 +25,16 @@ def as_tiles(name: str, values: Any, dims: int, channels: bool) -> Array:
     return array
 
 
-def check_pair(alg: BilinearAlgorithm | None, w: Any, x: Any, dims: int, channels: bool) -> tuple[Array, Array]:
-    """Check kernels ``(..., [C,] r[, r])`` against tiles ``(..., [C,] n[, n])``."""
+def check_pair(axes: Sequence[BilinearAlgorithm] | int, w: Any, x: Any, channels: bool) -> tuple[Array, Array]:
+    """Check kernels ``(..., [C,] r[, r])`` against tiles ``(..., [C,] n[, n])`` of algorithms along each axis, or of so many dimensions."""
+    dims = axes if isinstance(axes, int) else len(axes)
     check_dims(dims)
     w, x = as_tiles("w", w, dims, channels), as_tiles("x", x, dims, channels)
-    if alg is not None:
-        for name, array, size in (("w", w, alg.r), ("x", x, alg.n)):
-            if array.shape[-dims:] != (size,) * dims:
-                raise ValueError(f"{name} has tiles of {array.shape[-dims:]}: {alg!r} takes {(size,) * dims} in {dims}-D")
+    if not isinstance(axes, int):
+        what = repr(axes[0]) if axes[0] == axes[-1] else name_of(axes)
+        for name, array, sizes in (("w", w, tuple(a.r for a in axes)), ("x", x, tuple(a.n for a in axes))):
+            if array.shape[-dims:] != sizes:
+                raise ValueError(f"{name} has tiles of {array.shape[-dims:]}: {what} takes {sizes} in {dims}-D")
     elif any(a > b or a == 0 for a, b in zip(w.shape[-dims:], x.shape[-dims:], strict=True)):
         raise ValueError(f"w has tiles of {w.shape[-dims:]}, x of {x.shape[-dims:]}: the kernel must fit into the tile")
     if channels and w.shape[-dims - 1] != x.shape[-dims - 1]:
@@ -88,9 +46,10 @@ def check_pair(alg: BilinearAlgorithm | None, w: Any, x: Any, dims: int, channel
     return w, x
 
 
-def windows(w: Array, x: Array, dims: int, stride: int = 1) -> Iterator[tuple[Array, Array]]:
+def windows(w: Array, x: Array, strides: Sequence[int]) -> Iterator[tuple[Array, Array]]:
     """Yield for each tap its weights, shaped to broadcast, and the window of x that it meets; the last axis runs fastest."""
+    dims = len(strides)
     reach = tuple(b - a + 1 for a, b in zip(w.shape[-dims:], x.shape[-dims:], strict=True))
     for k in np.ndindex(*w.shape[-dims:]):
-        at: Any = (..., *(slice(i, i + size, stride) for i, size in zip(k, reach, strict=True)))
+        at: Any = (..., *(slice(i, i + size, stride) for i, size, stride in zip(k, reach, strides, strict=True)))
         yield w[(..., *k)][(..., *[None] * dims)], x[at]

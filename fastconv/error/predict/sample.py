@@ -17,8 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from fastconv.algebra import BilinearAlgorithm
-from fastconv.arithmetic import Policy, channel_sum_named, policy_named
-from fastconv.error.measure.shapes import check_count
+from fastconv.arithmetic import Policy, channel_sum_named, check_count, policy_named
 from fastconv.error.predict.channels import additions
 from fastconv.error.predict.model import check_range
 from fastconv.error.predict.nodes import Nodes, nodes_of

@@ -8,6 +8,7 @@ what the two expected quadratic forms ``E[Q | w]`` and ``E[Q | x]`` give on thei
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from typing import Any
 
@@ -87,14 +88,14 @@ def mixed(weights: Array, vectors: Array) -> Array:
 Pair = tuple[str, str]
 
 
-def overlaps(forms: dict[str, Array], shares: dict[Pair, Array]) -> tuple[Array, Array]:
+def overlaps(forms: Sequence[Mapping[str, Array]], shares: Mapping[Pair, Array]) -> tuple[Array, Array]:
     """Return tr P**2 and the sum of the squares of the diagonal, for P the mixture of products of forms.
 
     Parameters
     ----------
-    forms : dict
-        By kind: one matrix of trace one for each output along an axis.
-    shares : dict
+    forms : sequence of mappings
+        For each axis, by kind: one matrix of trace one for each output along it.
+    shares : mapping
         By the kinds along the axes: the share in the variance of each output, (m,) or (m, m).
         In one dimension the second kind is empty.
     """
@@ -103,14 +104,14 @@ def overlaps(forms: dict[str, Array], shares: dict[Pair, Array]) -> tuple[Array,
     for s, p in shares.items():
         for t, q in shares.items():
             dots, diagonals = [], []
-            for a, b in zip(s, t, strict=True):
-                if a and b:
-                    dots.append(np.einsum("ikl,ikl->i", forms[a], forms[b]))
-                    diagonals.append(np.einsum("ikk,ikk->i", forms[a], forms[b]))
-            square = square + p * q * _outer(dots)
-            diagonal = diagonal + p * q * _outer(diagonals)
+            for axis, a, b in zip(forms, s, t, strict=False):
+                dots.append(np.einsum("ikl,ikl->i", axis[a], axis[b]))
+                diagonals.append(np.einsum("ikk,ikk->i", axis[a], axis[b]))
+            square = square + p * q * outer(dots)
+            diagonal = diagonal + p * q * outer(diagonals)
     return np.asarray(square), np.asarray(diagonal)
 
 
-def _outer(factors: list[Array]) -> Array:
+def outer(factors: Sequence[Array]) -> Array:
+    """Return the outer product of one vector for each axis."""
     return factors[0] if len(factors) == 1 else np.multiply.outer(factors[0], factors[1])

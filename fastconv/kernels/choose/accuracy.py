@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import math
 from functools import lru_cache
 
 import numpy as np
 
 from fastconv.algebra import BilinearAlgorithm, toom_cook
-from fastconv.arithmetic import Policy
+from fastconv.arithmetic import Policy, Setting
 from fastconv.error import MOMENTS
 from fastconv.error import relative_error as predicted
 from fastconv.kernels.layer import Layer
@@ -23,16 +22,13 @@ POLICY = Policy("fp64", "fp32", "fp32", "fp32", "fp32")
 def relative_error(layer: Layer, axes: Axes | None) -> float:
     """Return the predicted relative L2 error of a layer, for normal inputs.
 
-    Two axes of different algorithms count as the geometric mean of what each gives on both axes. float64 errs as
-    float32 does, on its own scale.
+    An axis of one tap has no say. float64 errs as float32 does, on its own scale.
     """
     depth = layer.channels // layer.groups
     scale = float(np.finfo(layer.dtype).eps / np.finfo(np.float32).eps)
     if axes is None:
-        return scale * _one(toom_cook(1, 1, [0]), 1, _rounded_up(depth * layer.kernel[0] * layer.kernel[1]))
-    dims = 2 - sum(alg.n == 1 for alg in axes)
-    errors = [_one(alg, dims, _rounded_up(depth)) for alg in axes if alg.n > 1]
-    return scale * math.prod(errors) ** (1 / len(errors))
+        return scale * _one((toom_cook(1, 1, [0]),), _rounded_up(depth * layer.kernel[0] * layer.kernel[1]))
+    return scale * _one(tuple(alg for alg in axes if alg.n > 1), _rounded_up(depth))
 
 
 def order_of(alg: BilinearAlgorithm) -> str:
@@ -46,5 +42,6 @@ def _rounded_up(channels: int) -> int:
 
 
 @lru_cache(maxsize=1024)
-def _one(alg: BilinearAlgorithm, dims: int, channels: int) -> float:
-    return predicted(alg, dims, POLICY, order_of(alg), channels, "blocked", MOMENTS["normal"])
+def _one(axes: tuple[BilinearAlgorithm, ...], channels: int) -> float:
+    order = max(map(order_of, axes), key=len)
+    return predicted(axes, Setting(POLICY, order, channels, "blocked"), MOMENTS["normal"])

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
-from fractions import Fraction
 from functools import lru_cache
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from fastconv.algebra import BilinearAlgorithm, best_algorithm, complex_sizes, parse_name, split_name
+from fastconv.algebra import BilinearAlgorithm, algorithms, best_algorithm, complex_sizes, identity, name_of, parse_name
 from fastconv.kernels.choose.accuracy import relative_error
 from fastconv.kernels.choose.cut import Size, cut, size_of, work_of
 from fastconv.kernels.layer import Layer
@@ -55,7 +53,6 @@ LARGEST_COMPLEX_TILE = 66
 """Larger ones save hardly more, and their transforms take long to compile."""
 
 PLAIN = ("direct", "im2col", "fft")
-_RECTANGLE = re.compile(r"f\((\d+)x(\d+),(\d+)x(\d+)\)")
 
 
 @dataclass(frozen=True)
@@ -264,56 +261,16 @@ def _strided(kernel: tuple[int, int], stride: tuple[int, int]) -> tuple[tuple[Ca
     return tuple((a, b) for a in h for b in w if 1 in kernel or abs(a.m - b.m) <= 1)
 
 
-def name_of(axes: tuple[BilinearAlgorithm, BilinearAlgorithm]) -> str:
-    """Return the name of a pair, ``"F(4x4,3x3)"``."""
-    more = sorted({alg.products for alg in axes if alg.products > alg.n})
-    strides = "x".join(dict.fromkeys(str(alg.stride) for alg in axes if alg.n > 1))
-    behind = f"s{strides}" if strides not in ("", "1") else ""
-    return f"F({axes[0].m}x{axes[1].m},{axes[0].r}x{axes[1].r}){behind}" + "".join(f"/{products}" for products in more)
-
-
-def identity() -> BilinearAlgorithm:
-    """Return F(1,1), the algorithm of an axis of one tap."""
-    one = ((Fraction(1),),)
-    return BilinearAlgorithm(1, 1, (), one, one, one)
-
-
-def rectangle_named(name: str) -> tuple[BilinearAlgorithm, BilinearAlgorithm] | None:
-    """Return the algorithms along height and width that a name such as ``"F(5x3,3x3)"`` asks for, None if both sides are the same.
-
-    Examples
-    --------
-    >>> [alg.m for alg in rectangle_named("F(5x3,3x3)")], rectangle_named("F(4x4,3x3)")
-    ([5, 3], None)
-    """
-    head, products, stride = split_name(name)
-    match = _RECTANGLE.fullmatch(head.replace(" ", "").lower())
-    if match is None:
-        return None
-    mh, mw, rh, rw = map(int, match.groups())
-    if (mh, rh) == (mw, rw):
-        return None
-    if not (mh and mw and rh and rw):
-        raise ValueError(f"algorithm {name!r} has a zero in it: outputs and taps are at least 1")
-    dims = 1 if 1 in (rh, rw) else 2
-    return _sized(mh, rh, dims, products, stride), _sized(mw, rw, dims, products, stride)
-
-
 def _named(name: str, layer: Layer) -> tuple[BilinearAlgorithm, BilinearAlgorithm]:
-    if (pair := rectangle_named(name)) is not None:
-        return pair
-    head, products, stride = split_name(name)
-    m, r, _ = parse_name(head)
-    return _fitted(_sized(m, r, 1 if layer.kernel.count(1) == 1 else 2, products, stride), layer)
-
-
-def _sized(m: int, r: int, dims: int, products: int | None, stride: int) -> BilinearAlgorithm:
-    """Make the best algorithm known of a size; what goes beyond n in the products are pairs of complex points."""
-    if m == r == 1:
-        return identity()
-    pairs = 0 if products is None or stride > 1 else products - (m + r - 1)
-    _check_size(m, r, max(pairs, 0), stride)
-    return best_algorithm(m, r, dims, products, stride)
+    found = parse_name(name)
+    sides = list(zip(found.m, found.r, found.stride, found.products, strict=True))
+    for m, r, stride, products in sides:
+        _check_size(m, r, 0 if products is None or stride > 1 else max(products - (m + r - 1), 0), stride)
+    if len(sides) == 2 and sides[0] != sides[1]:
+        height, width = algorithms(name)
+        return height, width
+    m, r, stride, products = sides[0]
+    return _fitted(best_algorithm(m, r, 1 if layer.kernel.count(1) == 1 else 2, products, stride), layer)
 
 
 def _fitted(alg: BilinearAlgorithm, layer: Layer) -> tuple[BilinearAlgorithm, BilinearAlgorithm]:

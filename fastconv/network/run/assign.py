@@ -7,8 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from fastconv.algebra import BilinearAlgorithm, algorithm
-from fastconv.kernels.choose import rectangle_named
+from fastconv.algebra import BilinearAlgorithm, algorithms
 from fastconv.network.graph.graph import Graph, Node
 
 Choice = str | BilinearAlgorithm | tuple[BilinearAlgorithm, BilinearAlgorithm]
@@ -59,7 +58,8 @@ def resolved(choice: Any) -> Choice:
     if isinstance(choice, tuple) and len(choice) == 2 and all(isinstance(axis, BilinearAlgorithm) for axis in choice):
         return choice
     if isinstance(choice, str):
-        return rectangle_named(choice) or algorithm(choice)
+        axes = algorithms(choice)
+        return axes[0] if axes[0] == axes[-1] else (axes[0], axes[-1])
     raise TypeError(f"an algorithm is a name, a BilinearAlgorithm or a mapping from layers to these, not {type(choice).__name__}")
 
 

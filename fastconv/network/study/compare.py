@@ -192,7 +192,10 @@ def _resolved(algorithms: Iterable[Any], net: Network, feeds: Mapping[str, Array
     for entry in algorithms:
         if isinstance(entry, str) and entry.startswith(FITTED):
             tell(0, 0, f"choosing points, {entry}")
-            m, r, _ = parse_name(entry.removeprefix(FITTED))
+            found = parse_name(entry.removeprefix(FITTED))
+            if len({*found.m}) > 1 or len({*found.r}) > 1:
+                raise ValueError(f"{entry!r} is a rectangle: points are fitted for squares, such as '{FITTED} F(4x4,3x3)'")
+            m, r = found.m[0], found.r[0]
             yield from fitted_contenders(net, _batches(net, feeds, _FIT_IMAGES)[1][0], (m,), r, None, partial(_choosing, tell, entry))
         else:
             yield entry

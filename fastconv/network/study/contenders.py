@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from fastconv.algebra import BilinearAlgorithm, best_points, best_source, published_points, toom_cook
+from fastconv.algebra import BilinearAlgorithm, best_points, best_source, name_of, published_points, toom_cook
 from fastconv.arithmetic import channel_sum_named
 from fastconv.network.graph.graph import Array
 from fastconv.network.network import Network
@@ -123,9 +123,11 @@ def contenders(algorithms: Iterable[Any]) -> tuple[Contender, ...]:
 
 def _named(name: str) -> Contender:
     algorithm = resolved(name)
-    if not isinstance(algorithm, BilinearAlgorithm):
+    if isinstance(algorithm, str):
         return Contender(name, "", algorithm)
-    return Contender(algorithm.name(), best_source(algorithm.m, algorithm.r), algorithm)
+    axes = algorithm if isinstance(algorithm, tuple) else (algorithm, algorithm)
+    sources = dict.fromkeys(best_source(axis.m, axis.r) for axis in axes if axis.n > 1)
+    return Contender(name_of(axes), ", ".join(sources), algorithm)
 
 
 SOURCES = ("lavin2016", "barabasz2020", "alam2022")

@@ -24,8 +24,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from fastconv.algebra import BilinearAlgorithm
-from fastconv.error.measure import check_dims
+from fastconv.algebra import BilinearAlgorithm, check_dims
 from fastconv.error.predict import nodes_of, unit
 from fastconv.exact import FORMATS, Format
 from fastconv.files import replacing

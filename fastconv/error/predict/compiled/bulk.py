@@ -15,8 +15,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from fastconv.arithmetic import Policy, channel_sum_named, policy_named
-from fastconv.error.measure.shapes import check_count, check_dims
+from fastconv.algebra import check_dims
+from fastconv.arithmetic import Policy, channel_sum_named, check_count, policy_named
 from fastconv.error.predict.channels import channel_growth
 from fastconv.error.predict.moments import MOMENTS, Moments
 from fastconv.error.predict.rounding import mellin, modulation, sum_factor, sum_table, unit
