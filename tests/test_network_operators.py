@@ -344,7 +344,7 @@ def test_blocks_of_one_pixel_move_nothing(operator):
     agrees(helper.make_node(operator, ["x"], ["y"], blocksize=1), {"x": x}, 17)
 
 
-def test_means_of_integers_are_rounded_down():
-    """As the reference does; -7 over 2 is -4, not the -1 of counts over sums."""
+def test_means_of_integers_go_towards_zero():
+    """As C does, the reference and the runtimes with it: -7 over 2 is -3."""
     x = np.array([[-7, 0, 7], [0, 0, 6]], np.int32)
     agrees(helper.make_node("ReduceMean", ["x"], ["y"], axes=[0], keepdims=0), {"x": x}, 17)

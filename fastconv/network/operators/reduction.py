@@ -9,6 +9,7 @@ import numpy as np
 
 from fastconv.network.graph.graph import Array
 from fastconv.network.operators.call import Call, Operator, axes_of, axis_of
+from fastconv.network.operators.elementwise import divide
 
 Reduce = Callable[[Array, tuple[int, ...]], Any]
 
@@ -37,7 +38,7 @@ def _sum(x: Array, axes: tuple[int, ...]) -> Any:
 def _mean(x: Array, axes: tuple[int, ...]) -> Any:
     count = int(np.prod([x.shape[a] for a in axes], dtype=np.int64))
     total = _sum(x, axes)
-    return total / count if x.dtype.kind == "f" else np.floor_divide(total, max(count, 1))
+    return total / count if x.dtype.kind == "f" else divide(total, np.asarray(max(count, 1), total.dtype))
 
 
 def _extreme(x: Array, axes: tuple[int, ...], largest: bool) -> Any:
