@@ -112,7 +112,7 @@ def ratios(rows: Rows, threads: int) -> None:
     header = ["layer", *peers, "fastest peer", "share", "relative L2"]
     print(f"times faster than, {threads} threads:")
     print_table(header, table)
-    write_csv(f"layers_{threads}_ratios.csv", header, table)
+    write_csv(f"layers_{threads}_ratios.csv", header, table, measured=False)
 
 
 def layers(threads: int) -> None:

@@ -336,10 +336,14 @@ def geometric_mean(values: Sequence[float]) -> float:
 
 
 def write_rows(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
-    """Write rows as CSV, whole."""
+    """Write rows as CSV, whole, and record where they were measured."""
+    sys.path.append(str(Path(__file__).parent.parent / "analysis"))
+    from recorded import record
+
     from fastconv.files import replacing
 
     with replacing(path) as new, new.open("w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, list(rows[0]), lineterminator="\n")
         writer.writeheader()
         writer.writerows(rows)
+    record(path)
