@@ -20,7 +20,7 @@ DYADIC = {
     "F(8x8,3x3)/12*": "0 inf 25/32 -25/32 5/4 -5/4 1/2+7/8*I -1/2+7/8*I",
     "F(10x10,3x3)/14*": "0 inf 1 -1 25/16 -25/16 5/8 -5/8 3/8+7/8*I -3/8+7/8*I",
 }
-"""What dyadic_points.py found best; a star tells them from `fastconv.complex_points`."""
+"""Best sets of dyadic_points.py; a star distinguishes them from `fastconv.complex_points`."""
 POLICIES = ("fp32", "mixed", "tf32", "bf16", "fp16", "fp16-balanced")
 SUMS = ("linear", "pairwise", "blocked")
 
@@ -28,7 +28,7 @@ Row = dict[str, str]
 
 
 class Store:
-    """Rows of networks.csv by what tells them apart."""
+    """Rows of networks.csv by network, algorithm, points, policy and channel sum."""
 
     def __init__(self, rows: Sequence[Row]) -> None:
         self.rows = rows
@@ -59,7 +59,7 @@ class Store:
 
 
 def points_of(algorithm: str) -> str:
-    """Return in which column our own points of an algorithm are."""
+    """Return the name of our own points of an algorithm in the column "points"."""
     return "" if algorithm == "direct" else "dyadic" if algorithm in DYADIC else "complex" if "/" in algorithm else "fastconv"
 
 
@@ -97,7 +97,7 @@ Reduction = tuple[str, str, str, float, float, float, float, float, float]
 
 
 def reductions(store: Store) -> list[Reduction]:
-    """Return by how much less ours err than a rival's points in fp32 with channels one after the other.
+    """Return reductions of the error compared with the points of others, in fp32, channels one after the other.
 
     Network, algorithm, rival; then: points fitted to the network; our best points for random numbers; these with channels summed
     in blocks; pairwise; with transforms in fp64; with these and pairwise.
@@ -116,7 +116,7 @@ def reductions(store: Store) -> list[Reduction]:
 
 
 def samples(store: Store) -> str:
-    """Say what was run."""
+    """Return the table of samples."""
     lines = []
     for network in store.networks:
         row = store.row(network, "direct")
@@ -136,7 +136,7 @@ def of_points(store: Store) -> str:
 
 
 def of_sums(store: Store) -> str:
-    """Error by pairwise and blocked sums over that with channels one after the other."""
+    """Return the error of pairwise and blocked sums over that of channels one after the other."""
     ways = [(policy, total) for policy in ("fp32", "mixed", "bf16", "fp16") for total in SUMS[1:]]
     which = [("direct", ""), ("F(2x2,3x3)", "fastconv"), ("F(4x4,3x3)", "lavin2016")]
     which += [(name, "fastconv") for name in ("F(4x4,3x3)", "F(6x6,3x3)")] + [("F(6x6,3x3)/9", "complex")]
@@ -161,7 +161,7 @@ def by_multiplications() -> list[str]:
 
 
 def of_complex(store: Store, policy: str) -> str:
-    """Error of real and complex points as a multiple of direct convolution's, network by network."""
+    """Return the error of real and complex points as a multiple of direct convolution's, by network."""
     lines = []
     for algorithm in by_multiplications():
         if algorithm == "direct":
@@ -174,7 +174,7 @@ def of_complex(store: Store, policy: str) -> str:
 
 
 def of_edges(rows: Sequence[Row]) -> str:
-    """Multiplications an output where tiles beyond the edges of maps count."""
+    """Return multiplications per output, including tiles beyond the edges of feature maps."""
     at = {(row["network"], row["algorithm"]): row["multiplications"] for row in rows}
     algorithms = [name for name in by_multiplications()[1:] if name not in DYADIC]
     lines = [("nominal", *(f"{multiplications(name):.2f}" for name in algorithms))]
@@ -183,7 +183,7 @@ def of_edges(rows: Sequence[Row]) -> str:
 
 
 def of_dyadic(rows: Sequence[Row]) -> str:
-    """Give the best of each family."""
+    """Return the best set of each family."""
     best: dict[str, Row] = {}
     for row in sorted(rows, key=lambda row: number(row["at_output"])):
         best.setdefault(row["algorithm"], row)
@@ -202,7 +202,7 @@ def titled(algorithm: str) -> str:
 
 
 def of_halves(store: Store) -> str:
-    """Real and complex points where 8 or 11 bits and the range of fp16 count."""
+    """Return the table of real and complex points in bf16 and fp16."""
     classes = [network for network in store.networks if (row := store.row(network, "direct")) and same_class(row)]
     lines = []
     for algorithm in by_multiplications():
@@ -223,7 +223,7 @@ def same_class(row: Row | None) -> str:
 
 
 def of_predictions(rows: Sequence[Row]) -> str:
-    """Predicted over measured errors in fp32: of the layers alone, and of the output."""
+    """Return predicted over measured errors in fp32, of the layers alone and of the output."""
     lines = []
     for network in dict.fromkeys(row["network"] for row in rows):
         for algorithm in by_multiplications():
@@ -238,7 +238,7 @@ def of_predictions(rows: Sequence[Row]) -> str:
 
 
 def of_fp16(store: Store) -> str:
-    """fp16 as it is, and balanced and scaled: error, overflows, agreement or PSNR."""
+    """Return fp16 errors, overflows, agreement or PSNR, unscaled, and balanced and scaled."""
 
     def cell(row: Row | None) -> str:
         if row is None:
@@ -258,7 +258,7 @@ def of_fp16(store: Store) -> str:
 
 
 def of_answers(store: Store) -> str:
-    """Top-1 with its interval, and the share classified as by direct convolution."""
+    """Return top-1 with its interval, and the share classified as by direct convolution."""
     algorithms = ("direct", "F(2x2,3x3)", "F(4x4,3x3)", "F(6x6,3x3)", "F(8x8,3x3)", "F(6x6,3x3)/9", "F(12x12,3x3)/17")
 
     def cell(network: str, algorithm: str, policy: str) -> str:

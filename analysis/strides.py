@@ -1,9 +1,9 @@
-"""What algorithms of a stride cost and lose: multiplications and error of F(m x m, r x r)s2 and s3, beside direct convolution.
+"""Measure and draw algorithms with a stride: multiplications and error of F(m x m, r x r)s2 and s3 and of direct convolution.
 
     python analysis/strides.py [measure] [draw]
 
-`measure` predicts and measures (64 channels summed in blocks, normal data, 200 tiles, seed 1; the kernel transform in float64, all
-else in the policy) and writes figures/strides.csv; `draw` draws it.
+`measure` predicts and measures (64 channels summed in blocks, normal data, 200 tiles, seed 1; the kernel transform in float64, the rest in
+the policy) and writes figures/strides.csv. `draw` draws it.
 """
 
 from __future__ import annotations
@@ -51,12 +51,12 @@ def draw() -> None:
         y = [float(mine[0]["direct"])] + [float(row["measured"]) for row in mine]
         axes.plot(x, y, **style(k), label=f"{r}x{r}, stride {s}: direct, then m = 2 to {mine[-1]['m']}")
     axes.set_yscale("log")
-    axes.set_xlabel("multiplications, of those of direct convolution")
+    axes.set_xlabel("multiplications, as a share of direct convolution's")
     axes.set_ylabel("relative L2 error in fp32")
     axes.yaxis.set_minor_formatter(FuncFormatter(lambda v, _: f"{v:.0e}" if str(f"{v:.0e}")[0] in "25" else ""))
     axes.grid(alpha=0.3, which="both")
     axes.legend(fontsize=8)
-    figure.suptitle(f"Algorithms of a stride, {CHANNELS} channels, normal data: measured on 200 tiles", fontsize=10)
+    figure.suptitle(f"Algorithms with a stride, {CHANNELS} channels, normal data: measured on 200 tiles", fontsize=10)
     save(figure, "strides.png")
 
 

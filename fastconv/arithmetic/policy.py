@@ -86,7 +86,7 @@ POLICIES: dict[str, Policy] = {
 """Policies by name.
 
 A format's name: every stage in it. ``"mixed"``: transforms in fp64 from fp32 matrices, products and their sums in
-fp32 (paper A, section 5.4). ``"fp16-fp32"`` and its like, what matrix units do: transformed tensors stored in the
+fp32 (Barabasz et al. 2020, section 5.4). ``"fp16-fp32"`` and its like, what matrix units do: transformed tensors stored in the
 first format, everything computed in fp32.
 """
 
