@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import os
 import sys
 from datetime import date
 from importlib.metadata import version
@@ -28,8 +29,11 @@ def record(path: Path) -> None:
     root = FIGURES.parent
     script = Path(sys.argv[0]).resolve()
     command = " ".join(["python", str(script.relative_to(root) if script.is_relative_to(root) else script.name), *sys.argv[1:]])
+    cpu = (
+        f"{machine().model} ({machine().cpu}), {len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count()} cores"
+    )
     rows = recorded()
-    rows[path.name] = dict(zip(COLUMNS, (path.name, version("fastconv"), machine().model, date.today().isoformat(), command), strict=True))
+    rows[path.name] = dict(zip(COLUMNS, (path.name, version("fastconv"), cpu, date.today().isoformat(), command), strict=True))
     with replacing(FIGURES / "recorded.csv") as new, new.open("w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
         writer.writeheader()
