@@ -1,17 +1,20 @@
-"""Search for the best points of many sizes and write the table that `fastconv.best_points` reads.
+"""Search the best points of many sizes and write the table that `fastconv.best_points` reads.
 
     python analysis/best_points.py --r 3 --n 4-18 --dims 1 2 --policy fp32 [--starts 32] [--store best.sqlite]
 
-For each size, with infinity and without: `fastconv.search_points`, which descends in the prediction of the policy or, with
---descend-in, in that of another; its best sets, by the prediction of the policy, and the rational published ones measured
-anew (seed 1); the best three of those in other orders, for these decide ties in the Huffman trees; the best four of these again,
-on all tiles (seed 1); the cheapest within 0.4 % of the best once more (seed 2), so that the figure written is free of the selection.
-Where every set overflows, or errs by more than the outputs are, the table says that; where the best set in fp32 and the published
-ones overflow, or err by more than three times the outputs, nothing is searched.
+For each size, with infinity and without, the steps are:
 
-A row of the table is replaced by one of smaller error, beyond the standard errors if it takes more operations, or by one as good, within a
-standard error, which takes fewer. --replace replaces even by worse ones. The store holds every finished piece,
-searched or measured: a run that was killed goes on where it was.
+1. `fastconv.search_points` descends in the prediction of the policy, or with --descend-in in that of another.
+2. Its best sets by the prediction of the policy, and the rational published sets, are measured (seed 1).
+3. The best three of these are measured in other orders, because the order decides ties in the Huffman trees.
+4. The best four of these are measured again on all tiles (seed 1).
+5. The cheapest within 0.4 % of the best is measured once more (seed 2), so that its figure is free of selection bias.
+
+The table records where every set overflows, or where the error exceeds the outputs. Nothing is searched where the best set in fp32 and the
+published ones overflow, or have an error of more than three times the outputs.
+
+A set replaces a row if its error is smaller (beyond the standard errors if it takes more operations), or if its error is within a standard
+error and it takes fewer operations. --replace replaces in any case. The store holds every finished piece of work, so a killed run resumes.
 """
 
 from __future__ import annotations

@@ -1,15 +1,15 @@
-"""How good can points get: certified lower limits of the first-order predicted error, n = 4, 5, 6, kernel 3, fp32.
+"""Certify lower limits of the first-order predicted error for n = 4, 5, 6, kernel 3, fp32.
 
     python analysis/certified_limit.py [--n 4 5 6] [--dims 1 2] [--within 0.05] [--seconds 120] [--store DIRECTORY]
 
-Branch and bound over all real point sets, with infinity and without (`fastconv.search.limit.certified`): boxes of points on the
-projective line, ascending, one of a set and its mirror image. On a box, intervals enclose the entries of AT, G and BT;
-every zero, power of two, shared value and summation tree that some set in the box may have is granted to all; what is
-left is a sum of squares that its least values and its gradient bound from below. The box of the least limit is split
-until every box is proved to err more than the goal, best / (1 + within). When the time ends first, the limit is the least
-of the boxes that are left; the store holds them, and the same command goes on from there.
+Branch and bound over all real point sets, with infinity and without (`fastconv.search.limit.certified`). A box holds ascending
+points on the projective line; of a set and its mirror image it holds one. On a box, intervals enclose the entries of AT, G and
+BT. Every zero, power of two, shared value and summation tree that some set in the box may have is granted to all. The remaining
+sum of squares is bounded by its smallest values and by its gradient. The box with the smallest limit is split, until every box is
+proved worse than the goal, best / (1 + within). If the time ends first, the limit is the smallest of the remaining boxes. The
+store holds them, and the same command resumes.
 
-Writes fastconv/search/limit/limits.json, which `fastconv points` prints from, and figures/certified_limit.csv.
+Writes fastconv/search/limit/limits.json, which `fastconv points` prints, and figures/certified_limit.csv.
 """
 
 from __future__ import annotations

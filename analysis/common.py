@@ -1,26 +1,24 @@
-"""What the scripts share: where figures go, files written whole or not at all, tables of a page, a progress bar."""
+"""What the scripts share: where figures go, files written whole or not at all, tables, a progress bar."""
 
 from __future__ import annotations
 
 import argparse
 import csv
 import math
-import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from matplotlib.transforms import Bbox
+from recorded import FIGURES, record
 
 from fastconv.cli.files import DPI, save_figure
-from fastconv.files import replacing, write_whole
+from fastconv.files import replacing
 from fastconv.plot.style import COLOURS, DASHES, MARKERS
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
-
-FIGURES = Path(__file__).parent.parent / "figures"
 
 
 def style(k: int) -> dict[str, Any]:
@@ -34,13 +32,15 @@ def progress(items: Iterable[Any], what: str) -> Iterator[Any]:
     yield from track(list(items), what)
 
 
-def write_csv(name: str, header: Sequence[str], rows: Iterable[Sequence[Any]]) -> Path:
-    """Write a CSV file into figures/, whole."""
+def write_csv(name: str, header: Sequence[str], rows: Iterable[Sequence[Any]], measured: bool = True) -> Path:
+    """Write a CSV file into figures/, whole, and record that it was `measured` now."""
     path = FIGURES / name
     with replacing(path) as new, new.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(header)
         writer.writerows([f"{v:.5g}" if isinstance(v, float) else v for v in row] for row in rows)
+    if measured:
+        record(path)
     return path
 
 
@@ -90,21 +90,9 @@ def place_labels(ax: Axes, labels: Sequence[tuple[float, float, str, str]], font
         taken.append(best[2])
 
 
-def with_tables(text: str, tables: Mapping[str, str]) -> str:
-    """Return a page with its tables put between the marks ``<!-- name -->`` and ``<!-- end of name -->``."""
-    for name, table in tables.items():
-        begin, end = f"<!-- {name} -->", f"<!-- end of {name} -->"
-        marked = f"{begin}\n{table}\n{end}"
-        text, count = re.subn(f"{begin}.*?{end}", lambda _, marked=marked: marked, text, flags=re.DOTALL)
-        if count != 1:
-            raise ValueError(f"the page has {count} places for the table {name!r}, not one: mark it with {begin} and {end}")
-    return text
-
-
-def write_tables(page: Path, tables: Mapping[str, str]) -> None:
-    """Write tables into a page, whole."""
-    write_whole(page, with_tables(page.read_text(encoding="utf-8"), tables).encode())
-    print(f"wrote {len(tables)} tables into {page.name}")
+def markdown(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """Return a table in Markdown."""
+    return "\n".join(f"| {' | '.join(line)} |" for line in (header, ["---"] * len(header), *rows))
 
 
 def run_jobs(about: str, jobs: Mapping[str, Callable[[], None]]) -> None:

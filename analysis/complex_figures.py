@@ -1,9 +1,9 @@
-"""What pairs of complex points buy: error against multiplications, for real points, sets with a few pairs, and circles.
+"""Measure and draw error against multiplications for real points, sets with a few complex pairs, and circles.
 
     python analysis/complex_figures.py [measure] [draw]
 
-`measure` predicts and measures (64 channels summed in blocks, normal data, 100 tiles, seed 1) and writes figures/complex_points.csv;
-`draw` draws it. In fp16 the matrices of real points are balanced to stay in range.
+`measure` predicts and measures (64 channels summed in blocks, normal data, 100 tiles, seed 1) and writes figures/complex_points.csv. `draw`
+draws it. In fp16 the matrices of real points are balanced to stay in range.
 """
 
 from __future__ import annotations

@@ -1,12 +1,12 @@
-"""Search for the best sets with pairs of complex points and write the table that `fastconv.complex_points` reads.
+"""Search the best sets with pairs of complex points and write the table that `fastconv.complex_points` reads.
 
     python analysis/complex_points.py --r 5 --sizes 8/14 10/17 14/23 [--dims 2]
 
-A size is outputs and products: n = m + r - 1, and one more for each pair of complex points. A set is 0, infinity, real points a and -a
-(and one more where their number is odd), I where the number of pairs is odd, and pairs z and -conj(z) on the unit circle. Its
-parameters, small rationals, are moved one at a time to where the predicted error is least, from several starts, until none moves. The
-error is that of a layer: `predict_error` for normal data, 64 channels summed in blocks, the kernel transform in float64; and what is
-found is measured (`measure_error`, seed 1). A row is replaced by a better one only.
+A size is outputs/products: n = m + r - 1 products, and one more per pair of complex points. A set consists of 0, infinity, real points a
+and -a (and one more if their number is odd), I if the number of pairs is odd, and pairs z and -conj(z) on the unit circle. Its parameters
+are small rationals. From several starts, each is moved to the value with the smallest predicted error, until none moves. The error is that
+of a layer: `predict_error` for normal data, 64 channels summed in blocks, the kernel transform in float64. The result is measured
+(`measure_error`, seed 1). Only a better set replaces a row.
 """
 
 from __future__ import annotations

@@ -1,12 +1,12 @@
-"""Error against c for paper B's points {-1/c, -c, c, 1/c}, its subsets and unions, for every tile size.
+"""Draw the error against c for the points {-1/c, -c, c, 1/c} of Alam et al. 2022, their subsets and unions, for every tile size.
 
     python analysis/curve_c.py [--n 4-18] [--dims 1 2] [--grid 300] [--trials 5000] [--draw]
 
-A set is a subset of the family at c, and the first of inf, 0, -1, 1, and A's families at 1/2, 1/4, 3/4 that fill it up to n
-(where inf, 0, -1, 1 suffice, every choice among them); and two families at c1, c2 with any of inf, 0, -1, 1. The predicted
-error is drawn along c; at the rationals of small height the least is measured, beside A's published set on the same tiles.
-Writes figures/curve_c.csv (the minima of every kind of set) and figures/curve_c_reductions.csv, and draws what is stored there
-into figures/curve_c_1d_n4-9.png and the like, six sizes a page. `--draw` only draws.
+A set is a subset of the family at c, filled up to n by inf, 0, -1, 1 and by the families of Barabasz et al. 2020 at 1/2, 1/4, 3/4, in this
+order. (Where inf, 0, -1, 1 suffice, every choice among them is a set.) Other sets are two families at c1, c2 with any of inf, 0, -1, 1. The
+predicted error is drawn along c. At the rationals of small height, the smallest error is measured, and the published set of Barabasz et al.
+2020 on the same tiles. Writes figures/curve_c.csv (the minima of every kind of set) and figures/curve_c_reductions.csv. Draws them into
+figures/curve_c_1d_n4-9.png and so on, six sizes per page. `--draw` only draws.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ SPECIAL = ("inf", "0", "-1", "1")
 FILLING = (*SPECIAL, "1/2", "-1/2", "2", "-2", "-1/4", "4", "1/4", "-4", "3/4", "-4/3", "-3/4", "4/3")
 HEIGHT = 16
 CLAIMED = (0.02, 0.59)
-"""Least and largest reduction that B claims."""
+"""Smallest and largest reduction that Alam et al. 2022 report."""
 PANELS = 6
 """Sizes on a page."""
 
@@ -147,7 +147,7 @@ def minima(n: int, dims: int, trials: int) -> list[list[Any]]:
 
 
 def helped(rows: list[list[Any]]) -> list[list[Any]]:
-    """Say for each subset of the family at how many sizes its best union is below A's set, as predicted."""
+    """Count for each subset the sizes where its best union is below the set of Barabasz et al. 2020, as predicted."""
     subsets_seen: dict[str, dict[tuple[int, int], float]] = {}
     for n, dims, kind, cs, error, *_ in rows:
         if " " not in cs:
@@ -245,8 +245,8 @@ def compute(args: argparse.Namespace) -> None:
     header = ["dims", "n", "set", "c", "measured", "stderr", "barabasz2020", "reduction"]
     write_csv("curve_c_reductions.csv", header, reductions)
     print_table(header, reductions)
-    print(f"paper B claims reductions of {CLAIMED[0]:.0%} to {CLAIMED[1]:.0%}")
-    print_table(["subset of the family", "best union below A's set at"], helped(rows))
+    print(f"Alam et al. 2022 report reductions of {CLAIMED[0]:.0%} to {CLAIMED[1]:.0%}")
+    print_table(["subset of the family", "best union below Barabasz et al. 2020 at"], helped(rows))
     print(f"wrote {FIGURES.name}/curve_c.csv and curve_c_reductions.csv")
 
 

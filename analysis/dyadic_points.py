@@ -1,10 +1,10 @@
-"""Complex points whose parts are whole numbers over powers of two, near the circle: which err least at the output of networks.
+"""Find complex points with power-of-two denominators, near the circle, with the smallest error at the output of networks.
 
     python analysis/dyadic_points.py ["F(8x8,3x3)/13"] ["F(8x8,3x3)/12"] ["F(10x10,3x3)/14"]
 
-For each set of a family the error is predicted on layers of three networks (the second, the middle and the last that a fast algorithm
-runs; `fastconv.Sample`, fp32, Huffman order) and weighed as `fastconv.fitted` weighs it. Prints the best by the geometric mean over the
-layers, by that of `fastconv.complex_points`, and writes figures/dyadic_points.csv.
+For each set of a family, the error is predicted on layers of three networks: the second, the middle and the last one that a fast algorithm
+runs (`fastconv.Sample`, fp32, Huffman order). It is weighed as `fastconv.fitted` weighs it. Prints the best sets by the geometric mean over
+the layers, relative to `fastconv.complex_points`, and writes figures/dyadic_points.csv.
 """
 
 from __future__ import annotations

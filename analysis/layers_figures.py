@@ -1,11 +1,11 @@
-"""Draw what benchmarks/layers.py and benchmarks/curves.py measured, and print the ratios.
+"""Draw the measurements of benchmarks/layers.py and benchmarks/curves.py, and print the ratios.
 
     python analysis/layers_figures.py [two_threads] [one_thread] [curves]
 
 From figures/layers_2.csv and figures/layers_1.csv: bars of the effective GFLOP/s of fastconv and of each peer by layer, with the
-relative L2 error of each above its bar (figures/layers_2_*.png, figures/layers_1_*.png), and a table of how many times
-faster than each peer fastconv is (figures/layers_2_ratios.csv, figures/layers_1_ratios.csv). From figures/layer_curves.csv:
-the time of a layer against its sizes (figures/layer_curves.png).
+relative L2 error of each above its bar (figures/layers_2_*.png, figures/layers_1_*.png), and a table of how many times as fast as
+each peer fastconv is (figures/layers_2_ratios.csv, figures/layers_1_ratios.csv). From figures/layer_curves.csv: the time of a
+layer against its sizes (figures/layer_curves.png).
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ def pages(layers: Sequence[str]) -> dict[str, list[str]]:
 
 
 def bars(kind: str, rows: Rows, layers: Sequence[str], threads: int) -> None:
-    """Draw a group of bars a layer, the errors above them."""
+    """Draw one group of bars per layer, with the errors above them."""
     shown = set(layers)
     names = list(dict.fromkeys(row["contender"] for row in rows if row["layer"] in shown))
     value = {(row["layer"], row["contender"]): row for row in rows}
@@ -84,7 +84,7 @@ def bars(kind: str, rows: Rows, layers: Sequence[str], threads: int) -> None:
 
 
 def ratios(rows: Rows, threads: int) -> None:
-    """Print and write how many times faster than each peer fastconv is, by layer and as geometric means."""
+    """Print and write how many times as fast as each peer fastconv is, by layer and on average (geometric mean)."""
     seconds = {(row["layer"], row["contender"]): float(row["milliseconds"]) for row in rows}
     layers, names = list(dict.fromkeys(row["layer"] for row in rows)), list(dict.fromkeys(row["contender"] for row in rows))
     peers = [name for name in names if not name.startswith(OURS)]
@@ -110,9 +110,9 @@ def ratios(rows: Rows, threads: int) -> None:
         else:
             table.append([f"mean of {kind}", *cells(chosen), "", ""])
     header = ["layer", *peers, "fastest peer", "share", "relative L2"]
-    print(f"times faster than, {threads} threads:")
+    print(f"times as fast as, {threads} threads:")
     print_table(header, table)
-    write_csv(f"layers_{threads}_ratios.csv", header, table)
+    write_csv(f"layers_{threads}_ratios.csv", header, table, measured=False)
 
 
 def layers(threads: int) -> None:
@@ -157,7 +157,7 @@ def curves() -> None:
         Line2D([], [], label=f"{asked}, {count} thread{'s' if count != '1' else ''}", **style(k)) for k, (asked, count) in enumerate(keys)
     ]
     figure.legend(handles=handles, loc="outside lower center", ncols=4, frameon=False, handlelength=3.5)
-    figure.suptitle("3x3 layers, float32: time and speed as one size grows; next to its points, what auto takes (d: direct)", fontsize=12)
+    figure.suptitle("3x3 layers, float32: time and speed as one size grows; labels: the choice of auto (d: direct)", fontsize=12)
     for ax, some in zip(panels[1], names, strict=True):
         place_labels(ax, some)
     save(figure, "layer_curves.png")

@@ -1,19 +1,20 @@
-"""Whole networks in every precision: what algorithms, point sets, policies and sums over channels do to real answers.
+"""Measure whole networks in every precision, with every algorithm, point set, policy and channel sum.
 
     python analysis/networks.py                                          # all networks, some of their images
-    python analysis/networks.py --networks fashion --policies "fp32"     # part of it; the rest of the tables stays
-    python analysis/networks.py --points "known;complex" --again         # some contenders, also where they are stored
+    python analysis/networks.py --networks fashion --policies "fp32"     # a part; the other rows are kept
+    python analysis/networks.py --points "known;complex" --again         # some contenders, even if they are stored
 
-For each network, a row a policy, sum over channels and algorithm: direct convolution; F(2) to F(8) with the points of Lavin and
-Gray, of papers A and B, of NOVA, and the best that fastconv knows for random numbers; those that `fastconv.fitted` takes for each
-layer; sets with pairs of complex points, and such chosen for networks. Writes `networks.csv`, `networks_fitted.csv` (which layer
-took which points), `networks_predicted.csv` and `networks_multiplications.csv` into figures/, each as soon as a network, policy and
-sum is done; what is stored already is not run again. `networks_figures.py` draws them, `networks_tables.py` writes the tables of
-docs/network-study.md.
+For each network there is one row per policy, channel sum and algorithm. The contenders are direct convolution; F(2) to F(8) with
+the points of Lavin and Gray, of Barabasz et al. 2020, of Alam et al. 2022, of NOVA, and the best that fastconv knows for random
+numbers; the points that `fastconv.fitted` chooses for each layer; sets with pairs of complex points, some chosen for networks.
 
-Inputs are the first of each network's own test images; pictures are cut to a square from their middle, for emulated arithmetic is
-slow (`SOME`). Where all is whole the metric of the task is taken, else agreement or PSNR against float64. Nothing is random but the
-windows by which points are fitted (seed 0).
+Writes `networks.csv`, `networks_fitted.csv` (the points of each layer), `networks_predicted.csv` and
+`networks_multiplications.csv` into figures/, each as soon as a network, policy and sum is done. Stored rows are not measured
+again. `networks_figures.py` draws them, `results.py` writes docs/results/network-study.md.
+
+Inputs are the first test images of each network. Emulated arithmetic is slow, so pictures are cut to a square from their middle
+(`SOME`). If all inputs are whole, the metric of the task is used, otherwise agreement or PSNR against float64. Only the windows
+that points are fitted on are random (seed 0).
 """
 
 from __future__ import annotations
@@ -42,22 +43,22 @@ SOME = {
     "waifu2x-resnet10": (3, 80),
     "squeezenet": (20, None),
 }
-"""Images, and pixels of a side that they are cut to."""
+"""Images per network, and the pixels per side that they are cut to."""
 FEW = {"fashion": 8, "fashion-resnet20": 8}
-"""Images by which points are fitted and errors predicted; two of the others."""
+"""Images to fit points and predict errors on; two for the other networks."""
 ALGORITHMS = ("direct", "F(2x2,3x3)", "F(4x4,3x3)", "F(6x6,3x3)", "F(6x6,3x3)/9", "F(8x8,3x3)/12")
-"""Of what errors are predicted."""
+"""Algorithms whose errors are predicted."""
 SINGLE = ("network", "policy", "channel_sum", "algorithm", "points")
-"""What the rows of networks.csv are told apart by."""
+"""Columns that identify a row of networks.csv."""
 
 
 def stored(name: str) -> list[dict[str, str]]:
-    """Return what a file of figures/ holds, nothing if there is none."""
+    """Return the rows of a file in figures/, none if there is no file."""
     return read_csv(name) if (FIGURES / name).exists() else []
 
 
 def feeds_of(name: str, images: int | None = None) -> tuple[dict[str, np.ndarray], bool]:
-    """Return some inputs of a network, and whether they are whole."""
+    """Return some inputs of a network, and whether they are complete images."""
     count, size = SOME[name]
     some = {key: array[: images or count] for key, array in known_network(name).inputs().items()}
     if size is None:
@@ -69,7 +70,7 @@ def feeds_of(name: str, images: int | None = None) -> tuple[dict[str, np.ndarray
 
 
 def known(_: str) -> tuple[Contender, ...]:
-    """Return F(2) to F(8) with all points that are known for random numbers; of odd sizes the best only."""
+    """Return F(2) to F(8) with all known points; for odd sizes the best only."""
     return published_contenders(sizes=(2, 4, 6, 8), sources=SOURCES) + published_contenders(sizes=(3, 5, 7), sources=SOURCES[-1:])
 
 
@@ -78,7 +79,7 @@ def complex_sets(_: str) -> tuple[Contender, ...]:
 
 
 def fitted(name: str) -> tuple[Contender, ...]:
-    """Fit points to each layer, and write down which it was given; or read it, where it stands there for the same pixels."""
+    """Fit points to each layer and store them, or read them if they are stored for the same pixels."""
     pixels, net = str(SOME[name][1] or ""), known_network(name).load()
     taken = [row for row in stored("networks_fitted.csv") if (row["network"], row.get("pixels")) == (name, pixels)]
     if taken:
@@ -110,7 +111,7 @@ KINDS: dict[str, Callable[[str], tuple[Contender, ...]]] = {"known": known, "fit
 
 
 def study(name: str, sums: Iterable[str], policies: Iterable[str], kinds: Iterable[str], again: bool) -> Iterator[list[dict[str, object]]]:
-    """Run what is not stored yet for the images of `SOME`, policy by policy."""
+    """Measure the rows that are not stored yet for the images of `SOME`, policy by policy."""
     task, (feeds, is_whole) = known_network(name), feeds_of(name)
     net, metric = task.load(), task.metric if is_whole else None
     rivals = {kind: KINDS[kind](name) for kind in kinds if kind != "fitted"}
@@ -144,7 +145,7 @@ def _row(name, images, row):
 
 
 def multiplied(name: str) -> list[dict[str, object]]:
-    """Count the multiplications an output on a whole image, those of tiles beyond the edge of a map included."""
+    """Count multiplications per output on a whole image, including tiles beyond the edge of a feature map."""
     net, seen = known_network(name).load(), []
 
     def watch(node, inputs, results, seconds):
@@ -161,7 +162,7 @@ def multiplied(name: str) -> list[dict[str, object]]:
 
 
 def predictions(name: str, policies: Iterable[str], again: bool) -> Iterator[list[dict[str, object]]]:
-    """Predict errors, where that is not stored yet for these pixels, policy by policy."""
+    """Predict the errors that are not stored yet for these pixels, policy by policy."""
     pixels, (feeds, _) = str(SOME[name][1] or ""), feeds_of(name, FEW.get(name, 2))
     have = {(row["policy"], row["asked"]) for row in stored("networks_predicted.csv") if (row["network"], row["pixels"]) == (name, pixels)}
     left = [(policy, asked) for policy in policies for asked in ALGORITHMS if again or (policy, asked) not in have]
@@ -174,7 +175,7 @@ def predictions(name: str, policies: Iterable[str], again: bool) -> Iterator[lis
 
 
 def merged(name: str, rows: list[dict[str, object]], by: tuple[str, ...]) -> None:
-    """Write rows; those that the file already holds stay, where they differ in what the new ones are told apart by."""
+    """Write rows, and keep the stored rows that no new row replaces."""
     new = {tuple(str(row[key]) for key in by) for row in rows}
     kept = [row for row in stored(name) if tuple(row[key] for key in by) not in new]
     ranks = {"network": list(known_networks()), "policy": list(POLICIES), "channel_sum": list(SUMS)}

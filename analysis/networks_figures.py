@@ -1,8 +1,8 @@
-"""Figures of whole networks, from what networks.py stored.
+"""Draw whole networks from the measurements of networks.py.
 
     python analysis/networks_figures.py [policies] [predicted] [reductions] [complex]
 
-Each goes to figures/networks_<name>.png. The tables of the page are written by networks_tables.py.
+Each figure goes to figures/networks_<name>.png.
 """
 
 from __future__ import annotations
@@ -17,13 +17,13 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, NullFormatter
 from networks_tables import COMPLEX, DYADIC, POLICIES, REAL, Store, by_multiplications, multiplications, number, reductions, short
 
-PAPER_B = (0.22, 0.63)
-"""By how much less whole networks err with the points of paper B (Alam et al. 2022, abstract)."""
+ALAM = (0.22, 0.63)
+"""Reductions of the error of whole networks in the abstract of Alam et al. 2022."""
 COLUMNS = 3
 
 
 def panels(names: list[str]) -> tuple[Figure, list[Axes]]:
-    """Return a figure with a panel a network."""
+    """Return a figure with one panel per network."""
     lines = -(-len(names) // COLUMNS)
     figure = Figure(figsize=(4.1 * COLUMNS, 3.3 * lines + 0.6), layout="constrained")
     axes = list(np.ravel(figure.subplots(lines, COLUMNS, sharey=True, squeeze=False)))
@@ -33,7 +33,7 @@ def panels(names: list[str]) -> tuple[Figure, list[Axes]]:
 
 
 def draw_policies() -> None:
-    """Error over the size of the tile, a panel a network, a line a policy; direct convolution at m = 1."""
+    """Draw error against tile size: one panel per network, one line per policy, direct convolution at m = 1."""
     store = Store(read_csv("networks.csv"))
     figure, axes = panels(store.networks)
     colours = ("#0072b2", "#56b4e9", "#009e73", "#e69f00", "#d55e00", "#cc79a7")
@@ -64,7 +64,7 @@ def draw_policies() -> None:
 
 
 def draw_predicted() -> None:
-    """Predicted against measured error: layers alone, and carried through the network."""
+    """Draw predicted against measured error: layers alone, and carried through the network."""
     rows = read_csv("networks_predicted.csv")
     figure = Figure(figsize=(11, 5.2), layout="constrained")
     colours = dict(zip(dict.fromkeys(r["network"] for r in rows), COLOURS[1:], strict=False))
@@ -91,11 +91,11 @@ def draw_predicted() -> None:
 
 
 def draw_reductions() -> None:
-    """Bars, a panel a network: by how much less ours err than others' points, and as a band paper B."""
+    """Draw bars, one panel per network: reductions compared with the points of others, and the band of Alam et al. 2022."""
     store = Store(read_csv("networks.csv"))
     found = reductions(store)
     groups = [("F(4x4,3x3)", "lavin2016"), ("F(4x4,3x3)", "barabasz2020"), ("F(6x6,3x3)", "barabasz2020"), ("F(8x8,3x3)", "barabasz2020")]
-    titles = {"lavin2016": "Lavin and Gray", "barabasz2020": "paper A"}
+    titles = {"lavin2016": "Lavin and Gray", "barabasz2020": "Barabasz et al."}
     parts = (
         (3, "#999999", "points fitted to each layer"),
         (4, COLOURS[1], "our best points"),
@@ -104,7 +104,7 @@ def draw_reductions() -> None:
     )
     figure, axes = panels(store.networks)
     for ax, name in zip(axes, store.networks, strict=True):
-        ax.axhspan(*(100 * b for b in PAPER_B), color="#e8e8e8", zorder=0, label="paper B, whole networks")
+        ax.axhspan(*(100 * b for b in ALAM), color="#e8e8e8", zorder=0, label="Alam et al. 2022, whole networks")
         values = {(row[1], row[2]): row for row in found if row[0] == name}
         for k, (column, colour, label) in enumerate(parts):
             x = [i + (k - 1.5) * 0.2 for i, group in enumerate(groups) if group in values]
@@ -114,14 +114,14 @@ def draw_reductions() -> None:
         ax.set_title(name, loc="left", fontsize=10)
         ax.grid(axis="y", which="major", alpha=0.35)
     for ax in axes[::COLUMNS]:
-        ax.set_ylabel("less relative L2 error, %")
+        ax.set_ylabel("reduction of the relative L2 error, %")
     figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=5, frameon=False, fontsize=9)
-    figure.suptitle("By how much less the output errs than with the points of others, in fp32", fontsize=11)
+    figure.suptitle("Reduction of the output error compared with the points of others, in fp32", fontsize=11)
     save(figure, "networks_reductions.png")
 
 
 def trade(ax: Axes, errors: dict[str, float]) -> list[tuple[float, float, str, str]]:
-    """Draw error against multiplications, a mark each, and a line through the best of each kind; return the marks' names."""
+    """Draw error against multiplications, and a line through the best of each kind; return the labels."""
     labels = []
     kinds = ((REAL, COLOURS[1], "o"), (COMPLEX, COLOURS[2], "s"), (tuple(DYADIC), COLOURS[3], "D"))
     for algorithms, colour, marker in kinds:
@@ -145,7 +145,7 @@ def trade(ax: Axes, errors: dict[str, float]) -> list[tuple[float, float, str, s
 
 
 def draw_complex() -> None:
-    """Error of the output against multiplications per output, real and complex points: the mean of all networks, and each network."""
+    """Draw output error against multiplications, real and complex points: mean of the networks, and each network."""
     store = Store(read_csv("networks.csv"))
     names = (*REAL, *COMPLEX, *DYADIC)
     looks = (("real points", COLOURS[1], "o"), ("pairs of complex points", COLOURS[2], "s"), ("the same, dyadic", COLOURS[3], "D"))

@@ -1,24 +1,18 @@
-"""The tables of docs/network-study.md, from what networks.py stored.
-
-    python analysis/networks_tables.py            # writes them between the marks of the page
-
-`tables()` gives each as text; tests/test_network_study.py holds the page against them.
-"""
+"""The tables of docs/results/network-study.md, from what networks.py stored; analysis/results.py writes the page."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from functools import lru_cache
-from pathlib import Path
 from statistics import geometric_mean, quantiles
 
-from common import read_csv, write_tables
+from common import markdown
 
 import fastconv as fc
 
-PAGE = Path(__file__).parent.parent / "docs" / "network-study.md"
-NAMES = {"lavin2016": "Lavin and Gray", "barabasz2020": "paper A", "alam2022": "paper B", "nova2025": "NOVA", "fastconv": "ours"}
+NAMES = {"lavin2016": "Lavin and Gray", "barabasz2020": "Barabasz et al. 2020", "alam2022": "Alam et al. 2022",
+         "nova2025": "NOVA", "fastconv": "ours"}  # fmt: skip
 REAL = tuple(f"F({m}x{m},3x3)" for m in range(2, 9))
 COMPLEX = ("F(4x4,3x3)/7", "F(8x8,3x3)/13", "F(8x8,3x3)/12", "F(6x6,3x3)/9", "F(12x12,3x3)/17", "F(10x10,3x3)/14")
 DYADIC = {
@@ -26,7 +20,7 @@ DYADIC = {
     "F(8x8,3x3)/12*": "0 inf 25/32 -25/32 5/4 -5/4 1/2+7/8*I -1/2+7/8*I",
     "F(10x10,3x3)/14*": "0 inf 1 -1 25/16 -25/16 5/8 -5/8 3/8+7/8*I -3/8+7/8*I",
 }
-"""What dyadic_points.py found best; a star tells them from `fastconv.complex_points`."""
+"""Best sets of dyadic_points.py; a star distinguishes them from `fastconv.complex_points`."""
 POLICIES = ("fp32", "mixed", "tf32", "bf16", "fp16", "fp16-balanced")
 SUMS = ("linear", "pairwise", "blocked")
 
@@ -34,7 +28,7 @@ Row = dict[str, str]
 
 
 class Store:
-    """Rows of networks.csv by what tells them apart."""
+    """Rows of networks.csv by network, algorithm, points, policy and channel sum."""
 
     def __init__(self, rows: Sequence[Row]) -> None:
         self.rows = rows
@@ -65,7 +59,7 @@ class Store:
 
 
 def points_of(algorithm: str) -> str:
-    """Return in which column our own points of an algorithm are."""
+    """Return the name of our own points of an algorithm in the column "points"."""
     return "" if algorithm == "direct" else "dyadic" if algorithm in DYADIC else "complex" if "/" in algorithm else "fastconv"
 
 
@@ -99,15 +93,11 @@ def times(value: float) -> str:
     return "-" if not math.isfinite(value) else f"{value:.3g}" if value < 1000 else f"{value:.0f}"
 
 
-def table(header: Sequence[str], lines: Iterable[Sequence[str]]) -> str:
-    return "\n".join(f"| {' | '.join(line)} |" for line in (header, ["---"] * len(header), *lines))
-
-
 Reduction = tuple[str, str, str, float, float, float, float, float, float]
 
 
 def reductions(store: Store) -> list[Reduction]:
-    """Return by how much less ours err than a rival's points in fp32 with channels one after the other.
+    """Return reductions of the error compared with the points of others, in fp32, channels one after the other.
 
     Network, algorithm, rival; then: points fitted to the network; our best points for random numbers; these with channels summed
     in blocks; pairwise; with transforms in fp64; with these and pairwise.
@@ -126,14 +116,14 @@ def reductions(store: Store) -> list[Reduction]:
 
 
 def samples(store: Store) -> str:
-    """Say what was run."""
+    """Return the table of samples."""
     lines = []
     for network in store.networks:
         row = store.row(network, "direct")
         assert row is not None
         size = f"{row['pixels']}x{row['pixels']} pixels from the middle" if row["pixels"] else "whole"
         lines.append((network, row["images"], size, str(sum(r["network"] == network for r in store.rows))))
-    return table(("network", "images", "of each", "rows of figures/networks.csv"), lines)
+    return markdown(("network", "images", "of each", "rows of figures/networks.csv"), lines)
 
 
 def of_points(store: Store) -> str:
@@ -142,11 +132,11 @@ def of_points(store: Store) -> str:
         for network, name, rival, *values in reductions(store)
         if rival != "nova2025"
     ]
-    return table(("", "against", "fitted", "our best points", "and blocked", "and pairwise", "and fp64 transforms", "both"), lines)
+    return markdown(("", "against", "fitted", "our best points", "and blocked", "and pairwise", "and fp64 transforms", "both"), lines)
 
 
 def of_sums(store: Store) -> str:
-    """Error by pairwise and blocked sums over that with channels one after the other."""
+    """Return the error of pairwise and blocked sums over that of channels one after the other."""
     ways = [(policy, total) for policy in ("fp32", "mixed", "bf16", "fp16") for total in SUMS[1:]]
     which = [("direct", ""), ("F(2x2,3x3)", "fastconv"), ("F(4x4,3x3)", "lavin2016")]
     which += [(name, "fastconv") for name in ("F(4x4,3x3)", "F(6x6,3x3)")] + [("F(6x6,3x3)/9", "complex")]
@@ -163,7 +153,7 @@ def of_sums(store: Store) -> str:
             lines.append((title, f"{store.error(network, algorithm, points=points):.1e}", *cells))
     keep = [k + 2 for k in range(len(ways)) if any(line[k + 2] != "-" for line in lines)]
     head = ("", "fp32, linear: error", *(f"{policy}, {total}" for policy, total in ways))
-    return table([head[k] for k in (0, 1, *keep)], [[line[k] for k in (0, 1, *keep)] for line in lines])
+    return markdown([head[k] for k in (0, 1, *keep)], [[line[k] for k in (0, 1, *keep)] for line in lines])
 
 
 def by_multiplications() -> list[str]:
@@ -171,7 +161,7 @@ def by_multiplications() -> list[str]:
 
 
 def of_complex(store: Store, policy: str) -> str:
-    """Error of real and complex points as a multiple of direct convolution's, network by network."""
+    """Return the error of real and complex points as a multiple of direct convolution's, by network."""
     lines = []
     for algorithm in by_multiplications():
         if algorithm == "direct":
@@ -180,20 +170,20 @@ def of_complex(store: Store, policy: str) -> str:
             cells = [times(store.times_direct(network, algorithm, policy)) for network in store.networks]
             cells += [times(store.mean(algorithm, policy, total)) for total in ("linear", "pairwise")]
         lines.append((titled(algorithm), f"{multiplications(algorithm):.2f}", *cells))
-    return table(("", "multiplications", *store.networks, "mean", "mean, pairwise"), lines)
+    return markdown(("", "multiplications", *store.networks, "mean", "mean, pairwise"), lines)
 
 
 def of_edges(rows: Sequence[Row]) -> str:
-    """Multiplications an output where tiles beyond the edges of maps count."""
+    """Return multiplications per output, including tiles beyond the edges of feature maps."""
     at = {(row["network"], row["algorithm"]): row["multiplications"] for row in rows}
     algorithms = [name for name in by_multiplications()[1:] if name not in DYADIC]
     lines = [("nominal", *(f"{multiplications(name):.2f}" for name in algorithms))]
     lines += [(n, *(f"{number(at[n, name]):.2f}" for name in algorithms)) for n in dict.fromkeys(row["network"] for row in rows)]
-    return table(("", *map(titled, algorithms)), lines)
+    return markdown(("", *map(titled, algorithms)), lines)
 
 
 def of_dyadic(rows: Sequence[Row]) -> str:
-    """Give the best of each family."""
+    """Return the best set of each family."""
     best: dict[str, Row] = {}
     for row in sorted(rows, key=lambda row: number(row["at_output"])):
         best.setdefault(row["algorithm"], row)
@@ -202,7 +192,7 @@ def of_dyadic(rows: Sequence[Row]) -> str:
         count = sum(other["algorithm"] == name for other in rows)
         ratios = (f"{number(row[key]):.2f}" for key in ("at_output", "of_layers", "at_random"))
         lines.append((short(name), row["points"].removeprefix("0 inf "), str(count), *ratios))
-    return table(("", "points beside 0 and infinity", "of sets", "at the output", "of layers", "at random"), lines)
+    return markdown(("", "points besides 0 and infinity", "sets tried", "at the output", "of layers", "at random"), lines)
 
 
 def titled(algorithm: str) -> str:
@@ -212,7 +202,7 @@ def titled(algorithm: str) -> str:
 
 
 def of_halves(store: Store) -> str:
-    """Real and complex points where 8 or 11 bits and the range of fp16 count."""
+    """Return the table of real and complex points in bf16 and fp16."""
     classes = [network for network in store.networks if (row := store.row(network, "direct")) and same_class(row)]
     lines = []
     for algorithm in by_multiplications():
@@ -223,7 +213,7 @@ def of_halves(store: Store) -> str:
         lines.append((titled(algorithm), f"{multiplications(algorithm):.2f}", *cells))
     same = [f"{network}: same class" for network in classes]
     head = ("", "multiplications", "bf16: error", *same, "fp16: networks that overflow", "values", "fp16-balanced: error", *same)
-    return table(head, lines)
+    return markdown(head, lines)
 
 
 def same_class(row: Row | None) -> str:
@@ -233,7 +223,7 @@ def same_class(row: Row | None) -> str:
 
 
 def of_predictions(rows: Sequence[Row]) -> str:
-    """Predicted over measured errors in fp32: of the layers alone, and of the output."""
+    """Return predicted over measured errors in fp32, of the layers alone and of the output."""
     lines = []
     for network in dict.fromkeys(row["network"] for row in rows):
         for algorithm in by_multiplications():
@@ -244,11 +234,11 @@ def of_predictions(rows: Sequence[Row]) -> str:
                 middle = quantiles(layers, n=2, method="inclusive")[0]
                 alone = ", ".join(f"{value:.2g}" for value in (min(layers), middle, max(layers)))
                 lines.append((f"{network}, {short(algorithm)}", alone, f"{output:.2g}"))
-    return table(("", "layers alone: least, median, largest", "output"), lines)
+    return markdown(("", "layers alone: least, median, largest", "output"), lines)
 
 
 def of_fp16(store: Store) -> str:
-    """fp16 as it is, and balanced and scaled: error, overflows, agreement or PSNR."""
+    """Return fp16 errors, overflows, agreement or PSNR, unscaled, and balanced and scaled."""
 
     def cell(row: Row | None) -> str:
         if row is None:
@@ -264,11 +254,11 @@ def of_fp16(store: Store) -> str:
         for algorithm, points in which:
             cells = [cell(store.row(network, algorithm, policy, points=points)) for policy in ("fp16", "fp16-balanced")]
             lines.append((f"{network}, {short(algorithm)}", NAMES.get(points, points), *cells))
-    return table(("", "points", "fp16: error, overflows, same class or dB", "balanced and scaled"), lines)
+    return markdown(("", "points", "fp16: error, overflows, same class or dB", "balanced and scaled"), lines)
 
 
 def of_answers(store: Store) -> str:
-    """Top-1 with its interval, and the share classified as by direct convolution."""
+    """Return top-1 with its interval, and the share classified as by direct convolution."""
     algorithms = ("direct", "F(2x2,3x3)", "F(4x4,3x3)", "F(6x6,3x3)", "F(8x8,3x3)", "F(6x6,3x3)/9", "F(12x12,3x3)/17")
 
     def cell(network: str, algorithm: str, policy: str) -> str:
@@ -285,25 +275,4 @@ def of_answers(store: Store) -> str:
         if row and math.isfinite(number(row["top1"])):
             for policy in POLICIES:
                 lines.append((f"{network}, {policy}", row["images"], *(cell(network, algorithm, policy) for algorithm in algorithms)))
-    return table(("", "images", *map(short, algorithms)), lines)
-
-
-def tables() -> dict[str, str]:
-    """Return all tables of the page, by the names of their marks."""
-    store = Store(read_csv("networks.csv"))
-    return {
-        "samples": samples(store),
-        "reductions": of_points(store),
-        "sums": of_sums(store),
-        "complex": of_complex(store, "fp32"),
-        "complex-halves": of_halves(store),
-        "dyadic": of_dyadic(read_csv("dyadic_points.csv")),
-        "multiplications": of_edges(read_csv("networks_multiplications.csv")),
-        "predicted": of_predictions(read_csv("networks_predicted.csv")),
-        "fp16": of_fp16(store),
-        "answers": of_answers(store),
-    }
-
-
-if __name__ == "__main__":
-    write_tables(PAGE, tables())
+    return markdown(("", "images", *map(short, algorithms)), lines)

@@ -1,9 +1,8 @@
-"""Figures of the best points: beside published ones over the tile size, on the real line, by format, and the condition number.
+"""Draw the best points: compared with published ones by tile size, on the real line, by format, and against the condition number.
 
     python analysis/points_figures.py [table] [line] [formats] [condition] [draw_condition]
 
-Reads the table that fastconv ships (`fastconv.algebra.best_row`); each figure goes to figures/points_<name>.png with the
-CSV that it was drawn from.
+Reads the table that fastconv ships (`fastconv.algebra.best_row`). Each figure goes to figures/points_<name>.png, its data to a CSV file.
 """
 
 from __future__ import annotations
@@ -89,7 +88,7 @@ def table() -> None:
 
 
 def line() -> None:
-    """Draw where good points lie: at the angle 2 atan x, on which 0, 1 and infinity are a quarter turn apart."""
+    """Draw the best points at the angle 2 atan x, where 0, 1 and infinity are a quarter turn apart."""
     rows = []
     for dims in (1, 2):
         for n in SIZES:
@@ -98,7 +97,7 @@ def line() -> None:
                 for text in row["points"].split() if row else ():
                     angle = 180.0 if text == "inf" else math.degrees(2 * math.atan(float(fc.toom_cook(1, 1, [text]).points[0])))
                     rows.append([dims, n, int(infinity), text, angle])
-    write_csv("points_line.csv", ["dims", "n", "infinity", "point", "angle"], rows)
+    write_csv("points_line.csv", ["dims", "n", "infinity", "point", "angle"], rows, measured=False)
     figure = Figure(figsize=(12, 5), layout="constrained")
     for dims, ax in zip((1, 2), figure.subplots(1, 2), strict=True):
         for infinity, marker in ((1, "o"), (0, "x")):
@@ -121,7 +120,7 @@ def line() -> None:
         ax.set_title(f"{dims}-D", loc="left", fontsize=11)
         ax.grid(alpha=0.3)
     figure.legend(*ax.get_legend_handles_labels(), frameon=False, loc="outside lower center", ncols=2)
-    figure.suptitle("Where the best points lie, kernel 3, fp32: near evenly spread on the projective line")
+    figure.suptitle("The best points, kernel 3, fp32: nearly evenly spaced on the projective line")
     save(figure, "points_line.png")
 
 
@@ -188,7 +187,7 @@ def draw_condition() -> None:
         ax.set_title(f"n = {n}, rank correlation {np.corrcoef(*ranks)[0, 1]:.2f}", loc="left", fontsize=11)
         ax.legend(frameon=False, loc="upper center", bbox_to_anchor=(0.5, -0.12), ncols=3)
         ax.grid(alpha=0.3)
-    figure.suptitle("The set of the least condition number (nova2025) is far from the least error")
+    figure.suptitle("The set with the smallest condition number (nova2025) is far from the smallest error")
     save(figure, "points_condition.png")
 
 

@@ -18,11 +18,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from recorded import FIGURES, record
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 import fastconv as fc
 
-FIGURES = Path(__file__).parent.parent / "figures"
 POLICIES = ("fp32", "bf16", "fp16")
 CHANNELS = (1, 64, 256)
 SUMS = ("linear", "pairwise", "blocked")
@@ -192,6 +192,7 @@ def main() -> None:
     part = args.output / "predicted_vs_measured.part"
     part.write_text(text.getvalue())
     part.replace(args.output / "predicted_vs_measured.csv")
+    record(args.output / "predicted_vs_measured.csv")
     draw(fitting, part)
     part.replace(args.output / "predicted_vs_measured.png")
     print(f"{len(rows) - len(fitting)} of {len(rows)} cases overflow their format and are left out")

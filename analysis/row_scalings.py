@@ -1,10 +1,11 @@
-"""Look whether scaling rows by other constants than powers of two pays: the best sets, scaled and not, predicted and measured.
+"""Test whether scaling rows by constants other than powers of two pays: the best sets, scaled and not, predicted and measured.
 
     python analysis/row_scalings.py [--n 6 8] [--dims 1 2] [--policy fp32] [--passes 2]
 
-Row j of G is multiplied by c_j, row j of BT by b_j, column j of AT by 1 / (b_j c_j), which is the same algorithm in exact arithmetic.
-One row at a time takes the constant of least predicted error, among powers of two times ratios of odd numbers up to 9, until nothing
-gains. Both are measured on the same tiles, other ones than the search saw. The results go to figures/row_scalings.csv.
+Row j of G is multiplied by c_j, row j of BT by b_j, column j of AT by 1 / (b_j c_j), which is the same algorithm in exact
+arithmetic. One row at a time takes the constant with the smallest predicted error, among powers of two times ratios of odd
+numbers up to 9, until nothing improves. Both sets are measured on the same tiles, which the search has not seen. Writes
+figures/row_scalings.csv.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ import fastconv as fc
 from fastconv.program import programs_of
 
 ODD = sorted({Fraction(p, q) for p in range(1, 10, 2) for q in range(1, 10, 2)})
-"""Ratios of odd numbers; powers of two beside them change no rounding, and fp32 has range enough."""
+"""Ratios of odd numbers. Powers of two change no rounding, and fp32 has enough range."""
 
 
 def operations(alg: Any) -> int:

@@ -1,9 +1,9 @@
-"""Scan the family {0, -1/c, -c, c, 1/c, inf} of paper B at n = 6 over all c of small height.
+"""Scan the family {0, -1/c, -c, c, 1/c, inf} of Alam et al. 2022 at n = 6 over all c of small height.
 
     python analysis/scan_c.py [--height 8] [--trials 20000]
 
-Prints the measured error (fp32, Huffman order, the protocol of paper A) of F(4x4,3x3) and F(4,3) for every rational c < 1
-whose numerator and denominator are at most the height, the smallest first, with sets that others use beside them.
+Prints the measured error (fp32, Huffman order, the protocol of Barabasz et al. 2020) of F(4x4,3x3) and F(4,3) for every rational
+c < 1 whose numerator and denominator are at most the height, the smallest first, compared with other sets in use.
 """
 
 from __future__ import annotations

@@ -1,17 +1,16 @@
-"""What algorithms of a stride cost and lose: multiplications and error of F(m x m, r x r)s2 and s3, beside direct convolution.
+"""Measure and draw algorithms with a stride: multiplications and error of F(m x m, r x r)s2 and s3 and of direct convolution.
 
-    python analysis/strides.py [measure] [draw] [table]
+    python analysis/strides.py [measure] [draw]
 
-`measure` predicts and measures (64 channels summed in blocks, normal data, 200 tiles, seed 1; the kernel transform in float64, all
-else in the policy) and writes figures/strides.csv; `draw` draws it; `table` writes it into docs/strides.md.
+`measure` predicts and measures (64 channels summed in blocks, normal data, 200 tiles, seed 1; the kernel transform in float64, the rest in
+the policy) and writes figures/strides.csv. `draw` draws it.
 """
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
-from common import progress, read_csv, run_jobs, save, style, write_csv, write_tables
+from common import progress, read_csv, run_jobs, save, style, write_csv
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter
 
@@ -22,7 +21,7 @@ CHANNELS = 64
 CASES = ((3, 2), (5, 2), (7, 2), (5, 3), (7, 3))
 """Taps and strides."""
 LARGEST = 13
-CSV, PAGE = "strides.csv", Path(__file__).parent.parent / "docs" / "strides.md"
+CSV = "strides.csv"
 
 
 def measure() -> None:
@@ -52,34 +51,14 @@ def draw() -> None:
         y = [float(mine[0]["direct"])] + [float(row["measured"]) for row in mine]
         axes.plot(x, y, **style(k), label=f"{r}x{r}, stride {s}: direct, then m = 2 to {mine[-1]['m']}")
     axes.set_yscale("log")
-    axes.set_xlabel("multiplications, of those of direct convolution")
+    axes.set_xlabel("multiplications, as a share of direct convolution's")
     axes.set_ylabel("relative L2 error in fp32")
     axes.yaxis.set_minor_formatter(FuncFormatter(lambda v, _: f"{v:.0e}" if str(f"{v:.0e}")[0] in "25" else ""))
     axes.grid(alpha=0.3, which="both")
     axes.legend(fontsize=8)
-    figure.suptitle(f"Algorithms of a stride, {CHANNELS} channels, normal data: measured on 200 tiles", fontsize=10)
+    figure.suptitle(f"Algorithms with a stride, {CHANNELS} channels, normal data: measured on 200 tiles", fontsize=10)
     save(figure, "strides.png")
 
 
-def table() -> None:
-    """Write the table of the page."""
-    write_tables(PAGE, {"strides": rows_of_page()})
-
-
-def rows_of_page() -> str:
-    """Return the table of docs/strides.md."""
-    lines = [
-        "| | products an axis | multiplications an output | of direct | fp32: predicted | measured | direct | bf16 | direct |",
-        "|---|---|---|---|---|---|---|---|---|",
-    ]
-    for row in read_csv(CSV):
-        m, r, s = row["m"], row["r"], row["stride"]
-        few = float(row["multiplications"])
-        errors = (f"{float(row[name]):.1e}" for name in ("predicted", "measured", "direct", "measured_bf16", "direct_bf16"))
-        cells = (f"F({m}x{m},{r}x{r})s{s}", row["products"], f"{few:.2f}", f"{100 * few / int(r) ** 2:.0f} %", *errors)
-        lines.append(f"| {' | '.join(cells)} |")
-    return "\n".join(lines)
-
-
 if __name__ == "__main__":
-    run_jobs(__doc__ or "", {"measure": measure, "draw": draw, "table": table})
+    run_jobs(__doc__ or "", {"measure": measure, "draw": draw})

@@ -1,10 +1,10 @@
-"""Table 2 of Barabasz et al. 2020: kernel 3, fp32, Huffman order, n = 4..18, published beside measured.
+"""Reproduce table 2 of Barabasz et al. 2020: kernel 3, fp32, Huffman order, n = 4..18, published and measured.
 
     python analysis/table_barabasz.py [--trials 5000] [--seed 0]
 
-Prints both dimensions with the ratio and its standard error, direct convolution, and the gain of mixed precision
-(transforms in fp64) over fp32 in sequential order; writes figures/table_barabasz.csv and .png. Sizes whose
-one-dimensional set is not known use the two-dimensional one and are marked *.
+Prints both dimensions with the ratio and its standard error, direct convolution, and the gain of mixed precision (transforms in fp64) over
+fp32 in sequential order. Writes figures/table_barabasz.csv and .png. Sizes whose one-dimensional set is not known use the two-dimensional
+one and are marked *.
 """
 
 from __future__ import annotations

@@ -1,12 +1,12 @@
-"""Worst cases: theorem, certified constant, running bound and the worst error a search finds, fp32, n = 4..18.
+"""Compare worst cases: theorem, certified constant, running bound and the worst error that a search finds, fp32, n = 4..18.
 
     python analysis/worst_case.py [--random 10000000] [--adversarial 100000] [--workers 2] [--seed 0]
 
-The sets of Barabasz et al., kernel 3, Huffman order. Random trials of several kinds (uniform, normal, log-uniform
-magnitudes, few bits, cancelling, corners, subnormals), and bad inputs from a local search over the significands of
-inputs in [-1, 1] (bit flips, moves by some units in the last place, turned signs, copies of the best). Every input
-of both is held against the running bound; the truth is direct convolution in float64, in twice its precision where it
-has to decide. In 2-D a hundredth of the random trials and as many adversarial ones. Writes figures/worst_case.csv and .png.
+The sets are those of Barabasz et al. 2020, kernel 3, Huffman order. Random trials are of several kinds: uniform, normal,
+log-uniform magnitudes, few bits, cancelling, corners, subnormals. Adversarial inputs come from a local search over the
+significands of inputs in [-1, 1]: bit flips, moves by some units in the last place, changed signs, copies of the best. Every
+input is compared with its running bound. The exact result is direct convolution in float64, or in twice its precision where that
+decides. In 2-D there are a hundredth of the random trials and as many adversarial ones. Writes figures/worst_case.csv and .png.
 """
 
 from __future__ import annotations

@@ -1,10 +1,10 @@
-"""Time contenders against each other: each in a process of its own, visited in rotating order.
+"""Time contenders against each other, each in a process of its own, in rotating order.
 
-Two OpenMP runtimes in one process ruin each other, so every contender is a process that holds what it has made ready
-and is stopped until its turn comes. A turn is a warm-up and then at least 0.1 s and four calls; its value is the median call.
-Before and after each turn a probe of the multiply-add rate tells what state the machine was in. A call may carry an
-attribute ``about``, a function that returns what there is to tell in JSON; if that holds ``bytes``, a probe of copying
-so many follows each turn. A contender may run in another Python than ours, which then needs the peer and numpy only.
+Two OpenMP runtimes in one process slow each other down. So every contender is a process that holds what it has prepared and is
+stopped until its turn. A turn is a warm-up and then at least 0.1 s and four calls; its value is the median call. Before and after
+each turn, a probe of the multiply-add rate records the state of the machine. A call may have an attribute ``about``, a function
+that returns facts in JSON. If these contain ``bytes``, a probe of copying so many bytes follows each turn. A contender may run in
+another Python, which needs the peer and numpy only.
 """
 
 from __future__ import annotations
@@ -336,10 +336,14 @@ def geometric_mean(values: Sequence[float]) -> float:
 
 
 def write_rows(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
-    """Write rows as CSV, whole."""
+    """Write rows as CSV, whole, and record where they were measured."""
+    sys.path.append(str(Path(__file__).parent.parent / "analysis"))
+    from recorded import record
+
     from fastconv.files import replacing
 
     with replacing(path) as new, new.open("w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, list(rows[0]), lineterminator="\n")
         writer.writeheader()
         writer.writerows(rows)
+    record(path)

@@ -1,11 +1,10 @@
-"""Time layers as their sizes grow: height and width, channels and filters, images of a batch, threads.
+"""Time layers against their sizes: height and width, channels and filters, images per batch, threads.
 
     python benchmarks/curves.py [--turns 5]
 
-Around one layer, 3x3, 64 channels and filters on 56x56, one size at a time is changed, for ``algorithm="auto"`` and
-``"direct"``, on one thread and two. All plans are made first and called in turn, again and again in rotating order; a turn is
-the median of a few calls, and what counts is the median of the turns. The results go to figures/layer_curves.csv, from
-which analysis/layers_figures.py draws.
+Around one layer, 3x3 with 64 channels and filters on 56x56, one size at a time changes, for ``algorithm="auto"`` and
+``"direct"``, on one thread and two. All plans are prepared first and called in turn, in rotating order. A turn is the median of a
+few calls, and the result is the median of the turns. Writes figures/layer_curves.csv, which analysis/layers_figures.py draws.
 """
 
 from __future__ import annotations

@@ -1,12 +1,11 @@
-"""Time layers with each decision of the kernels as it is and as it would be otherwise.
+"""Time layers with each decision of the kernels as it is, and with its alternatives.
 
     python benchmarks/kernel_decisions.py [--turns 7] [--decisions NAME ...]
 
-Decisions: tiles or filters in the lanes, how far ahead weights are fetched, tiles of a block, threads, the order of
-summation in the transforms, outputs of a tile, algorithms for a stride of two, whether channels lie in blocks.
-For each layer all variants are made first and called in turn, in rotating order; a turn is the median of a few calls, and
-what counts is the median of the turns. Beside each stands the multiply-add rate of two threads. The results go to
-figures/kernel_decisions.csv; docs/kernels.md tells what they mean.
+Decisions: tiles or filters in the lanes, prefetch distance of the weights, tiles per block, threads, order of summation in the transforms,
+outputs per tile, algorithms for stride two, channels-blocked layout. For each layer all variants are prepared first and called in turn, in
+rotating order. A turn is the median of a few calls, and the result is the median of the turns. Each row has the multiply-add rate of two
+threads. Writes figures/kernel_decisions.csv; docs/kernels.md explains it.
 """
 
 from __future__ import annotations

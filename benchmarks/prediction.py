@@ -1,12 +1,11 @@
-"""Time the predictor that a search stands on: sets of points a second, on one core.
+"""Time the predictor that the search uses: point sets per second on one core.
 
     python benchmarks/prediction.py [--sizes 4 6 8 ...] [--turns 7] [--json]
 
-F(n - 2, 3) in fp32, by `predict_errors`: with and without the shape of the distribution of the errors; medians of turns that are
-taken in rotation. Seed 0; the sets: {0, +-a, +-b, ...} and infinity; scattered points, nothing shared; rationals of height 6,
-some of them with zero and some without. Then `search_points` itself, from the candidates to the ranking, with its store: all
-sets of seven of 27 rationals of height 5, and infinity, n = 8 in one dimension. The results go to
-figures/prediction_rate.csv, where all sizes ran.
+F(n - 2, 3) in fp32, by `predict_errors`, with and without the shape of the error distribution: medians of rotating turns, seed 0.
+The sets are {0, +-a, +-b, ...} and infinity; scattered points, which share nothing; rationals of height 6, some with zero and
+some without. Then `search_points` itself, from the candidates to the ranking, with its store: all sets of seven of 27 rationals
+of height 5, and infinity, n = 8 in one dimension. If all sizes ran, writes figures/prediction_rate.csv.
 """
 
 from __future__ import annotations

@@ -1,10 +1,10 @@
-"""Time what comes before the first result: the import, the first call of a new layer, the same from disk; and narrow processors.
+"""Time start-up: the import, the first call of a new layer, the same from disk, and narrow processors.
 
     python benchmarks/startup.py [--turns 5]
 
-Each measurement is a process of its own; medians of `turns` for the import, one process each for the others. Kernels are
-compiled into a folder of their own, empty at first. "Other processors" are those that numba compiles for when its CPU
-settings say so, on this machine. The results go to figures/startup.csv.
+Each measurement is a process of its own: the median of `turns` for the import, one process each for the others. Kernels are
+compiled into an empty folder. Other processors are those that numba compiles for when its CPU settings say so, on this machine.
+Writes figures/startup.csv.
 """
 
 from __future__ import annotations

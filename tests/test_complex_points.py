@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import fastconv as fc
-from fastconv.exact import Gaussian, exact_point, to_text, turned_root
+from fastconv.exact import Gaussian, exact_point, half_angle_root, to_text
 from fastconv.kernels.choose.accuracy import order_of
 from fastconv.kernels.twin import twin
 from fastconv.program import program_of, programs_of
@@ -111,7 +111,7 @@ def test_entries_stay_small_on_the_circle():
 @given(NUMBERS)
 def test_the_root_has_half_the_angle(z):
     w = z * z / z.norm  # on the circle
-    root = turned_root(w)
+    root = half_angle_root(w)
     if root is not None:
         half = np.angle(complex(w.re, w.im)) / 2
         assert abs(np.angle(complex(root.re, root.im)) - half) < 1e-12

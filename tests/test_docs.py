@@ -1,4 +1,4 @@
-"""The examples in the documentation run and give what stands there."""
+"""The examples in the documentation run and give what is printed there."""
 
 import doctest
 import re
@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 DOCS = Path(__file__).parent.parent / "docs"
-PAGES = sorted(page.name for page in DOCS.glob("*.md"))
+FIGURES = DOCS.parent / "figures"
+PAGES = sorted(page.relative_to(DOCS).as_posix() for page in DOCS.rglob("*.md"))
 
 
 @pytest.mark.parametrize("name", [name for name in PAGES if ">>>" in (DOCS / name).read_text(encoding="utf-8")])
@@ -19,6 +20,21 @@ def test_examples(name):
 
 @pytest.mark.parametrize("name", PAGES)
 def test_links_lead_somewhere(name):
-    links = re.findall(r"\]\(((?!http)[^)#]+)", (DOCS / name).read_text(encoding="utf-8"))
-    missing = [link for link in links if not (DOCS / link).exists()]
+    page = DOCS / name
+    links = re.findall(r"\]\(((?!http)[^)#]+)", page.read_text(encoding="utf-8"))
+    missing = [link for link in links if not (page.parent / link).exists() and not ("figures/" in link and not FIGURES.exists())]
     assert missing == []
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_links_to_sections_lead_somewhere(name):
+    page = DOCS / name
+    for target, section in re.findall(r"\]\(((?!http)[^)#]*)#([^)]+)\)", page.read_text(encoding="utf-8")):
+        text = (page.parent / target if target else page).read_text(encoding="utf-8")
+        titles = re.findall(r"^#+ (.+)$", text, re.MULTILINE)
+        assert section in {re.sub(r"[^\w -]", "", title).lower().replace(" ", "-") for title in titles}
+
+
+def test_the_index_lists_every_page():
+    text = (DOCS / "README.md").read_text(encoding="utf-8")
+    assert {f"({name})" for name in PAGES if "/" not in name and name != "README.md"} <= set(re.findall(r"\([^)]+\.md\)", text))

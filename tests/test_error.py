@@ -65,7 +65,7 @@ def test_two_dimensions_nest_one(points, seed):
     x, z = rng.standard_normal((2, alg.n))
     got = fc.evaluate(alg, np.outer(w, v), np.outer(x, z), dims=2, policy="fp64")
     expected = np.outer(fc.reference(w, x), fc.reference(v, z))
-    # 4 n + 2 r + 7 roundings on sums whose absolute parts stay below 1e4 here (paper A, Theorem 2)
+    # 4 n + 2 r + 7 roundings on sums whose absolute parts stay below 1e4 here (Barabasz et al. 2020, theorem 2)
     assert np.abs(got - expected).max() <= (4 * alg.n + 13) * 1e4 * 2.0**-53
 
 
@@ -93,7 +93,7 @@ def test_linear_and_shift_equivariant_in_exact_arithmetic():
 
 @given(st.integers(2, 6), st.integers(1, 4), st.data())
 def test_any_points_convolve_within_the_bound(m, r, data):
-    """In fp32, at random points: |error| <= (r + 2 n + 4) u |AT| (|G||w| . |BT||x|), paper A, Theorem 1."""
+    """In fp32, at random points: |error| <= (r + 2 n + 4) u |AT| (|G||w| . |BT||x|), Barabasz et al. 2020, theorem 1."""
     n = m + r - 1
     points = data.draw(st.lists(st.fractions(-3, 3, max_denominator=4), min_size=n - 1, max_size=n - 1, unique=True))
     alg = fc.toom_cook(m, r, [*points, "inf"])
@@ -133,7 +133,7 @@ def test_reference_in_float64_is_enough_for_fp32():
     assert own < 4.6e-8 * 2.0**-20
 
 
-PUBLISHED = {  # table 2 of paper A: n -> 1-D, 2-D
+PUBLISHED = {  # table 2 of Barabasz et al. 2020: n -> 1-D, 2-D
     4: (2.45e-8, 7.65e-8),
     6: (6.92e-8, 3.29e-7),
     8: (1.15e-7, 8.79e-7),

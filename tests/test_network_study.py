@@ -1,4 +1,4 @@
-"""The page on whole networks: its tables are what the stored measurements give, and these are of one piece."""
+"""The stored measurements of whole networks are of one piece."""
 
 from __future__ import annotations
 
@@ -13,14 +13,9 @@ if not (ROOT / "figures" / "networks.csv").exists():
     pytest.skip("the stored measurements are in the repository, not in the source distribution", allow_module_level=True)
 sys.path.insert(0, str(ROOT / "analysis"))
 import networks_tables as study  # noqa: E402
-from common import read_csv, with_tables  # noqa: E402
+from common import read_csv  # noqa: E402
 
 ROWS = read_csv("networks.csv")
-
-
-def test_the_tables_of_the_page_are_what_was_measured():
-    page = study.PAGE.read_text(encoding="utf-8")
-    assert with_tables(page, study.tables()) == page
 
 
 def test_rows_of_a_network_are_of_the_same_images():
@@ -44,9 +39,3 @@ def test_the_dyadic_sets_that_ran_are_the_best_of_their_families():
     rows = sorted(read_csv("dyadic_points.csv"), key=lambda row: float(row["at_output"]))
     best = {row["algorithm"] + "*": row["points"] for row in reversed(rows)}
     assert best == study.DYADIC
-
-
-def test_a_page_without_its_mark_is_refused():
-    with pytest.raises(ValueError, match="0 places for the table 'one'"):
-        with_tables("text", {"one": "| a |"})
-    assert with_tables("<!-- one -->old<!-- end of one -->", {"one": "| a |"}) == "<!-- one -->\n| a |\n<!-- end of one -->"

@@ -1,4 +1,4 @@
-"""What README shows works as it stands there."""
+"""The examples of README run, and it says what a reader needs first."""
 
 import re
 import shlex
@@ -28,11 +28,11 @@ def folder(tmp_path, monkeypatch):
     return tmp_path
 
 
-def test_the_python_example_runs(folder, capsys):
+def test_the_python_examples_run(folder, capsys):
     rng = np.random.default_rng(0)
     names = {"x": rng.standard_normal((1, 3, 20, 20)).astype("f4"), "w": rng.standard_normal((4, 3, 3, 3)).astype("f4")}
     names["images"] = rng.standard_normal((2, 3, 16, 16)).astype("f4")
-    (code,) = [text for kind, text in BLOCKS if kind == "python"]
+    code = "".join(text for kind, text in BLOCKS if kind == "python")
     exec(compile(code, str(README), "exec"), names)
     assert names["y"].shape == (1, 4, 20, 20)
     assert names["report"].mean_abs > names["report"].direct.mean_abs

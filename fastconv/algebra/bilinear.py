@@ -59,8 +59,8 @@ class Matrices(NamedTuple):
 class BilinearAlgorithm(Shown):
     """An algorithm F(m, r) for ``y_i = sum_k w_k x_{i+k}``, i = 0..m-1, on tiles of n = m + r - 1.
 
-    It takes n multiplications, the fewest possible, where all points are real; a pair of complex points takes three. With a
-    stride s it computes ``y_i = sum_k w_k x_{s i + k}`` on tiles of n = s (m - 1) + r.
+    With real points it takes n multiplications, the fewest possible. A pair of complex points takes three. With a stride s
+    it computes ``y_i = sum_k w_k x_{s i + k}`` on tiles of n = s (m - 1) + r.
 
     In two dimensions the same matrices serve F(m x m, r x r): ``Y = AT [(G W G^T) * (BT X BT^T)] A``.
 
@@ -69,7 +69,7 @@ class BilinearAlgorithm(Shown):
     m, r : int
         Outputs and taps.
     points : tuple
-        The interpolation points, `Fraction`, sympy expressions, `Gaussian` (a pair of them) or `INF`; empty for foreign matrices.
+        The interpolation points, `Fraction`, sympy expressions, `Gaussian` (a pair of them) or `INF`; empty for given matrices.
     AT, G, BT : tuple of tuples
         The matrices, (m, products), (products, r) and (products, n), of exact numbers.
     stride : int
@@ -137,7 +137,7 @@ class BilinearAlgorithm(Shown):
 
     @property
     def products(self) -> int:
-        """Number of multiplications: n, and one more for each pair of complex points; or what the phases of a stride take."""
+        """Number of multiplications: n plus one per pair of complex points, or the sum over the phases of a stride."""
         return len(self.G)
 
     def name(self, dims: int = 2) -> str:
@@ -165,7 +165,7 @@ class BilinearAlgorithm(Shown):
     def from_matrices(
         cls, AT: Sequence[Sequence[Any]], G: Sequence[Sequence[Any]], BT: Sequence[Sequence[Any]], stride: int = 1
     ) -> BilinearAlgorithm:
-        """Take in matrices from elsewhere, and prove them.
+        """Return the algorithm of given matrices, proved.
 
         Parameters
         ----------
@@ -193,7 +193,7 @@ class BilinearAlgorithm(Shown):
         return alg
 
     def verify(self) -> None:
-        """Prove the algorithm, in exact arithmetic and for every w and x, symbols included.
+        """Prove the algorithm in exact arithmetic, for every w and x, symbols included.
 
         Checks ``sum_j AT[i,j] G[j,k] BT[j,l] = [l == stride i + k]`` for all i, k, l.
 
@@ -280,8 +280,8 @@ class BilinearAlgorithm(Shown):
     ) -> BilinearAlgorithm:
         """Return the same algorithm with product j scaled by ``dA[j] dG[j] dB[j] = 1``.
 
-        Any two of the diagonals determine the third; one alone is balanced by its inverse in `dG`
-        (or in `dB`, where it is `dG` that is given).
+        Any two of the diagonals determine the third. If only one is given, its inverse goes into `dG`
+        (or into `dB`, if `dG` is given).
 
         Parameters
         ----------
@@ -311,11 +311,11 @@ class BilinearAlgorithm(Shown):
         return BilinearAlgorithm(self.m, self.r, self.points, AT, G, BT, stride=self.stride)
 
     def balanced(self, format: str | Format = "fp16") -> BilinearAlgorithm:
-        """Return the same algorithm with rows balanced by powers of two, to stay inside a narrow format's range.
+        """Return the same algorithm with rows balanced by powers of two, for narrow formats.
 
         The rows of BT and G get Euclidean norms between 1/sqrt(2) and sqrt(2), so that transformed tensors have the
-        scale of the data; the columns of AT take the inverse. Powers of two round nothing: in a format of wide range
-        the error stays what it was.
+        scale of the data. The columns of AT take the inverse. Powers of two round nothing: in a format of wide range
+        the error does not change.
 
         Parameters
         ----------
@@ -368,7 +368,7 @@ class BilinearAlgorithm(Shown):
 
     @classmethod
     def from_json(cls, text: str | bytes) -> BilinearAlgorithm:
-        """Read what `to_json` wrote, and prove it: a file that was damaged or made up is refused.
+        """Read an algorithm that `to_json` wrote, and prove it.
 
         Raises
         ------
@@ -395,7 +395,7 @@ class BilinearAlgorithm(Shown):
         return alg
 
     def _check_points(self) -> None:
-        """Refuse points that the matrices are not made from: each row of G belongs to one of them, up to a factor."""
+        """Reject points that do not belong to the matrices: each row of G belongs to one of them, up to a factor."""
         if self.stride != 1 or not self.points or len(self.points) != self.n:
             return
         expected = matrices_at(self.m, self.r, self.points)[1]
@@ -415,7 +415,7 @@ def _tables(matrices: Sequence[Any], text: Callable[[Any], str]) -> tuple[Table,
 
 
 def _assumed(symbols: Mapping[str, Mapping[str, bool]]) -> Any:
-    """Return a function that gives plain symbols their stated assumptions."""
+    """Return a function that gives plain symbols the stated assumptions."""
     if not symbols:
         return lambda e: e
     import sympy

@@ -38,7 +38,7 @@ def published_points(source: str, n: int, dims: int = 2) -> tuple[Number, ...]:
     n : int
         Tile size m + r - 1.
     dims : {1, 2}
-        The dimension the set was chosen for.
+        Dimension that the set was chosen for.
 
     Returns
     -------
@@ -85,11 +85,11 @@ def best_points(m: int, r: int, dims: int = 2, policy: str = "fp32", *, infinity
     dims : {1, 2}
         Dimension.
     policy : str
-        Precision policy; what was not searched in it gets the set for fp32. In fp16 the error is that of
+        Precision policy. Sizes that were not searched in it get the set for fp32. In fp16 the error is that of
         ``toom_cook(m, r, points).balanced("fp16")``, whose rows fit the range.
     infinity : bool
-        Whether infinity is one of the points, as it is by default: the modified algorithm, which is cheaper. A few
-        sizes have a set of smaller error without it.
+        Whether infinity is one of the points, as it is by default (the modified algorithm, which is cheaper). A few
+        sizes have a set with a smaller error without it.
 
     Returns
     -------
@@ -99,12 +99,12 @@ def best_points(m: int, r: int, dims: int = 2, policy: str = "fp32", *, infinity
     Raises
     ------
     ValueError
-        Where no set of that size is known, or the search found none that is of use in the policy.
+        If no set of that size is known, or every set that the search found is unusable in the policy.
 
     Notes
     -----
-    The sets come from the table that analysis/best_points.py writes; see `best_row`. What it does not hold comes
-    from the catalogue of published sets.
+    The sets come from the table that analysis/best_points.py writes; see `best_row`. Other sizes come from the catalogue
+    of published sets.
 
     Examples
     --------
@@ -121,7 +121,7 @@ def best_points(m: int, r: int, dims: int = 2, policy: str = "fp32", *, infinity
 
 
 def best_row(m: int, r: int, dims: int = 2, policy: str = "fp32", *, infinity: bool = True) -> dict[str, Any] | None:
-    """Return what is known of the set of `best_points`, None where it comes from the catalogue or where there is none.
+    """Return the record of a set of `best_points`, None if it is from the catalogue or missing.
 
     Returns
     -------
@@ -181,8 +181,8 @@ def algorithm(name: str, points: str = "best") -> BilinearAlgorithm:
     Parameters
     ----------
     name : str
-        Such as ``"F(4x4,3x3)"``, see `parse_name`. A number of products, ``"F(8x8,5x5)/14"``, takes as many `complex_points` as it
-        has products more than n; ``"F(4x4,3x3)s2"`` is for a stride of two (`strided`).
+        Such as ``"F(4x4,3x3)"``, see `parse_name`. The suffix ``/14`` in ``"F(8x8,5x5)/14"`` is the number of products; those beyond n are pairs of
+        `complex_points`. The suffix ``s2`` in ``"F(4x4,3x3)s2"`` means stride two (`strided`).
     points : str
         ``"best"`` or a source of `published_points`.
 
@@ -286,7 +286,7 @@ def identity() -> BilinearAlgorithm:
 
 
 def best_algorithm(m: int, r: int, dims: int = 2, products: int | None = None, stride: int = 1) -> BilinearAlgorithm:
-    """Return F(m, r) at the best-known points for fp32, with so many products; as few as there can be, real points, if None.
+    """Return F(m, r) at the best-known points for fp32, with a number of products (None: the fewest).
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""Sets of points with pairs of complex ones: on the unit circle, and the best known."""
+"""Point sets with pairs of complex points: on the unit circle, and the best known."""
 
 from __future__ import annotations
 
@@ -15,24 +15,24 @@ _REALS = (Fraction(0), INF, Fraction(1), Fraction(-1))
 
 
 def circle_points(n: int) -> tuple[Number, ...]:
-    """Return 0, infinity, and points of the unit circle, equally spaced but for their roundings to rational parts.
+    """Return 0, infinity, and points of the unit circle, equally spaced up to rounding.
 
     Parameters
     ----------
     n : int
-        Tile size m + r - 1, at least 4. Without the pairs of complex points one real point is left on the circle if
-        n is odd, and two if it is even.
+        Tile size m + r - 1, at least 4. One real point is on the circle if n is odd, two if it is even. The others are
+        pairs of complex points.
 
     Returns
     -------
     tuple
-        The real points, then one of each pair of complex ones, a `Gaussian` in the upper half plane.
+        The real points, then one `Gaussian` of the upper half plane per pair.
 
     Notes
     -----
-    With all N-th roots of unity in the place of the rational points, the matrices were those of a discrete Fourier transform of
-    N = n - 2 points, and two products that correct what wraps around. Their entries are sines and cosines: the error does not grow
-    with the tile as that of real points does. A rational point of the circle is ``(1 + t I)**2 / (1 + t**2)``.
+    With the N-th roots of unity instead of rational points, the matrices would be a discrete Fourier transform of N = n - 2
+    points and two products that correct the wrap-around. Their entries are sines and cosines, so the error hardly grows with
+    the tile. Rational points of the circle are ``(1 + t I)**2 / (1 + t**2)``.
 
     Examples
     --------
@@ -65,21 +65,21 @@ def _searched() -> dict[tuple[int, int, int, int], dict[str, Any]]:
 
 
 def complex_points(m: int, r: int, pairs: int, dims: int = 2) -> tuple[Number, ...]:
-    """Return the points of the smallest known error with so many pairs of complex ones.
+    """Return the points of the smallest known error with a number of complex pairs.
 
     Parameters
     ----------
     m, r : int
         Outputs and taps.
     pairs : int
-        Pairs of complex points, at least one: each takes one multiplication more than two real points, and lowers the error.
+        Pairs of complex points, at least one. Each takes one multiplication more than two real points and lowers the error.
     dims : {1, 2}
         Dimension.
 
     Raises
     ------
     ValueError
-        Where no such set is known; says which numbers of pairs have one.
+        If no such set is known; the message lists the numbers of pairs that have one.
 
     Notes
     -----
@@ -103,5 +103,5 @@ def complex_points(m: int, r: int, pairs: int, dims: int = 2) -> tuple[Number, .
 
 
 def complex_sizes(r: int, dims: int) -> tuple[tuple[int, int], ...]:
-    """Return outputs and pairs of the sets that were searched for a kernel."""
+    """Return outputs and pairs of the searched sets for a kernel size."""
     return tuple((m, pairs) for m, taps, d, pairs in _searched() if (taps, d) == (r, dims))

@@ -11,7 +11,7 @@ from fastconv.algebra.interpolate import matrices_at
 from fastconv.exact import PLAIN, Gaussian, Number, exact_point
 
 LARGEST_TILE = 256
-"""The largest n that is built: far past any use in floating point, and small enough to answer in seconds."""
+"""Largest tile size n: far beyond any use in floating point, and built in seconds."""
 
 
 def toom_cook(m: int, r: int, points: Iterable[Any]) -> BilinearAlgorithm:
@@ -24,8 +24,8 @@ def toom_cook(m: int, r: int, points: Iterable[Any]) -> BilinearAlgorithm:
     points : iterable
         Exactly n = m + r - 1 distinct points, each an int, a `Fraction`, text such as ``"1/2"`` or
         ``"sqrt(2)"``, a real sympy expression (which may hold symbols), or `INF` / ``"inf"``. With infinity
-        the algorithm is the modified one, without it the plain one. A complex point, ``"3/5+4/5*I"``, stands for itself
-        and its conjugate: it counts twice, and takes three multiplications.
+        the algorithm is the modified one, without it the plain one. A complex point, ``"3/5+4/5*I"``, represents itself
+        and its conjugate: it counts twice and takes three multiplications.
 
     Returns
     -------

@@ -6,13 +6,13 @@ from collections.abc import Iterator
 from fractions import Fraction
 from typing import Any
 
-from fastconv.exact import INF, Field, Gaussian, Number, gaussian, to_text, turned_root
+from fastconv.exact import INF, Field, Gaussian, Number, gaussian, half_angle_root, to_text
 
 Matrix = tuple[tuple[Number, ...], ...]
 
 
 def matrices_at(m: int, r: int, points: tuple[Number, ...]) -> tuple[Matrix, Matrix, Matrix]:
-    """Return AT, G and BT of F(m, r) that interpolates at exact points; ValueError for a point given twice.
+    """Return AT, G and BT of F(m, r) at exact points; raise ValueError for a point given twice.
 
     Examples
     --------
@@ -76,12 +76,13 @@ def _product(a: list[Any], b: list[Any], zero: Any) -> list[Any]:
 def _pair(m: int, r: int, z: Gaussian, quotient: list[Gaussian]) -> Iterator[tuple[list[Fraction], list[Fraction], list[Fraction]]]:
     """Yield the three products of a complex point and its conjugate: column of AT, row of G, row of BT.
 
-    The residue of the product of two polynomials there is the product of two complex numbers, in three multiplications;
-    both contribute twice its real part times ``M_z(x)``. On the unit circle the columns of AT are centred on ``z^((m-1)/2)`` and the
-    rows of BT turned by half the angle of z: then real parts are the same from both ends, imaginary parts opposite.
+    The residue of a product of two polynomials at z is a product of two complex numbers, computed in three multiplications. z
+    and its conjugate together contribute twice its real part times ``M_z(x)``. On the unit circle, the columns of AT are centred
+    on ``z^((m-1)/2)`` and the rows of BT are rotated by half the angle of z. Real parts are then equal from both ends of the
+    tile, and imaginary parts opposite.
     """
     one = Gaussian(Fraction(1), Fraction(0))
-    root = turned_root(z)
+    root = half_angle_root(z)
     turn = one if root is None else z.conjugate ** ((m - 1) // 2) * (root.conjugate if m % 2 == 0 else one)
     spin = one if root is None else root
     a = [turn * z**i for i in range(m)]

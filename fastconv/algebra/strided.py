@@ -1,4 +1,4 @@
-"""Algorithms of a stride: a Toom-Cook algorithm for each phase of the input."""
+"""Algorithms with a stride: a Toom-Cook algorithm for each phase of the input."""
 
 from __future__ import annotations
 
@@ -14,25 +14,25 @@ from fastconv.exact import Number
 def strided(m: int, r: int, stride: int, points: Iterable[Iterable[Any]]) -> BilinearAlgorithm:
     """Construct an algorithm for ``y_i = sum_k w_k x_{stride i + k}`` from one for each phase.
 
-    Taps p, p + stride, ... meet inputs p, p + stride, ... alone: a convolution of stride one, F(m, ceil((r - p) / stride)). Their
-    products stand side by side, and AT adds them up. A phase of one tap is multiplied as it is.
+    Taps p, p + stride, ... meet only inputs p, p + stride, ...: a convolution of stride one, F(m, ceil((r - p) / stride)). The
+    products of the phases are stored side by side, and AT adds them. A phase of one tap needs no transform.
 
     Parameters
     ----------
     m, r, stride : int
-        Outputs, taps, and inputs from one output to the next; no more than there are taps.
+        Outputs, taps, and inputs from one output to the next (at most r).
     points : iterable of iterables
         The points of each phase, as `toom_cook` takes them: m + r_p - 1 for a phase of r_p taps; none for one of a single tap.
 
     Returns
     -------
     BilinearAlgorithm
-        Of stride (m - 1) + r multiplications, where all points are real.
+        With real points it takes stride (m - 1) + r multiplications.
 
     Raises
     ------
     TypeError, ValueError
-        As `toom_cook`; and for a stride of one, or one with which a phase would have no tap.
+        As `toom_cook`, and for a stride of one or of more than r.
 
     References
     ----------
@@ -87,7 +87,7 @@ def phase_taps(r: int, stride: int) -> tuple[int, ...]:
 
 
 def _spread(row: Iterable[Number], start: int, step: int, size: int) -> tuple[Number, ...]:
-    """Put the numbers of a row `step` apart, zeros between them."""
+    """Place the numbers of a row `step` apart, with zeros between them."""
     whole: list[Number] = [Fraction(0)] * size
     for k, e in enumerate(row):
         whole[start + step * k] = e

@@ -1,4 +1,4 @@
-"""Read programs on arrays, every operation rounded in a number format."""
+"""Read programs on arrays, with every operation rounded to a number format."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from fastconv.program import Program, Reading
 
 
 def _quiet(f: Callable[..., Array]) -> Callable[..., Array]:
-    """Let overflow give what the format says instead of a warning: it is counted by those who ask."""
+    """Silence overflow warnings: the result is that of the format, and callers count overflows."""
 
     def call(*args: Array) -> Array:
         with np.errstate(over="ignore", invalid="ignore", under="ignore"):

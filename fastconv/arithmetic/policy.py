@@ -1,4 +1,4 @@
-"""Precision policies: which number format at which stage of a layer."""
+"""Precision policies: the number format of each stage of a layer."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ class Policy:
     Attributes
     ----------
     kernel, input : Format
-        In which G w and BT x are computed.
+        Format of the transforms G w and BT x.
     product : Format
-        In which the element-wise product is rounded.
+        Format of the element-wise product.
     accumulate : Format
-        In which products are summed over the channels.
+        Format of the sums over channels.
     output : Format
-        In which the output transform is computed, and what it returns.
+        Format of the output transform and of its result.
     operands : Format, optional
-        What the transformed tensors are stored in and multiplied from; that of `product` by default.
+        Format in which transformed tensors are stored and multiplied; that of `product` by default.
     data : Format, optional
-        What the layer's input and weights are stored in; that of `operands` by default.
+        Format of the layer's input and weights; that of `operands` by default.
     constants : Format, optional
-        What the matrix entries are rounded to; by default each in the format of its stage.
+        Format of the matrix entries; by default that of their stage.
 
     Examples
     --------
@@ -85,9 +85,9 @@ POLICIES: dict[str, Policy] = {
 }
 """Policies by name.
 
-A format's name: every stage in it. ``"mixed"``: transforms in fp64 from fp32 matrices, products and their sums in
-fp32 (paper A, section 5.4). ``"fp16-fp32"`` and its like, what matrix units do: transformed tensors stored in the
-first format, everything computed in fp32.
+- A format's name: every stage uses it.
+- ``"mixed"``: transforms in fp64 from fp32 matrices, products and their sums in fp32 (Barabasz et al. 2020, section 5.4).
+- ``"fp16-fp32"`` and similar, as in matrix units: transformed tensors are stored in the first format, all is computed in fp32.
 """
 
 

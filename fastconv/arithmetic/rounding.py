@@ -22,7 +22,7 @@ def carrier(fmt: Format) -> type[np.floating[Any]]:
 
 
 def round_to(x: Array, fmt: Format) -> Array:
-    """Round to the nearest number of a format, ties to even, with gradual underflow and overflow as it defines them.
+    """Round to the nearest number of a format: ties to even, gradual underflow, its overflow.
 
     Parameters
     ----------
@@ -84,7 +84,7 @@ def two_product(a: Array, b: Array) -> tuple[Array, Array]:
 
 
 _SPLIT = 2.0**990
-"""Below it no operand overflows where it is split."""
+"""Below this magnitude, splitting an operand does not overflow."""
 
 
 def _rest(p: Array, a: Array, b: Array) -> Array:

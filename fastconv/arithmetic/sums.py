@@ -20,7 +20,7 @@ def _linear(terms: Array, add: Add) -> Array:
 
 
 def _pairwise(terms: Array, add: Add) -> Array:
-    """Add neighbours, then neighbours of the sums, and so on; what has no neighbour is carried up."""
+    """Add neighbours, then neighbours of the sums, and so on; a term without neighbour moves up."""
     level: list[Array] = list(terms)
     while len(level) > 1:
         level = [add(level[i], level[i + 1]) for i in range(0, len(level) - 1, 2)] + level[len(level) & ~1 :]

@@ -1,7 +1,7 @@
 """Exact numbers, number formats, and the one rounding between them."""
 
 from fastconv.exact.formats import FORMATS, Format, dtype_of, format_named, format_of_dtype, round_rational, rounded
-from fastconv.exact.gaussian import Gaussian, gaussian, turned_root
+from fastconv.exact.gaussian import Gaussian, gaussian, half_angle_root
 from fastconv.exact.numbers import INF, PLAIN, Field, Infinity, Number, exact_number, exact_point, simplified, to_sympy, to_text
 
 __all__ = [
@@ -19,10 +19,10 @@ __all__ = [
     "format_named",
     "format_of_dtype",
     "gaussian",
+    "half_angle_root",
     "round_rational",
     "rounded",
     "simplified",
     "to_sympy",
     "to_text",
-    "turned_root",
 ]

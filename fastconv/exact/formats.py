@@ -1,4 +1,4 @@
-"""Number formats, and the one rounding that takes an exact number into them."""
+"""Number formats, and the one rounding from exact numbers to them."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ class Format:
     Attributes
     ----------
     name : str
-        The name it is known by.
+        Name of the format.
     p : int
-        Bits of the significand, the hidden one included; the unit roundoff is ``2**-p``.
+        Bits of the significand, including the hidden one; the unit roundoff is ``2**-p``.
     emin, emax : int
         Exponents of the smallest normal number ``2**emin`` and of the largest binade.
     top : int
-        Largest significand of the top binade, in units of its last place; ``2**p - 1`` in IEEE formats,
-        less where a format spends its last codes on NaN.
+        Largest significand of the top binade, in units of its last place: ``2**p - 1`` in IEEE formats,
+        less in formats that use their last codes for NaN.
     overflow : float
-        What a result beyond the largest number becomes: inf, or NaN in formats without an infinity.
+        Result of an overflow: inf, or NaN in formats without infinity.
     """
 
     name: str
@@ -49,7 +49,7 @@ class Format:
 
     @property
     def tiny(self) -> Fraction:
-        """The smallest positive number, a subnormal: also the spacing of all subnormals."""
+        """The smallest positive number, a subnormal; also the spacing of all subnormals."""
         return Fraction(2) ** (self.emin - self.p + 1)
 
 
@@ -106,12 +106,12 @@ def format_named(name: str | Format) -> Format:
 
 
 def dtype_of(given: Any) -> np.dtype[Any]:
-    """Return a numpy dtype, also by the name of a format or of a type of ml_dtypes.
+    """Return a numpy dtype, given as such, or by the name of a format or an ml_dtypes type.
 
     Raises
     ------
     TypeError
-        If there is no such type, or numpy holds no numbers of that format.
+        If there is no such type, or numpy has no dtype for the format.
 
     Examples
     --------
@@ -159,7 +159,7 @@ def round_rational(x: Fraction, fmt: Format) -> Fraction | None:
 
 
 def rounded(x: Number, fmt: Format) -> float:
-    """Round an exact number to a format once; the result, of any format here, is exact as a Python float.
+    """Round an exact number to a format, once; a Python float holds the result exactly.
 
     Raises
     ------

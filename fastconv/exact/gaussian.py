@@ -1,4 +1,4 @@
-"""Gaussian rationals: complex numbers whose parts are rational, as interpolation points."""
+"""Gaussian rationals: complex interpolation points with rational parts."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _TEXT = re.compile(r"(?:(?P<re>[+-]?[\d./]+)(?=[+-]))?(?P<sign>[+-]?)(?:(?P<im>[
 class Gaussian:
     """A complex number ``re + im*I`` with rational parts, written ``"3/5+4/5*I"``.
 
-    As a point of `toom_cook` it stands for itself and its conjugate.
+    As a point of `toom_cook` it represents itself and its conjugate.
 
     Examples
     --------
@@ -58,12 +58,12 @@ class Gaussian:
 
     @property
     def conjugate(self) -> Gaussian:
-        """The number with its imaginary part turned."""
+        """The complex conjugate."""
         return Gaussian(self.re, -self.im)
 
     @property
     def norm(self) -> Fraction:
-        """The square of its magnitude."""
+        """The square of the magnitude."""
         return self.re * self.re + self.im * self.im
 
 
@@ -73,7 +73,7 @@ def gaussian(value: Gaussian | Fraction) -> Gaussian:
 
 
 def gaussian_of_text(text: str) -> Gaussian | None:
-    """Read ``"3/5+4/5*I"`` or ``"-I"``; None if it is no such text."""
+    """Read ``"3/5+4/5*I"`` or ``"-I"``; return None for other text."""
     match = _TEXT.fullmatch(text.replace(" ", ""))
     if match is None:
         return None
@@ -84,11 +84,12 @@ def gaussian_of_text(text: str) -> Gaussian | None:
     return Gaussian(re, -im if match["sign"] == "-" else im)
 
 
-def turned_root(z: Gaussian) -> Gaussian | None:
-    """Return a number of half the angle of `z`, of magnitude near one; None if `z` is not on the unit circle, or is I.
+def half_angle_root(z: Gaussian) -> Gaussian | None:
+    """Return a number of half the angle of `z` and magnitude near one, None where none helps.
 
-    Every rational point of the circle is the square of a Gaussian number over its norm: of 1 + z, as the diagonal of a
-    rhombus halves its angle. The powers of I are left alone: they are the cheapest constants that there are.
+    Every rational point of the unit circle is the square of a Gaussian number over its norm. That number is 1 + z, because
+    the diagonal of a rhombus halves its angle. Points off the circle have no such number. Powers of I are the cheapest
+    constants and are not rotated.
     """
     if z.norm != 1 or z.im == 0 or z.re == 0:
         return None

@@ -1,4 +1,4 @@
-"""Take in exact numbers: rationals, real algebraic numbers, expressions in symbols, and infinity."""
+"""Read exact numbers: rationals, real algebraic numbers, expressions in symbols, and infinity."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ from typing import Any, TypeAlias
 from fastconv.exact.gaussian import Gaussian, gaussian_of_text
 
 Number: TypeAlias = Any
-"""A `Fraction`, or a sympy expression where the number is irrational or holds symbols."""
+"""A `Fraction`, or a sympy expression if the number is irrational or contains symbols."""
 
 _KINDS = "pass an int, a Fraction, a string such as '1/2' or a real sympy expression"
 _LARGEST_EXPONENT = 64
 _LONGEST_TEXT = 2000
 _MOST_BITS = 2**14
-"""Of a numerator or denominator: far more than any format has exponents for."""
+"""Bits of a numerator or denominator: far beyond the exponents of any format."""
 _HIGHEST_DEGREE = 256
-"""Of an expression in its symbols."""
+"""Degree of an expression in its symbols."""
 _MOST_ROOTS, _LARGEST_DEGREE = 3, 64
-"""Different roots of a field, and its degree over the rationals: arithmetic in larger ones takes minutes."""
+"""Distinct roots of a field, and its degree over the rationals: arithmetic in larger fields takes minutes."""
 _EXPONENT = re.compile(r"e[+-]?0*(\d+)", re.IGNORECASE)
 _SYMBOL = re.compile(r"[A-Za-z]_?\d*")
 _GREEK = frozenset(
@@ -49,11 +49,11 @@ class Infinity(enum.Enum):
 INF = Infinity.INF
 
 PLAIN = (Fraction, Infinity, Gaussian)
-"""Kinds of numbers and points that are neither irrational nor hold symbols."""
+"""Kinds of numbers and points that are neither irrational nor symbolic."""
 
 
 def _is_sympy(value: Any) -> bool:
-    """Tell whether `value` is a sympy object, without importing sympy for those who never use it."""
+    """Tell whether `value` is a sympy object, without importing sympy."""
     sympy = sys.modules.get("sympy")
     return sympy is not None and isinstance(value, sympy.Basic)
 
@@ -139,12 +139,12 @@ def _from_sympy(value: Any) -> Number:
 
 
 def check_roots(values: Iterable[Number]) -> None:
-    """Refuse numbers whose common field is too large to compute in.
+    """Reject numbers whose common field is too large to compute in.
 
     Raises
     ------
     ValueError
-        If they hold more than three different roots, or the degrees of these multiply to more than 64.
+        If they contain more than three distinct roots, or roots whose degrees multiply to more than 64.
     """
     import sympy
 
@@ -204,7 +204,7 @@ class UnknownNameError(Exception):
 
 
 def _size(node: ast.expr) -> tuple[int, int]:
-    """Bound the bits and the degree of an expression without computing it; ValueError where they are too large."""
+    """Bound the bits and the degree of an expression without computing it; raise ValueError if they are too large."""
     match node:
         case ast.Constant(value=int() as value):
             bits, degree = value.bit_length() + 1, 0
@@ -281,7 +281,7 @@ def to_text(value: Number) -> str:
 
 
 class Field:
-    """A field that holds given exact numbers, with ``+ - * /`` on its elements in canonical form.
+    """A field that contains given exact numbers, with ``+ - * /`` on elements in canonical form.
 
     Rationals stay `Fraction`. With algebraic numbers or symbols the elements are those of a sympy domain
     (an algebraic number field, a field of rational functions), in which zero is recognised.
@@ -308,6 +308,6 @@ class Field:
 
 
 def simplified(values: Sequence[Number]) -> tuple[Number, ...]:
-    """Return numbers in the canonical form of the field that holds them all."""
+    """Return numbers in the canonical form of their common field."""
     field = Field(values)
     return tuple(field.number(field(v)) for v in values)

@@ -1,4 +1,4 @@
-"""The user's cache folder, and files that are whole or not there."""
+"""The user's cache folder, and atomic writes."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def _private_folder() -> Path:
 
 @contextmanager
 def replacing(place: Path) -> Iterator[Path]:
-    """Give a temporary name beside a file, to be written to; rename it at the end: a reader never sees half a file.
+    """Yield a temporary name next to a file and rename it at the end: no reader sees half a file.
 
     Examples
     --------
@@ -68,9 +68,9 @@ def replacing(place: Path) -> Iterator[Path]:
 
 @contextmanager
 def numbered(place: Path) -> Iterator[Path]:
-    """Give the name of a file that does not exist yet: `place`, or the same with the first free number from 2.
+    """Yield the name of a new file: `place`, or the same with the first free number from 2.
 
-    The name is taken at once, by an empty file, so that two processes never get the same; if the block fails, it is free again.
+    An empty file reserves the name at once, so two processes never get the same. If the block fails, the name is free again.
 
     Examples
     --------

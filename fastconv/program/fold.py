@@ -1,4 +1,4 @@
-"""Factor a matrix whose columns mirror each other: sums and differences of inputs first, then sums that rows have in common."""
+"""Factor a matrix whose columns mirror each other: sums and differences of inputs, then sums that rows share."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ _FEW = 2
 
 
 def folded(matrix: Sequence[Sequence[Number]]) -> tuple[Matrix, ...]:
-    """Return matrices, the one that is applied first in front, whose product is `matrix`.
+    """Return three matrices whose product is `matrix`, the one that is applied first in front.
 
-    The first makes sums and differences of mirrored inputs j and n - 1 - j, the second sums over one kind of them, the
-    third adds those up. Where rows are the same from both ends, or opposite, half of the multiplications are saved; rows that are
-    neither but share one of the halves, such as those of a pair of complex points, compute it once.
+    The first forms sums and differences of mirrored inputs j and n - 1 - j. The second sums over one kind of them. The third
+    adds these sums. Rows that are symmetric or antisymmetric save half of the multiplications. Other rows that share one of the
+    halves, such as those of a pair of complex points, compute it once.
 
     Examples
     --------

@@ -1,4 +1,4 @@
-"""Straight-line programs: the one description of a transform that every reading starts from."""
+"""Straight-line programs: the one description of a transform that all readings share."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ C = TypeVar("C")
 
 
 class Op(NamedTuple):
-    """One operation on values numbered inputs first, then one a step.
+    """One operation; values are numbered: inputs first, then one per operation.
 
     ``mul``: c * a; ``add``: a + b; ``sub``: a - b; ``neg``: -a; ``fma``: c * a + b, rounded once.
     """
@@ -27,7 +27,7 @@ class Op(NamedTuple):
 
 
 class Counts(NamedTuple):
-    """Operations of a program; multiplications by a power of two are exact and counted apart."""
+    """Operations of a program; multiplications by a power of two are exact and counted separately."""
 
     adds: int
     muls: int
@@ -42,12 +42,12 @@ class Counts(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Reading(Generic[T, C]):
-    """What the operations mean in one reading of a program: over rationals, arrays, bounds, variances, text.
+    """The meaning of the operations in one reading: rationals, arrays, bounds, variances, text.
 
     Attributes
     ----------
     constant : callable
-        Takes an exact number into the reading, once.
+        Converts an exact number into the reading.
     mul, add, sub, neg, fma : callables
         ``mul(c, a)``, ``add(a, b)``, ``sub(a, b)``, ``neg(a)``, ``fma(c, a, b)``.
     """
@@ -67,13 +67,13 @@ class Program:
     Attributes
     ----------
     inputs : int
-        How many values it takes; they are numbered 0, 1, ...
+        Number of input values; they are numbered 0, 1, ...
     ops : tuple of Op
         The operations; the k-th defines value ``inputs + k``.
     outputs : tuple of int
-        The values it gives.
+        Numbers of the output values.
     order : str
-        The order of summation it was made with.
+        Name of the order of summation.
 
     Examples
     --------
@@ -95,14 +95,14 @@ class Program:
         Parameters
         ----------
         values : sequence
-            One value an input.
+            One value per input.
         reading : Reading
-            What the operations mean.
+            The meaning of the operations.
 
         Returns
         -------
         list
-            One value an output.
+            One value per output.
         """
         if len(values) != self.inputs:
             raise ValueError(f"{len(values)} values given: the program takes {self.inputs}")
@@ -122,13 +122,13 @@ class Program:
         return [v[i] for i in self.outputs]
 
     def matrix(self) -> tuple[tuple[Number, ...], ...]:
-        """Read the program in exact arithmetic: the matrix that it multiplies by."""
+        """Return the matrix of the program, read in exact arithmetic."""
         unit = [tuple(Fraction(int(i == j)) for j in range(self.inputs)) for i in range(self.inputs)]
         return tuple(self.read(unit, _EXACT))
 
     @property
     def counts(self) -> Counts:
-        """How many operations of each kind."""
+        """Number of operations of each kind."""
         scalings = [op.c for op in self.ops if op.kind == "mul"]
         shifts = sum(map(is_power_of_two, scalings))
         adds = sum(op.kind in ("add", "sub") for op in self.ops)
@@ -152,7 +152,7 @@ class Program:
 
 
 def is_power_of_two(c: Number) -> bool:
-    """Whether ``|c| = 2**k``: such a factor rounds nothing."""
+    """Return whether ``|c| = 2**k``: such a factor rounds nothing."""
     if not isinstance(c, Fraction):
         return False
     p, q = abs(c.numerator), c.denominator

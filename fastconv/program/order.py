@@ -1,4 +1,4 @@
-"""Turn a matrix and an order of summation into a straight-line program."""
+"""Make straight-line programs from a matrix and an order of summation."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ Matrix = Sequence[Sequence[Number]]
 
 
 class Term(NamedTuple):
-    """``sign * factor * value``, the factor positive; not yet multiplied out."""
+    """``sign * factor * value``, with a positive factor that is not yet multiplied."""
 
     sign: int
     factor: Number
@@ -44,11 +44,15 @@ def _pairwise(terms: Sequence[Term], combine: Combine) -> Term:
 
 
 def _huffman(terms: Sequence[Term], combine: Combine) -> Term:
-    """Merge the two lightest first (paper A, section 4.2).
+    """Merge the two lightest terms first (Huffman order).
 
-    A leaf weighs the magnitude of its coefficient, a sum the sum of its parts. Equal weights are common, and how
-    they are taken moves the error by up to 10 %: the rule is a binary heap that compares weights alone, built bottom-up
-    from the leaves in the order of their columns (`heapq.heapify`, C++'s ``make_heap``), sums pushed as they come.
+    The weight of a leaf is the magnitude of its coefficient, that of a sum the sum of its parts. Equal weights are common, and
+    the choice among them changes the error by up to 10 %. The rule is a binary heap that compares only weights, built bottom-up
+    from the leaves in the order of their columns (`heapq.heapify`, ``make_heap`` in C++). Sums are pushed as they arise.
+
+    References
+    ----------
+    Barabasz et al., ACM TOMS 46(4), 2020, section 4.2.
     """
     heap = [_Weighed(_magnitude(t.factor), t) for t in terms]
     heapq.heapify(heap)
@@ -60,7 +64,7 @@ def _huffman(terms: Sequence[Term], combine: Combine) -> Term:
 
 @dataclass(frozen=True, slots=True)
 class _Weighed:
-    """A term in the heap; of two with the same weight neither is less."""
+    """A term in the heap; equal weights compare as equal."""
 
     weight: Fraction
     term: Term
@@ -70,7 +74,7 @@ class _Weighed:
 
 
 ORDERS: dict[str, Callable[[Sequence[Term], Combine], Term]] = {"huffman": _huffman, "sequential": _sequential, "pairwise": _pairwise}
-"""Orders of summation by name: ``order(terms, combine)`` sums the terms of a row by calls of ``combine``, and returns the total."""
+"""Orders of summation by name: ``order(terms, combine)`` sums the terms of a row with ``combine`` and returns the total."""
 
 OPTIONS = ("shared", "folded", "fma")
 
@@ -89,17 +93,20 @@ class Order:
 
 
 def parse_order(name: str) -> Order:
-    """Read an order's name: ``"huffman"``, ``"sequential"`` or ``"pairwise"``, with options behind ``+``.
+    """Read an order's name: ``"huffman"``, ``"sequential"`` or ``"pairwise"``, with options after ``+``.
 
-    ``+shared`` computes the common parts of a pair of rows or columns that differ only in signs once (the even
-    and odd parts at points a and -a); ``+folded`` sums and subtracts mirrored inputs or outputs first, where that saves
-    operations, as it does for complex points (`fastconv.program.fold`); ``+fma`` fuses each multiplication with the addition that
-    follows. An order of your own is a function in `ORDERS`, which is given the terms of a row and what adds two of them.
+    - ``+shared`` computes the common parts of two rows or columns that differ only in signs once (the even and odd parts at
+      points a and -a).
+    - ``+folded`` sums and subtracts mirrored inputs or outputs first where that saves operations, as for complex points
+      (`fastconv.program.fold`).
+    - ``+fma`` fuses each multiplication with the addition that follows.
+
+    To add an order, put a function into `ORDERS`. Its arguments are the terms of a row and a function that adds two of them.
 
     Raises
     ------
     TypeError, ValueError
-        For something that is no name, or an unknown one.
+        For anything but a name, or an unknown name.
 
     Examples
     --------
@@ -116,24 +123,24 @@ def parse_order(name: str) -> Order:
 
 
 def program_of(matrix: Matrix, order: str = "huffman") -> Program:
-    """Make the program that multiplies by a matrix, rows summed in the given order.
+    """Make the program that multiplies by a matrix, with rows summed in a given order.
 
     Parameters
     ----------
     matrix : sequence of rows of exact numbers
-        Zeros cost nothing, and neither do entries of one and minus one.
+        Entries 0, 1 and -1 cost nothing.
     order : str
         See `parse_order`.
 
     Returns
     -------
     Program
-        Canonical: the same matrix and order give the same program. Equal operations are done once.
+        The same matrix and order give the same program. Equal operations are computed once.
 
     Raises
     ------
     ValueError
-        For an unknown order, a row of zeros, or an entry that holds symbols.
+        For an unknown order, a row of zeros, or an entry that contains symbols.
 
     Examples
     --------
@@ -163,7 +170,7 @@ def _program_of(matrix: tuple[tuple[Number, ...], ...], order: Order) -> Program
 
 
 class _Builder:
-    """Collects operations, each distinct one once; pairs of columns, of rows, both or none are shared."""
+    """Collect operations, each distinct one once; pairs of columns, of rows, both or none are shared."""
 
     def __init__(self, inputs: int, order: Order) -> None:
         self.inputs = inputs
@@ -186,7 +193,7 @@ class _Builder:
             even = self.value_of_sum([t for t in row if signs[t.value] == t.sign])
             odd = self.value_of_sum([t for t in row if signs[t.value] != t.sign])
             outputs[i] = self.value(self.combine(even, odd))
-            outputs[partner[i]] = self.value(self.combine(even, turned(odd)))
+            outputs[partner[i]] = self.value(self.combine(even, negated(odd)))
         return Program(self.inputs, tuple(self.index), tuple(outputs[i] for i in range(len(rows))), str(self.order))
 
     def chain(self, factors: Sequence[Sequence[Sequence[Number]]]) -> Program:
@@ -197,7 +204,7 @@ class _Builder:
         return Program(self.inputs, tuple(self.index), tuple(values), str(self.order))
 
     def share_columns(self, matrix: tuple[tuple[Number, ...], ...]) -> list[list[Term]]:
-        """Put sums and differences of inputs in the place of columns that are equal up to signs."""
+        """Replace columns that are equal up to signs by sums and differences of inputs."""
         columns = list(zip(*matrix, strict=True))
         partner: dict[int, int] = {}
         for j, column in enumerate(columns):
@@ -248,8 +255,8 @@ class _Builder:
         return self.inputs + self.index.setdefault(Op(kind, a, b, c), len(self.index))
 
 
-def turned(term: Term) -> Term:
-    """Return the term with its sign turned."""
+def negated(term: Term) -> Term:
+    """Return the negated term."""
     return Term(-term.sign, term.factor, term.value)
 
 
@@ -259,19 +266,19 @@ def _term(e: Number, value: int) -> Term:
 
 
 def abs_equal(a: Number, b: Number) -> bool:
-    """Whether two numbers are equal up to their sign."""
+    """Return whether two numbers are equal up to their sign."""
     return bool(a == b or a == -b)
 
 
 def _magnitude(factor: Number) -> Fraction:
-    """Return a positive number as one that can be compared exactly with others of its kind."""
+    """Return a positive number as a fraction, which compares exactly with others."""
     if isinstance(factor, Fraction):
         return factor
     return Fraction(str(factor.evalf(40)))
 
 
 def _row_pairs(rows: Sequence[Sequence[Term]]) -> dict[int, int]:
-    """Pair rows whose terms are equal up to signs, some with equal and some with turned ones."""
+    """Pair rows whose terms are equal up to signs, some equal and some negated."""
     partner: dict[int, int] = {}
     for i, row in enumerate(rows):
         if i in partner or i in partner.values() or len(row) < 3:

@@ -14,15 +14,15 @@ from html import escape
 
 _GAP = "  "
 _NARROWEST = 24
-"""Columns of the narrowest terminal that tables are laid out for."""
+"""Width of the narrowest terminal that tables support, in characters."""
 
 
 @dataclass(frozen=True)
 class Table:
     """Rows of text under titles.
 
-    A table that is wider than the terminal is laid out anew: cells of the columns in `long` become footnotes, then the table is
-    cut into blocks of columns. Every cell is shown whole.
+    A table that is wider than the terminal is laid out again. Cells of the columns in `long` become footnotes, then the table is
+    cut into blocks of columns. Every cell is shown in full.
 
     Attributes
     ----------
@@ -32,7 +32,7 @@ class Table:
     left : int
         The first `left` columns are text, the others numbers.
     keys : int
-        The first `keys` columns tell the rows apart: every block begins with them.
+        The first `keys` columns identify the rows; every block begins with them.
     long : tuple of str
         Titles of text columns whose cells may become footnotes.
     title : str
@@ -55,7 +55,7 @@ class Table:
         Parameters
         ----------
         width : int, optional
-            Columns that a line may take, at least 24; without it, each row is one line.
+            Largest width of a line in characters, at least 24; without it, each row is one line.
 
         Examples
         --------
@@ -115,7 +115,7 @@ class Table:
         return blocks
 
     def _place(self, columns: list[int]) -> list[str]:
-        """Return a line that says which columns of a matrix a block holds, if it does not hold all."""
+        """Return a line that names the columns of a matrix in a block, if these are not all."""
         if self.header or len(columns) == len(self._lengths):
             return []
         first, last = columns[0] + 1, columns[-1] + 1
@@ -128,7 +128,7 @@ class Table:
         ]
 
     def _noted(self, columns: Iterable[int]) -> tuple[Table, dict[str, int]]:
-        """Replace the cells of some columns that are wider than their titles by the numbers of footnotes, counted row by row."""
+        """Replace cells that are wider than the title of their column by numbers of footnotes, row by row."""
         widest, footnotes = {k: max(_length(self.header[k]), 3) for k in columns}, dict[str, int]()
 
         def noted(k: int, cell: str) -> str:
@@ -139,7 +139,7 @@ class Table:
 
 
 class Shown:
-    """What shows itself in tables: `table` and `str` as text, HTML in a notebook."""
+    """Base of results that are shown as tables: text by `table` and `str`, HTML in a notebook."""
 
     def tables(self) -> tuple[Table, ...]:
         """Return the tables that show this object."""
@@ -157,12 +157,12 @@ class Shown:
 
 
 def terminal_width() -> int | None:
-    """Return the columns of the terminal that standard output is, None if it is a file or a pipe."""
+    """Return the width of the terminal, None if standard output is a file or a pipe."""
     return shutil.get_terminal_size().columns if sys.stdout.isatty() else None
 
 
 def _footnoted(table: Table, limit: float) -> tuple[Table, dict[str, int]]:
-    """Turn cells into footnotes, those of long columns until the table fits, those of others until each of its blocks does."""
+    """Turn cells of long columns into footnotes until the table fits, then others until each block fits."""
     by_length = sorted(range(min(table.left, len(table.header))), key=lambda k: -table._lengths[k])
     long = [k for k in by_length if table.header[k] in table.long]
     others = [k for k in by_length if k not in long]
@@ -177,12 +177,12 @@ def _footnoted(table: Table, limit: float) -> tuple[Table, dict[str, int]]:
 
 
 def _printable(text: str) -> str:
-    """Escape control characters, which names from a file may hold."""
+    """Escape control characters, which names from a file may contain."""
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
 def _length(text: str) -> int:
-    """Return the columns that a text takes in a terminal."""
+    """Return the width of a text in a terminal."""
     return (
         len(text)
         if text.isascii()
