@@ -158,7 +158,7 @@ def best_source(m: int, r: int, dims: int = 2, policy: str = "fp32") -> str:
 
 
 def _check_use(m: int, r: int, dims: int, policy: str, infinity: bool) -> None:
-    """Refuse sizes at which the search found the policy too narrow or too coarse."""
+    """Reject sizes for which the search found the policy too narrow or too coarse."""
     _check_size(m, r, dims, policy)
     row = _searched().get((m, r, dims, policy, infinity))
     if row is not None and row["points"] is None:
@@ -181,8 +181,8 @@ def algorithm(name: str, points: str = "best") -> BilinearAlgorithm:
     Parameters
     ----------
     name : str
-        Such as ``"F(4x4,3x3)"``, see `parse_name`. The suffix ``/14`` in ``"F(8x8,5x5)/14"`` is the number of products; those beyond n are pairs of
-        `complex_points`. The suffix ``s2`` in ``"F(4x4,3x3)s2"`` means stride two (`strided`).
+        Such as ``"F(4x4,3x3)"``, see `parse_name`. The suffix ``/14`` in ``"F(8x8,5x5)/14"`` is the number of products; those
+        beyond n are pairs of `complex_points`. The suffix ``s2`` in ``"F(4x4,3x3)s2"`` means stride two (`strided`).
     points : str
         ``"best"`` or a source of `published_points`.
 
@@ -194,7 +194,7 @@ def algorithm(name: str, points: str = "best") -> BilinearAlgorithm:
     Raises
     ------
     TypeError, ValueError
-        For what is no name, a size without a known point set, or axes that differ, which `algorithms` takes.
+        For anything but a name, a size without a known point set, or axes that differ (see `algorithms`).
 
     Examples
     --------
@@ -211,17 +211,17 @@ def algorithm(name: str, points: str = "best") -> BilinearAlgorithm:
 
 
 def algorithms(name: str, points: str = "best") -> tuple[BilinearAlgorithm, ...]:
-    """Return the algorithm along each axis that a name asks for: one, or those along the height and the width.
+    """Return the algorithms of a name, one per axis: one, or those along height and width.
 
     Parameters
     ----------
     name, points : str
-        As `algorithm` takes them; rectangles too.
+        As for `algorithm`, rectangles included.
 
     Returns
     -------
     tuple of BilinearAlgorithm
-        What `measure_error` and others take in place of the name.
+        `measure_error` and others accept it in place of the name.
 
     Examples
     --------
@@ -244,19 +244,19 @@ def algorithms(name: str, points: str = "best") -> tuple[BilinearAlgorithm, ...]
 
 
 def axes_of(given: Any, dims: int | None = None) -> tuple[BilinearAlgorithm, ...]:
-    """Return the algorithm along each axis of what functions of an algorithm are given.
+    """Return the algorithms of an argument, one per axis.
 
     Parameters
     ----------
     given : BilinearAlgorithm, str or tuple of BilinearAlgorithm
-        One algorithm is that of all axes; a tuple has one for each axis, two for the height and the width.
+        One algorithm serves all axes; a tuple has one per axis, two for height and width.
     dims : {1, 2}, optional
-        Dimension; that of the name or the pair if None, and one for one algorithm.
+        Dimension. By default that of the name or the pair, and one for a single algorithm.
 
     Raises
     ------
     TypeError, ValueError
-        For what is no algorithm, or has another dimension.
+        For anything but an algorithm, or another dimension.
 
     Examples
     --------

@@ -13,7 +13,7 @@ _RULE = "write 'F(4x4,3x3)' for two dimensions, 'F(4,3)' for one, or 'winograd43
 
 
 class Name(NamedTuple):
-    """What the name of an algorithm says, for each axis: outputs, taps, stride, and products, None for as few as there can be."""
+    """The name of an algorithm, per axis: outputs, taps, stride, products (None: the fewest)."""
 
     m: tuple[int, ...]
     r: tuple[int, ...]
@@ -22,7 +22,7 @@ class Name(NamedTuple):
 
     @property
     def dims(self) -> int:
-        """How many dimensions the name has."""
+        """Number of dimensions."""
         return len(self.m)
 
 
@@ -34,15 +34,15 @@ def parse_name(name: str) -> Name:
     name : str
         ``"F(4x4,3x3)"``; ``"F(4,3)"`` in one dimension; ``"F(5x3,3x3)"``, 5 outputs along the height and 3 along the width; or an
         alias: ``"winograd43"`` (ncnn), ``"f4x3"`` (MIOpen), ``"b4f3"`` (ppl.nn). A stride follows, ``"F(4x4,3x3)s2"``, and a number
-        of products along each axis, ``"F(8x8,3x3)/13"``: more than n with complex points. Where the axes differ, ``"s2x1"``, ``"/13x8"``;
-        one number is that of all axes that have more than one tap or output.
+        of products per axis, ``"F(8x8,3x3)/13"``: more than n with complex points. If the axes differ: ``"s2x1"``, ``"/13x8"``. A
+        single number applies to all axes with more than one tap or output.
 
     Raises
     ------
     TypeError
-        For what is no text.
+        If `name` is not text.
     ValueError
-        For a text that is no name.
+        If the text is not a name.
 
     Examples
     --------
@@ -84,7 +84,7 @@ def parse_name(name: str) -> Name:
 
 
 class Sized(Protocol):
-    """What the name of an algorithm says of an axis."""
+    """Sizes of an algorithm along one axis, for its name."""
 
     @property
     def m(self) -> int:
@@ -108,7 +108,7 @@ class Sized(Protocol):
 
 
 def name_of(axes: Sequence[Sized]) -> str:
-    """Return the name that `parse_name` reads, of the algorithms along each axis.
+    """Return the name of the algorithms along each axis, as `parse_name` reads it.
 
     Examples
     --------
@@ -128,5 +128,5 @@ def name_of(axes: Sequence[Sized]) -> str:
 
 
 def _each(counts: Sequence[int], long: Sequence[int]) -> str:
-    """Return one number where all axes of more than one tap or output have it, else one for each axis."""
+    """Return one number if all axes with more than one tap or output share it, else one per axis."""
     return str(long[0]) if len(set(long)) == 1 else "x".join(map(str, counts))

@@ -1,4 +1,4 @@
-"""How an algorithm is evaluated, measured, predicted and bounded: one validation and one set of defaults."""
+"""Settings of evaluation, measurement, prediction and bounds: one validation, one set of defaults."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from fastconv.program import parse_order
 
 @dataclass(frozen=True)
 class Setting:
-    """How an algorithm is evaluated.
+    """Settings for evaluating an algorithm.
 
-    The dimension is that of the algorithms, one along each axis: see `fastconv.algebra.axes_of`.
+    The algorithms, one per axis, determine the dimension: see `fastconv.algebra.axes_of`.
 
     Attributes
     ----------
@@ -25,7 +25,7 @@ class Setting:
     order : str
         Order of summation in the transforms.
     channels : int
-        Channels summed over.
+        Number of channels in the sum.
     channel_sum : str
         ``"linear"``, ``"pairwise"`` or ``"blocked"``.
     """
@@ -37,7 +37,7 @@ class Setting:
 
 
 def setting_of(policy: str | Policy = "fp32", order: str = "huffman", channels: int = 1, channel_sum: str = "linear") -> Setting:
-    """Check the options of a function of algorithms.
+    """Check the options of a public function and return them as a `Setting`.
 
     Raises
     ------
@@ -56,7 +56,7 @@ def setting_of(policy: str | Policy = "fp32", order: str = "huffman", channels: 
 
 
 def check_count(name: str, value: Any) -> None:
-    """Refuse counts that are no positive integers."""
+    """Reject counts that are not positive integers."""
     if not isinstance(value, (int, np.integer)) or isinstance(value, bool):
         raise TypeError(f"{name} is {value!r}: pass a positive integer")
     if value < 1:
