@@ -181,8 +181,8 @@ def algorithm(name: str, points: str = "best") -> BilinearAlgorithm:
     Parameters
     ----------
     name : str
-        Such as ``"F(4x4,3x3)"``, see `parse_name`. The suffix ``/14`` in ``"F(8x8,5x5)/14"`` is the number of products; those beyond n are pairs of
-        `complex_points`. The suffix ``s2`` in ``"F(4x4,3x3)s2"`` means stride two (`strided`).
+        Such as ``"F(4x4,3x3)"``, see `parse_name`. The suffix ``/14`` in ``"F(8x8,5x5)/14"`` is the number of products; those
+        beyond n are pairs of `complex_points`. The suffix ``s2`` in ``"F(4x4,3x3)s2"`` means stride two (`strided`).
     points : str
         ``"best"`` or a source of `published_points`.
 
