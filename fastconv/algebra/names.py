@@ -113,8 +113,8 @@ def name_of(axes: Sequence[Sized]) -> str:
     Examples
     --------
     >>> from fastconv import algorithms
-    >>> [name_of(algorithms(name)) for name in ("f4x3", "F(5x3,3x3)", "F(1x8,1x3)/12", "F(8x8,3x3)/12x10", "F(4,3)s2")]
-    ['F(4x4,3x3)', 'F(5x3,3x3)', 'F(1x8,1x3)/12', 'F(8x8,3x3)/12x10', 'F(4,3)s2']
+    >>> [name_of(algorithms(name)) for name in ("f4x3", "F(5x3,3x3)", "F(1x8,1x3)/13", "F(8x8,3x3)/12x10", "F(4,3)s2")]
+    ['F(4x4,3x3)', 'F(5x3,3x3)', 'F(1x8,1x3)/13', 'F(8x8,3x3)/12x10', 'F(4,3)s2']
     """
     size = ",".join("x".join(str(count) for count in counts) for counts in ([a.m for a in axes], [a.r for a in axes]))
     long = [a for a in axes if a.n > 1]
