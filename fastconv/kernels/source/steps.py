@@ -4,12 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from numba import njit
-
 from fastconv.kernels.runners.shape import tiles_turned
 from fastconv.kernels.source.programs import finish_tile, join_lanes, run_program, split_lanes, turn_filters, turn_square
 from fastconv.native import SIZE, lanes_of, machine
-from fastconv.native.source import move, multiply_panel
+from fastconv.native.source import inlined, move, multiply_panel
 
 AHEAD = 2048
 """Bytes from a factor of the inner product to the one that is fetched meanwhile, weights as vectors: one panel of two vectors."""
@@ -81,7 +79,7 @@ def pixels(kind: str) -> Callable[..., None]:
     return pixels
 
 
-@njit(inline="always")
+@inlined
 def _panel(kind, lanes, size, mr, nv, less, one, fused, ahead, count, a, b, ldv, to, ldm, c, tiles):  # type: ignore[no-untyped-def]
     """Multiply one panel: as many vectors of tiles at once as fit, then fewer. Inlined, so that sizes stay literal."""
     t = 0
@@ -111,11 +109,11 @@ def product(kind: str, mr: int, nv: int, tail: int, ahead: int = AHEAD_SCALARS) 
                 b = v + xi * v_xi + c * ldv
                 to = m + xi * m_xi
                 for _ in range(panels):
-                    _panel(kind, lanes, size, mr, nv, less, one, fused, ahead, count, a, b, ldv, to, ldm, c, tiles)
+                    _panel(kind, lanes, size, mr, nv, less, one, fused, ahead, count, a, b, ldv, to, ldm, c, tiles)  # type: ignore[no-untyped-call]
                     a += count * mr * size
                     to += mr * ldm
                 if tails:
-                    _panel(kind, lanes, size, last, nv, less, one, fused, ahead, count, a, b, ldv, to, ldm, c, tiles)
+                    _panel(kind, lanes, size, last, nv, less, one, fused, ahead, count, a, b, ldv, to, ldm, c, tiles)  # type: ignore[no-untyped-call]
                     a += count * last * size
 
     return product

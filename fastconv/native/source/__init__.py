@@ -1,6 +1,7 @@
 """What is compiled: vector instructions, threads, and the way from numba to object code. Imported where there is no object code yet."""
 
 from fastconv.native.source.emit import part
+from fastconv.native.source.jit import inlined, jit, kept
 from fastconv.native.source.lanes import (
     WIDTH,
     any_of,
@@ -63,7 +64,10 @@ __all__ = [
     "fuse",
     "fused",
     "get",
+    "inlined",
     "integers",
+    "jit",
+    "kept",
     "load_at",
     "load_every",
     "magnitude",

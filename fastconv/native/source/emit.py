@@ -7,11 +7,12 @@ from collections.abc import Callable
 from typing import Any
 
 from llvmlite import binding
-from numba import njit, types
+from numba import types
 
 from fastconv.native.link import ROOM, undefined
 from fastconv.native.machine import machine, target_machine
 from fastconv.native.source.instructions import defined
+from fastconv.native.source.jit import bare
 
 OUTSIDE = frozenset(
     "fma fmaf memcpy memset bzero __chkstk clock_gettime sched_yield "
@@ -22,14 +23,9 @@ _FREE = re.compile(r"^(define [^\n]*@NRT_decref\([^\n]*{\n).*?^}", re.MULTILINE 
 """numba frees the memory of arrays that nobody holds. Arrays in kernels are views of addresses: they own none."""
 
 
-def _jit(*signature: Any) -> Any:
-    """Return numba's compiler for functions that no Python calls: no fast-math, no checks."""
-    return njit(*signature, nogil=True, error_model="numpy", no_cpython_wrapper=True, no_cfunc_wrapper=True)
-
-
 def part(function: Callable[..., Any]) -> Any:
     """Compile a function as a part of others, which keep it with them."""
-    return _jit()(function)
+    return bare()(function)
 
 
 def emitted(name: str, function: Callable[..., Any]) -> bytes:
@@ -39,7 +35,7 @@ def emitted(name: str, function: Callable[..., Any]) -> bytes:
     none here: kernels have no error to report.
     """
     count = function.__code__.co_argcount
-    compiled = _jit(types.void(*[types.intp] * count))(function)
+    compiled = bare(types.void(*[types.intp] * count))(function)
     (found,) = compiled.overloads.values()
     text = _FREE.sub(r"\1  ret void\n}", found.library.get_llvm_str())
     inner = found.fndesc.llvm_func_name

@@ -82,10 +82,10 @@ def _near(hold: Any) -> Any:
 
 def _jit(function: Any, *parameters: object, keep: bool = False) -> Any:
     """Compile a function under a name that nothing else compiled from other sources or parameters has: numba keeps one index a name."""
-    from numba import njit
+    from fastconv.native.source import kept
 
     function.__qualname__ = f"{function.__name__}_{digest_of(_SOURCE, *parameters)}"
-    return njit(cache=keep, nogil=True, error_model="numpy")(function)
+    return kept(function, keep)
 
 
 def _compiled(function: Any, *parameters: object) -> Any:

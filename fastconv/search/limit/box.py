@@ -9,8 +9,8 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from numba import njit
 
+from fastconv.native.source import inlined, jit
 from fastconv.search.limit.choices import TREES, choices, least_cost, lowest
 from fastconv.search.limit.jets import add, constant, copy, invert, lower, multiply, negate, root, square
 from fastconv.search.limit.lists import list_shares, list_trees
@@ -24,13 +24,13 @@ MONOTONE = 0.3
 """How much such a coordinate counts for when a box is split."""
 
 
-@njit(cache=True, error_model="numpy", inline="always")  # type: ignore[untyped-decorator]
+@inlined
 def places(n: int, r: int) -> tuple[int, int, int, int]:
     """Return where beta, the differences, BT and G begin in the pool, which alpha begins, and behind them what is free."""
     return n, 2 * n, 2 * n + n * n, 2 * n + 2 * n * n
 
 
-@njit(cache=True, error_model="numpy")  # type: ignore[untyped-decorator]
+@jit
 def transforms(lo: Any, hi: Any, inf: bool, n: int, r: int, Q: Any) -> None:
     """Fill the jets of alpha, beta, ``D[j, t] = alpha_j beta_t - beta_j alpha_t > 0`` for j > t, BT, and the rows of G times N_j.
 
@@ -84,7 +84,7 @@ def transforms(lo: Any, hi: Any, inf: bool, n: int, r: int, Q: Any) -> None:
                 multiply(Q, at, at, j if t < k else BE + j)
 
 
-@njit(cache=True, error_model="numpy")  # type: ignore[untyped-decorator]
+@jit
 def _in_depth(Q: Any, out: int, squares: int, n: int, tree: Any) -> None:
     """Set a jet to the sum of the squared lengths of a tree's sums, from the squares of its leaves."""
     constant(Q, out, 0.0)
@@ -99,7 +99,7 @@ def _in_depth(Q: Any, out: int, squares: int, n: int, tree: Any) -> None:
             add(Q, out, squares + c, float(depth[c]))
 
 
-@njit(cache=True, error_model="numpy")  # type: ignore[untyped-decorator]
+@jit
 def _bounded_cost(Q: Any, out: int, squares: int, zero: Any) -> None:
     """Set a jet to the least cost over all trees, each leaf at an unknown depth."""
     n = len(zero)
@@ -123,7 +123,7 @@ PAIRS = 4
 """Pairs of rows whose common roundings are weighed against each other; of further ones each output takes the best."""
 
 
-@njit(cache=True, error_model="numpy")  # type: ignore[untyped-decorator]
+@jit
 def _unknown(Q: Any, out: int) -> None:
     """Set a jet to what says nothing: more is taken off than there is, and the root is not concave beyond zero."""
     constant(Q, out, 0.0)
@@ -131,7 +131,7 @@ def _unknown(Q: Any, out: int) -> None:
         Q[out, k, 0], Q[out, k, 1] = -1e300, 1e300
 
 
-@njit(cache=True, error_model="numpy")  # type: ignore[untyped-decorator]
+@jit
 def _mean_root(Q: Any, out: int, E: int, P: int, O: int, m: int, r: int, dims: int, work: int) -> None:  # noqa: E741
     """Set a jet to the mean over outputs of the root of the variances, of what rounds before, at and after the product."""
     sum_, part = work, work + 1
@@ -164,7 +164,7 @@ def _mean_root(Q: Any, out: int, E: int, P: int, O: int, m: int, r: int, dims: i
             add(Q, out, sum_, 1.0 / (m * m))
 
 
-@njit(cache=True, error_model="numpy")  # type: ignore[untyped-decorator]
+@jit
 def jet_limit(
     inf: bool,
     m: int,
@@ -343,13 +343,13 @@ def jet_limit(
     return result
 
 
-@njit(cache=True, error_model="numpy", inline="always")  # type: ignore[untyped-decorator]
+@inlined
 def room(n: int, m: int, r: int) -> int:
     """Return how many jets `jet_limit` works with."""
     return 3 * n + n * n * 8 + n * r + m * n + 5 * n + 5 * m + 80 + n * n * (m + 1)
 
 
-@njit(cache=True, error_model="numpy")  # type: ignore[untyped-decorator]
+@jit
 def limit_of_box(lo: Any, hi: Any, inf: bool, m: int, r: int, dims: int, enough: float, result: Any) -> Any:
     """Return a number that the error, in units of one rounding, does not go below in the box; enter slopes in `result`.
 

@@ -10,7 +10,8 @@ import math
 from typing import Any
 
 import numpy as np
-from numba import njit
+
+from fastconv.native.source import jit
 
 SLACK = 1e-6
 """Relative widening of every comparison: far above the rounding of constants to 24 bits and that of these floats."""
@@ -18,7 +19,7 @@ TREES = 64
 """A row with more possible trees than this is treated as if all trees were possible."""
 
 
-@njit(cache=True, error_model="numpy")  # type: ignore[untyped-decorator]
+@jit
 def may_be_power(lo: float, hi: float) -> bool:
     """Whether magnitudes in [lo, hi] hold a power of two."""
     if lo <= 0.0 or not hi < np.inf:
@@ -27,19 +28,19 @@ def may_be_power(lo: float, hi: float) -> bool:
     return math.ldexp(1.0, exponent - 1) >= lo * (1 - SLACK)
 
 
-@njit(cache=True, error_model="numpy")  # type: ignore[untyped-decorator]
+@jit
 def lowest(tree: Any) -> int:
     """Return the number of the lowest bit that is set."""
     return math.frexp(float(tree & (~tree + np.uint64(1))))[1] - 1
 
 
-@njit(cache=True, error_model="numpy")  # type: ignore[untyped-decorator]
+@jit
 def ratio(a: float, b: float, c: float, d: float) -> tuple[float, float]:
     """Divide magnitudes in [a, b] by such in [c, d]; infinity where these reach zero."""
     return (a / d if 0.0 < d < np.inf else 0.0), (b / c if c > 0.0 else np.inf)
 
 
-@njit(cache=True, error_model="numpy")  # type: ignore[untyped-decorator]
+@jit
 def huffman_trees(masks: Any, lo: Any, hi: Any, size: int, trees: Any, count: int) -> int:
     """Append every tree that merging two of the lightest may give for weights in [lo, hi]; return how many there are, -1 for too many."""
     if size < 2:
@@ -98,7 +99,7 @@ def huffman_trees(masks: Any, lo: Any, hi: Any, size: int, trees: Any, count: in
     return count
 
 
-@njit(cache=True, error_model="numpy")  # type: ignore[untyped-decorator]
+@jit
 def trees_of(lo: Any, hi: Any, present: Any, maybe: Any, trees: Any) -> int:
     """List the possible trees of a row, whose `maybe` entries may be absent; return how many there are, -1 for too many."""
     n = len(lo)
@@ -126,7 +127,7 @@ def trees_of(lo: Any, hi: Any, present: Any, maybe: Any, trees: Any) -> int:
     return count
 
 
-@njit(cache=True, error_model="numpy")  # type: ignore[untyped-decorator]
+@jit
 def union(trees: Any, count: int) -> Any:
     """Return every sum that some of the trees has; all sums if they are too many to know."""
     sums = np.uint64(0) if count >= 0 else ~np.uint64(0)
@@ -135,7 +136,7 @@ def union(trees: Any, count: int) -> Any:
     return sums
 
 
-@njit(cache=True, error_model="numpy")  # type: ignore[untyped-decorator]
+@jit
 def strip(trees: Any, count: int, columns: int) -> int:
     """Take columns out of trees, which never adds to what a tree of uncorrelated terms costs; return how many differ."""
     one = np.uint64(1)
@@ -157,7 +158,7 @@ def strip(trees: Any, count: int, columns: int) -> int:
     return kept if count >= 0 else count
 
 
-@njit(cache=True, error_model="numpy")  # type: ignore[untyped-decorator]
+@jit
 def least_cost(squares: Any, size: int) -> float:
     """Return the least sum, over all trees, of the squared lengths of their sums: Huffman's tree of the squares."""
     total = 0.0
@@ -172,7 +173,7 @@ def least_cost(squares: Any, size: int) -> float:
     return total
 
 
-@njit(cache=True, error_model="numpy")  # type: ignore[untyped-decorator]
+@jit
 def choices(
     inf: bool,
     m: int,

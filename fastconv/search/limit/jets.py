@@ -10,17 +10,17 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from numba import njit
+from fastconv.native.source import inlined, jit
 
 
-@njit(cache=True, error_model="numpy", inline="always")  # type: ignore[untyped-decorator]
+@inlined
 def _product(a: float, b: float, c: float, d: float) -> tuple[float, float]:
     """Multiply [a, b] by [c, d]."""
     p, q, s, t = a * c, a * d, b * c, b * d
     return min(min(p, q), min(s, t)), max(max(p, q), max(s, t))
 
 
-@njit(cache=True, error_model="numpy")  # type: ignore[untyped-decorator]
+@jit
 def constant(Q: Any, out: int, value: float) -> None:
     """Set a jet to a number."""
     for k in range(Q.shape[1]):
@@ -28,14 +28,14 @@ def constant(Q: Any, out: int, value: float) -> None:
     Q[out, 0, 0] = Q[out, 0, 1] = value
 
 
-@njit(cache=True, error_model="numpy")  # type: ignore[untyped-decorator]
+@jit
 def copy(Q: Any, out: int, x: int) -> None:
     """Set a jet to another."""
     for k in range(Q.shape[1]):
         Q[out, k, 0], Q[out, k, 1] = Q[x, k, 0], Q[x, k, 1]
 
 
-@njit(cache=True, error_model="numpy")  # type: ignore[untyped-decorator]
+@jit
 def add(Q: Any, out: int, x: int, factor: float) -> None:
     """Add a jet times a number to another."""
     a, b = (0, 1) if factor >= 0 else (1, 0)
@@ -45,14 +45,14 @@ def add(Q: Any, out: int, x: int, factor: float) -> None:
         Q[out, k, 1] += factor * hi
 
 
-@njit(cache=True, error_model="numpy")  # type: ignore[untyped-decorator]
+@jit
 def negate(Q: Any, out: int) -> None:
     """Turn the sign of a jet."""
     for k in range(Q.shape[1]):
         Q[out, k, 0], Q[out, k, 1] = -Q[out, k, 1], -Q[out, k, 0]
 
 
-@njit(cache=True, error_model="numpy")  # type: ignore[untyped-decorator]
+@jit
 def multiply(Q: Any, out: int, x: int, y: int) -> None:
     """Set a jet, which may be x or y, to their product."""
     a, b, c, d = Q[x, 0, 0], Q[x, 0, 1], Q[y, 0, 0], Q[y, 0, 1]
@@ -63,7 +63,7 @@ def multiply(Q: Any, out: int, x: int, y: int) -> None:
     Q[out, 0, 0], Q[out, 0, 1] = _product(a, b, c, d)
 
 
-@njit(cache=True, error_model="numpy")  # type: ignore[untyped-decorator]
+@jit
 def square(Q: Any, out: int, x: int) -> None:
     """Set a jet, which may be x, to the square of x."""
     a, b = Q[x, 0, 0], Q[x, 0, 1]
@@ -74,7 +74,7 @@ def square(Q: Any, out: int, x: int) -> None:
     Q[out, 0, 0], Q[out, 0, 1] = (0.0 if a <= 0.0 <= b else min(p, q)), max(p, q)
 
 
-@njit(cache=True, error_model="numpy")  # type: ignore[untyped-decorator]
+@jit
 def invert(Q: Any, out: int, x: int) -> None:
     """Set a jet, which may be x, to 1 / x of a positive x."""
     a, b = 1 / Q[x, 0, 1], 1 / Q[x, 0, 0]
@@ -84,7 +84,7 @@ def invert(Q: Any, out: int, x: int) -> None:
     Q[out, 0, 0], Q[out, 0, 1] = a, b
 
 
-@njit(cache=True, error_model="numpy")  # type: ignore[untyped-decorator]
+@jit
 def root(Q: Any, out: int, x: int) -> None:
     """Set a jet, which may be x, to the square root of a positive x."""
     a, b = math.sqrt(Q[x, 0, 0]), math.sqrt(Q[x, 0, 1])
@@ -94,7 +94,7 @@ def root(Q: Any, out: int, x: int) -> None:
     Q[out, 0, 0], Q[out, 0, 1] = a, b
 
 
-@njit(cache=True, error_model="numpy")  # type: ignore[untyped-decorator]
+@jit
 def lower(Q: Any, out: int, x: int) -> None:
     """Set a jet to the smaller of itself and x: a gradient of either where the box does not decide."""
     if Q[x, 0, 0] >= Q[out, 0, 1]:

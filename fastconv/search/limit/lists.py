@@ -5,12 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from numba import njit
 
+from fastconv.native.source import jit
 from fastconv.search.limit.choices import SLACK, lowest, may_be_power, ratio, strip, trees_of, union
 
 
-@njit(cache=True, error_model="numpy")  # type: ignore[untyped-decorator]
+@jit
 def list_trees(inf: bool, m: int, B: Any, X: Any, zero_B: Any, trees_B: Any, count_B: Any, sums_B: Any, trees_A: Any, count_A: Any) -> None:
     """List the possible trees of the rows of BT, without the columns that may be zero, and of AT, and the sums of those of BT with them."""
     n = len(B)
@@ -36,7 +36,7 @@ def list_trees(inf: bool, m: int, B: Any, X: Any, zero_B: Any, trees_B: Any, cou
         count_A[i] = trees_of(lo, hi, present, maybe, trees_A[i])
 
 
-@njit(cache=True, error_model="numpy")  # type: ignore[untyped-decorator]
+@jit
 def _may_share(sums: Any, zeros: int, mask: int) -> bool:
     """Whether a sum over these columns, and maybe some of the zeros, is among the sums."""
     while sums:
@@ -46,7 +46,7 @@ def _may_share(sums: Any, zeros: int, mask: int) -> bool:
     return False
 
 
-@njit(cache=True, error_model="numpy")  # type: ignore[untyped-decorator]
+@jit
 def list_shares(
     inf: bool,
     r: int,

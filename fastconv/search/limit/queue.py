@@ -5,15 +5,15 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from numba import njit
 
+from fastconv.native.source import jit
 from fastconv.search.limit.box import limit_of_box
 
 NARROW = 1e-9
 """A box narrower than this in all coordinates is not split: its limit stands."""
 
 
-@njit(cache=True, error_model="numpy")  # type: ignore[untyped-decorator]
+@jit
 def _up(heap: Any, limits: Any, pos: int) -> None:
     while pos > 0:
         parent = (pos - 1) >> 1
@@ -23,7 +23,7 @@ def _up(heap: Any, limits: Any, pos: int) -> None:
         pos = parent
 
 
-@njit(cache=True, error_model="numpy")  # type: ignore[untyped-decorator]
+@jit
 def _down(heap: Any, limits: Any, size: int) -> None:
     pos = 0
     while 2 * pos + 1 < size:
@@ -36,7 +36,7 @@ def _down(heap: Any, limits: Any, size: int) -> None:
         pos = child
 
 
-@njit(cache=True, error_model="numpy")  # type: ignore[untyped-decorator]
+@jit
 def possible(lo: Any, hi: Any) -> bool:
     """Whether a box holds ascending points whose mirror image is not asked for instead: the sum of a set or of its mirror is <= 0."""
     k = len(lo)
@@ -46,7 +46,7 @@ def possible(lo: Any, hi: Any) -> bool:
     return bool(lo.sum() <= 0.0)
 
 
-@njit(cache=True, error_model="numpy")  # type: ignore[untyped-decorator]
+@jit
 def branch(
     boxes: Any, slopes: Any, limits: Any, heap: Any, size: int, inf: bool, m: int, r: int, dims: int, target: float, steps: int
 ) -> tuple[int, int]:

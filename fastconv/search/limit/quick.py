@@ -5,18 +5,18 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from numba import njit
 
+from fastconv.native.source import jit
 from fastconv.search.limit.choices import least_cost
 
 
-@njit(cache=True, error_model="numpy")  # type: ignore[untyped-decorator]
+@jit
 def _least_square(x: Any) -> Any:
     a, b = x[0, 0], x[0, 1]
     return 0.0 if a <= 0.0 <= b else min(a * a, b * b)
 
 
-@njit(cache=True, error_model="numpy")  # type: ignore[untyped-decorator]
+@jit
 def _largest_cosine(rows: Any, j: int, q: int) -> float:
     """Bound the cosine of two rows of intervals from above."""
     low = high = one = two = 0.0
@@ -32,7 +32,7 @@ def _largest_cosine(rows: Any, j: int, q: int) -> float:
     return float(min(1.0, max(abs(low), abs(high)) / np.sqrt(one * two)))
 
 
-@njit(cache=True, error_model="numpy")  # type: ignore[untyped-decorator]
+@jit
 def _kept(shared: Any, cosines: Any, out: Any) -> None:
     """Fill `out` with the share of each row's roundings that is left whatever rows round together.
 
@@ -50,7 +50,7 @@ def _kept(shared: Any, cosines: Any, out: Any) -> None:
                 out[j] = 1 - cosines[j, q] if partners[j] == 1 and partners[q] == 1 else 0.0
 
 
-@njit(cache=True, error_model="numpy")  # type: ignore[untyped-decorator]
+@jit
 def _mean_root(e: Any, p: Any, o: Any, r: int, dims: int) -> Any:
     """Return the mean over outputs of the root of the variances, from what rounds before, at and after the product."""
     m = len(e)
@@ -64,7 +64,7 @@ def _mean_root(e: Any, p: Any, o: Any, r: int, dims: int) -> Any:
     return total / (m if dims == 1 else m * m)
 
 
-@njit(cache=True, error_model="numpy")  # type: ignore[untyped-decorator]
+@jit
 def quick_limit(
     inf: bool,
     m: int,

@@ -115,6 +115,7 @@ def bulk_predictor(
     bits = np.array([(policy.constants or fmt).p for fmt in formats])
     given = np.array([moments.w_variance, moments.x_variance, moments.w_kurtosis, moments.x_kurtosis])
     units, coarse = _units(policy, channel_sum, channels), policy.output.p < _COARSE
+    tables: tuple[Any, ...]
     if shape or coarse:
         roots = (root_table(min(3, channels * size**dims - 1)) for size in (r, m + r - 1))
         tables = (sum_table(), _uncorrelated(), _modulation_table(), *roots)
@@ -126,10 +127,9 @@ def bulk_predictor(
         from fastconv.error.predict.compiled.sets import predict_sets
 
         mean, rms = np.empty(len(sets)), np.empty(len(sets))
-        if shape or coarse:
-            predict_sets(sets, m, r, dims, channels, units, bits, given, coarse, shape, *tables, mean, rms)
-        else:
-            predict_lanes(sets, m, r, dims, channels, units, bits, given, *tables, mean, rms)
+        flags = (coarse, shape) if shape or coarse else ()
+        arguments: tuple[Any, ...] = (sets, m, r, dims, channels, units, bits, given, *flags, *tables, mean, rms)
+        (predict_sets if flags else predict_lanes)(*arguments)
         return mean, rms
 
     return predict

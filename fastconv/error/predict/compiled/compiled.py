@@ -10,7 +10,8 @@ import math
 from typing import Any
 
 import numpy as np
-from numba import njit
+
+from fastconv.native.source import jit
 
 _ZERO = 1e-13
 """Below this share of what was added up, a coefficient is a cancellation to zero."""
@@ -25,7 +26,7 @@ _FLAT = -0.1
 """Above this kurtosis the modulation is below a fifth of a per cent, of a variance."""
 
 
-@njit(cache=True, error_model="numpy")  # type: ignore[untyped-decorator]
+@jit
 def to_bits(x: float, bits: int) -> float:
     """Round to `bits` significant bits, ties to even."""
     if x == 0.0 or bits >= 53:
@@ -36,7 +37,7 @@ def to_bits(x: float, bits: int) -> float:
     return math.ldexp(np.rint(math.ldexp(fraction, bits)), exponent - bits)
 
 
-@njit(cache=True, error_model="numpy")  # type: ignore[untyped-decorator]
+@jit
 def fill_matrices(a: Any, m: int, r: int, A: Any, G: Any, B: Any, weight: Any, q: Any, s: Any) -> None:
     """Fill AT, G and BT; `weight` gets the rows of G without their common denominator."""
     k, n = len(a), m + r - 1
@@ -72,7 +73,7 @@ def fill_matrices(a: Any, m: int, r: int, A: Any, G: Any, B: Any, weight: Any, q
             power *= a[i]
 
 
-@njit(cache=True, error_model="numpy")  # type: ignore[untyped-decorator]
+@jit
 def _lift(weight: Any, item: Any, start: int, pos: int) -> None:
     w, it = weight[pos], item[pos]
     while pos > start:
@@ -84,7 +85,7 @@ def _lift(weight: Any, item: Any, start: int, pos: int) -> None:
     weight[pos], item[pos] = w, it
 
 
-@njit(cache=True, error_model="numpy")  # type: ignore[untyped-decorator]
+@jit
 def _sink(weight: Any, item: Any, size: int, pos: int) -> None:
     """Sink an item to a leaf along the lighter children, then lift it, as `heapq` does."""
     start, w, it = pos, weight[pos], item[pos]
@@ -99,7 +100,7 @@ def _sink(weight: Any, item: Any, size: int, pos: int) -> None:
     _lift(weight, item, start, pos)
 
 
-@njit(cache=True, error_model="numpy")  # type: ignore[untyped-decorator]
+@jit
 def sum_correction(va: float, vb: float, vr: float, table: Any) -> float:
     """Look up `predict_rounding.sum_factor`."""
     sa, sb = math.sqrt(va), math.sqrt(vb)
@@ -113,7 +114,7 @@ def sum_correction(va: float, vb: float, vr: float, table: Any) -> float:
     return float((table[i, j] * (1 - f) + table[i + 1, j] * f) * (1 - g) + (table[i, j + 1] * (1 - f) + table[i + 1, j + 1] * f) * g)
 
 
-@njit(cache=True, error_model="numpy")  # type: ignore[untyped-decorator]
+@jit
 def fill_gram(X: Any, out: Any, lengths: Any, fourths: Any) -> None:
     """Fill X X', the squared lengths of the rows, and their kurtosis as sums of equal variables."""
     n = len(X)
@@ -130,7 +131,7 @@ def fill_gram(X: Any, out: Any, lengths: Any, fourths: Any) -> None:
         fourths[i] = fourth / max(out[i, i] ** 2, 1e-300)
 
 
-@njit(cache=True, error_model="numpy")  # type: ignore[untyped-decorator]
+@jit
 def add_outer(weight: float, v: Any, form: Any) -> None:
     """Add ``weight v v'`` to a form."""
     for a in range(len(v)):
@@ -140,7 +141,7 @@ def add_outer(weight: float, v: Any, form: Any) -> None:
                 form[a, b] += s * v[b]
 
 
-@njit(cache=True, error_model="numpy")  # type: ignore[untyped-decorator]
+@jit
 def _modulated(kurtosis: float, variance: float, table: Any, real: Any, whole: Any) -> float:
     """Interpolate the modulation; `real` and `whole` are one number seen as a float and as an integer."""
     if kurtosis > _FLAT:
@@ -155,7 +156,7 @@ def _modulated(kurtosis: float, variance: float, table: Any, real: Any, whole: A
     return float((table[i, j] * (1 - f) + table[i + 1, j] * f) * (1 - g) + (table[i, j + 1] * (1 - f) + table[i + 1, j + 1] * f) * g)
 
 
-@njit(cache=True, error_model="numpy")  # type: ignore[untyped-decorator]
+@jit
 def _product_factor(odd: float, mantissa: int) -> float:
     f, low = 2.0 * odd, 1.0
     high = 1.0
@@ -167,7 +168,7 @@ def _product_factor(odd: float, mantissa: int) -> float:
     return ((1 - f * f / 4) * low + (f * f - 1) * high) / (0.75 * f * f)
 
 
-@njit(cache=True, error_model="numpy")  # type: ignore[untyped-decorator]
+@jit
 def number_roundings(
     matrix: Any,
     pattern: Any,
@@ -314,7 +315,7 @@ def number_roundings(
     return count, entries
 
 
-@njit(cache=True, error_model="numpy")  # type: ignore[untyped-decorator]
+@jit
 def before_product(
     count: int,
     N: int,
@@ -421,7 +422,7 @@ def before_product(
             after[i, h] = total
 
 
-@njit(cache=True, error_model="numpy")  # type: ignore[untyped-decorator]
+@jit
 def inexact_constants(A: Any, G: Any, B: Any, dA: Any, dG: Any, dB: Any, parts: Any, changes: Any, d_self: Any, d_exact: Any) -> None:
     """Fill the squared lengths of what inexact constants add to the bilinear maps, and its products with the exact ones."""
     m, n = A.shape

@@ -8,7 +8,6 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from numba import njit
 
 from fastconv.error.predict.compiled.trees import (
     CURVE,
@@ -24,13 +23,13 @@ from fastconv.error.predict.compiled.trees import (
     number_rows,
     shared_errors,
 )
-from fastconv.native.source import WIDTH, any_of, choose, fused, get, magnitude, number, pattern, put, root, spread
+from fastconv.native.source import WIDTH, any_of, choose, fused, get, jit, magnitude, number, pattern, put, root, spread
 
 _ZERO = 1e-13
 """Below this share of what was added up, a coefficient is a cancellation to zero."""
 
 
-@njit(cache=True, error_model="numpy")  # type: ignore[untyped-decorator]
+@jit
 def _fill_matrices(a: Any, m: int, r: int, A: Any, G: Any, B: Any, weight: Any, q: Any, s: Any) -> Any:
     """Fill AT, G and BT; `weight` gets the rows of G without their common denominator. Return where points are apart."""
     k, n = len(a), m + r - 1
@@ -79,7 +78,7 @@ def _fill_matrices(a: Any, m: int, r: int, A: Any, G: Any, B: Any, weight: Any, 
     return apart
 
 
-@njit(cache=True, error_model="numpy")  # type: ignore[untyped-decorator]
+@jit
 def _to_bits(X: Any, change: Any, bits: int) -> None:
     """Round a matrix to `bits` significant bits, ties to even, and fill what that adds."""
     cut = max(53 - bits, 1)
@@ -95,7 +94,7 @@ def _to_bits(X: Any, change: Any, bits: int) -> None:
             put(X, (i, j), near)
 
 
-@njit(cache=True, error_model="numpy")  # type: ignore[untyped-decorator]
+@jit
 def _fill_gram(X: Any, out: Any) -> None:
     """Fill X X'."""
     for i in range(X.shape[0]):
@@ -107,7 +106,7 @@ def _fill_gram(X: Any, out: Any) -> None:
             put(out, (j, i), total)
 
 
-@njit(cache=True, error_model="numpy")  # type: ignore[untyped-decorator]
+@jit
 def _through(A: Any, i: int, form: Any) -> Any:
     """Return ``A_i form A_i'`` of a symmetric form."""
     total = spread(0.0)
@@ -120,7 +119,7 @@ def _through(A: Any, i: int, form: Any) -> Any:
     return total
 
 
-@njit(cache=True, error_model="numpy")  # type: ignore[untyped-decorator]
+@jit
 def _before(
     M: Any, tree: Any, dims: int, rounding: float, variance: float, modulations: Any,
     A: Any, A2: Any, own: Any, other: Any, room: Any, passed: Any, after: Any,
@@ -188,7 +187,7 @@ def _before(
             put(after, (i, h), total * scale)
 
 
-@njit(cache=True, error_model="numpy")  # type: ignore[untyped-decorator]
+@jit
 def _inexact_constants(A: Any, G: Any, B: Any, dA: Any, dG: Any, dB: Any, room: Any, of_self: Any, of_exact: Any) -> None:
     """Fill the squared lengths of what inexact constants add to the bilinear maps, and its products with the exact ones."""
     m, n, r = A.shape[0], A.shape[1], G.shape[1]
@@ -212,7 +211,7 @@ def _inexact_constants(A: Any, G: Any, B: Any, dA: Any, dG: Any, dB: Any, room: 
         put(of_exact, (i,), exact)
 
 
-@njit(cache=True, error_model="numpy")  # type: ignore[untyped-decorator]
+@jit
 def predict_lanes(
     points: Any, m: int, r: int, dims: int, channels: int, units: Any, bits: Any, moments: Any,
     sums: Any, line: Any, modulations: Any, leaf_w: Any, leaf_x: Any, mean: Any, rms: Any,
@@ -294,7 +293,7 @@ def predict_lanes(
             mean[begin + k], rms[begin + k] = result[0, k], result[1, k]
 
 
-@njit(cache=True, error_model="numpy")  # type: ignore[untyped-decorator]
+@jit
 def _own(X: Any, out: Any) -> None:
     """Fill the squared lengths of rows, and their kurtosis as sums of equal variables."""
     for i in range(X.shape[0]):
@@ -306,7 +305,7 @@ def _own(X: Any, out: Any) -> None:
         put(out, (i, 1), fourth / (square * square))
 
 
-@njit(cache=True, error_model="numpy")  # type: ignore[untyped-decorator]
+@jit
 def _keep(A2: Any, H: Any, rows: Any, kept: Any, side: int) -> None:
     """Fill what of the products at each output stems from rows that are plain inputs, which storing does not round."""
     for j in range(A2.shape[1]):

@@ -6,7 +6,6 @@ import math
 from typing import Any
 
 import numpy as np
-from numba import njit
 
 from fastconv.error.predict.compiled.compiled import (
     add_outer,
@@ -18,11 +17,12 @@ from fastconv.error.predict.compiled.compiled import (
     sum_correction,
     to_bits,
 )
+from fastconv.native.source import jit
 
 K, I, M, O, E, C = range(6)  # noqa: E741 - the kinds of forms, as in predict.py
 
 
-@njit(cache=True, error_model="numpy")  # type: ignore[untyped-decorator]
+@jit
 def _mean_root(square: float, quartic: float, table: Any) -> float:
     x = min(max(square, 0.0), 1.0) * (len(table) - 1)
     i = min(int(x), len(table) - 2)
@@ -31,7 +31,7 @@ def _mean_root(square: float, quartic: float, table: Any) -> float:
     return float(root * min(max(1 - 0.19 * quartic * k / (k + 1), 0.5), 1.1))
 
 
-@njit(cache=True, error_model="numpy")  # type: ignore[untyped-decorator]
+@jit
 def _normalise(form: Any) -> None:
     trace = 0.0
     for a in range(len(form)):
@@ -44,7 +44,7 @@ def _normalise(form: Any) -> None:
                 form[a, b] = 1.0 / len(form) if a == b else 0.0
 
 
-@njit(cache=True, error_model="numpy")  # type: ignore[untyped-decorator]
+@jit
 def _overlap(F: Any, dots: Any, diagonals: Any) -> None:
     """Fill the inner products of forms F (kinds, N, N)."""
     for s in range(len(F)):
@@ -58,7 +58,7 @@ def _overlap(F: Any, dots: Any, diagonals: Any) -> None:
             diagonals[s, t] = diagonals[t, s] = diagonal
 
 
-@njit(cache=True, error_model="numpy")  # type: ignore[untyped-decorator]
+@jit
 def _forms(
     count: int,
     n: int,
@@ -132,7 +132,7 @@ def _forms(
                 _normalise(Fx[i, kind])
 
 
-@njit(cache=True, error_model="numpy")  # type: ignore[untyped-decorator]
+@jit
 def predict_sets(
     points: Any,
     m: int,

@@ -11,7 +11,6 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from numba import njit
 
 from fastconv.native.source import (
     WIDTH,
@@ -20,6 +19,8 @@ from fastconv.native.source import (
     choose,
     fused,
     get,
+    inlined,
+    jit,
     magnitude,
     number,
     pattern,
@@ -68,26 +69,26 @@ def plane_of(table: Array) -> Array:
     return np.stack([paired(low[:-1], along[:-1]), paired(np.diff(low, axis=0), np.diff(along, axis=0))], axis=-1)
 
 
-@njit(cache=True, error_model="numpy", inline="always")  # type: ignore[untyped-decorator]
+@inlined
 def _cell(x: Any, cells: int) -> Any:
     """Return which cell x is in."""
     x = choose(x > 0.0, x, 0.0)
     return as_real(whole_part(choose(x < cells - 1.0, x, cells - 1.0)))
 
 
-@njit(cache=True, error_model="numpy", inline="always")  # type: ignore[untyped-decorator]
+@inlined
 def _along(words: Any, x: Any) -> Any:
     return fused(number(pattern(words) << 32), x, words)
 
 
-@njit(cache=True, error_model="numpy", inline="always")  # type: ignore[untyped-decorator]
+@inlined
 def _on_line(x: Any, cells: Any) -> Any:
     """Interpolate in the cells of `line_of`."""
     i = _cell(x, len(cells))
     return _along(take(cells, 0, whole_part(i)), x - i)
 
 
-@njit(cache=True, error_model="numpy", inline="always")  # type: ignore[untyped-decorator]
+@inlined
 def _on_plane(x: Any, y: Any, cells: Any) -> Any:
     """Interpolate in the cells of `plane_of`."""
     i, j, flat = _cell(x, cells.shape[0]), _cell(y, cells.shape[1]), cells.reshape(-1)
@@ -95,7 +96,7 @@ def _on_plane(x: Any, y: Any, cells: Any) -> Any:
     return fused(_along(take(flat, 1, k), y - j), x - i, _along(take(flat, 0, k), y - j))
 
 
-@njit(cache=True, error_model="numpy", inline="always")  # type: ignore[untyped-decorator]
+@inlined
 def _turn(variance: Any, cells: int) -> Any:
     """Return where a variance is between powers of four, from 1 to 4, in cells of the table of the modulation."""
     bits = pattern(variance)
@@ -103,14 +104,14 @@ def _turn(variance: Any, cells: int) -> Any:
     return (choose(((bits >> 52) & 1) == 0, f + f, f) - 1.0) * (cells / 3.0)
 
 
-@njit(cache=True, error_model="numpy", inline="always")  # type: ignore[untyped-decorator]
+@inlined
 def modulated(kurtosis: Any, variance: Any, cells: Any) -> Any:
     """Look up `predict_rounding.modulation`."""
     x = (kurtosis * (1 / 1.2) + 1.0) * (1.0 * cells.shape[0])
     return choose(kurtosis <= FLAT, _on_plane(x, _turn(variance, cells.shape[1]), cells), 1.0)
 
 
-@njit(cache=True, error_model="numpy")  # type: ignore[untyped-decorator]
+@jit
 def _product_factor(mantissa: Any) -> Any:
     """Return `predict_rounding.product_factor` of a constant; zero for a power of two, whose products are exact."""
     few = (mantissa & ((1 << 45) - 1)) == 0
@@ -125,7 +126,7 @@ def _product_factor(mantissa: Any) -> Any:
     return choose(mantissa == 0, 0.0, factor)
 
 
-@njit(cache=True, error_model="numpy")  # type: ignore[untyped-decorator]
+@jit
 def _sink(heap: Any, live: Any, size: int, start: int, w: Any, b: Any, v: Any) -> None:
     """Put an item at `start` and sink it along the lighter children, in live lanes: what `heapq` comes to."""
     inner = size // 2
@@ -162,7 +163,7 @@ def _sink(heap: Any, live: Any, size: int, start: int, w: Any, b: Any, v: Any) -
         low, high = 2 * low + 1, 2 * high + 2
 
 
-@njit(cache=True, error_model="numpy")  # type: ignore[untyped-decorator]
+@jit
 def _drop(heap: Any, live: Any, size: int) -> None:
     """Put the last of `size` items in the place of the lightest."""
     last = size - 1
@@ -170,7 +171,7 @@ def _drop(heap: Any, live: Any, size: int) -> None:
         _sink(heap, live, last, 0, get(heap, (WEIGHT, last)), get(heap, (COLUMNS, last)), get(heap, (SPREAD, last)))
 
 
-@njit(cache=True, error_model="numpy")  # type: ignore[untyped-decorator]
+@jit
 def _lift(heap: Any, live: Any, place: int, w: Any, b: Any, v: Any) -> None:
     """Put an item at the end of the heap and lift it."""
     here = live
@@ -189,7 +190,7 @@ def _lift(heap: Any, live: Any, place: int, w: Any, b: Any, v: Any) -> None:
     put(heap, (SPREAD, 0), choose(here, v, get(heap, (SPREAD, 0))))
 
 
-@njit(cache=True, error_model="numpy")  # type: ignore[untyped-decorator]
+@jit
 def _heapify(weights: Any, i: int, sizes: Any, here: Any, counts: Any, heap: Any) -> int:
     """Fill the heap with the entries of a row that are not zero, and how many there are; return the largest number."""
     N = weights.shape[1]
@@ -222,7 +223,7 @@ def _heapify(weights: Any, i: int, sizes: Any, here: Any, counts: Any, heap: Any
     return most
 
 
-@njit(cache=True, error_model="numpy")  # type: ignore[untyped-decorator]
+@jit
 def _alike(M: Any, weights: Any, i: int, k: int) -> bool:
     """Whether rows i and k are equal but for signs, for all candidates."""
     for j in range(M.shape[1]):
@@ -234,7 +235,7 @@ def _alike(M: Any, weights: Any, i: int, k: int) -> bool:
     return True
 
 
-@njit(cache=True, error_model="numpy")  # type: ignore[untyped-decorator]
+@jit
 def number_rows(
     M: Any, weights: Any, variance: float, kurtosis: float, line: Any, modulations: Any, of_leaf: Any,
     heap: Any, counts: Any, nodes: Any, rows: Any, base: Any,
@@ -305,7 +306,7 @@ def number_rows(
             put(nodes, (i, SQUARE, t), choose(live, s, 0.0))
 
 
-@njit(cache=True, error_model="numpy")  # type: ignore[untyped-decorator]
+@jit
 def equal_entries(M: Any, rows: Any, i: int, k: int) -> Any:
     """Return the columns where two rows differ by powers of two, of candidates whose rows may share a node."""
     alike = spread(0)
@@ -315,7 +316,7 @@ def equal_entries(M: Any, rows: Any, i: int, k: int) -> Any:
     return alike & (((alike & pattern(get(rows, (ROUNDED, i)))) | (alike & (alike - 1))) != 0)
 
 
-@njit(cache=True, error_model="numpy")  # type: ignore[untyped-decorator]
+@jit
 def shared_errors(M: Any, nodes: Any, base: Any, i: int, k: int, alike: Any, change: Any, out: Any) -> None:
     """Fill the covariance of the errors of two rows, without and with the modulation."""
     N, a, b = M.shape[1], base[i], base[k]
@@ -350,7 +351,7 @@ def shared_errors(M: Any, nodes: Any, base: Any, i: int, k: int, alike: Any, cha
     put(out, (1,), of_square)
 
 
-@njit(cache=True, error_model="numpy")  # type: ignore[untyped-decorator]
+@jit
 def correlated_errors(A: Any, H: Any, sums: Any, heap: Any, counts: Any, K: Any, room: Any, out: Any) -> None:
     """Fill the mean squares of the roundings of each row of ``A z``, in those of one rounding; H is the covariance of z."""
     m, n = A.shape[0], A.shape[1]
