@@ -1,4 +1,4 @@
-"""Bound errors a priori: the theorems of paper A with their constants read off the programs (docs/error-bounds.md)."""
+"""Bound errors a priori: the theorems of Barabasz et al. 2020, constants read off the programs (docs/error-bounds.md)."""
 
 from __future__ import annotations
 
@@ -142,7 +142,7 @@ def error_constants(
     channels: int = 1,
     channel_sum: str = "linear",
 ) -> Constants:
-    """Return the constants alpha, beta, gamma of paper A and those of the whole algorithm, read off the programs.
+    """Return the constants alpha, beta, gamma of Barabasz et al. 2020 and those of the whole algorithm, read off the programs.
 
     Parameters
     ----------
@@ -175,7 +175,7 @@ def theorem_bound(
     channel_sum: str = "linear",
     kind: str = "componentwise",
 ) -> Array:
-    """Bound the error of `evaluate` by the theorems of paper A, their constants read off the programs.
+    """Bound the error of `evaluate` by the theorems of Barabasz et al. 2020, with constants read off the programs.
 
     Parameters
     ----------

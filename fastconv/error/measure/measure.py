@@ -39,7 +39,7 @@ class ErrorReport(Shown):
     Attributes
     ----------
     mean_abs, max_abs, rms : float
-        Mean, largest and root mean square of ``|y - y_ref|``; the mean is the measure of papers A and B.
+        Mean, largest and root mean square of ``|y - y_ref|``; the mean is the measure of Barabasz et al. 2020.
     relative_l2 : float
         ``||y - y_ref||_2 / ||y_ref||_2``.
     max_ulp : float
@@ -135,7 +135,7 @@ def measure_error(
     channel_sum : str
         ``"linear"``, ``"pairwise"`` or ``"blocked"``.
     inputs : str or callable
-        ``"uniform-libstdcxx"`` (the protocol of paper A), ``"uniform"``, ``"uniform-grid"``, ``"normal"``, or a callable
+        ``"uniform-libstdcxx"`` (the protocol of Barabasz et al. 2020), ``"uniform"``, ``"uniform-grid"``, ``"normal"``, or a callable
         ``(rng, shape) -> array``. It draws the kernels and the tiles.
     trials : int
         Tiles, each with a kernel of its own.

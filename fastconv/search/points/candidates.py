@@ -57,7 +57,7 @@ def near(x: float, height: int, bits: int, spread: float) -> Points:
 
 
 def family(c: Fraction) -> Points:
-    """Return paper B's family {-1/c, -c, c, 1/c}.
+    """Return the family {-1/c, -c, c, 1/c} of Alam et al. 2022.
 
     Examples
     --------
