@@ -24,7 +24,7 @@ STACK = re.compile(r"\[sp\b")
 
 def sources():
     """Every function that makes what is compiled, as `compiled` is told."""
-    for path in (PACKAGE / "kernels" / "source").glob("*.py"):
+    for path in sorted(PACKAGE.glob("*/source/*.py")):
         for node in ast.parse(path.read_text(encoding="utf-8")).body:
             if (
                 isinstance(node, ast.FunctionDef)
