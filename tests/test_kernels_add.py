@@ -7,6 +7,7 @@ import pytest
 
 from fastconv import plan_conv2d
 from fastconv.kernels import RELU, Activation
+from fastconv.kernels.choose.cut import cut
 from fastconv.kernels.runners import blocked
 from fastconv.kernels.runners.fields import Field
 
@@ -29,9 +30,12 @@ CASES = [
 
 
 @pytest.mark.parametrize("dtype", ["f4", "f8"])
-@pytest.mark.parametrize("past", [False, True])
+@pytest.mark.parametrize(("past", "lanes"), [(False, "tiles"), (False, "filters"), (True, "tiles"), (True, "filters")])
 @pytest.mark.parametrize(("channels", "filters", "kernel", "size", "stride", "groups", "algorithm"), CASES)
-def test_the_sum_comes_before_the_activation(dtype, past, channels, filters, kernel, size, stride, groups, algorithm, monkeypatch):
+def test_the_sum_comes_before_the_activation(
+    dtype, past, lanes, channels, filters, kernel, size, stride, groups, algorithm, monkeypatch
+):
+    monkeypatch.setattr(blocked, "cut", lambda work, threads, _: cut(work, threads, lanes == "filters"))
     if past:
         monkeypatch.setattr(blocked, "PAST_BYTES", 0)
     x, w = (
@@ -48,18 +52,9 @@ def test_the_sum_comes_before_the_activation(dtype, past, channels, filters, ker
         for threads in (1, 3):
             plan = plan_conv2d(w, b, **given, threads=threads, activation=activation)
             assert bool(plan._runner.parts.description[Field.PAST]) == past
+            assert (plan._runner.parts.description[Field.MT] > 0) == (lanes == "filters")
             for _ in range(2):
                 y = shortcut.copy()
                 plan._runner.pool.run(plan.job(x, y, adding=True))
                 np.testing.assert_array_equal(y, wanted)
     np.testing.assert_array_equal(plan(x), plain if activation is None else activation(plain))  # one plan does both
-
-
-def test_tiles_and_filters_in_the_lanes_are_both_met():
-    kinds = set()
-    for channels, filters, kernel, size, stride, groups, algorithm in CASES:
-        w = np.zeros((filters, channels // groups, *kernel), np.float32)
-        shape = (2, channels, *size)
-        plan = plan_conv2d(w, None, stride, [k // 2 for k in kernel], groups=groups, input_shape=shape, algorithm=algorithm)
-        kinds.add(plan._runner.parts.held > 0)
-    assert kinds == {True, False}

@@ -228,12 +228,12 @@ def panel_cycles(sums: int, loads: int) -> float:
 
 
 @lru_cache(maxsize=1024)
-def cut(work: Work, threads: int, filters: bool = False) -> Cut:
+def cut(work: Work, threads: int, filters: bool | None = None) -> Cut:
     """Return the cut that is estimated to take the fewest cycles; it depends on the threads, the results do not.
 
-    With `filters` in the lanes, if it has to be: where channels lie in blocks.
+    Filters lie in the lanes, or tiles, or whichever is faster (None). Where channels lie in blocks, filters have to.
     """
-    cuts = [c for c in _cuts(work, machine().vector_bytes // work.size, threads) if c.mt or not filters]
+    cuts = [c for c in _cuts(work, machine().vector_bytes // work.size, threads) if filters in (None, c.mt > 0)]
     best = min(cuts, key=lambda c: (c.cycles - c.held, c.block, c.mt, c.nk))
     return replace(best, cycles=min(c.cycles for c in cuts))
 

@@ -107,7 +107,7 @@ def blocked(layer: Layer, method: Method, weight: Array, order: str, threads: in
     tiles, xis, depth = work.tiles, work.xis, work.depth
 
     blocks_in, blocks_out = layer.blocks
-    best = cut(work, threads, any(layer.blocks))
+    best = cut(work, threads, any(layer.blocks) or None)
     block, shares, mt, nk = best.block, best.shares, best.mt, best.nk
     has_h, has_w = (method.axes is not None and not _trivial(method.axes[k]) for k in (0, 1))
     turned = bool(mt and has_w and layer.groups == 1 and taken % lanes == 0 and not blocks_in)
