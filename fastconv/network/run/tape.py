@@ -104,7 +104,7 @@ class Recorder:
             self.fixed.update(named)
             return tuple(results)
         here = [
-            (self.tensors[name], array)
+            self._placed(name, array)
             for name, array in zip(node.inputs, inputs, strict=True)
             if name in self.tensors and array is not None
         ]
@@ -115,16 +115,16 @@ class Recorder:
             self.tensors.update(views)
             return tuple(results)
         if not jobs:  # in C order and in memory of its own, as it will be on the tape
-            results = [a if a.flags.c_contiguous and self._where(a, here) is None else a.copy() for a in results]
+            results = [a if a.flags.c_contiguous and self._where(a, a.ctypes.data, here) is None else a.copy() for a in results]
         for name, array in zip(node.outputs, results, strict=False):
             if name and jobs and views[name] is not None:
                 self.tensors[name] = views[name]
             elif name:
                 self._new(name, array, len(self.steps))
-        here += [(self.tensors[name], array) for name, array in zip(node.outputs, results, strict=False) if name]
+        here += [self._placed(name, array) for name, array in zip(node.outputs, results, strict=False) if name]
         if jobs:
             for job in jobs:
-                where = tuple(self._where(array, here) for array in job.arrays)
+                where = tuple(self._where(array, at, here) for array, at in zip(job.arrays, job.addresses, strict=True))
                 rest = tuple(array if place is None else None for array, place in zip(job.arrays, where, strict=True))
                 self.steps.append(Placed(replace(job, arrays=rest), where))  # of the arrays only constants are kept
         else:
@@ -141,17 +141,20 @@ class Recorder:
         self.tensors[name] = Tensor(len(self.parts), 0, array.shape, strides, array.dtype)
         self.parts.append(Part(array.nbytes, first, first))
 
-    def _view(self, array: Array, here: Iterable[tuple[Tensor, Array]]) -> Tensor | None:
-        where = self._where(array, here)
+    def _placed(self, name: str, array: Array) -> tuple[Tensor, int]:
+        """Return a tensor, and where its part would begin if all of it were where its array is."""
+        tensor = self.tensors[name]
+        return tensor, array.ctypes.data - tensor.offset
+
+    def _view(self, array: Array, here: Iterable[tuple[Tensor, int]]) -> Tensor | None:
+        where = self._where(array, array.ctypes.data, here)
         return None if where is None else Tensor(*where, array.shape, array.strides, array.dtype)
 
-    def _where(self, array: Array | None, here: Iterable[tuple[Tensor, Array]]) -> tuple[int, int] | None:
-        """Return part and offset of an array that lies within one of the tensors here."""
+    def _where(self, array: Array | None, at: int, here: Iterable[tuple[Tensor, int]]) -> tuple[int, int] | None:
+        """Return part and offset of an array at an address that lies within one of the tensors here."""
         if array is None or not array.size:
             return None
-        at = array.ctypes.data
-        for tensor, there in here:
-            begin = there.ctypes.data - tensor.offset
+        for tensor, begin in here:
             if begin <= at < begin + self.parts[tensor.part].size:
                 return tensor.part, at - begin
         return None
