@@ -1,7 +1,8 @@
 """Plant small bugs, one at a time, and count those that the tests catch: ``python analysis/mutants.py --count 150 --seed 2``.
 
 A draw is uniform over all places of `fastconv` where one of the changes below can be made: operators, comparisons, conditions,
-constants, ``min`` and ``max``, ``abs``, swapped arguments. The suite runs once under coverage, which tells the tests that reach
+constants, ``min`` and ``max``, ``abs``, swapped arguments. Left alone is what changes nothing: the order of the arguments of sums and
+products, and ``zip(strict=True)``, an assertion. The suite runs once under coverage, which tells the tests that reach
 each line (``pip install pytest-cov pytest-timeout``). Each change is planted into a copy of the tree, and the tests that reach it
 run, fast ones first, until one fails; where coverage sees nothing (compiled code, import time, other processes), the tests of its
 floor. A test that hangs has failed; what no test has caught after a while is not caught. Results are kept line by line in a log, and
@@ -68,6 +69,7 @@ _COMPARISONS = {
     ast.Is: ast.IsNot,
     ast.IsNot: ast.Is,
 }
+COMMUTATIVE = frozenset("add mul fadd fmul and_ or_ xor maximum minimum multiply logical_and logical_or equal not_equal gcd lcm".split())
 
 
 class Change(NamedTuple):
@@ -107,6 +109,8 @@ def _code(node: ast.AST) -> Iterator[ast.expr]:
         for child in value if isinstance(value, list) else [value]:
             if not isinstance(child, ast.AST) or isinstance(child, (ast.JoinedStr, ast.Raise)):
                 continue
+            if isinstance(child, ast.keyword) and child.arg == "strict":
+                continue
             if isinstance(child, ast.If) and "TYPE_CHECKING" in ast.unparse(child.test):
                 continue
             if isinstance(child, ast.expr):
@@ -128,7 +132,7 @@ def _mutated(node: ast.expr) -> Iterator[str]:
             yield ast.unparse(ast.Call(ast.Name("max" if name == "min" else "min"), args, keywords))
         case ast.Call(ast.Name("abs"), [argument], []):
             yield ast.unparse(argument)
-        case ast.Call(function, [a, b], keywords) if not isinstance(a, ast.Starred) and not isinstance(b, ast.Starred):
+        case ast.Call(function, [a, b], keywords) if not any(isinstance(x, ast.Starred) for x in (a, b)) and not _commutes(function):
             yield ast.unparse(ast.Call(function, [b, a], keywords))
         case ast.IfExp(test, body, orelse):
             yield ast.unparse(ast.IfExp(test, orelse, body))
@@ -136,6 +140,14 @@ def _mutated(node: ast.expr) -> Iterator[str]:
             yield str(value + 1)
         case ast.Constant(value) if isinstance(value, bool):
             yield str(not value)
+
+
+def _commutes(function: ast.expr) -> bool:
+    """Whether a function of numpy, of the standard library or of the compiler does not care for the order of its arguments."""
+    match function:
+        case ast.Attribute(ast.Name("builder" | "np" | "math"), name):
+            return name in COMMUTATIVE
+    return False
 
 
 def drawn(count: int, seed: int) -> list[Change]:
