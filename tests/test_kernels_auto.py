@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from fastconv import conv2d, plan_conv1d, plan_conv2d
-from fastconv.kernels.choose.accuracy import relative_error
+from fastconv.kernels.choose import estimated
 from fastconv.kernels.choose.cut import cut, work_of
 from fastconv.kernels.choose.method import MAX_ERROR, choose, method_of
 from fastconv.kernels.layer import layer_of
@@ -73,7 +73,7 @@ def test_a_tighter_limit_takes_a_slower_algorithm():
         cycles.append(cut(work_of(one, method.sizes), 2).cycles)
         if method.axes is None:
             break
-        error = relative_error(one, method.axes)
+        error = estimated(one, method.axes or ()).error
         assert error <= limit
         limit = error * 0.999
     assert cycles == sorted(cycles)
@@ -100,7 +100,7 @@ def test_what_auto_takes_errs_less_than_the_limit(channels, filters, size, kerne
         w.astype(float), padding=kernel // 2, input_shape=x.shape, algorithm="im2col", threads=1
     )(x.astype(float))
     error = np.linalg.norm(plan(x) - right) / np.linalg.norm(right)
-    predicted = relative_error(plan.layer, plan.method.axes)
+    predicted = estimated(plan.layer, plan.method.axes or ()).error
     assert predicted <= limit
     assert max(alg.m for alg in plan.method.axes) > 6 or limit < 1e-5  # a loose limit is used
     assert predicted / 1.5 < error < min(limit, predicted * 1.33)

@@ -8,6 +8,7 @@ from fastconv.error.measure.evaluate import evaluate
 from fastconv.error.measure.inputs import GENERATORS
 from fastconv.error.measure.measure import ErrorReport, measure_error
 from fastconv.error.measure.reference import reference
+from fastconv.error.predict.channels import channel_growth
 from fastconv.error.predict.model import Prediction, predict_error, relative_error
 from fastconv.error.predict.moments import MOMENTS, Moments
 from fastconv.error.predict.sample import Sample, SampledPrediction, predict_direct
@@ -23,6 +24,7 @@ __all__ = [
     "SampledPrediction",
     "Tolerance",
     "bound_error",
+    "channel_growth",
     "certified_constant",
     "error_constants",
     "evaluate",

@@ -7,16 +7,13 @@ import statistics
 import time
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
-from functools import lru_cache
 from typing import Any, Protocol
 
 import numpy as np
 
-from fastconv.algebra import BilinearAlgorithm, complex_points, identity, toom_cook
-from fastconv.arithmetic import Policy
-from fastconv.error import predict_error
+from fastconv.algebra import BilinearAlgorithm, complex_points, toom_cook
 from fastconv.kernels import plan_conv2d
-from fastconv.kernels.choose import POLICY
+from fastconv.kernels.choose import estimated
 from fastconv.native import processors
 from fastconv.network.graph.graph import Array, Graph, Node, Value
 from fastconv.network.operators.call import Call, is_narrow
@@ -29,8 +26,6 @@ _SIZES = {3: (2, 4, 6), 5: (2, 4)}
 """Outputs of a tile that are offered for kernels of r x r; 2 for all others."""
 _PAIRS = {3: ((8, 3),), 5: ((8, 2), (6, 3)), 7: ((8, 5), (4, 3))}
 """Outputs, and pairs of complex points, that are offered besides: few products for their error."""
-_MISSES = 1.6
-"""Share of the multiply-add rate that transforms and memory leave, as a divisor: what the shipped layers reach, roughly."""
 
 
 @dataclass(frozen=True)
@@ -38,7 +33,7 @@ class Option:
     """An algorithm that could run a layer.
 
     `predicted_error` is the relative L2 error of the layer's output that rounding is expected to make; `measured_error` the
-    same against float64 on the layer's own input. `seconds` are measured, or estimated from the multiplications.
+    same against float64 on the layer's own input. `seconds` are measured, or estimated as ``algorithm="auto"`` does.
     """
 
     algorithm: str
@@ -204,13 +199,13 @@ def explain(
     values = net.prepare(chosen, threads=threads)(given, dict.fromkeys(keep), watch=watch)
     runner(given)
     layers = []
-    rate = None if measure else _rate(threads)
+    pace = None if measure else _pace(_count(threads))
     for node in net.graph.convolutions:
         plan = runner.plan(node.name)
         if node.name in traces and plan is not None:
             _, x, weight = traces[node.name]
             y = values[node.outputs[0]] if known else None
-            layers.append(_layer(net.graph, node, x, weight, y, plan, rate, threads))
+            layers.append(_layer(net.graph, node, x, weight, y, plan, pace, threads))
     found = Explanation(
         net.name, "the given inputs" if known else "independent numbers of variance one", measure, _count(threads), max_error, tuple(layers)
     )
@@ -235,7 +230,7 @@ def _drawn(net: Preparable) -> dict[str, Array]:
 
 
 def _layer(
-    graph: Graph, node: Node, x: Array, weight: Array, y: Array | None, plan: Any, rate: float | None, threads: int | None
+    graph: Graph, node: Node, x: Array, weight: Array, y: Array | None, plan: Any, pace: float | None, threads: int | None
 ) -> LayerChoice:
     view = window(Call(node.attributes, node.opset), x.shape[2:], weight.shape[2:])
     kernel, entering, output = weight.shape[2:], x.shape, (x.shape[0], weight.shape[0], *view.out)
@@ -267,17 +262,14 @@ def _layer(
         axes, phases = _axes(how, dims), 1
         if label == "phases" and plan.method.axes is not None:
             axes, phases = plan.method.axes, math.prod(view.strides)
-        m = tuple(alg.m for alg in axes)[-dims:] or (1,) * dims
         taps = phases * math.prod(alg.products / alg.m for alg in axes) if axes else float(np.prod(weight.shape[2:]))
-        error = predicted(axes, phases * weight.shape[1], weight.shape[2:]) * noise
-        size = int(weight.nbytes * math.prod(alg.products / alg.r for alg in axes))
-        option = Option(label, taps, error, 0.0, size)
+        estimate = estimated(plan.layer, axes, phases > 1, _count(threads))
+        size = weight.nbytes * math.prod(alg.products for alg in axes) // math.prod(alg.r for alg in axes)
+        option = Option(label, taps, estimate.error * noise, 0.0, size)
         if label == name:
             option = replace(option, workspace_bytes=plan.workspace_bytes, weight_bytes=plan.weight_bytes)
-        if rate is not None:
-            whole = tuple(-(-n // k) * k for n, k in zip(view.out, m, strict=True))  # tiles reach over the edge
-            work = 2.0 * x.shape[0] * weight.shape[0] * math.prod(whole) * weight.shape[1] * taps
-            option = replace(option, seconds=work / rate * _MISSES)
+        if pace is not None:
+            option = replace(option, seconds=estimate.cycles * pace)
         else:
             option = _measured(option, how, node, x, weight, view, threads)
         options.append(option)
@@ -297,45 +289,17 @@ def _axes(how: Choice, dims: int) -> tuple[BilinearAlgorithm, ...]:
     return how if isinstance(how, tuple) else (how,) * dims if isinstance(how, BilinearAlgorithm) else ()
 
 
-@lru_cache(maxsize=256)
-def predicted(axes: tuple[BilinearAlgorithm, ...], channels: int, kernel: tuple[int, ...]) -> float:
-    """Return the relative L2 error that a layer in float32 is expected to make on independent numbers, direct without algorithms.
-
-    Direct convolution is the algorithm F(1,1) with a product for each channel and tap. An axis of one tap has no say.
-
-    Examples
-    --------
-    >>> from fastconv import algorithm
-    >>> f4, f6 = (predicted((algorithm(name),) * 2, 64, (3, 3)) for name in ("F(4x4,3x3)", "F(6x6,3x3)"))
-    >>> predicted((), 64, (3, 3)) < f4 < f6
-    True
-    """
-    if not axes:
-        terms = channels * math.prod(kernel)
-        # Chains of 128 fused multiply-adds, whose sums are then added up: the products themselves are not rounded.
-        exact = Policy("fp64", "fp64", "fp64", "fp32", "fp64")
-        return predict_error(identity(), 2, exact, channels=min(terms, 128), inputs="normal").relative_l2 * _blocks(terms)
-    used = tuple(alg for alg in axes if alg.n > 1)
-    return predict_error(used, None, POLICY, channels=channels, channel_sum="blocked", inputs="normal").relative_l2
-
-
-def _blocks(terms: int) -> float:
-    """Grow the error of a chain by that of adding the sums of several, each of which rounds once."""
-    blocks = -(-terms // 128)
-    return math.sqrt(1 + (blocks + 1) / 2 / 128)
-
-
 def _square(x: Array) -> float:
     """Mean square, in float64; zero where it is not finite."""
     value = float(np.square(x, dtype=np.float64).mean()) if x.size else 0.0
     return value if math.isfinite(value) else 0.0
 
 
-def _rate(threads: int | None) -> float:
-    """Measure how many operations a second the inner product does, in a few milliseconds."""
-    plan = plan_conv2d(np.ones((64, 128, 1, 1), np.float32), input_shape=(1, 128, 48, 48), algorithm="direct", threads=threads)
+def _pace(threads: int) -> float:
+    """Measure how many seconds an estimated cycle takes, in a few milliseconds."""
+    plan = plan_conv2d(np.ones((64, 64, 3, 3), np.float32), padding=1, input_shape=(1, 64, 28, 28), algorithm="direct", threads=threads)
     x = np.ones(plan.input_shape, np.float32)
-    return 2.0 * 64 * 128 * 48**2 / _timed(lambda: plan(x))
+    return _timed(lambda: plan(x)) / estimated(plan.layer, threads=threads).cycles
 
 
 def _timed(call: Any) -> float:

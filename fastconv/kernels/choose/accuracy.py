@@ -1,34 +1,59 @@
-"""The relative error of a layer by the closed form: what `algorithm="auto"` holds against `max_error`."""
+"""The relative error of a layer by the closed form: what `algorithm="auto"` holds against `max_error`, and what is explained."""
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from functools import lru_cache
+from typing import Any
 
 import numpy as np
 
-from fastconv.algebra import BilinearAlgorithm, toom_cook
+from fastconv.algebra import BilinearAlgorithm, identity
 from fastconv.arithmetic import Policy, Setting
-from fastconv.error import MOMENTS
+from fastconv.error import MOMENTS, channel_growth
 from fastconv.error import relative_error as predicted
-from fastconv.kernels.layer import Layer
+from fastconv.kernels.choose.cut import DIRECT_CHAIN
 from fastconv.native import machine
 
-Axes = tuple[BilinearAlgorithm, BilinearAlgorithm]
+Axes = Sequence[BilinearAlgorithm]
 
 POLICY = Policy("fp64", "fp32", "fp32", "fp32", "fp32")
 """What a plan does: the kernel transform in float64, rounded once; everything else in the format of the arrays."""
 
+_FUSED = Policy("fp64", "fp64", "fp64", "fp32", "fp64")
+"""A direct convolution in fused multiply-adds: the products themselves are not rounded."""
 
-def relative_error(layer: Layer, axes: Axes | None) -> float:
-    """Return the predicted relative L2 error of a layer, for normal inputs.
+_MANY = 64
+"""Channels of a second prediction: the mean square of the error is a straight line over the growth of the channel sum."""
 
-    An axis of one tap has no say. float64 errs as float32 does, on its own scale.
+
+def relative_error(axes: Axes | None, channels: int, kernel: tuple[int, ...], dtype: Any = np.float32) -> float:
+    """Return the relative L2 error that a layer is expected to make on independent normal numbers.
+
+    Parameters
+    ----------
+    axes : sequence of BilinearAlgorithm, or None
+        One along each axis, an axis of one tap has no say; None for direct convolution.
+    channels : int
+        Of a group.
+    kernel : tuple of int
+        Taps along each axis.
+    dtype : dtype
+        float32, or float64, which errs as float32 does, on its own scale.
+
+    Examples
+    --------
+    >>> from fastconv import algorithm
+    >>> f4, f6 = (relative_error((algorithm(name),) * 2, 64, (3, 3)) for name in ("F(4x4,3x3)", "F(6x6,3x3)"))
+    >>> relative_error(None, 64, (3, 3)) < f4 < f6
+    True
     """
-    depth = layer.channels // layer.groups
-    scale = float(np.finfo(layer.dtype).eps / np.finfo(np.float32).eps)
-    if axes is None:
-        return scale * _one((toom_cook(1, 1, [0]),), _rounded_up(depth * layer.kernel[0] * layer.kernel[1]))
-    return scale * _one(tuple(alg for alg in axes if alg.n > 1), _rounded_up(depth))
+    scale = float(np.finfo(dtype).eps / np.finfo(np.float32).eps)
+    if not axes:
+        return scale * _direct(channels * math.prod(kernel))
+    alone, growing = _parts(tuple(alg for alg in axes if alg.n > 1))
+    return scale * math.sqrt(alone + growing * _growth(channels))
 
 
 def order_of(alg: BilinearAlgorithm) -> str:
@@ -36,12 +61,28 @@ def order_of(alg: BilinearAlgorithm) -> str:
     return "huffman+shared" + "+folded" * (alg.products > alg.n) + "+fma" * machine().fma
 
 
-def _rounded_up(channels: int) -> int:
-    """Round up to a power of two: the error grows little with the channels, and a network has few powers of two."""
-    return 1 << (channels - 1).bit_length()
-
-
 @lru_cache(maxsize=1024)
-def _one(axes: tuple[BilinearAlgorithm, ...], channels: int) -> float:
+def _parts(axes: tuple[BilinearAlgorithm, ...]) -> tuple[float, float]:
+    """Return the mean square of the relative error for one channel, and what the additions of channels add to it, over their growth."""
     order = max(map(order_of, axes), key=len)
-    return predicted(axes, Setting(POLICY, order, channels, "blocked"), MOMENTS["normal"])
+    one, many = (predicted(axes, Setting(POLICY, order, channels, "blocked"), MOMENTS["normal"]) ** 2 for channels in (1, _MANY))
+    return one, (many - one) / _growth(_MANY)
+
+
+def _growth(channels: int) -> float:
+    """Return the variance of all sums that are rounded while channels are added, over that of the whole."""
+    return channel_growth("blocked", channels)[0] / channels
+
+
+def _direct(terms: int) -> float:
+    """Return the relative error of a sum of products: chains of multiply-adds, whose sums are then added one after the other."""
+    count, policy = min(terms, DIRECT_CHAIN), _FUSED if machine().fma else POLICY
+    chain = _chain(count, policy)
+    chains = -(-terms // DIRECT_CHAIN)
+    # Of a chain the sums of 1, 2, ... products are rounded, of the whole those of 2, 3, ... chains.
+    return chain * math.sqrt(1 + ((chains + 1) / 2 - 1 / chains) / ((count + 1) / 2))
+
+
+@lru_cache(maxsize=DIRECT_CHAIN)
+def _chain(products: int, policy: Policy) -> float:
+    return predicted((identity(),) * 2, Setting(policy, "huffman", products, "linear"), MOMENTS["normal"])

@@ -143,7 +143,7 @@ def choose(layer: Layer, max_error: float | None = None, phases: bool = False) -
         if way.pair is None and max_error is None:
             found.append((0.0, cycles, k, way))  # whatever it errs by
             break
-        error = relative_error(way.layer, way.axes)
+        error = way.error
         if error <= limit:
             found.append((error, cycles, k, way))
     if found:
@@ -158,7 +158,7 @@ def choose(layer: Layer, max_error: float | None = None, phases: bool = False) -
         return Method(name, axes, f"chosen: {on}predicted relative error {error:.1e}, the limit is {limit:.1e}{speed}", way.phased)
     if phases:
         raise ValueError(f"no algorithm for 'phases' keeps an error of {limit:.1e} on this layer: pass 'auto' or 'direct'")
-    error = relative_error(layer, None)
+    error = estimated(layer).error
     raise ValueError(
         f"max_error is {max_error:g}: a direct {layer.dtype} convolution of this layer errs by {error:.1e} already; "
         "pass a larger limit, or float64 arrays"
@@ -176,17 +176,44 @@ class Way:
     @property
     def cycles(self) -> float:
         """Return the estimated time."""
-        inner = self.layer
-        cycles = cut(work_of(inner, self.pair and (self.pair[0].size, self.pair[1].size)), THREADS).cycles
-        if not self.phased:
-            return cycles
-        numbers = inner.batch * inner.channels * inner.height * inner.width
-        return (cycles + PHASE * numbers * inner.dtype.itemsize / machine().vector_bytes) / PAYS
+        cycles = _cycles(self.layer, self.pair and (self.pair[0].size, self.pair[1].size), self.phased)
+        return cycles / PAYS if self.phased else cycles
+
+    @property
+    def error(self) -> float:
+        """Return the error that is expected."""
+        return _error(self.layer, self.axes)
 
     @property
     def axes(self) -> tuple[BilinearAlgorithm, BilinearAlgorithm] | None:
         """Make the algorithms."""
         return None if self.pair is None else (self.pair[0].algorithm(), self.pair[1].algorithm())
+
+
+class Estimate(NamedTuple):
+    """What is expected of a layer and an algorithm: the relative L2 error, and the cycles of the busiest thread."""
+
+    error: float
+    cycles: float
+
+
+def estimated(layer: Layer, axes: tuple[BilinearAlgorithm, ...] = (), phased: bool = False, threads: int = THREADS) -> Estimate:
+    """Estimate a layer that an algorithm along each axis runs, direct without; `phased`, on the phases of the image."""
+    inner = layer.phased if phased else layer
+    height, width = (*(identity(),) * (2 - len(axes)), *axes)
+    sizes = (size_of(height), size_of(width)) if axes else None
+    return Estimate(_error(inner, axes), _cycles(inner, sizes, phased, threads))
+
+
+def _error(inner: Layer, axes: tuple[BilinearAlgorithm, ...] | None) -> float:
+    return relative_error(axes, inner.channels // inner.groups, inner.kernel, inner.dtype)
+
+
+def _cycles(inner: Layer, sizes: tuple[Size, Size] | None, phased: bool, threads: int = THREADS) -> float:
+    """Return the estimated cycles, with those of taking the phases of the image apart."""
+    cycles = cut(work_of(inner, sizes), threads).cycles
+    numbers = inner.batch * inner.channels * inner.height * inner.width
+    return cycles + PHASE * numbers * inner.dtype.itemsize / machine().vector_bytes if phased else cycles
 
 
 def _ways(layer: Layer, phases: bool, loose: bool) -> list[Way]:

@@ -104,9 +104,7 @@ class Recorder:
             self.fixed.update(named)
             return tuple(results)
         here = [
-            self._placed(name, array)
-            for name, array in zip(node.inputs, inputs, strict=True)
-            if name in self.tensors and array is not None
+            self._placed(name, array) for name, array in zip(node.inputs, inputs, strict=True) if name in self.tensors and array is not None
         ]
         views: dict[str, Any] = {name: self._view(array, here) for name, array in named}
         still = node.operator in _VIEWS and not node.fused and node.inputs[0] in self.tensors
