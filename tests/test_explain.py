@@ -84,7 +84,7 @@ def test_the_error_that_is_allowed_decides(net, feeds):
     free = net.explain(feeds, max_error=1.0, threads=1)
     assert free.within
     hopeless = net.explain(feeds, max_error=1e-12, threads=1)
-    limit = math.sqrt(free.predicted_error * hopeless.predicted_error) * (1 + 1e-12)  # of what is possible, not of the fastest, unless it is the best
+    limit = math.sqrt(free.predicted_error * hopeless.predicted_error) * (1 + 1e-12)  # they may be the same
     tight = net.explain(feeds, max_error=limit, threads=1)
     assert tight.within
     assert tight.predicted_error <= limit
