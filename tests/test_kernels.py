@@ -196,6 +196,13 @@ def test_plan_explains_itself():
     assert plan_conv2d(w, dilation=2, input_shape=(1, 64, 56, 56)).algorithm == "direct"  # nothing else takes a dilation
 
 
+def test_planes_of_a_call_fill_whole_vectors():
+    """scipy rounds planes that are left over otherwise: of vectors of 16 bytes to 64 none may be."""
+    from fastconv.kernels.runners.fourier import _TOGETHER
+
+    assert all(_TOGETHER % (bytes_ // size) == 0 for bytes_ in (16, 32, 64) for size in (4, 8))
+
+
 def test_fourier_layers_give_the_same_bits_and_spread_nan_to_their_image_and_group():
     rng = np.random.default_rng(0)
     x, w = rng.standard_normal((2, 22, 19, 17)).astype("f4"), rng.standard_normal((10, 11, 5, 5)).astype("f4")
