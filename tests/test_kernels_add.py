@@ -32,9 +32,7 @@ CASES = [
 @pytest.mark.parametrize("dtype", ["f4", "f8"])
 @pytest.mark.parametrize(("past", "lanes"), [(False, "tiles"), (False, "filters"), (True, "tiles"), (True, "filters")])
 @pytest.mark.parametrize(("channels", "filters", "kernel", "size", "stride", "groups", "algorithm"), CASES)
-def test_the_sum_comes_before_the_activation(
-    dtype, past, lanes, channels, filters, kernel, size, stride, groups, algorithm, monkeypatch
-):
+def test_the_sum_comes_before_the_activation(dtype, past, lanes, channels, filters, kernel, size, stride, groups, algorithm, monkeypatch):
     monkeypatch.setattr(blocked, "cut", lambda work, threads, _: cut(work, threads, lanes == "filters"))
     if past:
         monkeypatch.setattr(blocked, "PAST_BYTES", 0)
