@@ -133,7 +133,7 @@ def _copied(array: Array) -> Array:
 
 
 def _terms(node: Node, weight: Array) -> int:
-    return int(weight.shape[-1 if node.attributes.get("transB", 0) else -2]) if weight.ndim > 1 else 1
+    return int(weight.shape[-1 if node.attributes.get("transB", 0) or weight.ndim == 1 else -2])
 
 
 def _channels(node: Node, weight: Array) -> int:
