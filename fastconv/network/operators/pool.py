@@ -186,7 +186,7 @@ def _pooled(call: Call, shape: tuple[int, ...]) -> tuple[int, ...]:
 
 OPERATORS: tuple[Operator, ...] = (
     Operator("AveragePool", average_pool, fresh=True, compiled=compiled_average_pool),
-    Operator("GlobalAveragePool", over_everything(_mean), fresh=True, compiled=compiled_mean),
+    Operator("GlobalAveragePool", over_everything(_mean), fresh=True, compiled=compiled_mean, same_bits=False),
     Operator("GlobalLpPool", over_everything(_norm)),
     Operator("GlobalMaxPool", over_everything(lambda call, x, axes: x.max(axis=axes, keepdims=True))),
     Operator("LpPool", lp_pool),
