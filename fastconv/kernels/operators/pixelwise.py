@@ -1,6 +1,6 @@
 """What stands between convolutions, compiled: sums, per-channel affine maps, activations and pools, plane by plane.
 
-Each equals its definition in numpy bit for bit (zeros may differ in sign): the same operations in the same order.
+Each but `mean` equals its definition in numpy bit for bit (zeros may differ in sign): the same operations in the same order.
 """
 
 from __future__ import annotations

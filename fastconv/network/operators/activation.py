@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
 
-from fastconv.network.graph.graph import Array
-from fastconv.network.operators.call import Call, Operator, axis_of
-from fastconv.network.operators.elementwise import unary
+from fastconv.kernels.operators import curve, kind_of
+from fastconv.network.graph.graph import Array, Node
+from fastconv.network.operators.call import Call, Definition, axis_of
+from fastconv.network.operators.elementwise import compiled_activation, unary
+from fastconv.network.operators.record import Compiled, Operator, Place
 
 
 def sigmoid(x: Array) -> Array:
@@ -82,7 +85,7 @@ def thresholded_relu(call: Call, x: Array) -> Array:
     return np.where(x > call["alpha"], x, 0).astype(x.dtype, copy=False)
 
 
-def along_axis(function: Callable[[Array, int], Array]) -> Operator:
+def along_axis(function: Callable[[Array, int], Array]) -> Definition:
     """Make a normalisation along one axis; before opset 13 the tensor was flattened to two axes first."""
 
     def operator(call: Call, x: Array) -> Array:
@@ -125,25 +128,60 @@ def _hard_swish(x: Array) -> Any:
     return x * np.clip(x / 6 + 0.5, 0, 1)
 
 
-OPERATORS: Mapping[str, Operator] = {
-    "Celu": celu,
-    "Elu": elu,
-    "Gelu": gelu,
-    "HardSigmoid": hard_sigmoid,
-    "HardSwish": unary(_hard_swish),
-    "Hardmax": along_axis(hardmax),
-    "LeakyRelu": leaky_relu,
-    "LogSoftmax": along_axis(log_softmax),
-    "Mish": unary(lambda x: x * np.tanh(np.logaddexp(x, np.zeros((), x.dtype)))),
-    "PRelu": prelu,
-    "Relu": unary(lambda x: np.maximum(x, 0)),
-    "Selu": selu,
-    "Shrink": shrink,
-    "Sigmoid": unary(sigmoid),
-    "Softmax": along_axis(softmax),
-    "Softplus": unary(lambda x: np.logaddexp(x, np.zeros((), x.dtype))),
-    "Softsign": unary(lambda x: x / (1 + np.abs(x))),
-    "Swish": swish,
-    "Tanh": unary(np.tanh),
-    "ThresholdedRelu": thresholded_relu,
-}
+def rectifier(node: Node, constants: Mapping[str, Array], channels: int | None) -> tuple[Any, float, float] | None:
+    """Return Relu as an activation."""
+    return 1.0, 0.0, math.inf
+
+
+def leak(node: Node, constants: Mapping[str, Array], channels: int | None) -> tuple[Any, float, float] | None:
+    """Return LeakyRelu as an activation."""
+    return node.attributes["alpha"], -math.inf, math.inf
+
+
+def slopes(node: Node, constants: Mapping[str, Array], channels: int | None) -> tuple[Any, float, float] | None:
+    """Return PRelu as an activation; None where its slopes are not constant, or neither one number nor one per channel."""
+    slope = constants.get(node.inputs[1]) if node.inputs[1:] and node.inputs[1] else None
+    if slope is None:
+        return None
+    if slope.size == 1 and slope.ndim <= 2:
+        return float(slope.reshape(())), -math.inf, math.inf
+    ends = slope.ndim in (3, 4) and slope.shape[-3:] == (channels, 1, 1) and slope.size == channels
+    return (slope.reshape(-1), -math.inf, math.inf) if ends else None
+
+
+def compiled_curve(name: str, *parameters: str) -> Compiled:
+    """Make the compiled form of a curve (`fastconv.kernels.operators.curve`) whose parameters are attributes."""
+
+    def compiled(node: Node, call: Call, inputs: list[Array | None], place: Place) -> Array | None:
+        x = inputs[0]
+        if x is None or not kind_of(x):
+            return None
+        y = place.allocate(x.shape, x.dtype)
+        place.do(curve(name, x, y, threads=place.threads, **{parameter: call[parameter] for parameter in parameters}))
+        return y
+
+    return compiled
+
+
+OPERATORS: tuple[Operator, ...] = (
+    Operator("Celu", celu, follower=True),
+    Operator("Elu", elu, follower=True),
+    Operator("Gelu", gelu, follower=True),
+    Operator("HardSigmoid", hard_sigmoid, follower=True, compiled=compiled_curve("hard_sigmoid", "alpha", "beta")),
+    Operator("HardSwish", unary(_hard_swish), fresh=True, follower=True, compiled=compiled_curve("hard_swish")),
+    Operator("Hardmax", along_axis(hardmax)),
+    Operator("LeakyRelu", leaky_relu, fresh=True, follower=True, compiled=compiled_activation, activation=leak),
+    Operator("LogSoftmax", along_axis(log_softmax)),
+    Operator("Mish", unary(lambda x: x * np.tanh(np.logaddexp(x, np.zeros((), x.dtype)))), follower=True),
+    Operator("PRelu", prelu, follower=True, shaped_by="shapes", compiled=compiled_activation, activation=slopes),
+    Operator("Relu", unary(lambda x: np.maximum(x, 0)), fresh=True, follower=True, compiled=compiled_activation, activation=rectifier),
+    Operator("Selu", selu, follower=True),
+    Operator("Shrink", shrink),
+    Operator("Sigmoid", unary(sigmoid), fresh=True, follower=True, compiled=compiled_curve("sigmoid"), same_bits=False),
+    Operator("Softmax", along_axis(softmax)),
+    Operator("Softplus", unary(lambda x: np.logaddexp(x, np.zeros((), x.dtype))), follower=True),
+    Operator("Softsign", unary(lambda x: x / (1 + np.abs(x))), follower=True),
+    Operator("Swish", swish, fresh=True, follower=True, compiled=compiled_curve("swish", "alpha"), same_bits=False),
+    Operator("Tanh", unary(np.tanh), follower=True),
+    Operator("ThresholdedRelu", thresholded_relu, follower=True),
+)

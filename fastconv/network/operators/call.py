@@ -57,7 +57,7 @@ class Call:
         return shape
 
 
-Operator = Callable[..., Any]
+Definition = Callable[..., Any]
 """``operator(call, *inputs)`` returns an array or a tuple of arrays; an input that is left out is None."""
 
 
@@ -67,7 +67,7 @@ def is_narrow(dtype: np.dtype[Any]) -> bool:
     return dtype.itemsize < 4 and (dtype.kind == "f" or dtype.kind == "V" and "float" in dtype.name)
 
 
-def rounded_once(operator: Operator, uniform: bool = False) -> Operator:
+def rounded_once(operator: Definition, uniform: bool = False) -> Definition:
     """Let an operator compute in float32 what it is given in a narrower format, and round its results once.
 
     Sums, counts and squares inside an operator would leave the range of such a format, or stall in it. The runtimes that

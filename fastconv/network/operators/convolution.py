@@ -5,14 +5,19 @@ The network runs its two-dimensional convolutions with constant weights on the l
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
-from fastconv.network.graph.graph import Array
-from fastconv.network.operators.call import Call, Operator
+from fastconv.kernels.operators import kind_of
+from fastconv.kernels.runners import MOST, Transposed
+from fastconv.network.graph.graph import Array, Node
+from fastconv.network.graph.weights_file import let_go
+from fastconv.network.operators.call import Call
+from fastconv.network.operators.record import Blocks, Operator, Place, Weights
 from fastconv.network.operators.window import Planar, Window, padded, planar, window
 
 
@@ -150,4 +155,105 @@ def in_a_plane(operator: str, call: Call, x: Array, weight: Array) -> Planar:
     return replace(flat, x=np.pad(flat.x, flat.view.pads))
 
 
-OPERATORS: Mapping[str, Operator] = {"Conv": convolution, "ConvTranspose": transposed_convolution}
+def compiled_transposed(node: Node, call: Call, inputs: list[Array | None], place: Place) -> Array | None:
+    """Run a transposed convolution as one direct layer and a pass that interleaves its phases, and activate."""
+    x, weight, bias = (*inputs, None)[:3]
+    constant = all(not name or name in place.constants for name in node.inputs[1:])
+    if x is None or weight is None or not constant or not kind_of(x) or x.ndim not in (3, 4) or weight.ndim != x.ndim:
+        return None
+    groups = int(call["group"])
+    if weight.dtype != x.dtype or groups < 1 or x.shape[1] != weight.shape[0] or x.shape[1] % groups or 0 in weight.shape:
+        return None
+    channels = weight.shape[1] * groups
+    if bias is not None and (bias.shape != (channels,) or bias.dtype != x.dtype):
+        return None
+    view = transposed_geometry(call, x.shape[2:], weight.shape[2:])
+    covered = ((n - 1) * s + k for n, s, k in zip(view.out, view.strides, view.kernel, strict=True))
+    out = tuple(c - b - e for c, b, e in zip(covered, view.begin, view.end, strict=True))
+    if set(view.dilations) != {1} or view.strides[-1] > MOST or min(*view.begin, *out) < 0 or 0 in out:
+        return None
+    shape = call.reserve((x.shape[0], channels, *out), x.dtype)
+    activation = place.activation(node.fused, shape)
+    if node.fused and activation is None:
+        return None
+    phases = math.prod(view.strides)
+    call.reserve((*shape[:2], phases, *(-(-(b + o) // s) + n for b, o, s, n in zip(view.begin, out, view.strides, view.out, strict=True))))
+
+    def make() -> Any:
+        flat = (1,) * (4 - x.ndim)
+        none = (0,) * (4 - x.ndim)
+        image, taps = (*x.shape[:2], *flat, *x.shape[2:]), weight.reshape(*weight.shape[:2], *flat, *weight.shape[2:])
+        begin, size, strides = ((*none, *view.begin), (*flat, *out), (*flat, *view.strides))
+        made = Transposed(image, taps, bias, strides[-2:], begin[-2:], size[-2:], groups, place.threads, activation)
+        let_go([weight])
+        return made
+
+    y = place.allocate(shape, x.dtype)
+    place.do(place.plan((x.shape, node.inputs[1:], tuple(part.name for part in node.fused)), make).job(x, y))
+    return y
+
+
+def _checked_plane(call: Call, x: Array, weight: Array, bias: Array | None) -> Planar:
+    check_convolution(call, x, weight, bias)
+    return in_a_plane("Conv", call, x, weight)
+
+
+def _checked_transposed_plane(call: Call, x: Array, weight: Array, bias: Array | None) -> Planar:
+    check_transposed(call, x, weight, bias)
+    return in_a_plane("ConvTranspose", call, x, weight)
+
+
+def _terms(node: Node, weight: Array) -> int:
+    return int(weight.size // max(weight.shape[0], 1))
+
+
+def _filters(node: Node, weight: Array) -> int:
+    return int(weight.shape[0])
+
+
+def _scaled(node: Node, weight: Array, factor: Array) -> Array | None:
+    return weight * factor.reshape(-1, *(1,) * (weight.ndim - 1))
+
+
+def _transposed_filters(node: Node, weight: Array) -> int:
+    return int(weight.shape[1]) * int(node.attributes.get("group", 1))  # type: ignore[arg-type]
+
+
+def _transposed_scaled(node: Node, weight: Array, factor: Array) -> Array | None:
+    group = int(node.attributes.get("group", 1))  # type: ignore[arg-type]
+    if group < 1 or weight.shape[0] % group:
+        return None
+    ones = (1,) * (weight.ndim - 2)
+    return (weight.reshape(group, -1, *weight.shape[1:]) * factor.reshape(group, 1, -1, *ones)).reshape(weight.shape)
+
+
+def _of_images(node: Node, constants: Mapping[str, Array]) -> bool:
+    """Tell whether a convolution of images has constant weights."""
+    weight = constants.get(node.inputs[1])
+    return weight is not None and weight.ndim == 4
+
+
+OPERATORS: tuple[Operator, ...] = (
+    Operator(  # on the kernels by the runner, which knows the algorithm of each layer
+        "Conv",
+        convolution,
+        narrow="uniform",
+        fresh=True,
+        takes_activation=True,
+        shaped_by="shapes",
+        weights=Weights(_terms, channels=_filters, scaled=_scaled),
+        plane=_checked_plane,
+        blocks=Blocks(_of_images),
+    ),
+    Operator(
+        "ConvTranspose",
+        transposed_convolution,
+        narrow="uniform",
+        compiled=compiled_transposed,
+        same_bits=False,
+        takes_activation=True,
+        shaped_by="shapes",
+        weights=Weights(_terms, per_input=True, channels=_transposed_filters, scaled=_transposed_scaled),
+        plane=_checked_transposed_plane,
+    ),
+)

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from functools import reduce
 from typing import Any
 
 import numpy as np
 
-from fastconv.network.graph.graph import Array
-from fastconv.network.operators.call import Call, Operator
+from fastconv.kernels.operators import curve, kind_of, planewise
+from fastconv.network.graph.graph import Array, Node
+from fastconv.network.operators.call import Call, Definition
+from fastconv.network.operators.record import Operator, Place
 
 
-def unary(function: Callable[[Array], Any]) -> Operator:
+def unary(function: Callable[[Array], Any]) -> Definition:
     """Make the operator that applies `function` to each element and keeps the element type."""
 
     def operator(call: Call, x: Array) -> Array:
@@ -21,7 +24,7 @@ def unary(function: Callable[[Array], Any]) -> Operator:
     return operator
 
 
-def predicate(function: Callable[[Array], Any]) -> Operator:
+def predicate(function: Callable[[Array], Any]) -> Definition:
     """Make the operator that asks a yes-or-no question of each element."""
 
     def operator(call: Call, x: Array) -> Array:
@@ -37,7 +40,7 @@ def paired(call: Call, *arrays: Array) -> None:
     call.reserve(np.broadcast_shapes(*(array.shape for array in arrays)), arrays[0].dtype)
 
 
-def binary(function: Callable[[Array, Array], Any]) -> Operator:
+def binary(function: Callable[[Array, Array], Any]) -> Definition:
     """Make the broadcasting operator of two inputs of one type, whose result has that type."""
 
     def operator(call: Call, a: Array, b: Array) -> Array:
@@ -47,7 +50,7 @@ def binary(function: Callable[[Array, Array], Any]) -> Operator:
     return operator
 
 
-def comparison(function: Callable[[Array, Array], Any]) -> Operator:
+def comparison(function: Callable[[Array, Array], Any]) -> Definition:
     """Make the broadcasting operator of two inputs of one type, whose result is boolean."""
 
     def operator(call: Call, a: Array, b: Array) -> Array:
@@ -57,7 +60,7 @@ def comparison(function: Callable[[Array, Array], Any]) -> Operator:
     return operator
 
 
-def variadic(function: Callable[[Array, Array], Any]) -> Operator:
+def variadic(function: Callable[[Array, Array], Any]) -> Definition:
     """Make the broadcasting operator of one or more inputs, folded from the left."""
 
     def operator(call: Call, *arrays: Array) -> Array:
@@ -140,7 +143,7 @@ def bit_shift(call: Call, a: Array, b: Array) -> Array:
     return np.asarray(np.left_shift(a, b) if call["direction"] == "LEFT" else np.right_shift(a, b))
 
 
-def cumulative(function: Any, start: int) -> Operator:
+def cumulative(function: Any, start: int) -> Definition:
     """Make a running sum or product along one axis, from either end, with or without the element itself."""
 
     def operator(call: Call, x: Array, axis: Array) -> Array:
@@ -161,57 +164,113 @@ def cumulative(function: Any, start: int) -> Operator:
     return operator
 
 
-OPERATORS: Mapping[str, Operator] = {
-    "Abs": unary(np.abs),
-    "Acos": unary(np.arccos),
-    "Acosh": unary(np.arccosh),
-    "Add": binary(np.add),
-    "And": comparison(np.logical_and),
-    "Asin": unary(np.arcsin),
-    "Asinh": unary(np.arcsinh),
-    "Atan": unary(np.arctan),
-    "Atanh": unary(np.arctanh),
-    "BitShift": bit_shift,
-    "BitwiseAnd": binary(np.bitwise_and),
-    "BitwiseNot": unary(np.bitwise_not),
-    "BitwiseOr": binary(np.bitwise_or),
-    "BitwiseXor": binary(np.bitwise_xor),
-    "Ceil": unary(np.ceil),
-    "Clip": clip,
-    "Cos": unary(np.cos),
-    "Cosh": unary(np.cosh),
-    "CumProd": cumulative(np.cumprod, 1),
-    "CumSum": cumulative(np.cumsum, 0),
-    "Div": binary(divide),
-    "Equal": comparison(np.equal),
-    "Erf": unary(error_function),
-    "Exp": unary(np.exp),
-    "Floor": unary(np.floor),
-    "Greater": comparison(np.greater),
-    "GreaterOrEqual": comparison(np.greater_equal),
-    "IsInf": is_infinite,
-    "IsNaN": predicate(np.isnan),
-    "Less": comparison(np.less),
-    "LessOrEqual": comparison(np.less_equal),
-    "Log": unary(np.log),
-    "Max": variadic(np.maximum),
-    "Mean": mean,
-    "Min": variadic(np.minimum),
-    "Mod": modulo,
-    "Mul": binary(np.multiply),
-    "Neg": unary(np.negative),
-    "Not": predicate(np.logical_not),
-    "Or": comparison(np.logical_or),
-    "Pow": power,
-    "Reciprocal": unary(lambda x: 1 / x),
-    "Round": unary(np.rint),
-    "Sign": unary(np.sign),
-    "Sin": unary(np.sin),
-    "Sinh": unary(np.sinh),
-    "Sqrt": unary(np.sqrt),
-    "Sub": binary(np.subtract),
-    "Sum": variadic(np.add),
-    "Tan": unary(np.tan),
-    "Where": where,
-    "Xor": comparison(np.logical_xor),
-}
+def bounds(node: Node, constants: Mapping[str, Array], channels: int | None) -> tuple[Any, float, float] | None:
+    """Return the bounds of Clip as an activation; None where they are not constant numbers."""
+    if node.opset < 11:
+        ends: list[Any] = [node.attributes.get("min", -math.inf), node.attributes.get("max", math.inf)]
+    else:
+        given = [constants.get(name) if name else None for name in node.inputs[1:]]
+        given += [None] * (2 - len(given))
+        named = zip(node.inputs[1:], given, strict=False)
+        if any(name and array is None or array is not None and array.size != 1 for name, array in named):
+            return None
+        ends = [default if a is None else float(a.reshape(())) for a, default in zip(given, (-math.inf, math.inf), strict=True)]
+    return None if any(map(math.isnan, ends)) else (1.0, float(ends[0]), float(ends[1]))
+
+
+def compiled_activation(node: Node, call: Call, inputs: list[Array | None], place: Place) -> Array | None:
+    """Run a piecewise linear activation plane by plane."""
+    x = inputs[0]
+    activation = None if x is None or not kind_of(x) else place.activation((node,), x.shape)
+    if x is None or activation is None:
+        return None
+    y = place.allocate(x.shape, x.dtype)
+    place.do(planewise(x, y, activation=activation, threads=place.threads))
+    return y
+
+
+def compiled_sum(node: Node, call: Call, inputs: list[Array | None], place: Place) -> Array | None:
+    """Add two tensors of one shape, and activate."""
+    a, b = inputs
+    if a is None or b is None or a.shape != b.shape or not kind_of(a, b):
+        return None
+    activation = place.activation(node.fused, a.shape)
+    if node.fused and activation is None:
+        return None
+    call.reserve(a.shape, a.dtype)
+    y = place.allocate(a.shape, a.dtype)
+    place.do(planewise(a, y, other=b, activation=activation, threads=place.threads))
+    return y
+
+
+def compiled_product(node: Node, call: Call, inputs: list[Array | None], place: Place) -> Array | None:
+    """Multiply two tensors of one shape, or each channel by a number."""
+    a, b = inputs
+    if a is None or b is None or 0 in (a.size, b.size) or not kind_of(a, b):
+        return None
+    if a.size < b.size:
+        a, b = b, a
+    name = "product"
+    if a.shape != b.shape:  # one number a channel
+        if a.ndim < 3 or b.shape != (*a.shape[:2], *(1,) * (a.ndim - 2)):
+            return None
+        name = "scaled"
+    y = place.allocate(call.reserve(a.shape, a.dtype), a.dtype)
+    place.do(curve(name, a, y, b, threads=place.threads))
+    return y
+
+
+OPERATORS: tuple[Operator, ...] = (
+    Operator("Abs", unary(np.abs)),
+    Operator("Acos", unary(np.arccos)),
+    Operator("Acosh", unary(np.arccosh)),
+    Operator("Add", binary(np.add), narrow="uniform", fresh=True, takes_activation=True, shaped_by="shapes", compiled=compiled_sum),
+    Operator("And", comparison(np.logical_and), narrow="uniform", shaped_by="shapes"),
+    Operator("Asin", unary(np.arcsin)),
+    Operator("Asinh", unary(np.arcsinh)),
+    Operator("Atan", unary(np.arctan)),
+    Operator("Atanh", unary(np.arctanh)),
+    Operator("BitShift", bit_shift, narrow="uniform"),
+    Operator("BitwiseAnd", binary(np.bitwise_and), narrow="uniform"),
+    Operator("BitwiseNot", unary(np.bitwise_not)),
+    Operator("BitwiseOr", binary(np.bitwise_or), narrow="uniform"),
+    Operator("BitwiseXor", binary(np.bitwise_xor), narrow="uniform"),
+    Operator("Ceil", unary(np.ceil)),
+    Operator("Clip", clip, narrow="uniform", follower=True, compiled=compiled_activation, activation=bounds),
+    Operator("Cos", unary(np.cos)),
+    Operator("Cosh", unary(np.cosh)),
+    Operator("CumProd", cumulative(np.cumprod, 1)),
+    Operator("CumSum", cumulative(np.cumsum, 0)),
+    Operator("Div", binary(divide), narrow="uniform", shaped_by="shapes"),
+    Operator("Equal", comparison(np.equal), narrow="uniform", shaped_by="shapes"),
+    Operator("Erf", unary(error_function)),
+    Operator("Exp", unary(np.exp)),
+    Operator("Floor", unary(np.floor)),
+    Operator("Greater", comparison(np.greater), narrow="uniform", shaped_by="shapes"),
+    Operator("GreaterOrEqual", comparison(np.greater_equal), narrow="uniform"),
+    Operator("IsInf", is_infinite),
+    Operator("IsNaN", predicate(np.isnan)),
+    Operator("Less", comparison(np.less), narrow="uniform", shaped_by="shapes"),
+    Operator("LessOrEqual", comparison(np.less_equal), narrow="uniform"),
+    Operator("Log", unary(np.log)),
+    Operator("Max", variadic(np.maximum), narrow="uniform", shaped_by="shapes"),
+    Operator("Mean", mean, narrow="uniform", shaped_by="shapes"),
+    Operator("Min", variadic(np.minimum), narrow="uniform", shaped_by="shapes"),
+    Operator("Mod", modulo, narrow="uniform", shaped_by="shapes"),
+    Operator("Mul", binary(np.multiply), narrow="uniform", fresh=True, shaped_by="shapes", compiled=compiled_product),
+    Operator("Neg", unary(np.negative)),
+    Operator("Not", predicate(np.logical_not)),
+    Operator("Or", comparison(np.logical_or), narrow="uniform", shaped_by="shapes"),
+    Operator("Pow", power, shaped_by="shapes"),
+    Operator("Reciprocal", unary(lambda x: 1 / x)),
+    Operator("Round", unary(np.rint)),
+    Operator("Sign", unary(np.sign)),
+    Operator("Sin", unary(np.sin)),
+    Operator("Sinh", unary(np.sinh)),
+    Operator("Sqrt", unary(np.sqrt)),
+    Operator("Sub", binary(np.subtract), narrow="uniform", shaped_by="shapes"),
+    Operator("Sum", variadic(np.add), narrow="uniform", shaped_by="shapes"),
+    Operator("Tan", unary(np.tan)),
+    Operator("Where", where, narrow="uniform", shaped_by="shapes"),
+    Operator("Xor", comparison(np.logical_xor), narrow="uniform", shaped_by="shapes"),
+)

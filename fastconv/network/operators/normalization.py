@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
-from fastconv.network.graph.graph import Array
-from fastconv.network.operators.call import Call, Operator, axes_of, axis_of
+from fastconv.kernels.operators import kind_of, planewise
+from fastconv.network.graph.graph import Array, Node
+from fastconv.network.operators.call import Call, axes_of, axis_of
+from fastconv.network.operators.record import Operator, Place
 
 
 def _channelwise(parameter: Array, x: Array, what: str) -> Array:
@@ -110,13 +111,29 @@ def mean_variance_normalization(call: Call, x: Array) -> Array:
     return np.asarray(centred / (np.sqrt((centred * centred).mean(axis=axes, keepdims=True)) + 1e-9)).astype(x.dtype, copy=False)
 
 
-OPERATORS: Mapping[str, Operator] = {
-    "BatchNormalization": batch_normalization,
-    "GroupNormalization": group_normalization,
-    "InstanceNormalization": instance_normalization,
-    "LRN": local_response,
-    "LayerNormalization": layer_normalization,
-    "LpNormalization": lp_normalization,
-    "MeanVarianceNormalization": mean_variance_normalization,
-    "RMSNormalization": rms_normalization,
-}
+def compiled_normalization(node: Node, call: Call, inputs: list[Array | None], place: Place) -> Array | None:
+    """Normalise by given statistics plane by plane, and activate."""
+    x, *parts = inputs
+    known = [part for part in parts if part is not None]
+    if x is None or x.ndim < 2 or not kind_of(x) or len(known) != 4 or any(part.shape != x.shape[1:2] for part in known):
+        return None
+    activation = place.activation(node.fused, x.shape)
+    if call.get("training_mode", 0) or call.get("spatial", 1) != 1 or call.outputs != 1 or node.fused and activation is None:
+        return None
+    scale, shift, mean, var = (part.astype(x.dtype, copy=False) for part in known)
+    y = place.allocate(x.shape, x.dtype)
+    do = place.do if all(name in place.constants for name in node.inputs[1:]) else place.now
+    do(planewise(x, y, None, (mean, scale / np.sqrt(var + call["epsilon"]), shift), activation, place.threads))
+    return y
+
+
+OPERATORS: tuple[Operator, ...] = (
+    Operator("BatchNormalization", batch_normalization, fresh=True, follower=True, takes_activation=True, compiled=compiled_normalization),
+    Operator("GroupNormalization", group_normalization, narrow="own"),
+    Operator("InstanceNormalization", instance_normalization),
+    Operator("LRN", local_response),
+    Operator("LayerNormalization", layer_normalization, narrow="own"),
+    Operator("LpNormalization", lp_normalization),
+    Operator("MeanVarianceNormalization", mean_variance_normalization),
+    Operator("RMSNormalization", rms_normalization, narrow="own"),
+)

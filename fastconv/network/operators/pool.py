@@ -8,9 +8,14 @@ from typing import Any, Literal
 
 import numpy as np
 
-from fastconv.network.graph.graph import Array
-from fastconv.network.operators.call import Call, Operator
-from fastconv.network.operators.window import padded, window
+from fastconv.kernels import operators as kernels
+from fastconv.network.graph.graph import Array, Node
+from fastconv.network.operators.call import Call, Definition
+from fastconv.network.operators.record import Blocks, Operator, Place
+from fastconv.network.operators.window import Window, padded, window
+
+_POOL_BYTES = 2**26
+"""Workspace that a pool may take."""
 
 
 def _spatial(x: Array) -> tuple[int, ...]:
@@ -96,7 +101,7 @@ def max_unpool(call: Call, x: Array, index: Array, output_shape: Array | None = 
     return result
 
 
-def over_everything(function: Any) -> Operator:
+def over_everything(function: Any) -> Definition:
     """Make the pool over all spatial axes."""
 
     def operator(call: Call, x: Array) -> Array:
@@ -106,12 +111,85 @@ def over_everything(function: Any) -> Operator:
     return operator
 
 
-OPERATORS: Mapping[str, Operator] = {
-    "AveragePool": average_pool,
-    "GlobalAveragePool": over_everything(lambda call, x, axes: x.mean(axis=axes, keepdims=True)),
-    "GlobalLpPool": over_everything(lambda call, x, axes: (np.abs(x) ** call["p"]).sum(axis=axes, keepdims=True) ** (1 / call["p"])),
-    "GlobalMaxPool": over_everything(lambda call, x, axes: x.max(axis=axes, keepdims=True)),
-    "LpPool": lp_pool,
-    "MaxPool": max_pool,
-    "MaxUnpool": max_unpool,
-}
+def _view(call: Call, shape: tuple[int, ...]) -> Window:
+    return window(call, shape[2:4], call["kernel_shape"], bool(call.get("ceil_mode", 0)))
+
+
+def _geometry(view: Window, shape: tuple[int, ...]) -> tuple[Any, Any, Any, Any]:
+    # A stride longer than the input gives its one window too.
+    strides = tuple(min(s, n + b + e) for s, n, b, e in zip(view.strides, shape[2:4], view.begin, view.end, strict=True))
+    return view.kernel, strides, view.dilations, view.begin
+
+
+def compiled_max_pool(node: Node, call: Call, inputs: list[Array | None], place: Place) -> Array | None:
+    """Take the maximum of each window of images, in either layout."""
+    x = inputs[0]
+    if x is None or x.ndim != 4 + place.is_blocked(node.inputs[0], x) or not kernels.kind_of(x) or call.outputs != 1:
+        return None
+    view = _view(call, x.shape)
+    y = place.allocate(call.reserve((*x.shape[:2], *view.out, *x.shape[4:]), x.dtype), x.dtype)
+    job = kernels.max_pool(x, y, *_geometry(view, x.shape), threads=place.threads)
+    if job.room > _POOL_BYTES:  # of windows that lie in their padding
+        return None
+    place.do(job)
+    return y
+
+
+def compiled_average_pool(node: Node, call: Call, inputs: list[Array | None], place: Place) -> Array | None:
+    """Average each window of images."""
+    x = inputs[0]
+    if x is None or x.ndim != 4 or not kernels.kind_of(x) or call.outputs != 1:
+        return None
+    view = _view(call, x.shape)
+    y = place.allocate(call.reserve((*x.shape[:2], *view.out), x.dtype), x.dtype)
+    before, after = (view.begin, view.end) if call["count_include_pad"] else ((0, 0), (0, 0))
+    axes = zip(x.shape[2:], view.out, view.kernel, view.strides, view.dilations, view.begin, before, after, strict=True)
+    rows, columns = (_inside(*axis) for axis in axes)
+    count = np.asarray(rows[:, None] * columns, x.dtype)
+    place.do(kernels.average_pool(x, y, *_geometry(view, x.shape), count, place.threads))
+    return y
+
+
+def _inside(length: int, out: int, kernel: int, stride: int, dilation: int, begin: int, before: int, after: int) -> Array:
+    """Count along one axis how many taps of each window lie inside the input, or the part of the padding that counts."""
+    at = np.arange(out)[:, None] * stride + np.arange(kernel) * dilation - begin
+    return np.asarray(((at >= -before) & (at < length + after)).sum(axis=1))
+
+
+def compiled_mean(node: Node, call: Call, inputs: list[Array | None], place: Place) -> Array | None:
+    """Average each plane."""
+    x = inputs[0]
+    if x is None or x.ndim < 3 or not kernels.kind_of(x):
+        return None
+    y = place.allocate((*x.shape[:2], *(1,) * (x.ndim - 2)), x.dtype)
+    place.do(kernels.mean(x, y, place.threads))
+    return y
+
+
+def _mean(call: Call, x: Array, axes: tuple[int, ...]) -> Any:
+    return x.mean(axis=axes, keepdims=True)
+
+
+def _norm(call: Call, x: Array, axes: tuple[int, ...]) -> Any:
+    return (np.abs(x) ** call["p"]).sum(axis=axes, keepdims=True) ** (1 / call["p"])
+
+
+def _one_image_pool(node: Node, constants: Mapping[str, Array]) -> bool:
+    """Tell whether a max pool of images has one result, to which nothing is fused."""
+    images = len(node.attributes.get("kernel_shape", ())) == 2  # type: ignore[arg-type]
+    return len([name for name in node.outputs if name]) == 1 and not node.fused and images
+
+
+def _pooled(call: Call, shape: tuple[int, ...]) -> tuple[int, ...]:
+    return (*shape[:2], *_view(call, shape).out)
+
+
+OPERATORS: tuple[Operator, ...] = (
+    Operator("AveragePool", average_pool, fresh=True, compiled=compiled_average_pool),
+    Operator("GlobalAveragePool", over_everything(_mean), fresh=True, compiled=compiled_mean, same_bits=False),
+    Operator("GlobalLpPool", over_everything(_norm)),
+    Operator("GlobalMaxPool", over_everything(lambda call, x, axes: x.max(axis=axes, keepdims=True))),
+    Operator("LpPool", lp_pool),
+    Operator("MaxPool", max_pool, fresh=True, compiled=compiled_max_pool, blocks=Blocks(_one_image_pool, _pooled)),
+    Operator("MaxUnpool", max_unpool),
+)

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
 from fastconv.network.graph.graph import Array
-from fastconv.network.operators.call import Call, Operator, axes_of, axis_of
+from fastconv.network.operators.call import Call, Definition, axes_of, axis_of
 from fastconv.network.operators.elementwise import divide
+from fastconv.network.operators.record import Operator
 
 Reduce = Callable[[Array, tuple[int, ...]], Any]
 
 
-def reduction(function: Reduce) -> Operator:
+def reduction(function: Reduce) -> Definition:
     """Make a reduction; the axes are an attribute in old opsets and an input in new ones, and none of them means all."""
 
     def operator(call: Call, x: Array, axes: Array | None = None) -> Array:
@@ -78,7 +79,7 @@ _ELEMENTWISE_WHEN_EMPTY = (_l1, _l2, _log_sum, _sum_square, _log_sum_exp)
 """Reductions that still map each element when noop_with_empty_axes leaves no axis to reduce over."""
 
 
-def arg_extreme(largest: bool) -> Operator:
+def arg_extreme(largest: bool) -> Definition:
     """Make ArgMax or ArgMin; of equal values the first, or the last where the attribute says so."""
 
     def operator(call: Call, x: Array) -> Array:
@@ -111,18 +112,18 @@ def top_k(call: Call, x: Array, k: Array | None = None) -> tuple[Array, Array]:
     return np.take_along_axis(x, index, axis), index
 
 
-OPERATORS: Mapping[str, Operator] = {
-    "ArgMax": arg_extreme(largest=True),
-    "ArgMin": arg_extreme(largest=False),
-    "ReduceL1": reduction(_l1),
-    "ReduceL2": reduction(_l2),
-    "ReduceLogSum": reduction(_log_sum),
-    "ReduceLogSumExp": reduction(_log_sum_exp),
-    "ReduceMax": reduction(lambda x, axes: _extreme(x, axes, largest=True)),
-    "ReduceMean": reduction(_mean),
-    "ReduceMin": reduction(lambda x, axes: _extreme(x, axes, largest=False)),
-    "ReduceProd": reduction(lambda x, axes: x.prod(axis=axes, keepdims=True, dtype=x.dtype)),
-    "ReduceSum": reduction(_sum),
-    "ReduceSumSquare": reduction(_sum_square),
-    "TopK": top_k,
-}
+OPERATORS: tuple[Operator, ...] = (
+    Operator("ArgMax", arg_extreme(largest=True)),
+    Operator("ArgMin", arg_extreme(largest=False)),
+    Operator("ReduceL1", reduction(_l1)),
+    Operator("ReduceL2", reduction(_l2)),
+    Operator("ReduceLogSum", reduction(_log_sum)),
+    Operator("ReduceLogSumExp", reduction(_log_sum_exp)),
+    Operator("ReduceMax", reduction(lambda x, axes: _extreme(x, axes, largest=True))),
+    Operator("ReduceMean", reduction(_mean)),
+    Operator("ReduceMin", reduction(lambda x, axes: _extreme(x, axes, largest=False))),
+    Operator("ReduceProd", reduction(lambda x, axes: x.prod(axis=axes, keepdims=True, dtype=x.dtype))),
+    Operator("ReduceSum", reduction(_sum)),
+    Operator("ReduceSumSquare", reduction(_sum_square)),
+    Operator("TopK", top_k),
+)

@@ -1,27 +1,21 @@
-"""The operators of a network: a table from the standard's names to pure functions ``operator(call, *inputs)``."""
+"""The operators of a network: the table of their records, joined from the modules that define them."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from types import MappingProxyType
 
+from fastconv.network.graph.graph import Node
 from fastconv.network.operators import activation, convolution, elementwise, linear, normalization, pool, reduction
-from fastconv.network.operators.call import Operator, rounded_once
+from fastconv.network.operators.record import Operator, joined
 from fastconv.network.operators.tensors import indexing, quantization, resize, shape
 
-_ARITHMETIC = (activation, convolution, elementwise, linear, normalization, pool, reduction, resize)
-_MOVING = (indexing, quantization, shape)
-"""Modules whose operators move what they are given, or know themselves in what format they compute."""
-_UNIFORM = (convolution, elementwise, linear)
-"""Modules whose operators take numbers of one type."""
-_STASHING = frozenset({"GroupNormalization", "LayerNormalization", "RMSNormalization"})
-"""Operators of which the standard says where they round: they compute in float32 themselves."""
+_MODULES = (activation, convolution, elementwise, indexing, linear, normalization, pool, quantization, reduction, resize, shape)
 
-OPERATORS: Mapping[str, Operator] = MappingProxyType(
-    {name: op for module in _MOVING for name, op in module.OPERATORS.items()}
-    | {
-        name: op if name in _STASHING else rounded_once(op, module in _UNIFORM and name != "Pow")
-        for module in _ARITHMETIC
-        for name, op in module.OPERATORS.items()
-    }
-)
+OPERATORS: Mapping[str, Operator] = joined(*(module.OPERATORS for module in _MODULES))
+
+
+def operator_of(node: Node) -> Operator:
+    """Return the record of a node's operator; ValueError that names the node if there is none."""
+    if node.operator not in OPERATORS:
+        raise ValueError(f"{node}: the operator {node.operator} is not supported")
+    return OPERATORS[node.operator]

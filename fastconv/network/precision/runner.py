@@ -13,7 +13,7 @@ from fastconv.arithmetic import Policy, channel_sum_named
 from fastconv.native import processors
 from fastconv.network.graph.graph import Array, Graph, Node
 from fastconv.network.operators.call import MEMORY_LIMIT, Call
-from fastconv.network.operators.convolution import check_convolution, check_transposed, in_a_plane
+from fastconv.network.operators.table import operator_of
 from fastconv.network.precision.emulated import Emulation, Extents, Shape, emulation_on
 from fastconv.network.precision.names import Scales, split_policy
 from fastconv.network.rewrite.passes import narrowed
@@ -101,7 +101,7 @@ class EmulatedRunner(Runner):
 
     def _apply(self, node: Node, inputs: list[Array | None], left: int, *rest: Any) -> tuple[Array, ...]:
         x, weight, bias = (*inputs, None, None)[:3]
-        if node.operator not in ("Conv", "ConvTranspose") or x is None or weight is None:
+        if operator_of(node).plane is None or x is None or weight is None:
             return super()._apply(node, inputs, left, *rest)
         try:
             return (self._emulate(node, Call(node.attributes, node.opset, 1, left), x, weight, bias),)
@@ -109,8 +109,9 @@ class EmulatedRunner(Runner):
             raise ValueError(f"{node}: {error}") from error
 
     def _emulate(self, node: Node, call: Call, x: Array, weight: Array, bias: Array | None) -> Array:
-        (check_convolution if node.operator == "Conv" else check_transposed)(call, x, weight, bias)
-        flat = in_a_plane(node.operator, call, x, weight)
+        plane = operator_of(node).plane
+        assert plane is not None
+        flat = plane(call, x, weight, bias)
         if flat.x.size == 0 or flat.weight.size == 0:
             return np.zeros(flat.shape, np.float32)
         shape = Shape(flat.view.strides, flat.view.dilations, int(call["group"]))  # type: ignore[arg-type]

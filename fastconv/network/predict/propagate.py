@@ -237,7 +237,7 @@ def _own_errors(
     call = Call(node.attributes, node.opset, 1, 2**62)
     x = np.asarray(converted(truth[node.inputs[0]].astype(np.float32), fp32, policy.data), np.float32)
     wide = [None if part is None else part.astype(np.float64) for part in (x, weight, bias)]
-    right = np.asarray(OPERATORS["Conv"](call, *wide))
+    right = np.asarray(OPERATORS["Conv"].run(call, *wide))
     flat = planar(window(call, x.shape[2:], weight.shape[2:]), x, weight)
     view, weight, x = flat.view, flat.weight, np.pad(flat.x, flat.view.pads)
     alg = choice if isinstance(choice, BilinearAlgorithm) else None

@@ -6,7 +6,6 @@ made in float64 and rounded once, where the network as written rounds the convol
 
 from __future__ import annotations
 
-import math
 from collections import Counter
 from collections.abc import Collection, Mapping
 from dataclasses import replace
@@ -17,18 +16,10 @@ import numpy as np
 from fastconv.native import lasting
 from fastconv.network.graph.graph import Array, Graph, Node
 from fastconv.network.operators.call import Call
-from fastconv.network.operators.table import OPERATORS
+from fastconv.network.operators.table import operator_of
 
 _ROOM = 2**20
 """Bytes that a folded constant may take beyond what it was made from: a damaged model asks for any amount."""
-_MAKERS = frozenset("Add BatchNormalization Conv ConvTranspose Gemm".split())
-"""Operators that write an array of their own, on which an activation can follow at once."""
-_ACTIVATIONS = frozenset("Clip LeakyRelu PRelu Relu".split())
-_FRESH = frozenset("Add AveragePool BatchNormalization Conv GlobalAveragePool HardSwish LeakyRelu MaxPool Mul Relu Sigmoid Swish".split())
-"""Operators whose result is never their input or a view of it."""
-_SHAPED_BY_VALUES = frozenset("Compress NonMaxSuppression NonZero Unique".split())
-"""Operators of which only the values of their first input tell the shape of the result."""
-_SHAPED_BY_FIRST = frozenset("Bernoulli BlackmanWindow ConstantOfShape EyeLike HammingWindow HannWindow Range".split())
 
 
 def optimised(graph: Graph, protected: Collection[str]) -> Graph:
@@ -68,7 +59,7 @@ def folded_weights(graph: Graph) -> Graph:
     """
     constants, nodes = dict(graph.constants), []
     for node in graph.nodes:
-        stored = node.operator in ("Constant", "DequantizeLinear") and all(not name or name in constants for name in node.inputs)
+        stored = operator_of(node).stores and all(not name or name in constants for name in node.inputs)
         results = _computed(node, constants) if stored else None
         if results is None:
             nodes.append(node)
@@ -82,7 +73,7 @@ def _computed(node: Node, constants: Mapping[str, Array]) -> dict[str, Array] | 
     room = _ROOM + 2 * sum(a.nbytes for a in inputs if a is not None)
     try:
         with np.errstate(all="ignore"):
-            result = OPERATORS[node.operator](Call(node.attributes, node.opset, len(node.outputs), room), *inputs)
+            result = operator_of(node).run(Call(node.attributes, node.opset, len(node.outputs), room), *inputs)
     except (ArithmeticError, AttributeError, LookupError, MemoryError, TypeError, ValueError):
         return None  # it will fail again, and be reported, when the network runs
     outputs = tuple(np.asarray(r) for r in (result if isinstance(result, tuple) else (result,)))
@@ -107,23 +98,17 @@ def known_from_shapes(graph: Graph) -> frozenset[str]:
     for node in graph.nodes:
         inputs = [name for name in node.inputs if name]
         named = {name for name in node.outputs if name}
-        if node.operator in ("Shape", "Size") and inputs[0] in shapes or inputs and all(name in values for name in inputs):
+        operator = operator_of(node)
+        if operator.from_shape and inputs[0] in shapes or inputs and all(name in values for name in inputs):
             known |= named
             values |= named
             shapes |= named
             continue
-        rest = inputs if node.operator in _SHAPED_BY_FIRST else inputs[1:]
-        told = all(name in values for name in rest) or node.operator in _SHAPED_BY_SHAPES
-        if node.operator not in _SHAPED_BY_VALUES and told and all(name in shapes for name in inputs):
+        rest = inputs if operator.shaped_by == "values" else inputs[1:]
+        told = all(name in values for name in rest) or operator.shaped_by == "shapes"
+        if operator.shaped_by != "contents" and told and all(name in shapes for name in inputs):
             shapes |= named
     return frozenset(known)
-
-
-_SHAPED_BY_SHAPES = frozenset(
-    "Add And Concat Conv ConvTranspose Div Einsum Equal Gather GatherElements Gemm Greater Less MatMul Max Mean Min Mod Mul Or PRelu Pow "
-    "Sub Sum Where Xor".split()
-)
-"""Operators of several inputs whose values do not tell the shape of the result."""
 
 
 def with_known(graph: Graph, values: Mapping[str, Array]) -> Graph:
@@ -136,7 +121,7 @@ def with_known(graph: Graph, values: Mapping[str, Array]) -> Graph:
 def folded_normalisations(graph: Graph, kept: Collection[str]) -> Graph:
     """Scale the weights of a convolution or dense layer instead of its result, where that result is read nowhere else."""
     readers = _readers(graph)
-    makers = {node.outputs[0]: node for node in graph.nodes if node.operator in ("Conv", "ConvTranspose", "Gemm")}
+    makers = {node.outputs[0]: node for node in graph.nodes if _scales(node)}
     constants = dict(graph.constants)
     folded: dict[str, Node | None] = {}
     for node in graph.nodes:
@@ -154,6 +139,11 @@ def folded_normalisations(graph: Graph, kept: Collection[str]) -> Graph:
     return _rebuilt(graph, constants, [node for node in nodes if node is not None], kept)
 
 
+def _scales(node: Node) -> bool:
+    weights = operator_of(node).weights
+    return weights is not None and weights.scaled is not None
+
+
 def _scaled(maker: Node, norm: Node, constants: Mapping[str, Array]) -> tuple[Array, Array] | None:
     """Return weight and bias with the normalisation in them, or None where it does not fit."""
     names = (*maker.inputs[1:], *norm.inputs[1:])
@@ -161,43 +151,28 @@ def _scaled(maker: Node, norm: Node, constants: Mapping[str, Array]) -> tuple[Ar
         return None
     if len(norm.inputs) != 5 or any(name and name not in constants for name in names):
         return None
-    weight = constants[maker.inputs[1]]
+    weight, how = constants[maker.inputs[1]], operator_of(maker).weights
     bias = constants[maker.inputs[2]] if len(maker.inputs) > 2 and maker.inputs[2] else None
     dtypes = {constants[name].dtype for name in names if name}
     scale, shift, mean, var = (constants[name].astype(np.float64) for name in norm.inputs[1:])
     if len(dtypes) != 1 or weight.dtype not in (np.float32, np.float64) or weight.ndim < 2:
         return None
-    group = int(maker.attributes.get("group", 1))  # type: ignore[arg-type]
-    if maker.operator == "Conv":
-        channels = weight.shape[0]
-    elif maker.operator == "ConvTranspose":
-        channels = weight.shape[1] * group
-    else:
-        channels = weight.shape[0 if maker.attributes.get("transB") else 1]
-    if any(part.shape != (channels,) for part in (scale, shift, mean, var)) or group < 1:
+    if how is None or how.scaled is None or how.channels is None:
+        return None
+    channels = how.channels(maker, weight)
+    if any(part.shape != (channels,) for part in (scale, shift, mean, var)) or maker.attributes.get("beta", 1.0) != 1:
         return None
     with np.errstate(all="ignore"):
         factor = scale / np.sqrt(var + float(norm.attributes.get("epsilon", 1e-5)))  # type: ignore[arg-type]
-        wide = weight.astype(np.float64)
-        if maker.operator == "Conv":
-            wide *= factor.reshape(-1, *(1,) * (weight.ndim - 1))
-        elif maker.operator == "ConvTranspose":
-            if weight.shape[0] % group:
-                return None
-            ones = (1,) * (weight.ndim - 2)
-            wide = (wide.reshape(group, -1, *weight.shape[1:]) * factor.reshape(group, 1, -1, *ones)).reshape(weight.shape)
-        else:
-            wide *= factor[:, None] if maker.attributes.get("transB") else factor
+        wide = how.scaled(maker, weight, factor)
+        if wide is None:
+            return None
         old: Any = 0.0
         if bias is not None:
-            if bias.shape not in ((channels,), *(((), (1,), (1, channels)) if maker.operator == "Gemm" else ())):
+            if bias.shape not in ((channels,), *(((), (1,), (1, channels)) if how.bias_broadcasts else ())):
                 return None
             old = bias.reshape(-1).astype(np.float64)
-            if maker.operator == "Gemm":
-                old = old * maker.attributes.get("beta", 1.0)
         new = np.broadcast_to((old - mean) * factor + shift, (channels,))
-        if maker.operator == "Gemm" and maker.attributes.get("beta", 1.0) != 1:
-            return None
         arrays = lasting(weight.shape, weight.dtype), new.astype(weight.dtype)
         arrays[0][...] = wide
     # What is not finite spreads otherwise in the network as written.
@@ -225,7 +200,7 @@ def fused_activations(graph: Graph, kept: Collection[str]) -> Graph:
     makers: dict[str, Node] = {}
     nodes: dict[str, Node] = {}
     for node in graph.nodes:
-        maker = makers.get(node.inputs[0]) if node.operator in _ACTIVATIONS else None
+        maker = makers.get(node.inputs[0]) if operator_of(node).activation is not None else None
         inner = node.inputs[0] if node.inputs else ""
         constant = all(not name or name in graph.constants for name in node.inputs[1:])
         if maker is not None and constant and readers[inner] == 1 and inner not in kept:
@@ -234,7 +209,7 @@ def fused_activations(graph: Graph, kept: Collection[str]) -> Graph:
             del makers[inner]
         else:
             nodes[node.name] = node
-            if node.operator in _MAKERS and len(node.outputs) == 1:
+            if operator_of(node).takes_activation and len(node.outputs) == 1:
                 makers[node.outputs[0]] = node
     return _rebuilt(graph, graph.constants, list(nodes.values()), kept)
 
@@ -246,8 +221,8 @@ def fused_sums(graph: Graph, kept: Collection[str]) -> Graph:
     """
     readers, makers = _readers(graph), {node.outputs[0]: node for node in graph.nodes if node.outputs}
     at = {name: k for k, node in enumerate(graph.nodes) for name in node.outputs}
-    plain = {name for name, maker in makers.items() if maker.operator in _FRESH and name not in kept}
-    plain -= {name for node in graph.nodes if node.operator not in _FRESH for name in node.inputs}
+    plain = {name for name, maker in makers.items() if operator_of(maker).fresh and name not in kept}
+    plain -= {name for node in graph.nodes if not operator_of(node).fresh for name in node.inputs}
     gone: set[str] = set()
     nodes = []
     for node in graph.nodes:
@@ -267,38 +242,6 @@ def fused_sums(graph: Graph, kept: Collection[str]) -> Graph:
 def _can_add(node: Node, constants: Mapping[str, Array]) -> bool:
     weight = constants.get(node.inputs[1]) if node.operator == "Conv" and not node.fused and len(node.inputs) < 4 else None
     return weight is not None and weight.ndim in (3, 4) and node.attributes.get("group", 1) == 1
-
-
-def slope_and_bounds(node: Node, constants: Mapping[str, Array], channels: int | None) -> tuple[Any, float, float] | None:
-    """Return an activation as slope below zero and bounds (`fastconv.kernels.Activation`); None where it is none.
-
-    `channels` is the length of the second axis of a tensor of rank 4 at least 3, on which a slope may depend, else None.
-    """
-    if node.operator == "Relu":
-        return 1.0, 0.0, math.inf
-    if node.operator == "LeakyRelu":
-        return node.attributes["alpha"], -math.inf, math.inf
-    given = [constants.get(name) if name else None for name in node.inputs[1:]]
-    if node.operator == "PRelu":
-        slope = given[0]
-        if slope is None:
-            return None
-        if slope.size == 1 and slope.ndim <= 2:
-            return float(slope.reshape(())), -math.inf, math.inf
-        ends = slope.ndim in (3, 4) and slope.shape[-3:] == (channels, 1, 1) and slope.size == channels
-        return (slope.reshape(-1), -math.inf, math.inf) if ends else None
-    if node.operator == "Clip":
-        if node.opset < 11:
-            bounds: list[Any] = [node.attributes.get("min", -math.inf), node.attributes.get("max", math.inf)]
-        else:
-            given += [None] * (2 - len(given))
-            if any(
-                name and array is None or array is not None and array.size != 1 for name, array in zip(node.inputs[1:], given, strict=False)
-            ):
-                return None
-            bounds = [default if a is None else float(a.reshape(())) for a, default in zip(given, (-math.inf, math.inf), strict=True)]
-        return None if any(map(math.isnan, bounds)) else (1.0, float(bounds[0]), float(bounds[1]))
-    return None
 
 
 def _readers(graph: Graph) -> Counter[str]:

@@ -10,6 +10,7 @@ import numpy as np
 
 from fastconv.network.graph.graph import Array, Attribute, Graph, Node, Value
 from fastconv.network.operators.call import is_narrow
+from fastconv.network.operators.table import operator_of
 from fastconv.network.operators.tensors.shape import dtype_of
 
 _NUMBERS = {np.dtype(np.float32): 1, np.dtype(np.float64): 11}
@@ -38,19 +39,15 @@ def retyped(graph: Graph, kind: Any) -> Graph:
         return replace(v, dtype=kind) if _is_float(v.dtype) else v
 
     def node(n: Node) -> Node:
-        attributes: dict[str, Attribute] = {}
+        operator, attributes = operator_of(n), dict[str, Attribute]()
         for name, attribute in n.attributes.items():
             if isinstance(attribute, np.ndarray):
                 attributes[name] = wide(attribute)
-            elif (n.operator, name) in _TYPES and attribute and _is_float(dtype_of(int(attribute))):  # type: ignore[arg-type]
+            elif name in operator.types and attribute and _is_float(dtype_of(int(attribute))):  # type: ignore[arg-type]
                 attributes[name] = _NUMBERS[kind]
-            elif n.operator == "Constant" and name in ("value_float", "value_floats"):
-                attributes["value"] = np.asarray(attribute, kind)
             else:
                 attributes[name] = attribute
-        if n.operator == "ConstantOfShape":
-            attributes.setdefault("value", np.zeros(1, kind))  # the standard's default is a float32 zero
-        return replace(n, attributes=attributes)
+        return replace(n, attributes=operator.retyped(attributes, kind) if operator.retyped else attributes)
 
     return Graph.build(
         graph.name,
@@ -59,10 +56,6 @@ def retyped(graph: Graph, kind: Any) -> Graph:
         {name: wide(array) for name, array in graph.constants.items()},
         map(node, graph.nodes),
     )
-
-
-_TYPES = (("Cast", "to"), ("EyeLike", "dtype"), ("DequantizeLinear", "output_dtype"))
-"""Attributes that say an element type."""
 
 
 def widened(graph: Graph) -> Graph:

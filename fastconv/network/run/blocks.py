@@ -5,17 +5,16 @@ The layout is inside a network only, between layers that read and write it: (bat
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 
 import numpy as np
 
 from fastconv.network.graph.graph import Array, Graph, Node
-
-Readers = Mapping[str, tuple[Node, ...]]
+from fastconv.network.operators.table import operator_of
 
 
 def readers_in_blocks(graph: Graph, wanted: Iterable[str]) -> dict[str, tuple[Node, ...]]:
-    """Return the tensors that only convolutions and max pools write and read, with those that read them.
+    """Return the tensors that only nodes which serve the layout write and read, with those that read them.
 
     Shapes and methods tell later which of them do lie in blocks: a writer looks whether its readers take them.
     """
@@ -32,16 +31,8 @@ def readers_in_blocks(graph: Graph, wanted: Iterable[str]) -> dict[str, tuple[No
 
 
 def _serves(graph: Graph, node: Node) -> bool:
-    """Whether a node is a convolution or a max pool with one result, of images."""
-    if node.operator == "MaxPool":
-        return len([name for name in node.outputs if name]) == 1 and not node.fused and len(node.attributes.get("kernel_shape", ())) == 2  # type: ignore[arg-type]
-    weight = graph.constants.get(node.inputs[1]) if node.operator == "Conv" else None
-    return weight is not None and weight.ndim == 4
-
-
-def lies_in_blocks(name: str, array: Array | None, readers: Readers) -> bool:
-    """Whether a tensor, which may, does lie in blocks."""
-    return array is not None and name in readers and array.ndim == 5
+    blocks = operator_of(node).blocks
+    return blocks is not None and blocks.serves(node, graph.constants)
 
 
 def plain_shape(array: Array) -> tuple[int, int, int, int]:

@@ -20,13 +20,14 @@ from fastconv.network.graph.graph import Array, Graph, Node
 from fastconv.network.graph.weights_file import check_unchanged, files_of, let_go
 from fastconv.network.operators.call import MEMORY_LIMIT, Call, is_narrow
 from fastconv.network.operators.convolution import check_convolution
-from fastconv.network.operators.table import OPERATORS
+from fastconv.network.operators.record import Allocate, Place, Readers
+from fastconv.network.operators.table import operator_of
 from fastconv.network.operators.window import planar, window
 from fastconv.network.rewrite.optimise import known_from_shapes, optimised, with_known
 from fastconv.network.run.arena import Arena
 from fastconv.network.run.assign import Choice
-from fastconv.network.run.blocks import Readers, lies_in_blocks, plain, plain_shape, readers_in_blocks
-from fastconv.network.run.fast import Allocate, Place, fast
+from fastconv.network.run.blocks import plain, plain_shape, readers_in_blocks
+from fastconv.network.run.fast import activation_of, fast
 from fastconv.network.run.feeds import checked_feeds
 from fastconv.network.run.tape import Recorder, Tape
 
@@ -138,7 +139,7 @@ class Runner:
     ) -> None:
         self.graph, self.algorithms, self.threads, self.memory_limit = graph, dict(algorithms), threads, memory_limit
         self.optimise, self.max_error, self._arena = optimise, max_error, arena or Arena()
-        self._plans = {node.name: Kept(_PLANS) for node in graph.nodes if node.operator in ("Conv", "ConvTranspose", "Gemm", "MatMul")}
+        self._plans = {node.name: Kept(_PLANS) for node in graph.nodes if operator_of(node).weights is not None}
         self._programs, self._special, self._tapes = Kept(_PROGRAMS), Kept(_PROGRAMS), Kept(_PLANS)
         self._pool = Pool()
         self._files = files_of(self.graph.constants.values())
@@ -303,7 +304,8 @@ class Runner:
                 jobs.append(job)
 
         plan = lambda key, make: self._plans[node.name].get(key, make)
-        return Place(constants, allocate, threads, plan, do, self._pool.run, dying, blocks)
+        activation = lambda nodes, shape: activation_of(nodes, constants, shape)
+        return Place(constants, allocate, threads, plan, do, self._pool.run, activation, dying, blocks)
 
     def _apply(self, node: Node, inputs: list[Array | None], left: int, place: Place) -> tuple[Array, ...]:
         """Run a node and what is fused to it: compiled where that serves, else one after the other."""
@@ -313,17 +315,17 @@ class Runner:
             with np.errstate(all="ignore"):
                 result = self._convolve(node, call, inputs, place) if node.operator == "Conv" else fast(node, call, inputs, place)
                 if result is None:
-                    inside = (lies_in_blocks(name, array, place.blocks) for name, array in zip(node.inputs, inputs, strict=True))
+                    inside = (place.is_blocked(name, array) for name, array in zip(node.inputs, inputs, strict=True))
                     inputs = [plain(array) if lies and array is not None else array for lies, array in zip(inside, inputs, strict=True)]
                     if node.operator == "Conv":
                         result = self._convolve_in_a_plane(node, call, (*inputs, None)[:3], place)
                     if result is None:
-                        result = OPERATORS[node.operator](call, *(inputs[:3] if node.operator == "Conv" else inputs))
+                        result = operator_of(node).run(call, *(inputs[:3] if node.operator == "Conv" else inputs))
                     given = dict(zip(node.inputs, inputs, strict=True)) | {"": None}
                     for at in node.fused:
                         first = np.asarray(result[0] if isinstance(result, tuple) else result)
                         operands = [given[n] if n in given else place.constants[n] if n in place.constants else first for n in at.inputs]
-                        result = OPERATORS[at.operator](Call(at.attributes, at.opset, len(at.outputs), left), *operands)
+                        result = operator_of(at).run(Call(at.attributes, at.opset, len(at.outputs), left), *operands)
         except (ArithmeticError, AttributeError, LookupError, MemoryError, TypeError, ValueError) as error:
             text = str(error).strip().splitlines() or [type(error).__name__]
             raise ValueError(f"{at}: {text[0]}") from error
@@ -372,7 +374,7 @@ class Runner:
         constant = all(not name or name in place.constants for name in node.inputs[1:3])
         if x is None or weight is None or not constant or x.dtype not in (np.float32, np.float64):
             return None
-        inside = lies_in_blocks(node.inputs[0], x, place.blocks)
+        inside = place.is_blocked(node.inputs[0], x)
         given = plain_shape(x) if inside else x.shape
         if len(given) not in (3, 4):
             return None
@@ -446,11 +448,10 @@ class Runner:
             return False
 
     def _takes_one(self, node: Node, shape: tuple[int, ...], dtype: np.dtype[Any], place: Place) -> bool:
-        call = Call(node.attributes, node.opset)
-        if node.operator == "MaxPool":
-            view = window(call, shape[2:], call["kernel_shape"], bool(call.get("ceil_mode", 0)))
+        call, blocks = Call(node.attributes, node.opset), operator_of(node).blocks
+        if blocks is not None and blocks.shape is not None:
             following = place.blocks.get(node.outputs[0], ())
-            return bool(following) and self._takes(following, (*shape[:2], *view.out), dtype, place)
+            return bool(following) and self._takes(following, blocks.shape(call, shape), dtype, place)
         weight, *_ = (place.constants[name] for name in node.inputs[1:3] if name)
         view = window(call, shape[2:], weight.shape[2:])
         finish = node.fused if len(node.inputs) < 4 else node.fused[1:]

@@ -18,10 +18,9 @@ import numpy as np
 from fastconv.native import memory, run_all
 from fastconv.network.graph.graph import Array, Node
 from fastconv.network.graph.weights_file import files_of
+from fastconv.network.operators.table import operator_of
 
 _ALIGNED = 64
-_VIEWS = frozenset("Dropout Flatten Identity Reshape Slice Split Squeeze Transpose Unsqueeze".split())
-"""Operators whose result, where it is a view of their first input, lies where the other inputs say, whatever the values are."""
 
 Apply = Callable[[Node, "list[Array | None]", Mapping[str, Array]], tuple[Array, ...]]
 """``apply(node, inputs, constants)`` computes a node."""
@@ -107,7 +106,7 @@ class Recorder:
             self._placed(name, array) for name, array in zip(node.inputs, inputs, strict=True) if name in self.tensors and array is not None
         ]
         views: dict[str, Any] = {name: self._view(array, here) for name, array in named}
-        still = node.operator in _VIEWS and not node.fused and node.inputs[0] in self.tensors
+        still = operator_of(node).view and not node.fused and node.inputs[0] in self.tensors
         still = still and all(name in constants or name in self.fixed for name in node.inputs[1:] if name)
         if still and not jobs and None not in views.values():
             self.tensors.update(views)

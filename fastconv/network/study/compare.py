@@ -13,6 +13,7 @@ import numpy as np
 from fastconv.algebra import parse_name
 from fastconv.network.graph.graph import Array, Graph, Node
 from fastconv.network.network import Network
+from fastconv.network.operators.table import operator_of
 from fastconv.network.precision.names import Scales
 from fastconv.network.run.assign import assigned, is_eligible
 from fastconv.network.run.execute import Runner
@@ -36,11 +37,6 @@ Metric = Callable[[Mapping[str, Array], Mapping[str, Array], Mapping[str, Array]
 """``metric(outputs, reference, direct)`` of whole output dictionaries gives named numbers."""
 _FIT_IMAGES = 8
 """On the statistics of so many images points are fitted."""
-
-_FOLLOWERS = frozenset(
-    "BatchNormalization Celu Clip Elu Gelu HardSigmoid HardSwish LeakyRelu Mish PRelu Relu Selu Sigmoid Softplus Softsign "
-    "Swish Tanh ThresholdedRelu".split()
-)
 
 
 def compare(
@@ -211,7 +207,7 @@ def after(graph: Graph, node: Node) -> str:
     outputs = {value.name for value in graph.outputs}
     while name not in outputs:
         readers = graph.consumers(name)
-        if len(readers) != 1 or readers[0].operator not in _FOLLOWERS or readers[0].inputs[0] != name:
+        if len(readers) != 1 or not operator_of(readers[0]).follower or readers[0].inputs[0] != name:
             break
         name = readers[0].outputs[0]
     return name

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 
 from fastconv.network.graph.graph import Array
 from fastconv.network.network import Network
+from fastconv.network.operators.table import operator_of
 from fastconv.network.run.assign import is_eligible
 
 
@@ -25,20 +26,11 @@ def multiply_adds(net: Network, feeds: Mapping[str, Array]) -> dict[str, int]:
         Name of each Conv, ConvTranspose, Gemm and MatMul node to its multiply-adds, paddings included.
     """
     graph = net.graph
-    layers = [node for node in graph.nodes if node.operator in ("Conv", "ConvTranspose", "Gemm", "MatMul") and len(node.inputs) > 1]
-    layers = [node for node in layers if node.inputs[1] in graph.constants]
-    # The taps of a transposed convolution meet each input, those of the others give each output.
-    at = {node.name: node.inputs[0] if node.operator == "ConvTranspose" else node.outputs[0] for node in layers}
+    pairs = [(node, operator_of(node).weights) for node in graph.nodes if len(node.inputs) > 1 and node.inputs[1] in graph.constants]
+    layers = [(node, weights) for node, weights in pairs if weights is not None]
+    at = {node.name: node.inputs[0] if weights.per_input else node.outputs[0] for node, weights in layers}
     values = net.prepare("direct")(feeds, dict.fromkeys(at.values()))
-    counts = {}
-    for node in layers:
-        weight, size = graph.constants[node.inputs[1]], values[at[node.name]].size
-        if node.operator in ("Conv", "ConvTranspose"):
-            taps = weight.size // max(weight.shape[0], 1)
-        else:
-            taps = weight.shape[-1 if node.attributes.get("transB", 0) else -2] if weight.ndim > 1 else 1
-        counts[node.name] = size * taps
-    return counts
+    return {node.name: values[at[node.name]].size * weights.terms(node, graph.constants[node.inputs[1]]) for node, weights in layers}
 
 
 def fast_share(net: Network, feeds: Mapping[str, Array]) -> float:

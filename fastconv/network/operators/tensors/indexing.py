@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 
 from fastconv.network.graph.graph import Array
-from fastconv.network.operators.call import Call, Operator, axis_of
+from fastconv.network.operators.call import Call, axis_of
+from fastconv.network.operators.record import Operator
 
 
 def _wrapped(index: Array, length: int) -> Array:
@@ -182,17 +183,17 @@ def _overlap(box: Array, others: Array) -> Array:
     return np.asarray(np.where(union > 0, shared / np.where(union > 0, union, 1), 0))
 
 
-OPERATORS: Mapping[str, Operator] = {
-    "Compress": compress,
-    "Gather": gather,
-    "GatherElements": gather_elements,
-    "GatherND": gather_nd,
-    "NonMaxSuppression": non_max_suppression,
-    "NonZero": non_zero,
-    "OneHot": one_hot,
-    "ReverseSequence": reverse_sequence,
-    "Scatter": scatter_elements,
-    "ScatterElements": scatter_elements,
-    "ScatterND": scatter_nd,
-    "Unique": unique,
-}
+OPERATORS: tuple[Operator, ...] = (
+    Operator("Compress", compress, narrow="own", shaped_by="contents"),
+    Operator("Gather", gather, narrow="own", shaped_by="shapes"),
+    Operator("GatherElements", gather_elements, narrow="own", shaped_by="shapes"),
+    Operator("GatherND", gather_nd, narrow="own"),
+    Operator("NonMaxSuppression", non_max_suppression, narrow="own", shaped_by="contents"),
+    Operator("NonZero", non_zero, narrow="own", shaped_by="contents"),
+    Operator("OneHot", one_hot, narrow="own"),
+    Operator("ReverseSequence", reverse_sequence, narrow="own"),
+    Operator("Scatter", scatter_elements, narrow="own"),
+    Operator("ScatterElements", scatter_elements, narrow="own"),
+    Operator("ScatterND", scatter_nd, narrow="own"),
+    Operator("Unique", unique, narrow="own", shaped_by="contents"),
+)

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
 from fastconv.network.graph.graph import Array
-from fastconv.network.operators.call import Call, Operator, axis_of
+from fastconv.network.operators.call import Call, axis_of
+from fastconv.network.operators.record import Operator
 from fastconv.network.operators.tensors.shape import dtype_of
 
 
@@ -41,4 +41,4 @@ def _along(call: Call, x: Array, value: Array) -> Array:
     return value.reshape(shape)
 
 
-OPERATORS: Mapping[str, Operator] = {"DequantizeLinear": dequantize}
+OPERATORS: tuple[Operator, ...] = (Operator("DequantizeLinear", dequantize, narrow="own", stores=True, types=("output_dtype",)),)

@@ -13,7 +13,8 @@ from typing import Any
 import numpy as np
 
 from fastconv.network.graph.graph import Array
-from fastconv.network.operators.call import Call, Operator, axes_of, integers
+from fastconv.network.operators.call import Call, axes_of, integers
+from fastconv.network.operators.record import Operator
 
 
 def positions(mode: str, out: int, length: int, scale: float, roi: tuple[float, float]) -> Array:
@@ -191,4 +192,7 @@ def upsample(call: Call, x: Array, scales: Array | None = None) -> Array:
     return resize(Call(attributes, 13, 1, call.limit), x, None, factors, None)
 
 
-OPERATORS: Mapping[str, Operator] = {"Resize": resize, "Upsample": upsample}
+OPERATORS: tuple[Operator, ...] = (
+    Operator("Resize", resize),
+    Operator("Upsample", upsample),
+)

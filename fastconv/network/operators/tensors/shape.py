@@ -7,8 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from fastconv.network.graph.graph import Array
-from fastconv.network.operators.call import Call, Operator, axes_of, axis_of, integers
+from fastconv.network.graph.graph import Array, Attribute
+from fastconv.network.operators.call import Call, axes_of, axis_of, integers
+from fastconv.network.operators.record import Operator
 
 
 def dtype_of(code: int) -> np.dtype[Any]:
@@ -310,30 +311,41 @@ def center_crop_pad(call: Call, x: Array, shape: Array) -> Array:
     return y
 
 
-OPERATORS: Mapping[str, Operator] = {
-    "Cast": cast,
-    "CastLike": cast_like,
-    "CenterCropPad": center_crop_pad,
-    "Concat": concat,
-    "Constant": constant,
-    "ConstantOfShape": constant_of_shape,
-    "DepthToSpace": depth_to_space,
-    "Dropout": dropout,
-    "Expand": expand,
-    "EyeLike": eye_like,
-    "Flatten": flatten,
-    "Identity": identity,
-    "Pad": pad,
-    "Range": range_,
-    "Reshape": reshape,
-    "Shape": shape,
-    "Size": size,
-    "Slice": slice_,
-    "SpaceToDepth": space_to_depth,
-    "Split": split,
-    "Squeeze": squeeze,
-    "Tile": tile,
-    "Transpose": transpose,
-    "Trilu": trilu,
-    "Unsqueeze": unsqueeze,
-}
+def constant_retyped(attributes: Mapping[str, Attribute], kind: np.dtype[Any]) -> Mapping[str, Attribute]:
+    """Return the attributes of a constant in another format; what is given as numbers is float32 by the standard."""
+    numbers = ("value_float", "value_floats")
+    return {"value" if name in numbers else name: np.asarray(v, kind) if name in numbers else v for name, v in attributes.items()}
+
+
+def filled_retyped(attributes: Mapping[str, Attribute], kind: np.dtype[Any]) -> Mapping[str, Attribute]:
+    """Return the attributes of ConstantOfShape in another format; the standard's default is a float32 zero."""
+    return {"value": np.zeros(1, kind), **attributes}
+
+
+OPERATORS: tuple[Operator, ...] = (
+    Operator("Cast", cast, narrow="own", types=("to",)),
+    Operator("CastLike", cast_like, narrow="own"),
+    Operator("CenterCropPad", center_crop_pad, narrow="own"),
+    Operator("Concat", concat, narrow="own", shaped_by="shapes"),
+    Operator("Constant", constant, narrow="own", stores=True, retyped=constant_retyped),
+    Operator("ConstantOfShape", constant_of_shape, narrow="own", shaped_by="values", retyped=filled_retyped),
+    Operator("DepthToSpace", depth_to_space, narrow="own"),
+    Operator("Dropout", dropout, narrow="own", view=True),
+    Operator("Expand", expand, narrow="own"),
+    Operator("EyeLike", eye_like, narrow="own", shaped_by="values", types=("dtype",)),
+    Operator("Flatten", flatten, narrow="own", view=True),
+    Operator("Identity", identity, narrow="own", view=True),
+    Operator("Pad", pad, narrow="own"),
+    Operator("Range", range_, narrow="own", shaped_by="values"),
+    Operator("Reshape", reshape, narrow="own", view=True),
+    Operator("Shape", shape, narrow="own", from_shape=True),
+    Operator("Size", size, narrow="own", from_shape=True),
+    Operator("Slice", slice_, narrow="own", view=True),
+    Operator("SpaceToDepth", space_to_depth, narrow="own"),
+    Operator("Split", split, narrow="own", view=True),
+    Operator("Squeeze", squeeze, narrow="own", view=True),
+    Operator("Tile", tile, narrow="own"),
+    Operator("Transpose", transpose, narrow="own", view=True),
+    Operator("Trilu", trilu, narrow="own"),
+    Operator("Unsqueeze", unsqueeze, narrow="own", view=True),
+)

@@ -1,0 +1,6 @@
+"""What is known of an operator: one record, which every other part of the network reads."""
+
+from fastconv.network.operators.record.operator import Blocks, Operator, ShapedBy, Weights, joined
+from fastconv.network.operators.record.place import Allocate, Compiled, Place, Readers
+
+__all__ = ["Allocate", "Blocks", "Compiled", "Operator", "Place", "Readers", "ShapedBy", "Weights", "joined"]

@@ -1,0 +1,170 @@
+"""The record of an operator: what it computes, its compiled form, and the traits that rewrites, tape and studies read."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import KW_ONLY, dataclass
+from types import MappingProxyType
+from typing import Any, Literal
+
+import numpy as np
+
+from fastconv.network.graph.graph import Array, Attribute, Node
+from fastconv.network.operators.call import Call, Definition, rounded_once
+from fastconv.network.operators.record.place import Compiled
+from fastconv.network.operators.window import Planar
+
+Slopes = Callable[[Node, Mapping[str, Array], "int | None"], "tuple[Any, float, float] | None"]
+"""``activation(node, constants, channels)`` returns slope below zero, lower and upper bound; None where the node is none such.
+
+`channels` is the length of the second axis of a tensor of rank 4, along which a slope may differ, else None.
+"""
+ShapedBy = Literal["rest", "shapes", "values", "contents"]
+"""What decides the shapes of the results: the shape of the first input and the values of the rest; the shapes of all inputs;
+the values of all inputs; or the values of the first input, of which nothing is known before the run."""
+Narrow = Literal["rounded", "uniform", "own"]
+"""What happens to formats of less than 32 bits: computed in float32 and rounded once; likewise, and all numbers have one type;
+or left to the definition, which moves numbers or says itself where it rounds."""
+
+
+@dataclass(frozen=True)
+class Weights:
+    """How an operator multiplies by constant weights, its second input.
+
+    Attributes
+    ----------
+    terms : callable
+        ``terms(node, weight)`` returns the multiply-adds of each value of the output, or of the input if `per_input`.
+    per_input : bool
+        Whether terms are counted by the values of the first input.
+    channels : callable, optional
+        ``channels(node, weight)`` returns the number of output channels.
+    scaled : callable, optional
+        ``scaled(node, weight, factor)`` returns the weights whose results are multiplied by a factor per output channel; None
+        where the shapes do not fit. Without it no normalisation is folded.
+    bias_broadcasts : bool
+        Whether the third input may be a number or a row, instead of one number per channel.
+    """
+
+    terms: Callable[[Node, Array], int]
+    per_input: bool = False
+    channels: Callable[[Node, Array], int] | None = None
+    scaled: Callable[[Node, Array, Array], Array | None] | None = None
+    bias_broadcasts: bool = False
+
+
+@dataclass(frozen=True)
+class Blocks:
+    """How an operator runs on the channels-blocked layout.
+
+    Attributes
+    ----------
+    serves : callable
+        ``serves(node, constants)`` tells whether the node may read and write that layout.
+    shape : callable, optional
+        ``shape(call, shape)`` returns the output's shape in the layout of the model, for an operator that takes the layout
+        wherever its readers do. Without it the method of the layer decides.
+    """
+
+    serves: Callable[[Node, Mapping[str, Array]], bool]
+    shape: Callable[[Call, tuple[int, ...]], tuple[int, ...]] | None = None
+
+
+@dataclass(frozen=True)
+class Operator:
+    """All that is known of an operator. A trait left out claims nothing.
+
+    Attributes
+    ----------
+    name : str
+        The standard's.
+    definition : callable
+        ``definition(call, *inputs)`` in numpy returns an array or a tuple of arrays; it writes to no input.
+    narrow : {"rounded", "uniform", "own"}
+        What happens to formats of less than 32 bits, see `run`.
+    compiled : callable, optional
+        The compiled form. It is asked for floating-point first inputs that are not empty, and may decline.
+    same_bits : bool
+        Whether the compiled form gives the bits of the definition, up to the sign of zeros.
+    view : bool
+        Whether the first result is a view of the first input where the layout allows one, at a place that the values of the
+        first input do not change.
+    fresh : bool
+        Whether the result is never an input or a view of one.
+    follower : bool
+        Whether each value of the result depends on the value at the same place of the first input alone: the error of a
+        convolution is measured after it.
+    activation : callable, optional
+        Slope and bounds of the node as a piecewise linear function, which fuses into the node before it.
+    takes_activation : bool
+        Whether an activation fuses into it; its result is then an array of its own.
+    from_shape : bool
+        Whether the values of the result follow from the shape of the first input.
+    shaped_by : {"rest", "shapes", "values", "contents"}
+        What decides the shapes of the results.
+    stores : bool
+        Whether it stands for numbers as a model file stores them: it is computed when the model is loaded, in every policy.
+    weights : Weights, optional
+        How it multiplies by constant weights; its plans are kept.
+    plane : callable, optional
+        ``plane(call, x, weight, bias)`` checks the inputs and returns the operator as a convolution of padded images, which
+        precision policies emulate.
+    blocks : Blocks, optional
+        How it runs on the channels-blocked layout.
+    types : tuple of str
+        Attributes that name an element type.
+    retyped : callable, optional
+        ``retyped(attributes, kind)`` returns the attributes with which the node gives `kind` where it gave another float.
+
+    Examples
+    --------
+    >>> double = Operator("Double", lambda call, x: x + x, narrow="uniform", fresh=True)
+    >>> double.run(Call({}, 17), np.array([1.5, 20000], np.float16)).tolist()
+    [3.0, 40000.0]
+    """
+
+    name: str
+    definition: Definition
+    _: KW_ONLY
+    narrow: Narrow = "rounded"
+    compiled: Compiled | None = None
+    same_bits: bool = True
+    view: bool = False
+    fresh: bool = False
+    follower: bool = False
+    activation: Slopes | None = None
+    takes_activation: bool = False
+    from_shape: bool = False
+    shaped_by: ShapedBy = "rest"
+    stores: bool = False
+    weights: Weights | None = None
+    plane: Callable[[Call, Array, Array, Array | None], Planar] | None = None
+    blocks: Blocks | None = None
+    types: tuple[str, ...] = ()
+    retyped: Callable[[Mapping[str, Attribute], np.dtype[Any]], Mapping[str, Attribute]] | None = None
+
+    def run(self, call: Call, *inputs: Array | None) -> Any:
+        """Compute the definition; formats of less than 32 bits in float32, rounded once, unless the definition does that itself."""
+        if self.narrow == "own":
+            return self.definition(call, *inputs)
+        return rounded_once(self.definition, self.narrow == "uniform")(call, *inputs)
+
+
+def joined(*parts: Iterable[Operator]) -> Mapping[str, Operator]:
+    """Join records into a table by name; ValueError for a name that comes twice.
+
+    Examples
+    --------
+    >>> same = Operator("Same", lambda call, x: x, view=True)
+    >>> joined([same])["Same"].view
+    True
+    >>> joined([same], [same])
+    Traceback (most recent call last):
+    ValueError: the operator Same has two records; keep one
+    """
+    table: dict[str, Operator] = {}
+    for operator in (operator for part in parts for operator in part):
+        if operator.name in table:
+            raise ValueError(f"the operator {operator.name} has two records; keep one")
+        table[operator.name] = operator
+    return MappingProxyType(table)

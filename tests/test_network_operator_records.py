@@ -1,0 +1,194 @@
+"""The record of every operator keeps what it claims, by itself and in a network of one node."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from support.claims import CLAIMS, assert_close, check, claims_of, examples_of, feeds_of, model_of, run
+from support.examples import EXAMPLES
+
+import fastconv as fc
+from fastconv.network import Graph, Node, Value
+from fastconv.network.operators import OPERATORS
+from fastconv.network.operators.record import joined
+from fastconv.network.rewrite.optimise import optimised
+from fastconv.network.run.execute import Runner
+from fastconv.network.study.count import multiply_adds
+
+NAMES = sorted(OPERATORS)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_operator_has_an_example(name):
+    assert examples_of(name, EXAMPLES)
+
+
+def test_every_example_has_an_operator():
+    assert set(EXAMPLES) <= set(OPERATORS)
+
+
+@pytest.mark.parametrize(("name", "claim"), [(name, claim) for name in NAMES for claim in claims_of(OPERATORS[name])])
+def test_records_keep_what_they_claim(name, claim):
+    check(OPERATORS[name], claim, EXAMPLES)
+
+
+def constant_inputs(example):
+    """Return the inputs to keep as constants: all but the first."""
+    return tuple(f"x{k}" for k, a in enumerate(example.inputs) if k and a is not None)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_network_of_one_node_gives_what_the_operator_gives_each_time(name):
+    operator = OPERATORS[name]
+    for example in examples_of(name, EXAMPLES):
+        wanted = run(operator, example)
+        for constant in ((), constant_inputs(example)):
+            net, feeds = fc.load_onnx(model_of(operator, example, constant)), feeds_of(example, constant)
+            first, again = net.run(feeds), net.run(feeds)
+            for k, array in enumerate(wanted[: example.outputs]):
+                np.testing.assert_array_equal(again[f"y{k}"], first[f"y{k}"])
+                # A convolution runs on the layer kernels, which sum in an order of their own, as the compiled forms of others may.
+                same = operator.same_bits and name != "Conv"
+                assert_close(first[f"y{k}"], array, 0 if same else max(example.terms, 4) + 8)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_same_network_in_float64(name):
+    operator = OPERATORS[name]
+    for example in examples_of(name, EXAMPLES):
+        net = fc.load_onnx(model_of(operator, example))
+        narrow, wide = net.run(feeds_of(example)), net.run(feeds_of(example), policy="fp64")
+        for key, array in narrow.items():
+            assert wide[key].dtype == (np.float64 if array.dtype.kind == "f" else array.dtype)
+            assert_close(wide[key].astype(array.dtype), array, example.terms and max(example.terms, 4) + 8)
+
+
+def fused(net):
+    return optimised(net.graph, ())
+
+
+def as_written(net, feeds):
+    return Runner(net.graph, {}, optimise=False)(feeds)
+
+
+@pytest.mark.parametrize("name", [name for name in NAMES if OPERATORS[name].activation])
+def test_activations_fuse_without_changing_bits(name):
+    operator = OPERATORS[name]
+    fuses = 0
+    for example in examples_of(name, EXAMPLES):
+        if example.inputs[0].ndim == 1:
+            continue
+        model = model_of(operator, example, constant_inputs(example))
+        model.graph.node[0].input[0] = "sum"
+        add = model.graph.node.add()
+        add.op_type, add.name = "Add", "add"
+        add.input.extend(["x0", "x0"])
+        add.output.append("sum")
+        net = fc.load_onnx(model)
+        graph = fused(net)
+        assert [node.operator for node in graph.nodes] == ["Add"]
+        assert [node.operator for node in graph.nodes[0].fused] == [name]
+        fuses += 1
+        np.testing.assert_array_equal(
+            net.run(feeds_of(example, constant_inputs(example)))["y0"], as_written(net, {"x0": example.inputs[0]})["y0"]
+        )
+    assert fuses
+
+
+@pytest.mark.parametrize("name", [name for name in NAMES if OPERATORS[name].takes_activation])
+def test_an_activation_fuses_into_what_takes_one(name):
+    operator = OPERATORS[name]
+    for example in examples_of(name, EXAMPLES):
+        constant = constant_inputs(example)
+        net, alone = (fc.load_onnx(model_of(operator, example, constant, then)) for then in (("Relu",), ()))
+        graph, feeds = fused(net), feeds_of(example, constant)
+        assert [(node.operator, [f.operator for f in node.fused]) for node in graph.nodes] == [(name, ["Relu"])]
+        np.testing.assert_array_equal(net.run(feeds)["z"], np.maximum(alone.run(feeds)["y0"], 0))
+
+
+@pytest.mark.parametrize("name", [name for name in NAMES if OPERATORS[name].stores])
+def test_what_stores_numbers_is_computed_when_it_is_loaded(name):
+    for example in examples_of(name, EXAMPLES):
+        everything = tuple(f"x{k}" for k in range(len(example.inputs)))
+        net = fc.load_onnx(model_of(OPERATORS[name], example, everything))
+        assert not net.graph.nodes
+        assert_close(net.run({})["y0"], run(OPERATORS[name], example)[0], 0)
+
+
+@pytest.mark.parametrize("name", [name for name in NAMES if OPERATORS[name].weights])
+def test_multiply_adds_are_counted_where_weights_are_constant(name):
+    example = examples_of(name, EXAMPLES)[0]
+    net = fc.load_onnx(model_of(OPERATORS[name], example, ("x1",)))
+    ones = [np.ones_like(a) for a in example.inputs]
+    assert list(multiply_adds(net, feeds_of(example, ("x1",))).values()) == [run(OPERATORS[name], example, *ones)[0].sum()]
+
+
+@pytest.mark.parametrize("name", [name for name in NAMES if OPERATORS[name].plane])
+def test_policies_emulate_what_lies_in_a_plane(name):
+    for example in examples_of(name, EXAMPLES):
+        net = fc.load_onnx(model_of(OPERATORS[name], example, constant_inputs(example)))
+        got = net.run(feeds_of(example, constant_inputs(example)), "direct", "fp16")["y0"]
+        wanted = run(OPERATORS[name], example)[0]
+        assert_close(got, wanted, example.terms, np.float16)
+        assert not np.array_equal(got, wanted), "nothing is rounded to fp16"
+
+
+def forgetful(call, x):
+    """Square, into the input."""
+    x *= x
+    return x
+
+
+WRONG = [
+    ("Concat", "view", {"view": True}),
+    ("Expand", "fresh", {"fresh": True}),
+    ("Clip", "fresh", {"fresh": True}),
+    ("Softmax", "follower", {"follower": True}),
+    ("NonZero", "shaped_by", {"shaped_by": "rest"}),
+    ("Reshape", "shaped_by", {"shaped_by": "shapes"}),
+    ("Round", "from_shape", {"from_shape": True}),
+    ("ReduceL2", "narrow", {"narrow": "own"}),
+    ("Relu", "activation", {"activation": OPERATORS["LeakyRelu"].activation}),
+    ("LeakyRelu", "activation", {"activation": OPERATORS["Relu"].activation}),
+    ("HardSigmoid", "compiled", {"compiled": OPERATORS["HardSwish"].compiled}),
+    ("ConvTranspose", "compiled", {"same_bits": True}),
+    ("Sigmoid", "standard", {"definition": OPERATORS["Tanh"].definition}),
+    ("ArgMax", "standard", {"definition": lambda call, x: OPERATORS["ArgMax"].definition(call, x).astype(np.int32)}),
+    ("Sinh", "inputs", {"definition": forgetful}),
+    ("EyeLike", "wide", {"types": ()}),
+    ("ConstantOfShape", "wide", {"retyped": None}),
+    ("Conv", "terms", {"weights": OPERATORS["Gemm"].weights}),
+    ("ConvTranspose", "scaled", {"weights": OPERATORS["Conv"].weights}),
+    ("ConvTranspose", "plane", {"plane": OPERATORS["Conv"].plane}),
+    ("MaxPool", "blocks", {"blocks": replace(OPERATORS["MaxPool"].blocks, shape=lambda call, shape: shape)}),
+]
+
+
+@pytest.mark.parametrize(("name", "claim", "traits"), WRONG, ids=[f"{name}-{claim}" for name, claim, _ in WRONG])
+def test_a_wrong_record_is_found(name, claim, traits):
+    with pytest.raises((AssertionError, ArithmeticError, LookupError, ValueError)):
+        check(replace(OPERATORS[name], **traits), claim, EXAMPLES)
+
+
+def test_every_claim_can_be_wrong():
+    assert {claim for _, claim, _ in WRONG} == set(CLAIMS)
+
+
+def test_an_operator_without_an_example_says_what_to_add():
+    with pytest.raises(AssertionError, match=r"Relu has no example: add an entry 'Relu' to tests/support/examples.py"):
+        check(OPERATORS["Relu"], "standard", {})
+    with pytest.raises(AssertionError, match="no example of Relu reaches 'compiled'"):
+        check(OPERATORS["Relu"], "compiled", {"Relu": [replace(EXAMPLES["Abs"][0], inputs=(np.zeros(2, np.int32),))]})
+
+
+def test_a_name_has_one_record():
+    with pytest.raises(ValueError, match="the operator Relu has two records"):
+        joined(OPERATORS.values(), [OPERATORS["Relu"]])
+
+
+def test_nodes_of_unknown_operators_are_named():
+    graph = Graph.build("g", [Value("x", None, None)], [Value("y", None, None)], {}, [Node("n", "Nothing", ("x",), ("y",), {}, 17)])
+    with pytest.raises(ValueError, match=r"node 'n' \(Nothing\): the operator Nothing is not supported"):
+        Runner(graph, {})({"x": np.zeros(1, np.float32)})
