@@ -13,10 +13,16 @@ FORMATS = {"fp16": (np.dtype(np.float16), TensorProto.FLOAT16), "bf16": (np.dtyp
 RNG = np.random.default_rng(0)
 
 
+def tensor(name, value):
+    if value.dtype == ml_dtypes.bfloat16:  # `from_array` takes it since onnx 1.19
+        return helper.make_tensor(name, TensorProto.BFLOAT16, value.shape, value.tobytes(), raw=True)
+    return numpy_helper.from_array(value, name)
+
+
 def loaded(kind, operator, x, constants=(), opset=17, **attributes):
     names = {f"c{k}": value for k, value in enumerate(constants)}
     node = helper.make_node(operator, ["x", *names], ["y"], name="layer", **attributes)
-    values = [numpy_helper.from_array(np.asarray(value), name) for name, value in names.items()]
+    values = [tensor(name, np.asarray(value)) for name, value in names.items()]
     ends = helper.make_tensor_value_info("x", kind, x.shape), helper.make_tensor_value_info("y", kind, None)
     graph = helper.make_graph([node], "g", ends[:1], ends[1:], values)
     return fc.load_onnx(helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)]))

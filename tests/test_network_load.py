@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import math
 import time
 
+import ml_dtypes
 import numpy as np
 import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from fastconv.network import Graph, Node, Value, load_onnx, read_onnx
+from fastconv.network.operators.tensors.shape import NARROW, dtype_of
 
 
 def info(name, shape=("N", 2, 6, 6), kind=TensorProto.FLOAT):
@@ -310,3 +313,35 @@ def test_damaged_models_run_or_are_refused(damage):
     assert results.count("refused") > 100
     assert set(results) == {"ran", "refused"}
     assert slowest < 10
+
+
+@pytest.mark.parametrize("shape", [(), (0, 3), (7,), (3, 5), (4, 2)])
+@pytest.mark.parametrize("code", [code for code, name in NARROW.items() if hasattr(ml_dtypes, name)])
+def test_types_that_numpy_lacks_are_read_as_onnx_reads_them(code, shape):
+    """Whatever the release of onnx: an old one gives the same values as float32."""
+    dtype = dtype_of(code)
+    parts = 4 if "int2" in dtype.name else 2 if "int4" in dtype.name or "float4" in dtype.name else 1
+    words = np.random.default_rng(0).integers(0, 256**dtype.itemsize, -(-math.prod(shape) // parts)).astype(f"<u{dtype.itemsize}")
+    for weight in (
+        TensorProto(name="w", data_type=code, dims=shape, raw_data=words.tobytes()),
+        TensorProto(name="w", data_type=code, dims=shape, int32_data=words.tolist()),
+    ):
+        read = read_onnx(made([RELU], [weight], outputs=[info("w", None)])).constants["w"]
+        assert (read.dtype, read.shape) == (dtype, shape)
+        if code in TensorProto.DataType.values():
+            np.testing.assert_array_equal(read.astype(np.float32), numpy_helper.to_array(weight).astype(np.float32))
+
+
+@pytest.mark.parametrize("size", [0, 2, 4])
+def test_narrow_tensors_of_another_size_are_damaged(size):
+    for code, length, width in ((TensorProto.BFLOAT16, 3, 2), (TensorProto.FLOAT8E5M2, 3, 1), (TensorProto.INT4, 5, 1)):
+        weight = TensorProto(name="w", data_type=code, dims=[length], raw_data=bytes(size * width))
+        with pytest.raises(ValueError, match=rf"shape .{length}. is damaged"):
+            load_onnx(made([RELU], [weight]))
+
+
+def test_a_type_that_ml_dtypes_lacks_is_named(monkeypatch):
+    monkeypatch.delattr(ml_dtypes, "float8_e8m0fnu", raising=False)
+    weight = TensorProto(name="w", data_type=24, dims=[1], raw_data=b"\0")
+    with pytest.raises(ValueError, match=r"initialiser 'w': tensors of float8_e8m0fnu are not supported by the installed ml_dtypes"):
+        load_onnx(made([RELU], [weight]))

@@ -18,6 +18,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from fastconv.network import load_onnx
 from fastconv.network.operators import is_narrow
+from fastconv.network.operators.tensors.shape import dtype_of
 
 REFUSED = {
     "recurrent": "GRU LSTM RNN",
@@ -51,6 +52,20 @@ SKIPPED = {
     "test_training_dropout_mask": "random",
 }
 
+OPSET = onnx.defs.onnx_opset_version()
+NEW = 28
+"""The opset of the release whose cases and operators are counted here."""
+OLD = OPSET < 24
+"""Releases of onnx before 1.19 turn bfloat16 and narrower types into float32, and have errors of their own, mended since."""
+WRONG_IN_OLD = {
+    "test_averagepool_3d_dilations_large_count_include_pad_is_1_ceil_mode_is_True",  # counts the padding that ceil_mode adds
+    *(
+        f"test_castlike_FLOAT8{kind}{fnuz}_to_FLOAT{expanded}"  # each input is declared with the type of another
+        for kind, fnuz in (("E4M3FN", ""), ("E4M3FN", "UZ"), ("E5M2", ""), ("E5M2", "FNUZ"))
+        for expanded in ("", "_expanded")
+    ),
+}
+
 
 @lru_cache(maxsize=1)
 def cases():
@@ -61,17 +76,19 @@ def cases():
         return {case.name: case for case in collect_testcases(None)}
 
 
-def as_array(value):
-    return np.asarray(numpy_helper.to_array(value) if isinstance(value, TensorProto) else value)
+def as_array(info, value):
+    dtype = dtype_of(info.type.tensor_type.elem_type)
+    if isinstance(value, TensorProto):
+        return np.asarray(numpy_helper.to_array(value)).astype(dtype_of(value.data_type))
+    return value.view(dtype) if OLD and dtype.name == "bfloat16" else np.asarray(value)  # there the bits, as uint16
 
 
 def complaint(case, net):
     """Return what is wrong with the outputs of one node test, None if nothing is."""
     for inputs, outputs in case.data_sets:
-        names = [info.name for info in case.model.graph.input]
-        got = net.run({name: as_array(value) for name, value in zip(names, inputs, strict=False)})
+        got = net.run({info.name: as_array(info, value) for info, value in zip(case.model.graph.input, inputs, strict=False)})
         for info, value in zip(case.model.graph.output, outputs, strict=False):
-            result, wanted = got[info.name], as_array(value)
+            result, wanted = got[info.name], as_array(info, value)
             if (result.dtype, result.shape) != (wanted.dtype, wanted.shape):
                 return f"{result.dtype} {result.shape} instead of {wanted.dtype} {wanted.shape}"
             exact = wanted.dtype.kind in "biu"
@@ -92,7 +109,7 @@ def test_every_node_test_of_onnx_passes_or_is_refused_for_a_listed_reason():
     refused = {name for names in REFUSED.values() for name in names.split()}
     wrong, count = [], Counter()
     for name, case in cases().items():
-        if name in SKIPPED:
+        if name in SKIPPED or OLD and name in WRONG_IN_OLD:
             continue
         try:
             net = load_onnx(case.model)
@@ -108,7 +125,7 @@ def test_every_node_test_of_onnx_passes_or_is_refused_for_a_listed_reason():
         if problem:
             wrong.append(f"{name}: {problem}")
     assert not wrong, "\n".join(wrong)
-    assert count["passed"] >= 1390, count
+    assert count["passed"] >= (1390 if OPSET >= NEW else 960), count
 
 
 @pytest.mark.parametrize("name", ["densenet121", "inception_v1"])
@@ -121,6 +138,7 @@ def test_whole_networks_that_onnx_ships(name):
     np.testing.assert_allclose(got, wanted, rtol=1e-5)
 
 
+@pytest.mark.skipif(OPSET < NEW, reason="this release of onnx lacks some of the cases")
 def test_what_is_skipped_exists():
     assert set(SKIPPED) <= set(cases())
 
@@ -173,6 +191,8 @@ def test_conv(case, constant):
     attributes, x, weight, bias = case
     # onnx's reference evaluator ignores dilations when it pads automatically.
     assume("auto_pad" not in attributes or set(attributes["dilations"]) == {1})
+    # An old one also fails where it pads automatically for a stride.
+    assume(not OLD or "auto_pad" not in attributes or set(attributes["strides"]) == {1})
     inputs = {"x": x, "w": weight} | ({} if bias is None else {"b": bias})
     agrees(helper.make_node("Conv", list(inputs), ["y"], **attributes), inputs, rtol=1e-4, constant=list(inputs)[1:] if constant else ())
 
@@ -335,7 +355,7 @@ def test_names_in_refused_are_not_in_the_table():
     from fastconv.network.operators import OPERATORS
 
     assert not set(" ".join(REFUSED.values()).split()) & set(OPERATORS)
-    assert all(onnx.defs.has(name) for name in OPERATORS)
+    assert OPSET < NEW or all(onnx.defs.has(name) for name in OPERATORS)
 
 
 @pytest.mark.parametrize("operator", ["DepthToSpace", "SpaceToDepth"])

@@ -13,9 +13,10 @@ import numpy as np
 
 from fastconv.network.graph.graph import Array, Attribute, Dimension, Graph, Node, Value
 from fastconv.network.graph.weights_file import Bulk, split_weights
+from fastconv.network.load.narrow import narrow_array
 from fastconv.network.load.onnx_settle import settled
 from fastconv.network.operators.table import OPERATORS
-from fastconv.network.operators.tensors.shape import dtype_of
+from fastconv.network.operators.tensors.shape import NARROW, dtype_of
 from fastconv.network.rewrite.optimise import folded_weights
 
 OLDEST_OPSET = 7
@@ -268,7 +269,8 @@ def _tensor(tensor: Any, what: str) -> Array:
     if math.prod(tensor.dims) * dtype.itemsize >= 2**31:
         raise ValueError(f"{what} has the shape {list(tensor.dims)}; no tensor in an ONNX file can have 2 GiB or more")
     try:
-        array = np.asarray(onnx.numpy_helper.to_array(tensor), dtype)  # of bytes of its own already
+        # Arrays with memory of their own already.
+        array = narrow_array(tensor, dtype) if tensor.data_type in NARROW else np.asarray(onnx.numpy_helper.to_array(tensor), dtype)
     except Exception as error:  # numpy and onnx raise many kinds here; all mean that data, type and shape disagree
         raise ValueError(f"{what} of type {dtype} and shape {list(tensor.dims)} is damaged: {_line(error)}") from None
     array.flags.writeable = False

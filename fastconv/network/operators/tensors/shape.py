@@ -11,11 +11,22 @@ from fastconv.network.graph.graph import Array, Attribute
 from fastconv.network.operators.call import Call, axes_of, axis_of, integers
 from fastconv.network.operators.record import Operator
 
+NARROW = {16: "bfloat16", 17: "float8_e4m3fn", 18: "float8_e4m3fnuz", 19: "float8_e5m2", 20: "float8_e5m2fnuz", 21: "uint4", 22: "int4"}
+NARROW |= {23: "float4_e2m1fn", 24: "float8_e8m0fnu", 25: "uint2", 26: "int2"}
+"""ONNX element types that numpy lacks, by ml_dtypes' names. Releases of onnx before 1.19 call them float32."""
+
 
 def dtype_of(code: int) -> np.dtype[Any]:
     """Return the numpy type of an ONNX element type; ValueError for strings and unknown codes."""
     import onnx
 
+    if code in NARROW:
+        import ml_dtypes
+
+        if not hasattr(ml_dtypes, NARROW[code]):
+            raise ValueError(f"tensors of {NARROW[code]} are not supported by the installed ml_dtypes; a newer release has the type")
+        narrow: np.dtype[Any] = np.dtype(getattr(ml_dtypes, NARROW[code]))
+        return narrow
     try:
         dtype: np.dtype[Any] = np.dtype(onnx.helper.tensor_dtype_to_np_dtype(int(code)))
     except KeyError:
