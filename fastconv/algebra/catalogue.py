@@ -1,18 +1,12 @@
-"""The catalogue of published point sets, each with its source, and the algorithms that names ask for."""
+"""The catalogue of published point sets, each with its source, and of the best sets found."""
 
 from __future__ import annotations
 
 import json
-from fractions import Fraction
 from functools import lru_cache
 from importlib.resources import files
 from typing import Any
 
-from fastconv.algebra.bilinear import BilinearAlgorithm
-from fastconv.algebra.complex_points import complex_points
-from fastconv.algebra.construct import toom_cook
-from fastconv.algebra.names import parse_name
-from fastconv.algebra.strided import phase_taps, strided
 from fastconv.exact import INF, Number, exact_point
 
 
@@ -173,143 +167,6 @@ def _check_size(m: int, r: int, dims: int, policy: str) -> None:
             raise ValueError(f"{name} is {value!r}: outputs and taps are integers of at least 1")
     if not isinstance(policy, str):
         raise TypeError(f"policy is {policy!r}: pass the name of a policy, such as 'fp32'")
-
-
-def algorithm(name: str, points: str = "best") -> BilinearAlgorithm:
-    """Return an algorithm by its name, at the best-known points for fp32 or at those of a source.
-
-    Parameters
-    ----------
-    name : str
-        Such as ``"F(4x4,3x3)"``, see `parse_name`. The suffix ``/14`` in ``"F(8x8,5x5)/14"`` is the number of products; those
-        beyond n are pairs of `complex_points`. The suffix ``s2`` in ``"F(4x4,3x3)s2"`` means stride two (`strided`).
-    points : str
-        ``"best"`` or a source of `published_points`.
-
-    Returns
-    -------
-    BilinearAlgorithm
-        The algorithm of all axes.
-
-    Raises
-    ------
-    TypeError, ValueError
-        For anything but a name, a size without a known point set, or axes that differ (see `algorithms`).
-
-    Examples
-    --------
-    >>> algorithm("winograd43").n
-    6
-    >>> algorithm("F(14x14,5x5)/25").products
-    25
-    """
-    axes = algorithms(name, points)
-    if any(axis != axes[0] for axis in axes):
-        sides = f"{axes[0].name(1)} along the height and {axes[1].name(1)} along the width"
-        raise ValueError(f"{name!r} is {sides}: fastconv.algorithms gives both; name one of the two here")
-    return axes[0]
-
-
-def algorithms(name: str, points: str = "best") -> tuple[BilinearAlgorithm, ...]:
-    """Return the algorithms of a name, one per axis: one, or those along height and width.
-
-    Parameters
-    ----------
-    name, points : str
-        As for `algorithm`, rectangles included.
-
-    Returns
-    -------
-    tuple of BilinearAlgorithm
-        `measure_error` and others accept it in place of the name.
-
-    Examples
-    --------
-    >>> [alg.m for alg in algorithms("F(5x3,3x3)")]
-    [5, 3]
-    """
-    found = parse_name(name)
-    dims = 1 if 1 in found.r else found.dims
-    axes = zip(found.m, found.r, found.stride, found.products, strict=True)
-    if points == "best":
-        return tuple(best_algorithm(m, r, dims, products, stride) for m, r, stride, products in axes)
-    if any(stride != 1 for stride in found.stride):
-        raise ValueError(f"{name!r} has a stride, {points!r} publishes nothing of the kind: leave the source out")
-    if any(products not in (None, m + r - 1) for m, r, _, products in axes):
-        raise ValueError(f"{name!r} has complex points, {points!r} publishes none: leave the source out")
-    return tuple(
-        identity() if m == r == 1 else toom_cook(m, r, published_points(points, m + r - 1, dims))
-        for m, r in zip(found.m, found.r, strict=True)
-    )
-
-
-def axes_of(given: Any, dims: int | None = None) -> tuple[BilinearAlgorithm, ...]:
-    """Return the algorithms of an argument, one per axis.
-
-    Parameters
-    ----------
-    given : BilinearAlgorithm, str or tuple of BilinearAlgorithm
-        One algorithm serves all axes; a tuple has one per axis, two for height and width.
-    dims : {1, 2}, optional
-        Dimension. By default that of the name or the pair, and one for a single algorithm.
-
-    Raises
-    ------
-    TypeError, ValueError
-        For anything but an algorithm, or another dimension.
-
-    Examples
-    --------
-    >>> [alg.m for alg in axes_of("F(5x3,3x3)")], len(axes_of(algorithm("F(4,3)"), 2))
-    ([5, 3], 2)
-    """
-    if dims is not None:
-        check_dims(dims)
-    if isinstance(given, BilinearAlgorithm):
-        return (given,) * (1 if dims is None else dims)
-    if isinstance(given, str):
-        axes = algorithms(given)
-    elif isinstance(given, (tuple, list)) and len(given) in (1, 2) and all(isinstance(one, BilinearAlgorithm) for one in given):
-        axes = tuple(given)
-    else:
-        raise TypeError(f"alg is {given!r}: pass an algorithm, its name, such as 'F(4x4,3x3)', or a pair for height and width")
-    if dims not in (None, len(axes)):
-        what = given if isinstance(given, str) else "a pair"
-        raise ValueError(f"dims is {dims!r}, but {what} has {len(axes)}: leave dims out, or name another algorithm")
-    return axes
-
-
-def identity() -> BilinearAlgorithm:
-    """Return F(1,1), the algorithm of an axis of one tap."""
-    one = ((Fraction(1),),)
-    return BilinearAlgorithm(1, 1, (), one, one, one)
-
-
-def best_algorithm(m: int, r: int, dims: int = 2, products: int | None = None, stride: int = 1) -> BilinearAlgorithm:
-    """Return F(m, r) at the best-known points for fp32, with a number of products (None: the fewest).
-
-    Raises
-    ------
-    ValueError
-        If no set of that size is known.
-
-    Examples
-    --------
-    >>> best_algorithm(8, 3, products=12).products
-    12
-    >>> best_algorithm(4, 3, stride=2).products
-    9
-    """
-    if m == r == stride == 1:
-        return identity()
-    if stride != 1:
-        if products is not None:
-            raise ValueError(f"{products} products asked for F({m},{r})s{stride}: the products of a stride follow from it, leave them out")
-        return strided(m, r, stride, [best_points(m, taps, dims) if taps > 1 else () for taps in phase_taps(r, stride)])
-    pairs = 0 if products is None else products - (m + r - 1)
-    if pairs < 0:
-        raise ValueError(f"{products} products asked for F({m},{r}): it takes at least n = m + r - 1 = {m + r - 1}")
-    return toom_cook(m, r, complex_points(m, r, pairs, dims) if pairs else best_points(m, r, dims))
 
 
 def check_dims(dims: int) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from fractions import Fraction
 from typing import Any
 
@@ -28,6 +28,10 @@ class Format:
         less in formats that use their last codes for NaN.
     overflow : float
         Result of an overflow: inf, or NaN in formats without infinity.
+    dtype : str
+        Name of the type of numpy, or of ml_dtypes, that holds such numbers; empty if there is none.
+    aliases : tuple of str
+        Other names.
     """
 
     name: str
@@ -36,6 +40,8 @@ class Format:
     emax: int
     top: int
     overflow: float = float("inf")
+    dtype: str = field(default="", compare=False, repr=False)
+    aliases: tuple[str, ...] = field(default=(), compare=False, repr=False)
 
     @property
     def u(self) -> Fraction:
@@ -53,34 +59,28 @@ class Format:
         return Fraction(2) ** (self.emin - self.p + 1)
 
 
-def _ieee(name: str, bits: int, exponent: int) -> Format:
+def _ieee(name: str, bits: int, exponent: int, dtype: str = "", aliases: tuple[str, ...] = ()) -> Format:
     emax = 2 ** (exponent - 1) - 1
     p = bits - exponent
-    return Format(name, p, 1 - emax, emax, 2**p - 1)
+    return Format(name, p, 1 - emax, emax, 2**p - 1, dtype=dtype, aliases=aliases)
 
 
 FORMATS = {
     f.name: f
     for f in (
-        _ieee("fp64", 64, 11),
-        _ieee("fp32", 32, 8),
+        _ieee("fp64", 64, 11, "float64"),
+        _ieee("fp32", 32, 8, "float32"),
         _ieee("tf32", 19, 8),
-        _ieee("bf16", 16, 8),
-        _ieee("fp16", 16, 5),
-        _ieee("fp8_e5m2", 8, 5),
-        Format("fp8_e4m3", 4, -6, 8, 14, float("nan")),
+        _ieee("bf16", 16, 8, "bfloat16"),
+        _ieee("fp16", 16, 5, "float16"),
+        _ieee("fp8_e5m2", 8, 5, "float8_e5m2", ("e5m2", "fp8-e5m2")),
+        Format("fp8_e4m3", 4, -6, 8, 14, float("nan"), "float8_e4m3fn", ("e4m3", "fp8-e4m3")),
     )
 }
 """Formats by name. ``fp8_e4m3`` is the OCP format without infinity, whose largest number is 448."""
 
-_OF_DTYPE = {
-    "float64": "fp64",
-    "float32": "fp32",
-    "bfloat16": "bf16",
-    "float16": "fp16",
-    "float8_e5m2": "fp8_e5m2",
-    "float8_e4m3fn": "fp8_e4m3",
-}
+_NAMED = FORMATS | {alias: fmt for fmt in FORMATS.values() for alias in fmt.aliases}
+_OF_DTYPE = {fmt.dtype: fmt for fmt in FORMATS.values() if fmt.dtype}
 
 
 def format_named(name: str | Format) -> Format:
@@ -98,8 +98,7 @@ def format_named(name: str | Format) -> Format:
     """
     if isinstance(name, Format):
         return name
-    aliases = {"e5m2": "fp8_e5m2", "e4m3": "fp8_e4m3", "fp8-e5m2": "fp8_e5m2", "fp8-e4m3": "fp8_e4m3"}
-    found = FORMATS.get(aliases.get(name, name)) if isinstance(name, str) else None
+    found = _NAMED.get(name) if isinstance(name, str) else None
     if found is None:
         raise ValueError(f"unknown format {name!r}: the formats are {', '.join(FORMATS)}")
     return found
@@ -118,7 +117,7 @@ def dtype_of(given: Any) -> np.dtype[Any]:
     >>> dtype_of("fp16"), dtype_of("bf16")
     (dtype('float16'), dtype(bfloat16))
     """
-    names = {fmt: name for name, fmt in _OF_DTYPE.items()}
+    names = {fmt.name: fmt.dtype for fmt in _OF_DTYPE.values()}
     name = names.get(given, given) if isinstance(given, str) else given
     if isinstance(name, str) and name in _OF_DTYPE and not hasattr(np, name):
         import ml_dtypes
@@ -136,7 +135,7 @@ def format_of_dtype(dtype: Any) -> Format:
     name = dtype_of(dtype).name
     if name not in _OF_DTYPE:
         raise TypeError(f"dtype {name} is not a floating-point format: use one of {', '.join(_OF_DTYPE)}")
-    return FORMATS[_OF_DTYPE[name]]
+    return _OF_DTYPE[name]
 
 
 def round_rational(x: Fraction, fmt: Format) -> Fraction | None:

@@ -10,7 +10,7 @@ from contextlib import suppress
 from dataclasses import dataclass, fields, replace
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 SIZE = {"f4": 4, "f8": 8}
 """Bytes of a number, by the name that kernels have for its kind."""
@@ -22,6 +22,27 @@ VARIABLE = "FASTCONV_MACHINE"
 """Environment variable that replaces fields of the record: ``"vector_bytes=32 fma=0"``."""
 
 _WIDTHS = (16, 32, 64)
+
+
+class Vectors(NamedTuple):
+    """The vector unit of processors that have a feature, by LLVM's name for it ("" for all of an architecture)."""
+
+    feature: str
+    vector_bytes: int
+    registers: int
+    fma: bool | str
+    """Whether there is a fused multiply-add, or the feature that tells."""
+
+
+VECTORS = {
+    "x86_64": (Vectors("avx512f", 64, 32, True), Vectors("avx2", 32, 16, "fma"), Vectors("", 16, 16, "fma")),
+    "aarch64": (Vectors("", 16, 32, True),),  # NEON
+    "ppc64le": (Vectors("", 16, 32, True),),  # VSX
+    "s390x": (Vectors("", 16, 32, True),),  # z13
+}
+"""By architecture, the widest first: the first whose feature a processor has is its unit."""
+
+_OTHER = (Vectors("", 16, 32, True),)
 
 
 @dataclass(frozen=True)
@@ -121,12 +142,11 @@ def machine_of(triple: str, cpu: str, features: str) -> Machine:
     """
     known = frozenset(feature[1:] for feature in features.split(",") if feature.startswith("+"))
     line, l1, l2, l3 = _caches()
-    plain = Machine(triple, cpu, features, _model() or cpu, 16, 32, True, line, l1, l2, l3)  # NEON, VSX, z: 32 registers and FMA
-    if plain.architecture != "x86_64":
-        return replace(plain, line=128) if plain.system == "darwin" else plain
-    wide = "avx512f" in known
-    width = 64 if wide else 32 if "avx2" in known else 16
-    return replace(plain, vector_bytes=width, registers=32 if wide else 16, fma=wide or "fma" in known)
+    plain = Machine(triple, cpu, features, _model() or cpu, 16, 32, True, line, l1, l2, l3)
+    unit = next(one for one in VECTORS.get(plain.architecture, _OTHER) if not one.feature or one.feature in known)
+    fused = unit.fma if isinstance(unit.fma, bool) else unit.fma in known
+    apple = plain.system == "darwin" and plain.architecture == "aarch64"
+    return replace(plain, vector_bytes=unit.vector_bytes, registers=unit.registers, fma=fused, line=128 if apple else line)
 
 
 def _given(text: str) -> dict[str, Any]:
