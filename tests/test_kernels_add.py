@@ -8,7 +8,6 @@ import pytest
 from fastconv import plan_conv2d
 from fastconv.kernels import RELU, Activation
 from fastconv.kernels.runners import blocked
-from fastconv.kernels.runners.fields import Field
 
 RNG = np.random.default_rng(0)
 CASES = [
@@ -47,7 +46,7 @@ def test_the_sum_comes_before_the_activation(dtype, past, channels, filters, ker
         wanted = plain + shortcut if activation is None else activation(plain + shortcut)
         for threads in (1, 3):
             plan = plan_conv2d(w, b, **given, threads=threads, activation=activation)
-            assert bool(plan._runner.parts.description[Field.PAST]) == past
+            assert bool(plan._runner.parts.description["past"]) == past
             for _ in range(2):
                 y = shortcut.copy()
                 plan._runner.pool.run(plan.job(x, y, adding=True))
