@@ -140,7 +140,7 @@ def multiply_add_rate(threads: int) -> float:
     from fastconv.native.objects import compiled
 
     (mr, nv), lanes, depth, products = tile_panel(), lanes_of("f4"), 256, 256  # long enough that who holds Python's lock does not matter
-    multiply = compiled("steps.product", "f4", mr, nv, 0).ctypes
+    multiply = compiled("kernels.steps.product", "f4", mr, nv, 0).ctypes
 
     def make() -> Call:
         arrays = [np.zeros(size, np.float32) for size in (products * depth * mr, depth * nv * lanes, mr * nv * lanes)]

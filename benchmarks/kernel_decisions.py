@@ -84,7 +84,7 @@ def fastest(filters_in_lanes: bool) -> Cutter:
 @contextmanager
 def fetched(ahead: int, ahead_scalars: int) -> Iterator[None]:
     """Make plans whose inner products fetch weights so many bytes ahead."""
-    distance = {"steps.product": ahead_scalars, "steps.product_filters": ahead}
+    distance = {"kernels.steps.product": ahead_scalars, "kernels.steps.product_filters": ahead}
 
     def fetching(source: str, *parameters: object) -> Compiled:
         return compiled(source, *parameters, *([distance[source]] if source in distance else []))

@@ -107,6 +107,19 @@ def test_of_the_kernels_only_their_source_knows_the_compiler():
             assert "numba" not in re.findall(r"^\s*(?:from|import) (\w+)", path.read_text(encoding="utf-8"), re.MULTILINE), name
 
 
+def test_sources_of_kernels_import_nothing_that_runs_them():
+    """What code is made from is what names it: the sources, `native`, programs, and the records that runners fill in."""
+    shared = ("fastconv.kernels.source", "fastconv.kernels.records", "fastconv.native", "fastconv.program")
+    sources = [name for name in MODULES if name.startswith("fastconv.kernels.source")]
+    assert len(sources) > 5
+    for name in sources:
+        for module, names, _ in imported(name):
+            assert module.startswith(shared), (
+                f"{name} imports {names} of {module}: let it be a parameter, or declare it in kernels/records.py"
+            )
+    assert {module for module, _, _ in imported("fastconv.kernels.records")} == {"fastconv.native"}
+
+
 @pytest.mark.parametrize("name", sorted(MODULES))
 def test_modules_fit_in_a_head(name):
     assert len(MODULES[name].read_text(encoding="utf-8").splitlines()) <= 500

@@ -45,7 +45,7 @@ def test_no_job_has_more_members_than_threads_were_given(name, count, monkeypatc
     assert found
     for job in found:
         assert 1 <= job.members <= count
-        assert all(members <= count for members in job.words(0)[1 :: threads.JOB])
+        assert all(np.array(job.words(0)).view(threads.JOB)["members"] <= count)
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,6 @@ from fastconv import plan_conv2d
 from fastconv.kernels import RELU, Activation
 from fastconv.kernels.choose.cut import cut
 from fastconv.kernels.runners import blocked
-from fastconv.kernels.runners.fields import Field
 
 RNG = np.random.default_rng(0)
 CASES = [
@@ -49,8 +48,8 @@ def test_the_sum_comes_before_the_activation(dtype, past, lanes, channels, filte
         wanted = plain + shortcut if activation is None else activation(plain + shortcut)
         for threads in (1, 3):
             plan = plan_conv2d(w, b, **given, threads=threads, activation=activation)
-            assert bool(plan._runner.parts.description[Field.PAST]) == past
-            assert (plan._runner.parts.description[Field.MT] > 0) == (lanes == "filters")
+            assert bool(plan._runner.parts.description["past"]) == past
+            assert (plan._runner.parts.description["mt"] > 0) == (lanes == "filters")
             for _ in range(2):
                 y = shortcut.copy()
                 plan._runner.pool.run(plan.job(x, y, adding=True))

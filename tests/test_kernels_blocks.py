@@ -15,7 +15,6 @@ from fastconv.kernels.choose.cut import CHANNEL_CHAIN, cut
 from fastconv.kernels.functional import blocks_of, plan_in_blocks
 from fastconv.kernels.operators.pool import max_pool
 from fastconv.kernels.runners import blocked
-from fastconv.kernels.runners.fields import Field
 from fastconv.kernels.twin import twin
 from fastconv.native import machine
 from fastconv.native.threads import Pool
@@ -69,7 +68,7 @@ def test_turned_rows_give_what_the_twin_computes(dtype, channels, kernel, size, 
     # Rows are turned where filters lie in the lanes: the cheapest cut of those, whatever this machine would choose.
     monkeypatch.setattr(blocked, "cut", lambda work, threads, _: cut(work, threads, True))
     plan = plan_conv2d(w, b, stride, [k // 2 + 1 for k in kernel], input_shape=x.shape, algorithm=algorithm, threads=2)
-    assert plan._runner.parts.description[Field.PIXELS]
+    assert plan._runner.parts.description["pixels"]
     np.testing.assert_array_equal(plan(x), twin(plan.layer, plan.method, x, w, b, plan.order, CHANNEL_CHAIN, machine().fma))
 
 

@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import ast
 import ctypes
+import shutil
+import subprocess
+import sys
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -72,13 +77,67 @@ def test_a_folder_that_cannot_be_written_keeps_nothing(folder):
 
 def test_another_machine_or_parameter_has_another_name(monkeypatch):
     here = machine()
-    names = {store.digest_of("a", 1), store.digest_of("a", 2), store.digest_of("b", 1)}
+    names = {store.digest_of("native", "a", 1), store.digest_of("native", "a", 2), store.digest_of("native", "b", 1)}
     for other in (replace(here, vector_bytes=8), replace(here, fma=not here.fma), replace(here, cpu="another"), replace(here, line=256)):
         monkeypatch.setattr(store, "machine", lambda other=other: other)
-        store._stamp.cache_clear()
-        names.add(store.digest_of("a", 1))
-    store._stamp.cache_clear()
+        store._compiler.cache_clear()
+        names.add(store.digest_of("native", "a", 1))
+    store._compiler.cache_clear()
     assert len(names) == 7
+
+
+SOURCES = sorted(path.stem for path in (store._PACKAGE / "kernels" / "source").glob("*.py") if path.stem != "__init__")
+
+
+@pytest.fixture
+def edited(tmp_path, monkeypatch):
+    """Return which sources of kernels have other digests when a line is added to a file; they are read from a copy of the package."""
+    shutil.copytree(store._PACKAGE, tmp_path / "fastconv", ignore=shutil.ignore_patterns("*.pyc", "data"))
+    monkeypatch.setattr(store, "_PACKAGE", tmp_path / "fastconv")
+
+    def digests():
+        store._digest.cache_clear()
+        return {name: store.digest_of(f"kernels.source.{name}") for name in SOURCES}
+
+    before = digests()
+
+    def edit(name):
+        path = tmp_path / "fastconv" / name
+        text = path.read_text(encoding="utf-8")
+        path.write_text(text + "# another line\n", encoding="utf-8")
+        after = digests()
+        path.write_text(text, encoding="utf-8")
+        return {name for name in SOURCES if after[name] != before[name]}
+
+    yield edit
+    assert digests() == before
+    store._digest.cache_clear()
+
+
+def test_names_change_with_what_code_is_made_from(edited):
+    users = {"pool": {"pool"}, "programs": {"programs", "steps", "phases"}, "planes": {"planes", "dense"}}
+    assert {name: edited(f"kernels/source/{name}.py") for name in users} == users
+    assert {"engine", "pool", "curves"} < edited("kernels/source/engine.py") < {*SOURCES}
+    assert edited("program/ir.py") == {"programs", "steps", "phases"}
+    for name in ("native/source/emit.py", "native/threads.py", "native/records.py"):
+        assert edited(name) == {*SOURCES}
+    for name in ("kernels/choose/cut.py", "kernels/runners/blocked.py", "kernels/operators/pool.py", "exact/formats.py"):
+        assert edited(name) == set()
+
+
+@pytest.mark.parametrize("source", SOURCES)
+def test_names_change_with_all_that_a_source_loads(source, edited):
+    """A fresh process loads the source; the package that it is in holds a docstring and nothing else."""
+    assert len(ast.parse((store._PACKAGE / "kernels/source/__init__.py").read_text(encoding="utf-8")).body) == 1
+    script = (
+        f"import sys, fastconv.kernels.source.{source}\nprint(*(m.__file__ for n, m in sys.modules.items() if n.startswith('fastconv')))"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    package = Path(store.__file__).parents[1]
+    loaded = {Path(file).relative_to(package).as_posix() for file in done.stdout.split()} - {"kernels/source/__init__.py"}
+    made_from = {name for name in loaded if name.startswith(("kernels/source/", "kernels/records", "native/"))}
+    assert {f"kernels/source/{source}.py", "native/source/emit.py", "native/machine.py"} <= made_from
+    assert {name for name in made_from if source not in edited(name)} == set()
 
 
 def test_functions_of_integers_take_what_they_are_given(folder):

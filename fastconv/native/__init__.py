@@ -2,9 +2,10 @@
 
 from fastconv.native.link import ROOM, load, undefined
 from fastconv.native.machine import KIND, SIZE, Machine, lanes_of, machine, machine_of, target_machine
-from fastconv.native.memory import lasting
+from fastconv.native.memory import lasting, round_up
 from fastconv.native.objects import Compiled, compiled, digest_of
 from fastconv.native.own import read_own, write_own
+from fastconv.native.records import described, record
 from fastconv.native.threads import APART, COUNTER, NOTHING, Job, Pool, flush_subnormals, flushes, memory, processors, run_all, threads_of
 
 __all__ = [
@@ -19,6 +20,7 @@ __all__ = [
     "ROOM",
     "SIZE",
     "compiled",
+    "described",
     "digest_of",
     "flush_subnormals",
     "flushes",
@@ -30,6 +32,8 @@ __all__ = [
     "memory",
     "processors",
     "read_own",
+    "record",
+    "round_up",
     "run_all",
     "target_machine",
     "threads_of",

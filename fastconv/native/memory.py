@@ -18,6 +18,11 @@ HUGE_PAGES = 4 << 20
 """Bytes from which those pages may be large ones."""
 
 
+def round_up(value: int, multiple: int) -> int:
+    """Return the smallest multiple that is no less than the value."""
+    return -(-value // multiple) * multiple
+
+
 def lasting(shape: Sequence[int], dtype: Any) -> npt.NDArray[Any]:
     """Return zeros in pages of their own, which go back to the system with the array; the allocator would keep holes between arrays."""
     count, dtype = math.prod(shape), np.dtype(dtype)

@@ -1,6 +1,6 @@
 """Compiled functions by name: from disk where they have been compiled before; only what has not been imports numba.
 
-A file of object code is named by all that it depends on: which function with which parameters, the sources of this package,
+A file of object code is named by all that it depends on: which function with which parameters, the sources that it is made from,
 the versions of the compilers and the machine. Processes that compile at once write what does the same to the same name, whole.
 """
 
@@ -9,6 +9,7 @@ from __future__ import annotations
 import ctypes
 import hashlib
 import importlib
+import re
 import threading
 from collections.abc import Callable
 from contextlib import suppress
@@ -23,6 +24,9 @@ from fastconv.native.own import read_own, write_own
 
 _DIGEST = hashlib.sha256().digest_size
 _LOCK = threading.RLock()
+_PACKAGE = Path(__file__).parents[1]
+_IMPORTED = re.compile(r"^\s*from fastconv\.(kernels\.[\w.]+|\w+)", re.MULTILINE)
+"""What a source imports from this package: modules of the kernels, and whole floors below them."""
 
 
 @dataclass(frozen=True)
@@ -56,32 +60,50 @@ def compiled(source: str, *parameters: object) -> Compiled:
 
 @cache
 def _compiled(source: str, parameters: tuple[object, ...]) -> Compiled:
-    name = f"{source.partition('.')[2].replace('.', '_')}_{digest_of(source, parameters)}"
+    floor, module, maker = source.split(".")
+    name = f"{module}_{maker}_{digest_of(f'{floor}.source.{module}', source, parameters)}"
     path = folder() / f"{name}.o"
     code = _read(path)
     if code is None:
         from fastconv.native.source.emit import emitted
 
-        floor, module, maker = source.split(".")
         code = emitted(name, getattr(importlib.import_module(f"fastconv.{floor}.source.{module}"), maker)(*parameters))
         with suppress(OSError):  # a folder that cannot be written keeps nothing
             _write(path, code)
     return Compiled(name, load(name, code[1:]), code[0])
 
 
-def digest_of(*parameters: object) -> str:
-    """Return what names code compiled from the sources of this package, with these parameters, for this machine."""
-    return hashlib.sha256(_stamp() + repr(parameters).encode()).hexdigest()[:16]
+def digest_of(module: str, *parameters: object) -> str:
+    """Return what names code compiled for this machine from a module and all that it imports.
+
+    Parameters
+    ----------
+    module : str
+        Where the code is made, without ``fastconv.``; a floor stands for all its modules.
+    *parameters
+        What else the code depends on, in a form whose `repr` says it all.
+    """
+    floor = module.partition(".")[0]
+    sources = _digest(module if floor == "kernels" else floor) + _digest("native")  # which every function is compiled by
+    return hashlib.sha256(sources + _compiler() + repr(parameters).encode()).hexdigest()[:16]
 
 
 @cache
-def _stamp() -> bytes:
+def _digest(module: str) -> bytes:
+    """Return a digest of a module's text and of those that it imports from here; of a floor, of the text of all its modules."""
+    path = _PACKAGE.joinpath(*module.split("."))
+    if path.is_dir():
+        return hashlib.sha256(b"".join(one.read_bytes() for one in sorted(path.rglob("*.py")))).digest()
+    text = path.with_suffix(".py").read_bytes()
+    imported = sorted({*_IMPORTED.findall(text.decode())})
+    return hashlib.sha256(text + b"".join(_digest(one) for one in imported)).digest()
+
+
+@cache
+def _compiler() -> bytes:
     from importlib.metadata import version
 
-    package = Path(__file__).parents[1]
-    sources = sorted(path for floor in ("kernels", "native") for path in (package / floor).rglob("*.py"))
-    made_by = repr((version("numba"), version("llvmlite"), machine()))
-    return b"".join(path.read_bytes() for path in sources) + made_by.encode()
+    return repr((version("numba"), version("llvmlite"), machine())).encode()
 
 
 def folder() -> Path:

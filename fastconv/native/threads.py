@@ -25,8 +25,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from fastconv.native.memory import lasting
+from fastconv.native.memory import lasting, round_up
 from fastconv.native.objects import Compiled, compiled
+from fastconv.native.records import ordered, record
 
 SPIN = 100_000
 """Nanoseconds that a thread without work stays awake."""
@@ -34,8 +35,25 @@ SPIN = 100_000
 MOST_THREADS = 4096
 """More are refused: it takes a mistake to ask for them."""
 
-JOB = 11
-"""Integers of a job: function, members, bytes of a workspace, and the function's eight arguments."""
+JOB = record(
+    "function",  # its address
+    "members",
+    "each",  # bytes of one member's workspace
+    "description",  # the function's arguments from here on
+    "counter",  # zero where nothing is counted
+    "items",
+    "x",
+    "u",
+    "bias",
+    "y",
+    "workspace",  # of the first member
+)
+"""What a team is told of a job."""
+
+WORDS = JOB.itemsize // 8
+"""Integers of a job."""
+
+_MEMBERS, _COUNTED = ((JOB.names or ()).index(name) for name in ("members", "counter"))
 
 APART = 128
 """Bytes that keep what two threads write apart: the largest cache line there is, and the pair of lines that Intel fetches together."""
@@ -111,7 +129,7 @@ class Job:
     @cached_property
     def _middle(self) -> int:
         own = COUNTER + self.each * self.members
-        return -(-max(own, self.first.room) // COUNTER) * COUNTER if self.first else own
+        return round_up(max(own, self.first.room), COUNTER) if self.first else own
 
     def words(self, workspace: int, addresses: Sequence[int] | None = None) -> tuple[int, ...]:
         """Return what the team is told, the workspace at an address; those of the arrays if not given are where they are now."""
@@ -121,8 +139,20 @@ class Job:
             middle = workspace + self._middle
             before, x = self.first.words(workspace, (x, *self.first.addresses[1:3], middle)), middle
         members = min(self.members, self.items, processors())
-        given = (self.function.address, members, self.each, self.about, workspace, self.items, x, u, bias, y, workspace + COUNTER)
-        return before + given
+        given = {
+            "function": self.function.address,
+            "members": members,
+            "each": self.each,
+            "description": self.about,
+            "counter": workspace,
+            "items": self.items,
+            "x": x,
+            "u": u,
+            "bias": bias,
+            "y": y,
+            "workspace": workspace + COUNTER,
+        }
+        return before + ordered(JOB, given)
 
     @cached_property
     def addresses(self) -> tuple[int, ...]:
@@ -142,12 +172,12 @@ def run(job: Job, workspace: Array, x: Array | None = None, y: Array | None = No
         addresses = (x.ctypes.data, addresses[1], addresses[2], y.ctypes.data)
     given = job.words(workspace.ctypes.data, addresses)
     words = (ctypes.c_int64 * len(given))(*given)
-    _run(ctypes.addressof(words), len(given) // JOB, max(given[1::JOB]))
+    _run(ctypes.addressof(words), len(given) // WORDS, max(given[_MEMBERS::WORDS]))
 
 
 def run_all(words: Array) -> None:
     """Do jobs one after the other, each given by its words: in a team, or alone where the team is at others."""
-    _run(words.ctypes.data, words.size // JOB, int(words[1::JOB].max(initial=1)))
+    _run(words.ctypes.data, words.size // WORDS, int(words[_MEMBERS::WORDS].max(initial=1)))
 
 
 def _run(words: int, count: int, members: int) -> None:
@@ -285,8 +315,8 @@ class Team:
         """Send the members home: before the interpreter takes their memory away."""
         with self.busy:
             self.words[Word.STOP] = 1
-            nothing = np.zeros(JOB, np.int64)
-            nothing[1] = len(self.threads) + 1
+            nothing = np.zeros((), JOB)
+            nothing["members"] = len(self.threads) + 1
             self.lead(self.at, nothing.ctypes.data, 1, 0)
             for thread in self.threads:
                 thread.join()
@@ -310,14 +340,14 @@ class PortableTeam:
             while len(self.threads) < members - 1:
                 self.given.append(SimpleQueue())
                 self.threads.append(_thread(self._serve, self.given[-1], len(self.given)))
-            for job in range(words, words + 8 * JOB * count, 8 * JOB):
+            for job in range(words, words + JOB.itemsize * count, JOB.itemsize):
                 self._lead(job, flush)
         finally:
             self.busy.release()
         return True
 
     def _lead(self, job: int, flush: int) -> None:
-        members, counter = (ctypes.c_int64.from_address(job + 8 * k).value for k in (1, 4))
+        members, counter = (ctypes.c_int64.from_address(job + 8 * k).value for k in (_MEMBERS, _COUNTED))
         if members <= 1:
             return alone()(job, 1, flush)
         if counter:

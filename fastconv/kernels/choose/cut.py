@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 from fastconv.algebra import BilinearAlgorithm, phase_taps
 from fastconv.kernels.layer import Layer
-from fastconv.native import machine
+from fastconv.native import machine, round_up
 
 CHANNEL_CHAIN = 32
 """Channels that a fast algorithm sums in one chain; the sums of chains are then added up."""
@@ -242,9 +242,13 @@ def _cuts(work: Work, lanes: int, threads: int) -> Iterator[Cut]:
     tile_bytes = work.xis * work.depth * work.size
     most, room = (LARGEST_BLOCK, INPUT_BYTES) if work.xis > 1 else (LARGEST_STRIP, STRIP_BYTES)
     largest = max(lanes, min(most, room // tile_bytes // max(1, threads // 4)))
-    most = rounded(parts(work.tiles, SMALLEST_BLOCK), threads)
+    most = round_up(parts(work.tiles, SMALLEST_BLOCK), threads)
     fewest = parts(work.tiles, largest)
-    counts = {fewest, most, *(rounded(round(fewest * (most / fewest) ** (k / STEPS)), turn) for k in range(STEPS) for turn in (1, threads))}
+    counts = {
+        fewest,
+        most,
+        *(round_up(round(fewest * (most / fewest) ** (k / STEPS)), turn) for k in range(STEPS) for turn in (1, threads)),
+    }
     blocks = {parts(work.tiles, min(count, work.tiles)) for count in counts if count >= fewest}
     if work.xis > 1:
         blocks |= {k * work.row for k in range(1, min(largest, work.tiles) // work.row + 1) if k * work.row >= SMALLEST_BLOCK}
@@ -255,7 +259,7 @@ def _cuts(work: Work, lanes: int, threads: int) -> Iterator[Cut]:
                 panels, turns = parts(work.filters, nk * lanes), parts(block, mt)
                 if panels >= shares:
                     product = parts(panels, shares) * turns * panel_cycles(mt * nk, mt + nk)
-                    filters = rounded(parts(work.filters, shares), lanes)
+                    filters = round_up(parts(work.filters, shares), lanes)
                     back = block * filters / lanes
                     yield Cut(block, shares, mt, nk, *_cycles(work, lanes, threads, block, shares, product, back, filters))
             if parts(work.filters, rows) >= shares:
@@ -307,8 +311,3 @@ def _vectors(work: Work, lanes: int, block: int) -> float:
 def parts(whole: int, size: int) -> int:
     """Return how many parts of a size hold the whole."""
     return -(-whole // size)
-
-
-def rounded(value: int, multiple: int) -> int:
-    """Round up to a multiple."""
-    return parts(value, multiple) * multiple

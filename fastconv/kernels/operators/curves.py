@@ -11,7 +11,8 @@ import numpy as np
 
 from fastconv.kernels.layer import Array
 from fastconv.kernels.operators.pixelwise import kind_of, members
-from fastconv.native import Job, compiled
+from fastconv.kernels.records import CURVE
+from fastconv.native import Job, compiled, described
 
 CURVES = ("hard_sigmoid", "hard_swish", "product", "scaled", "sigmoid", "swish")
 _CHUNK = 2**12
@@ -37,7 +38,7 @@ def curve(name: str, x: Array, out: Array, other: Array | None = None, alpha: fl
     size = _CHUNK if name != "scaled" else x[:1, :1].size
     count = -(-x.size // size)
     group = max(1, _CHUNK // size)
-    description = np.array([x.size, size, count, group], np.int64)
+    description = described(CURVE, total=x.size, piece=size, count=count, group=group)
     table = np.array([alpha, beta], x.dtype)
     arrays = (x, other, table, out)
     return Job(compiled("kernels.curves.curve", kind_of(x), name), description, -(-count // group), arrays, members(x, threads), 256)

@@ -10,7 +10,8 @@ import numpy as np
 from fastconv.kernels.activation import Activation
 from fastconv.kernels.layer import Array
 from fastconv.kernels.operators.pixelwise import kind_of, members
-from fastconv.native import Job, compiled
+from fastconv.kernels.records import DENSE
+from fastconv.native import Job, compiled, described
 
 FEW = 8
 """Rows up to which the weights' way from memory is all that counts."""
@@ -38,7 +39,8 @@ def dense(
     table = None
     if bias is not None or activation is not None:
         table = (activation or Activation()).table(np.zeros(outputs, x.dtype) if bias is None else bias)
-    description = np.array([x.shape[0], x.shape[1], outputs, group, transposed, table is not None], np.int64)
+    (rows, inputs), finished = x.shape, table is not None
+    description = described(DENSE, rows=rows, inputs=inputs, outputs=outputs, group=group, transposed=transposed, finished=finished)
     return Job(
         compiled("kernels.dense.dense", kind_of(x)), description, -(-outputs // group), (x, weight, table, out), members(weight, threads)
     )

@@ -11,7 +11,8 @@ import numpy as np
 
 from fastconv.kernels.activation import Activation
 from fastconv.kernels.layer import Array
-from fastconv.native import Job, compiled
+from fastconv.kernels.records import AVERAGE, MEAN, PLANES
+from fastconv.native import Job, compiled, described
 
 ALONE = 2**15
 """Elements below which a second thread costs more than it brings."""
@@ -67,15 +68,22 @@ def planewise(
         size = int(np.prod(x.shape[2:], dtype=np.int64))
         count = x.shape[0] * x.shape[1]
     group = max(1, _CHUNK // max(size, 1))
-    description = np.array([x.size, size, count, group, channels, other is not None], np.int64)
+    description = described(PLANES, total=x.size, size=size, count=count, group=group, channels=channels, sums=other is not None)
     arrays = (x, other, record, out)
     return Job(compiled("kernels.planes.planes", kind_of(x)), description, -(-count // group), arrays, members(x, threads))
 
 
+def windows(x: Array, out: Array, kernel: Any, strides: Any, dilations: Any, begin: Any) -> dict[str, int]:
+    """Return what the records of pools say of their windows, by name; `begin` is the padding before rows and columns."""
+    given = {"kernel": kernel, "stride": strides, "dilation": dilations}
+    pairs = {f"{name}_{axis}": int(value) for name, pair in given.items() for axis, value in zip("hw", pair, strict=True)}
+    (height, width), (out_height, out_width), (top, left) = x.shape[2:4], out.shape[2:4], begin
+    return pairs | {"height": height, "width": width, "out_height": out_height, "out_width": out_width, "top": top, "left": left}
+
+
 def average_pool(x: Array, out: Array, kernel: Any, strides: Any, dilations: Any, begin: Any, count: Array, threads: int = 1) -> Job:
     """Return the job that writes the sum of each window divided by `count`: arrays (batch, channels, height, width)."""
-    (h, w), (oh, ow) = x.shape[2:], out.shape[2:]
-    description = np.array([h, w, oh, ow, *kernel, *strides, *dilations, *begin], np.int64)
+    description = described(AVERAGE, **windows(x, out, kernel, strides, dilations, begin))
     planes = x.shape[0] * x.shape[1]
     return Job(compiled("kernels.planes.average", kind_of(x)), description, planes, (x, count, None, out), members(x, threads))
 
@@ -89,5 +97,5 @@ def mean(x: Array, out: Array, threads: int = 1) -> Job:
     planes = x.shape[0] * x.shape[1]
     size = x.size // planes
     group = max(1, _CHUNK // size)
-    description = np.array([planes, size, group], np.int64)
+    description = described(MEAN, planes=planes, size=size, group=group)
     return Job(compiled("kernels.planes.mean", kind_of(x)), description, -(-planes // group), (x, None, None, out), members(x, threads))

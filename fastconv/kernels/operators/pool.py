@@ -4,16 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
-
-from fastconv.kernels.choose.cut import rounded
 from fastconv.kernels.layer import Array
-from fastconv.kernels.operators.pixelwise import kind_of, members
-from fastconv.native import Job, compiled, machine
+from fastconv.kernels.operators.pixelwise import kind_of, members, windows
+from fastconv.kernels.records import POOL, ROWS
+from fastconv.native import Job, compiled, described, machine, round_up
 
-FIELDS = 14
-ROWS = 8
-"""Rows whose largest numbers are found before their windows are: a vector that straddles two just written would wait for both."""
 STEPS = (1, 2)
 """Strides along a row that vectors are taken apart for; others go number by number."""
 
@@ -23,10 +18,10 @@ def max_pool(x: Array, out: Array, kernel: Any, strides: Any, dilations: Any, be
 
     Channels may lie in blocks of as many as a vector holds: (batch, channels / lanes, height, width, lanes).
     """
-    (h, w), (oh, ow), size, v = x.shape[2:4], out.shape[2:4], x.itemsize, machine().vector_bytes
+    w, ow, size, v = x.shape[3], out.shape[3], x.itemsize, machine().vector_bytes
     reach = max(begin[1] + w, (ow - 1) * strides[1] + (kernel[1] - 1) * dilations[1] + 1)
-    held, pitch = rounded(ow * size + v, 64), rounded((reach * size + 2 * v * strides[1]), 64)
-    description = np.array([h, w, oh, ow, *kernel, *strides, *dilations, *begin, held, pitch], np.int64)
+    held, pitch = round_up(ow * size + v, 64), round_up(reach * size + 2 * v * strides[1], 64)
+    description = described(POOL, **windows(x, out, kernel, strides, dilations, begin), held=held, pitch=pitch)
     room = held + ROWS * pitch + held * kernel[1] + v * kernel[0]
     planes, step = x.shape[0] * x.shape[1], strides[1] if strides[1] in STEPS else 1
     if x.ndim == 5:

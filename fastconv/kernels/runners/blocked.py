@@ -9,14 +9,13 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from fastconv.kernels.choose.cut import OUTPUT_BYTES, cut, parts, rounded, tile_panel, work_of
+from fastconv.kernels.choose.cut import OUTPUT_BYTES, cut, parts, tile_panel, work_of
 from fastconv.kernels.choose.method import Method
 from fastconv.kernels.layer import Layer, check_bytes
-from fastconv.kernels.runners.fields import Field, Strip
+from fastconv.kernels.records import LAYER, STRIP, tiles_turned
 from fastconv.kernels.runners.pack import packed, transformed_weights
-from fastconv.kernels.runners.shape import Shape, shape_of, tiles_turned
-from fastconv.native import KIND, SIZE, Compiled, compiled, lanes_of, machine
-from fastconv.program import programs_of
+from fastconv.native import KIND, SIZE, Compiled, compiled, described, lanes_of, machine, round_up
+from fastconv.program import Shape, programs_of, shape_of
 
 Array = npt.NDArray[Any]
 
@@ -68,21 +67,21 @@ class Blocked:
     def adding(self) -> Array:
         """The engine's fields to add to what the output holds."""
         description = self.description.copy()
-        description[Field.ADDS], description[Field.JOINER] = 1, compiled(*self.joiner, 1).address
+        description["adds"], description["joiner"] = 1, compiled(*self.joiner, 1).address
         return description
 
     @property
     def engine(self) -> Compiled:
         """What computes the items."""
         d = self.description
-        taken = "turned" if d[Field.PIXELS] else "blocks" if d[Field.PIXEL] > 1 else "planes"
-        given = "blocks" if d[Field.OUT_PIXEL] > 1 else "planes"
+        taken = "turned" if d["pixels"] else "blocks" if d["pixel"] > 1 else "planes"
+        given = "blocks" if d["out_pixel"] > 1 else "planes"
         return compiled("kernels.engine.run_items", *((taken, given) if (taken, given) != ("planes", "planes") else ()))
 
     @property
     def workspace(self) -> int:
         """Bytes of one thread's workspace."""
-        return int(self.description[Field.WORKSPACE])
+        return int(self.description["workspace"])
 
 
 def blocked(layer: Layer, method: Method, weight: Array, order: str, threads: int, shaped: bool = False) -> Blocked:
@@ -114,54 +113,54 @@ def blocked(layer: Layer, method: Method, weight: Array, order: str, threads: in
     pixels = blocks_in or turned  # in V the channels of a tile lie in blocks
     blocks = parts(tiles, block)
     panel = nk * lanes if mt else mr
-    held = rounded(made, panel) if mt else made  # filters in memory
+    held = round_up(made, panel) if mt else made  # filters in memory
     panels = parts(made, panel)
-    kblocks = rounded(parts(panels, max(1, OUTPUT_BYTES // (xis * block * size * panel))), shares)
+    kblocks = round_up(parts(panels, max(1, OUTPUT_BYTES // (xis * block * size * panel))), shares)
     kblock = parts(panels, kblocks) * panel
     kblocks = parts(made, kblock)
 
-    d: dict[Field, int] = {}
-    F = Field
+    d: dict[str, int] = {}
+    d |= dict.fromkeys(("input_h", "input_h_constants", "output_h", "output_h_constants", "output_w", "adds"), 0)  # unless set below
     d |= {
-        F.SIZE: size,
-        F.BIAS: size * (4 if shaped else 1),
-        F.LANES: lanes,
-        F.PIXEL: lanes if blocks_in else 1,
-        F.OUT_PIXEL: lanes if blocks_out else 1,
-        F.GROUPS: layer.groups,
-        F.CHANNELS: taken,
-        F.HEIGHT: layer.height,
-        F.WIDTH: layer.width,
+        "size": size,
+        "bias": size * (4 if shaped else 1),
+        "lanes": lanes,
+        "pixel": lanes if blocks_in else 1,
+        "out_pixel": lanes if blocks_out else 1,
+        "groups": layer.groups,
+        "channels": taken,
+        "height": layer.height,
+        "width": layer.width,
     }
-    d |= {F.OUT_CHANNELS: made, F.OUT_HEIGHT: out_h, F.OUT_WIDTH: out_w, F.PAD_TOP: layer.padding[0][0], F.PAD_LEFT: layer.padding[1][0]}
-    d |= {F.TILES: tiles, F.TILES_H: tiles_h, F.TILES_W: tiles_w, F.STEP_H: step[0], F.STEP_W: step[1], F.OUT_H: m[0], F.OUT_W: m[1]}
-    d |= {F.ROWS: rows, F.ROW_STEP: dh if method.axes is None else 1, F.TAPS: taps, F.SPAN: span}
-    d |= {F.PRODUCTS_H: products[0], F.PRODUCTS_W: products[1]}
-    d |= {F.BLOCK: block, F.BLOCKS: blocks, F.SHARES: shares, F.KBLOCK: kblock, F.KBLOCKS: kblocks}
-    d |= {F.DEPTH: depth, F.CHANNEL_BLOCK: work.chain, F.XIS: xis, F.MR: mr, F.MT: mt, F.NK: nk}
+    d |= {"out_channels": made, "out_height": out_h, "out_width": out_w, "pad_top": layer.padding[0][0], "pad_left": layer.padding[1][0]}
+    d |= {"tiles": tiles, "tiles_h": tiles_h, "tiles_w": tiles_w, "step_h": step[0], "step_w": step[1], "out_h": m[0], "out_w": m[1]}
+    d |= {"rows": rows, "row_step": dh if method.axes is None else 1, "taps": taps, "span": span}
+    d |= {"products_h": products[0], "products_w": products[1]}
+    d |= {"block": block, "blocks": blocks, "shares": shares, "kblock": kblock, "kblocks": kblocks}
+    d |= {"depth": depth, "channel_block": work.chain, "xis": xis, "mr": mr, "mt": mt, "nk": nk}
 
     plane = layer.height * layer.width * size
     pointwise = method.axes is None and layer.kernel == layer.stride == (1, 1) and layer.padding == ((0, 0), (0, 0))
-    d |= {F.STRAIGHT: pointwise and plane <= STRAIGHT_BYTES}
-    d |= {F.PAST: layer.batch * layer.filters * out_h * out_w * size >= PAST_BYTES and not blocks_out}
+    d |= {"straight": pointwise and plane <= STRAIGHT_BYTES}
+    d |= {"past": layer.batch * layer.filters * out_h * out_w * size >= PAST_BYTES and not blocks_out}
     vector = machine().vector_bytes
-    run = -(-min(block, tiles_w) // lanes) * lanes
+    run = round_up(min(block, tiles_w), lanes)
     # Splitting loads whole vectors of `step` numbers a lane, and clearing and transforming write whole vectors.
-    pitch = rounded((run * step[1] + span + lanes) * size * d[F.PIXEL], vector) + vector
+    pitch = round_up((run * step[1] + span + lanes) * size * d["pixel"], vector) + vector
     take = max(1, (TAKE_BYTES // (products[0] * vector) - span) // step[1])
     take_pitch = _odd_lines((take * step[1] + span) * vector)
     strips = (block + tiles_w - 2) // tiles_w + 1
-    line = rounded(block, lanes) * size
+    line = round_up(block, lanes) * size
     lane_pitch = line + vector
     padded = 64  # an odd number of cache lines between the xi, so that they do not fall into the same cache set
     ldv = line if has_w else lane_pitch
     if pixels:
-        ldv = rounded(block, mt) * vector
+        ldv = round_up(block, mt) * vector
     v_xi = _odd_lines(depth // (lanes if pixels else 1) * ldv + vector) + (0 if has_w else padded)
     m_tile = nk * lanes * size  # the tiles of a panel's filters follow each other, so that they are written as a stream
-    m_panel = (rounded(block, mt) + lanes) * m_tile if mt else 0
+    m_panel = (round_up(block, mt) + lanes) * m_tile if mt else 0
     m_xi = _odd_lines(kblock // panel * m_panel if mt else kblock * lane_pitch)
-    chunk = rounded(block, lanes)
+    chunk = round_up(block, lanes)
     if method.axes is not None:
         most = LONGEST_CHUNK
         if has_h:
@@ -169,42 +168,42 @@ def blocked(layer: Layer, method: Method, weight: Array, order: str, threads: in
         chunk = max(lanes, min(chunk, most))
     square = m[0] * m[1] * lane_pitch
     whole, half, out_line = square, m[0] * products[1] * lane_pitch, m[1] * lane_pitch
-    piece = block if d[F.PAST] else chunk
+    piece = block if d["past"] else chunk
     if mt:
         half, whole = m[0] * products[1] * (chunk + lanes) * vector, 0
         out_line = _odd_lines((piece + 2 * lanes) * m[1] * size)
         square = lanes * m[0] * out_line
     if method.axes is None:
-        into_v = {F.V_ROW: taps * ldv, F.V_TAP: ldv, F.V_CHANNEL: rows * taps * ldv}
+        into_v = {"v_row": taps * ldv, "v_tap": ldv, "v_channel": rows * taps * ldv}
     else:
-        into_v = {F.V_ROW: products[1] * v_xi, F.V_TAP: v_xi, F.V_CHANNEL: ldv}
+        into_v = {"v_row": products[1] * v_xi, "v_tap": v_xi, "v_channel": ldv}
     d |= {
-        F.TAKE: take,
-        F.TAKE_PITCH: take_pitch,
-        F.PITCH: pitch,
-        F.LANE_PITCH: lane_pitch,
-        F.LDV: ldv,
-        F.V_XI: v_xi,
+        "take": take,
+        "take_pitch": take_pitch,
+        "pitch": pitch,
+        "lane_pitch": lane_pitch,
+        "ldv": ldv,
+        "v_xi": v_xi,
         **into_v,
-        F.M_XI: m_xi,
+        "m_xi": m_xi,
     }
-    d |= {F.M_TILE: m_tile, F.M_PANEL: m_panel, F.LINE: out_line, F.CHUNK: chunk, F.PIECE: piece, F.TURN: tiles_turned(m[1], lanes)}
-    d |= {F.U_KBLOCK: xis * kblock * depth * size, F.U_GROUP: xis * held * depth * size}
+    d |= {"m_tile": m_tile, "m_panel": m_panel, "line": out_line, "chunk": chunk, "piece": piece, "turn": tiles_turned(m[1], lanes)}
+    d |= {"u_kblock": xis * kblock * depth * size, "u_group": xis * held * depth * size}
     d |= _places(
         {
-            F.STRIPS: block * len(Strip) * 8,
-            F.BAND: strips * rows * pitch + vector,
-            F.TURNED: rows * take_pitch * turned,
-            F.COLUMN: products[0] * (take_pitch if pixels else pitch) * has_h + vector,
-            F.INPUT: xis * v_xi + vector * (1 + mt),
-            F.OUTPUT: xis * m_xi + vector,
-            F.HALF: half * has_h + vector,
-            F.WHOLE: whole * has_w + vector,
-            F.LINES: square + vector * m[1],
+            "strips": block * STRIP.itemsize,
+            "band": strips * rows * pitch + vector,
+            "turned": rows * take_pitch * turned,
+            "column": products[0] * (take_pitch if pixels else pitch) * has_h + vector,
+            "input": xis * v_xi + vector * (1 + mt),
+            "output": xis * m_xi + vector,
+            "half": half * has_h + vector,
+            "whole": whole * has_w + vector,
+            "lines": square + vector * m[1],
         }
     )
-    check_bytes("a workspace", d[F.WORKSPACE] * threads)
-    check_bytes("packed weights", layer.groups * d[F.U_GROUP])
+    check_bytes("a workspace", d["workspace"] * threads)
+    check_bytes("packed weights", layer.groups * d["u_group"])
 
     # An axis without a transform has the program of the identity where one is read along the width, and none along the height.
     tables: list[Array] = []
@@ -216,30 +215,28 @@ def blocked(layer: Layer, method: Method, weight: Array, order: str, threads: in
     if method.axes is not None and has_h:
         programs = programs_of(method.axes[0], order)
         for function, constants, shape in (
-            (F.INPUT_H, F.INPUT_H_CONSTANTS, shape_of(programs.input)),
-            (F.OUTPUT_H, F.OUTPUT_H_CONSTANTS, shape_of(programs.output)),
+            ("input_h", "input_h_constants", shape_of(programs.input)),
+            ("output_h", "output_h_constants", shape_of(programs.output)),
         ):
             tables.append(shape.table(layer.dtype))
             d |= {function: compiled("kernels.steps.transform", kind, shape.text).address, constants: tables[-1].ctypes.data}
     tables += [into.table(layer.dtype), back.table(layer.dtype)]
-    d |= {F.INPUT_W_CONSTANTS: tables[-2].ctypes.data, F.OUTPUT_W_CONSTANTS: tables[-1].ctypes.data}
+    d |= {"input_w_constants": tables[-2].ctypes.data, "output_w_constants": tables[-1].ctypes.data}
     splitter = ("kernels.steps.transform", kind, into.text) if pixels else ("kernels.steps.split", kind, step[1], offsets, into.text)
-    d |= {F.PIXELS: compiled("kernels.steps.pixels", kind).address if turned else 0}
-    d |= {F.SPLITTER: compiled(*splitter).address}
+    d |= {"pixels": compiled("kernels.steps.pixels", kind).address if turned else 0}
+    d |= {"splitter": compiled(*splitter).address}
     if mt:
-        d |= {F.PRODUCT: compiled("kernels.steps.product_filters", kind, mt, nk, lanes if pixels else 1).address}
+        d |= {"product": compiled("kernels.steps.product_filters", kind, mt, nk, lanes if pixels else 1).address}
         joiner: tuple[Any, ...] = ("kernels.steps.join_filters", kind, m[1], back.text, int(shaped))
         if blocks_out:
             joiner = ("kernels.steps.finish_pixels", kind, back.text, int(shaped))
     else:
-        d |= {F.PRODUCT: compiled("kernels.steps.product", kind, mr, nv, made % mr).address}
+        d |= {"product": compiled("kernels.steps.product", kind, mr, nv, made % mr).address}
         joiner = ("kernels.steps.join", kind, m[1], int(shaped))
-        d |= {F.OUTPUT_W: compiled("kernels.steps.transform", kind, back.text).address if has_w else 0}
-    d |= {F.JOINER: compiled(*joiner).address}
+        d |= {"output_w": compiled("kernels.steps.transform", kind, back.text).address if has_w else 0}
+    d |= {"joiner": compiled(*joiner).address}
 
-    description = np.zeros(len(Field), np.int64)
-    for field, value in d.items():
-        description[field] = value
+    description = described(LAYER, **d)
     u = weight.reshape(layer.groups, 1, made, -1) if method.axes is None else transformed_weights(method.axes, weight, order)[None]
     if mt:
         u = np.pad(u, ((0, 0), (0, 0), (0, held - made), (0, 0)))
@@ -249,7 +246,7 @@ def blocked(layer: Layer, method: Method, weight: Array, order: str, threads: in
 
 def in_lanes(table: Array, groups: int, parts: Blocked) -> Array:
     """Lay out the records of the filters (filters, fields) as vectors of each field, the filters of a group padded."""
-    lanes = int(parts.description[Field.LANES])
+    lanes = int(parts.description["lanes"])
     records = table.reshape(groups, -1, table.shape[1])
     records = np.pad(records, ((0, 0), (0, parts.held - records.shape[1]), (0, 0)))
     return np.ascontiguousarray(records.reshape(groups, -1, lanes, table.shape[1]).swapaxes(2, 3))
@@ -263,9 +260,9 @@ def _odd_lines(size: int) -> int:
     return (-(-size // 64) | 1) * 64
 
 
-def _places(sizes: dict[Field, int]) -> dict[Field, int]:
+def _places(sizes: dict[str, int]) -> dict[str, int]:
     at, places = 0, {}
     for field, size in sizes.items():
         places[field] = at
-        at = rounded(at + size, 64)
-    return places | {Field.WORKSPACE: at}
+        at = round_up(at + size, 64)
+    return places | {"workspace": at}

@@ -11,9 +11,8 @@ import numpy as np
 from fastconv.kernels.activation import Activation
 from fastconv.kernels.choose.cut import DIRECT_CHAIN
 from fastconv.kernels.layer import Array, Layer, check_bytes
-from fastconv.native import APART, COUNTER, KIND, NOTHING, Job, Pool, compiled, lanes_of
-
-FIELDS = 12
+from fastconv.kernels.records import DEPTHWISE
+from fastconv.native import APART, COUNTER, KIND, NOTHING, Job, Pool, compiled, described, lanes_of, round_up
 
 
 def fits(layer: Layer) -> bool:
@@ -32,7 +31,7 @@ class DepthwiseRunner:
         lanes, size = lanes_of(kind), layer.dtype.itemsize
         (top, bottom), (left, right) = layer.padding
         offsets = tuple(k * layer.dilation[1] for k in range(layer.kernel[1]))
-        pitch = -(-(left + layer.width + right + lanes * (layer.stride[1] + 1)) * size // 64) * 64
+        pitch = round_up((left + layer.width + right + lanes * (layer.stride[1] + 1)) * size, 64)
         plane = (top + layer.height + bottom) * pitch + pitch
         self.items = layer.batch * layer.channels
         self.members, self.each = max(1, min(threads, self.items)), plane + APART
@@ -40,21 +39,21 @@ class DepthwiseRunner:
         bias = np.zeros(layer.filters, layer.dtype) if bias is None else bias.copy()
         self.record = bias if activation is None else activation.table(bias)
         self.weights = np.ascontiguousarray(weight).reshape(layer.filters, -1)
-        made = layer.filters // layer.groups
-        numbers = (
-            layer.channels,
-            made,
-            layer.height,
-            layer.width,
-            *layer.output,
-            top,
-            left,
-            pitch,
-            layer.stride[0],
-            layer.dilation[0],
-            plane,
+        self.description = described(
+            DEPTHWISE,
+            channels=layer.channels,
+            filters=layer.filters // layer.groups,
+            height=layer.height,
+            width=layer.width,
+            out_height=layer.output[0],
+            out_width=layer.output[1],
+            top=top,
+            left=left,
+            pitch=pitch,
+            down=layer.stride[0],
+            apart=layer.dilation[0],
+            spill=plane,
         )
-        self.description = np.array(numbers, np.int64)
         self.function = compiled("kernels.depthwise.planes", kind, layer.stride[1], layer.kernel[0], offsets, int(activation is not None))
         self.pool = Pool(clean=True)
         self.workspace_bytes = COUNTER + self.members * self.each

@@ -11,15 +11,11 @@ from dataclasses import replace
 import numpy as np
 
 from fastconv.kernels.activation import Activation
-from fastconv.kernels.choose.cut import rounded
 from fastconv.kernels.choose.method import Method
 from fastconv.kernels.layer import Array, Layer, check_bytes
+from fastconv.kernels.records import PHASES, ROWS
 from fastconv.kernels.runners.plan import BlockRunner
-from fastconv.native import COUNTER, KIND, NOTHING, Job, Pool, compiled, machine
-
-FIELDS = 12
-ROWS = 8
-"""Rows that are copied between zeros before they are taken apart: a vector that straddles two just written would wait for both."""
+from fastconv.native import COUNTER, KIND, NOTHING, Job, Pool, compiled, described, machine, round_up
 
 
 def phase_weights(layer: Layer, weight: Array) -> Array:
@@ -56,12 +52,23 @@ class PhasedRunner:
         size, (top, left), v = layer.dtype.itemsize, (layer.padding[0][0], layer.padding[1][0]), machine().vector_bytes
         (sh, sw), (rows, columns) = layer.stride, (inner.height, inner.width)
         reach = max(left + layer.width, columns * sw)
-        pitch, held = rounded((reach + sw) * size + 2 * v * sw, 64), rounded(columns * size + v, 64)
-        numbers = (layer.channels, layer.height, layer.width, top, left, sh, rows, columns, pitch, ROWS * pitch, size)
-        self._description = np.array((*numbers, 0), np.int64)
+        pitch, held = round_up((reach + sw) * size + 2 * v * sw, 64), round_up(columns * size + v, 64)
+        self._description = described(
+            PHASES,
+            channels=layer.channels,
+            height=layer.height,
+            width=layer.width,
+            top=top,
+            left=left,
+            stride=sh,
+            rows=rows,
+            columns=columns,
+            pitch=pitch,
+            result=ROWS * pitch,
+        )
         self._function = compiled("kernels.phases.phases", KIND[size], sw)
         self._items, self._room = layer.batch * layer.channels * sh, ROWS * pitch + held
-        self._between = rounded(layer.batch * inner.channels * rows * columns * size + v, 64)
+        self._between = round_up(layer.batch * inner.channels * rows * columns * size + v, 64)
         check_bytes("the phases of the image", self._between)
         self.pool, self.threads = Pool(), threads
         self.workspace_bytes = max(self._runner.workspace_bytes, COUNTER + self._room * threads) + self._between

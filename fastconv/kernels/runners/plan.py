@@ -14,7 +14,6 @@ from fastconv.kernels.activation import Activation
 from fastconv.kernels.choose.method import Method
 from fastconv.kernels.layer import Array, Layer, array_of
 from fastconv.kernels.runners.blocked import blocked, in_lanes
-from fastconv.kernels.runners.fields import Field
 from fastconv.native import COUNTER, NOTHING, Job, Pool, flushes, machine
 
 
@@ -212,13 +211,13 @@ class BlockRunner:
 
     def details(self) -> list[str]:
         """Say how the layer is cut."""
-        d = {field: int(value) for field, value in zip(Field, self.parts.description, strict=True)}
+        d = self.parts.description
         fused = "fused multiply-add" if machine().fma else "multiplications and additions"
         where = " and ".join(name for name, lies in zip(("input", "output"), self.blocks, strict=True) if lies)
-        blocks = [f"channels of {where} in blocks of {d[Field.LANES]}"] if where else []
+        blocks = [f"channels of {where} in blocks of {d['lanes']}"] if where else []
         return [
-            f"{d[Field.TILES]} tiles in {d[Field.BLOCKS]} blocks of {d[Field.BLOCK]}",
-            f"filters in {d[Field.SHARES]} shares, {d[Field.KBLOCK]} transformed back at once",
-            f"products summed in chains of {d[Field.CHANNEL_BLOCK]} with {fused}, vectors of {d[Field.LANES]}",
+            f"{d['tiles']} tiles in {d['blocks']} blocks of {d['block']}",
+            f"filters in {d['shares']} shares, {d['kblock']} transformed back at once",
+            f"products summed in chains of {d['channel_block']} with {fused}, vectors of {d['lanes']}",
             *blocks,
         ]

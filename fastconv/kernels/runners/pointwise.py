@@ -10,11 +10,11 @@ from __future__ import annotations
 import numpy as np
 
 from fastconv.kernels.activation import Activation
-from fastconv.kernels.choose.cut import DIRECT_CHAIN, parts, rounded, tile_panel
+from fastconv.kernels.choose.cut import DIRECT_CHAIN, parts, tile_panel
 from fastconv.kernels.layer import Array, Layer, check_bytes
-from fastconv.native import COUNTER, KIND, NOTHING, Job, Pool, compiled, lanes_of, lasting, machine
+from fastconv.kernels.records import POINTWISE
+from fastconv.native import COUNTER, KIND, NOTHING, Job, Pool, compiled, described, lanes_of, lasting, machine, round_up
 
-FIELDS = 20
 CHAINS = 2
 """Chains of channels for which pixels are packed at once: 24 pixels of them take 24 KiB."""
 GROUP = 4
@@ -31,7 +31,7 @@ def fits(layer: Layer) -> bool:
 def packed_filters(weight: Array, groups: int, mr: int, chunk: int) -> Array:
     """Pack weights (filters, channels): groups, chunks of the channels, panels of `mr` filters, channels, filters; padded with zeros."""
     filters, channels = weight.shape[0] // groups, weight.shape[1]
-    held = rounded(filters, mr)
+    held = round_up(filters, mr)
     out = lasting((groups, channels * held), weight.dtype)
     for g in range(groups):
         for c in range(0, channels, chunk):
@@ -54,7 +54,7 @@ class PointwiseRunner:
         size, (mr, nv) = layer.dtype.itemsize, tile_panel()
         wide = nv * lanes_of(kind)
         channels, filters, groups = layer.channels // layer.groups, layer.filters // layer.groups, layer.groups
-        width, outputs = layer.output[1], layer.output[0] * layer.output[1]
+        outputs = layer.output[0] * layer.output[1]
         held, panels, images = parts(filters, mr), parts(outputs, wide), max(layer.batch, 1) * groups
         chain = DIRECT_CHAIN
         chunk = min(channels, CHAINS * chain)
@@ -63,23 +63,42 @@ class PointwiseRunner:
         wanted = 1 if threads == 1 else parts(LEAST * threads, parts(panels, group) * images)
         if panels <= GROUP:  # few pixels: the filters are shared out, all pixels in turn
             group, wanted = panels, 1 if threads == 1 else parts(LEAST // 2 * threads, images)
-        part = rounded(parts(held, wanted), nv) if wanted > 1 else held
+        part = round_up(parts(held, wanted), nv) if wanted > 1 else held
         shares, blocks = parts(held, part), parts(panels, group)
         self.items, self.members = images * blocks * shares, max(1, min(threads, images * blocks * shares))
         packed = group * wide * size * chunk + 64
         places = packed + group * part * mr * wide * size + 64
-        self.each = rounded(places + group * wide * 8 + nv * mr * wide * size + 64, 64)
+        self.each = round_up(places + group * wide * 8 + nv * mr * wide * size + 64, 64)
         check_bytes("a workspace", self.each * self.members)
         bias = np.zeros(layer.filters, layer.dtype) if bias is None else bias.copy()
         table = bias[:, None] if activation is None else activation.table(bias)
         padded = np.zeros((groups, held * mr, table.shape[1]), layer.dtype)
         padded[:, :filters] = table.reshape(groups, filters, -1)
         self.table, self.weights = padded, packed_filters(weight.reshape(layer.filters, channels), groups, mr, chunk)
-        steps = (layer.stride[0] * layer.width, layer.stride[1], layer.stride == (1, 1))
-        cuts = (panels, group, blocks, shares, part, chunk, chain, held)
-        numbers = (channels, filters, groups, layer.height * layer.width, outputs, width, *steps, *cuts, 0, packed, places)
-        self.description = np.array(numbers, np.int64)
-        self.function = compiled("kernels.pointwise.pixels", kind, int(activation is not None))
+        self.description = described(
+            POINTWISE,
+            channels=channels,
+            filters=filters,
+            groups=groups,
+            plane=layer.height * layer.width,
+            outputs=outputs,
+            width=layer.output[1],
+            row_step=layer.stride[0] * layer.width,
+            column_step=layer.stride[1],
+            straight=layer.stride == (1, 1),
+            panels=panels,
+            group=group,
+            blocks=blocks,
+            shares=shares,
+            part=part,
+            chunk=chunk,
+            chain=chain,
+            held=held,
+            adds=False,
+            sums=packed,
+            places=places,
+        )
+        self.function = compiled("kernels.pointwise.pixels", kind, mr, nv, int(activation is not None))
         self.pool = Pool()
         self.workspace_bytes = COUNTER + self.members * self.each
         self.weight_bytes = self.weights.nbytes
@@ -92,14 +111,14 @@ class PointwiseRunner:
     def job(self, x: Array, y: Array, adding: bool = False) -> Job:
         """Return the items; `adding`, what `y` holds is added after the bias."""
         description = self.description.copy()
-        description[17] = adding
+        description["adds"] = adding
         return Job(self.function, description, self.items, (x, self.weights, self.table, y), self.members, self.each)
 
     def details(self) -> list[str]:
         """Say how the layer is cut."""
         d = self.description
         return [
-            f"{d[9]} panels of pixels in {d[11]} blocks of {d[10]}",
-            f"filters in {d[12]} shares, {d[14]} channels at a time",
-            f"products summed in chains of {d[15]} with {'fused multiply-add' if machine().fma else 'multiplications and additions'}",
+            f"{d['panels']} panels of pixels in {d['blocks']} blocks of {d['group']}",
+            f"filters in {d['shares']} shares, {d['chunk']} channels at a time",
+            f"products summed in chains of {d['chain']} with {'fused multiply-add' if machine().fma else 'multiplications and additions'}",
         ]

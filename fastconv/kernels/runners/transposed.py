@@ -5,15 +5,14 @@ from __future__ import annotations
 import numpy as np
 
 from fastconv.kernels.activation import Activation
-from fastconv.kernels.choose.cut import rounded
 from fastconv.kernels.choose.method import Method
 from fastconv.kernels.layer import Array, Layer, check_bytes
+from fastconv.kernels.records import TOGETHER
 from fastconv.kernels.runners.phases import by_phase
 from fastconv.kernels.runners.plan import BlockRunner
 from fastconv.kernels.runners.pointwise import PointwiseRunner, fits
-from fastconv.native import APART, KIND, NOTHING, Job, Pool, compiled, machine
+from fastconv.native import APART, KIND, NOTHING, Job, Pool, compiled, described, machine, round_up
 
-FIELDS = 11
 MOST = 8
 """The largest stride along a row that phases are put together for in vectors."""
 
@@ -69,12 +68,24 @@ class Transposed:
         else:
             self._runner = BlockRunner(layer, Method("im2col"), taps, shift, "huffman", threads, activation)
         size, v = weight.dtype.itemsize, machine().vector_bytes
-        between = rounded(batch * filters * rows * columns * size + v, 64)
+        between = round_up(batch * filters * rows * columns * size + v, 64)
         check_bytes("the phases of the output", between)
-        line = rounded(sw * (columns * size + v) + v, 64)
-        numbers = (groups, made, *stride, *begin, *out, rows, columns, line)
+        line = round_up(sw * (columns * size + v) + v, 64)
         self._between, self._line = between, line
-        self._description = np.array(numbers, np.int64)
+        self._description = described(
+            TOGETHER,
+            groups=groups,
+            filters=made,
+            stride_h=sh,
+            stride_w=sw,
+            top=begin[0],
+            left=begin[1],
+            out_height=out[0],
+            out_width=out[1],
+            rows=rows,
+            columns=columns,
+            none=line,
+        )
         self._function = compiled("kernels.phases.together", kind, sw)
         self._items, self._members = batch * groups * made, max(1, min(threads, batch * groups * made))
         self._first = self._runner.job(NOTHING, NOTHING)

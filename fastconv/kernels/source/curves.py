@@ -13,9 +13,10 @@ from numba import carray
 from numba.core import types
 from numba.extending import intrinsic
 
+from fastconv.kernels.records import CURVE
 from fastconv.kernels.source.engine import copy
 from fastconv.native import SIZE, lanes_of, machine
-from fastconv.native.source import ELEMENT, I64, claim, integers, load_at, multiplied_and_added, splat, store_at, vector_of
+from fastconv.native.source import ELEMENT, I64, claim, load_at, multiplied_and_added, pointer, splat, store_at, vector_of
 
 _LOG_2 = Fraction("0.693147180559945309417232121458176568")
 _FORMATS = {"f4": (23, 7, 88.0, ir.IntType(32)), "f8": (52, 13, 709.0, I64)}
@@ -102,8 +103,8 @@ def curve(kind: str, name: str) -> Callable[..., None]:
     vector, planes, pairs = lanes * size, name == "scaled", name == "product"
 
     def curve(description, counter, items, x, other, table, y, workspace):  # type: ignore[no-untyped-def]
-        d = carray(integers(description), (4,), np.int64)
-        total, piece, count, group = d[0] * size, d[1] * size, d[2], d[3]
+        d = carray(pointer(description), (1,), CURVE)[0]
+        total, piece, count, group = d.total * size, d.piece * size, d.count, d.group
         item = claim(counter)
         while item < items:
             for k in range(item * group, min(count, (item + 1) * group)):

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-import numpy as np
 from numba import carray, njit
 
+from fastconv.kernels.records import DENSE
 from fastconv.kernels.source.planes import types_of
-from fastconv.native.source import claim, integers
+from fastconv.native.source import claim, pointer
 
 
 def dense(kind: str) -> Callable[..., None]:
     """Make the layer."""
-    number, pointer, width = types_of(kind)
+    number, numbers, width = types_of(kind)
 
     @njit(fastmath={"reassoc", "nsz", "contract"}, error_model="numpy", nogil=True)
     def dot(a, b, length):  # type: ignore[no-untyped-def]
@@ -28,32 +28,32 @@ def dense(kind: str) -> Callable[..., None]:
             out[i] += factor * b[i]
 
     def dense(description, counter, items, x, weight, table, y, workspace):  # type: ignore[no-untyped-def]
-        d = carray(integers(description), (6,), np.int64)
+        d = carray(pointer(description), (1,), DENSE)[0]
         zero = number(0)
-        rows, inputs, outputs, group = d[0], d[1], d[2], d[3]
+        rows, inputs, outputs, group, transposed, finished = d.rows, d.inputs, d.outputs, d.group, d.transposed, d.finished
         item = claim(counter)
         while item < items:
             first, last = item * group, min(outputs, (item + 1) * group)
-            if d[4]:
+            if transposed:
                 for k in range(first, last):
-                    w = carray(pointer(weight + k * inputs * width), (inputs,), number)
+                    w = carray(numbers(weight + k * inputs * width), (inputs,), number)
                     for row in range(rows):
-                        a = carray(pointer(x + row * inputs * width), (inputs,), number)
-                        carray(pointer(y + (row * outputs + k) * width), (1,), number)[0] = dot(a, w, inputs)
+                        a = carray(numbers(x + row * inputs * width), (inputs,), number)
+                        carray(numbers(y + (row * outputs + k) * width), (1,), number)[0] = dot(a, w, inputs)
             else:
                 for row in range(rows):
-                    out = carray(pointer(y + (row * outputs + first) * width), (last - first,), number)
-                    a = carray(pointer(x + row * inputs * width), (inputs,), number)
+                    out = carray(numbers(y + (row * outputs + first) * width), (last - first,), number)
+                    a = carray(numbers(x + row * inputs * width), (inputs,), number)
                     for k in range(last - first):
                         out[k] = number(0)
                     for c in range(inputs):
-                        w = carray(pointer(weight + (c * outputs + first) * width), (last - first,), number)
+                        w = carray(numbers(weight + (c * outputs + first) * width), (last - first,), number)
                         add(a[c], w, out, last - first)
-            if d[5]:
+            if finished:
                 for row in range(rows):
-                    out = carray(pointer(y + (row * outputs + first) * width), (last - first,), number)
+                    out = carray(numbers(y + (row * outputs + first) * width), (last - first,), number)
                     for k in range(last - first):
-                        r = carray(pointer(table + (first + k) * 4 * width), (4,), number)
+                        r = carray(numbers(table + (first + k) * 4 * width), (4,), number)
                         z = out[k] + r[0]
                         z = r[1] * z if z < zero else z
                         z = r[2] if z < r[2] else z

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-import numpy as np
 from numba import carray
 
-from fastconv.kernels.runners.depthwise import FIELDS
+from fastconv.kernels.records import DEPTHWISE
 from fastconv.kernels.source.engine import copy
 from fastconv.native import SIZE, lanes_of, machine
-from fastconv.native.source import claim, depthwise_vector, integers
+from fastconv.native.source import claim, depthwise_vector, pointer
 
 
 def planes(kind: str, step: int, rows: int, offsets: tuple[int, ...], shaped: int) -> Callable[..., None]:
@@ -19,9 +18,9 @@ def planes(kind: str, step: int, rows: int, offsets: tuple[int, ...], shaped: in
     taps, fields = rows * len(offsets), 4 if shaped else 1
 
     def planes(description, counter, items, x, u, bias, y, workspace):  # type: ignore[no-untyped-def]
-        d = carray(integers(description), (FIELDS,), np.int64)
-        channels, made, height, width, out_height, out_width = d[0], d[1], d[2], d[3], d[4], d[5]
-        top, left, pitch, down, apart, spill = d[6], d[7], d[8], d[9], d[10], workspace + d[11]
+        d = carray(pointer(description), (1,), DEPTHWISE)[0]
+        channels, made, height, width, out_height, out_width = d.channels, d.filters, d.height, d.width, d.out_height, d.out_width
+        top, left, pitch, down, apart, spill = d.top, d.left, d.pitch, d.down, d.apart, workspace + d.spill
         item = claim(counter)
         while item < items:
             src, dst = x + item * height * width * size, workspace + top * pitch + left * size

@@ -12,7 +12,7 @@ from typing import Any
 
 from numba import carray
 
-from fastconv.kernels.runners.fields import FIELDS, STRIP
+from fastconv.kernels.records import LAYER, STRIP
 from fastconv.native import machine
 from fastconv.native.source import call, claim, clear, fetch, move, move_past, part, pointer
 
@@ -64,56 +64,56 @@ def cut(d, first, count, group, at, strips):  # type: ignore[no-untyped-def]
     of the image. The zeros of the padding are written here, once for all channels. Strips whose rows are all rows of the
     image are not copied at all where the next step reads them as they are.
     """
-    size, rows, wide, out_size = d.PIXEL * d.SIZE, d.ROWS, d.TILES_W, d.OUT_PIXEL * d.SIZE
-    blocks = d.PIXEL > 1
-    direct = d.INPUT_H != 0
-    images = d.TILES // (d.TILES_H * wide)
-    end = images * d.GROUPS * d.CHANNELS * d.HEIGHT * d.WIDTH * d.SIZE
-    shared = count >= 2 * wide and d.ROW_STEP == 1 and d.STEP_H < rows and not direct
+    size, rows, wide, out_size = d.pixel * d.size, d.rows, d.tiles_w, d.out_pixel * d.size
+    blocks = d.pixel > 1
+    direct = d.input_h != 0
+    images = d.tiles // (d.tiles_h * wide)
+    end = images * d.groups * d.channels * d.height * d.width * d.size
+    shared = count >= 2 * wide and d.row_step == 1 and d.step_h < rows and not direct
     lane, q, base, before = 0, 0, 0, -1
     while lane < count:
         tile = first + lane
-        n, ty, tx = tile // wide // d.TILES_H, tile // wide % d.TILES_H, tile % wide
+        n, ty, tx = tile // wide // d.tiles_h, tile // wide % d.tiles_h, tile % wide
         run = min(count - lane, wide - tx)
-        skip = rows - d.STEP_H if shared and n == before else 0
+        skip = rows - d.step_h if shared and n == before else 0
         base += 0 if q == 0 else rows - skip
-        top, left = ty * d.STEP_H - d.PAD_TOP, (0 if shared else tx) * d.STEP_W - d.PAD_LEFT
-        width = ((wide if shared else run) - 1) * d.STEP_W + d.SPAN
-        low = max(skip, (max(-top, 0) + d.ROW_STEP - 1) // d.ROW_STEP)
-        high = min(rows, (d.HEIGHT - 1 - top + d.ROW_STEP) // d.ROW_STEP)
+        top, left = ty * d.step_h - d.pad_top, (0 if shared else tx) * d.step_w - d.pad_left
+        width = ((wide if shared else run) - 1) * d.step_w + d.span
+        low = max(skip, (max(-top, 0) + d.row_step - 1) // d.row_step)
+        high = min(rows, (d.height - 1 - top + d.row_step) // d.row_step)
         column = max(left, 0)
-        inside = min(d.WIDTH, left + width) - column
+        inside = min(d.width, left + width) - column
         strip = strips[q]
-        strip.LANE, strip.RUN = lane, run
-        strip.TO = at + d.BAND + (base + low) * d.PITCH + (column - left) * size
-        strip.ROWS = high - low if inside > 0 else 0
-        strip.BYTES = inside * size
-        image = n * d.GROUPS * d.CHANNELS + group * d.CHANNELS
-        strip.FROM = image * d.HEIGHT * d.WIDTH * d.SIZE + ((top + low * d.ROW_STEP) * d.WIDTH + column) * size
-        strip.LEFT, strip.RIGHT = (column - left) * size, (left + width - column - inside) * size
-        strip.COLUMNS = (run - 1) * d.STEP_W + d.SPAN
+        strip.lane, strip.run = lane, run
+        strip.to = at + d.band + (base + low) * d.pitch + (column - left) * size
+        strip.rows = high - low if inside > 0 else 0
+        strip.bytes = inside * size
+        image = n * d.groups * d.channels + group * d.channels
+        strip.source = image * d.height * d.width * d.size + ((top + low * d.row_step) * d.width + column) * size
+        strip.left, strip.right = (column - left) * size, (left + width - column - inside) * size
+        strip.columns = (run - 1) * d.step_w + d.span
         if blocks:
             place = True
         elif direct:
             # Whole vectors are read, from before the first column to behind the last.
-            before_it, over = (column - left) * size, (width + d.LANES) * size
-            last = strip.FROM + ((d.CHANNELS - 1) * d.HEIGHT + (rows - 1) * d.ROW_STEP) * d.WIDTH * size
-            place = strip.FROM >= before_it and last + over <= end
+            before_it, over = (column - left) * size, (width + d.lanes) * size
+            last = strip.source + ((d.channels - 1) * d.height + (rows - 1) * d.row_step) * d.width * size
+            place = strip.source >= before_it and last + over <= end
         else:
-            reach = (run + d.LANES - 1) // d.LANES * d.LANES * d.STEP_W + d.STEP_W + d.SPAN + d.LANES
-            place = not shared and left >= 0 and left + reach <= d.WIDTH
-        strip.PLACE = place and high - low == rows and inside > 0
-        strip.LEFT = (column - left) * size if strip.PLACE else 0
-        strip.RIGHT = (left + width - column - inside) * size if strip.PLACE else 0
-        strip.READ = at + d.BAND + base * d.PITCH + (tx * d.STEP_W * size if shared else 0)
-        top, left = ty * d.OUT_H, tx * d.OUT_W
-        image = n * d.GROUPS * d.OUT_CHANNELS + group * d.OUT_CHANNELS
-        strip.OUT = image * d.OUT_HEIGHT * d.OUT_WIDTH * d.SIZE + (top * d.OUT_WIDTH + left) * out_size
-        strip.OUT_ROWS = min(d.OUT_H, d.OUT_HEIGHT - top)
-        strip.OUT_BYTES = min(run * d.OUT_W, d.OUT_WIDTH - left) * out_size
-        if not (blocks and strip.PLACE):
+            reach = (run + d.lanes - 1) // d.lanes * d.lanes * d.step_w + d.step_w + d.span + d.lanes
+            place = not shared and left >= 0 and left + reach <= d.width
+        strip.place = place and high - low == rows and inside > 0
+        strip.left = (column - left) * size if strip.place else 0
+        strip.right = (left + width - column - inside) * size if strip.place else 0
+        strip.read = at + d.band + base * d.pitch + (tx * d.step_w * size if shared else 0)
+        top, left = ty * d.out_h, tx * d.out_w
+        image = n * d.groups * d.out_channels + group * d.out_channels
+        strip.out = image * d.out_height * d.out_width * d.size + (top * d.out_width + left) * out_size
+        strip.out_rows = min(d.out_h, d.out_height - top)
+        strip.out_bytes = min(run * d.out_w, d.out_width - left) * out_size
+        if not (blocks and strip.place):
             for i in range(skip, rows):
-                zero(at + d.BAND + (base + i) * d.PITCH, width * size)
+                zero(at + d.band + (base + i) * d.pitch, width * size)
         lane, q, before = lane + run, q + 1, n
     return q
 
@@ -121,35 +121,35 @@ def cut(d, first, count, group, at, strips):  # type: ignore[no-untyped-def]
 @part
 def gather(d, first, count, x, at, strips, used):  # type: ignore[no-untyped-def]
     """Transform the input of a block of tiles: V (xi, channel, tile)."""
-    size, lanes, pitch, columns = d.SIZE, d.LANES, d.PITCH, at + d.COLUMN
-    step, row_step = lanes * size, d.ROW_STEP * d.WIDTH * size
-    for c in range(d.CHANNELS):
+    size, lanes, pitch, columns = d.size, d.lanes, d.pitch, at + d.column
+    step, row_step = lanes * size, d.row_step * d.width * size
+    for c in range(d.channels):
         # Strips write whole vectors: what is too much at the end of one is overwritten by the next strip, or channel.
-        to = at + d.INPUT + c * d.V_CHANNEL
+        to = at + d.input + c * d.v_channel
         for q in range(used):
             strip = strips[q]
-            rows, between, run = x + strip.FROM + c * d.HEIGHT * d.WIDTH * size, row_step, strip.RUN
-            if strip.PLACE:
-                for i in range(d.ROWS):
-                    for k in range(0, strip.BYTES, LINE):
-                        fetch(rows + i * row_step + k + d.HEIGHT * d.WIDTH * size)
+            rows, between, run = x + strip.source + c * d.height * d.width * size, row_step, strip.run
+            if strip.place:
+                for i in range(d.rows):
+                    for k in range(0, strip.bytes, LINE):
+                        fetch(rows + i * row_step + k + d.height * d.width * size)
             else:
-                dst = strip.TO
-                for _ in range(strip.ROWS):
-                    copy(dst, rows, strip.BYTES)
+                dst = strip.to
+                for _ in range(strip.rows):
+                    copy(dst, rows, strip.bytes)
                     rows += row_step
                     dst += pitch
-                rows, between = strip.READ, pitch
-            if d.INPUT_H:
-                inner, rows = (strip.COLUMNS + lanes - 1) // lanes, rows - strip.LEFT
-                call(d.INPUT_H, (rows, between, 0, step, columns, pitch, 0, step, 1, inner, d.INPUT_H_CONSTANTS))
-                for i in range(d.PRODUCTS_H):
-                    for k in range(0, strip.LEFT, 4):
+                rows, between = strip.read, pitch
+            if d.input_h:
+                inner, rows = (strip.columns + lanes - 1) // lanes, rows - strip.left
+                call(d.input_h, (rows, between, 0, step, columns, pitch, 0, step, 1, inner, d.input_h_constants))
+                for i in range(d.products_h):
+                    for k in range(0, strip.left, 4):
                         clear(4, columns + i * pitch + k)
-                    zero(columns + i * pitch + strip.COLUMNS * size - strip.RIGHT, strip.RIGHT)
+                    zero(columns + i * pitch + strip.columns * size - strip.right, strip.right)
                 rows, between = columns, pitch
-            dst, vectors = to + strip.LANE * size, (run + lanes - 1) // lanes
-            call(d.SPLITTER, (rows, between, dst, d.V_ROW, d.V_TAP, d.PRODUCTS_H, vectors, d.INPUT_W_CONSTANTS))
+            dst, vectors = to + strip.lane * size, (run + lanes - 1) // lanes
+            call(d.splitter, (rows, between, dst, d.v_row, d.v_tap, d.products_h, vectors, d.input_w_constants))
 
 
 @part
@@ -158,83 +158,83 @@ def gather_pixels(d, first, count, x, at, strips, used):  # type: ignore[no-unty
 
     A pixel is a vector, so that both transforms run on vectors as they lie, and nothing is turned.
     """
-    pixel, pitch, columns = d.PIXEL * d.SIZE, d.TAKE_PITCH, at + d.COLUMN
-    plane, row_step = d.HEIGHT * d.WIDTH * pixel, d.ROW_STEP * d.WIDTH * pixel
-    for block in range(d.CHANNELS // d.PIXEL):
-        to = at + d.INPUT + block * d.LDV
+    pixel, pitch, columns = d.pixel * d.size, d.take_pitch, at + d.column
+    plane, row_step = d.height * d.width * pixel, d.row_step * d.width * pixel
+    for block in range(d.channels // d.pixel):
+        to = at + d.input + block * d.ldv
         for q in range(used):
             strip = strips[q]
-            rows, between = x + strip.FROM + block * plane, row_step
-            if not strip.PLACE:
-                dst = strip.TO
-                for _ in range(strip.ROWS):
-                    copy(dst, rows, strip.BYTES)
+            rows, between = x + strip.source + block * plane, row_step
+            if not strip.place:
+                dst = strip.to
+                for _ in range(strip.rows):
+                    copy(dst, rows, strip.bytes)
                     rows += row_step
-                    dst += d.PITCH
-                rows, between = strip.READ, d.PITCH
-            rows -= strip.LEFT
-            whole = strip.COLUMNS * pixel
-            for first in range(0, strip.RUN, d.TAKE):
-                here = min(d.TAKE, strip.RUN - first)
-                begin = first * d.STEP_W * pixel
-                end = begin + ((here - 1) * d.STEP_W + d.SPAN) * pixel
-                low, high = max(begin, strip.LEFT), max(min(end, whole - strip.RIGHT), begin)
+                    dst += d.pitch
+                rows, between = strip.read, d.pitch
+            rows -= strip.left
+            whole = strip.columns * pixel
+            for first in range(0, strip.run, d.take):
+                here = min(d.take, strip.run - first)
+                begin = first * d.step_w * pixel
+                end = begin + ((here - 1) * d.step_w + d.span) * pixel
+                low, high = max(begin, strip.left), max(min(end, whole - strip.right), begin)
                 inner = max(high - low, 0) // pixel
-                call(d.INPUT_H, (rows + low, between, 0, pixel, columns + low - begin, pitch, 0, pixel, 1, inner, d.INPUT_H_CONSTANTS))
-                for i in range(d.PRODUCTS_H):
+                call(d.input_h, (rows + low, between, 0, pixel, columns + low - begin, pitch, 0, pixel, 1, inner, d.input_h_constants))
+                for i in range(d.products_h):
                     zero(columns + i * pitch, low - begin)
                     zero(columns + i * pitch + high - begin, end - high)
-                dst = to + (strip.LANE + first) * pixel
+                dst = to + (strip.lane + first) * pixel
                 call(
-                    d.SPLITTER,
-                    (columns, pixel, pitch, d.STEP_W * pixel, dst, d.V_TAP, d.V_ROW, pixel, d.PRODUCTS_H, here, d.INPUT_W_CONSTANTS),
+                    d.splitter,
+                    (columns, pixel, pitch, d.step_w * pixel, dst, d.v_tap, d.v_row, pixel, d.products_h, here, d.input_w_constants),
                 )
 
 
 @part
 def gather_turned(d, first, count, x, at, strips, used):  # type: ignore[no-untyped-def]
     """Do what `gather_pixels` does, from planes: rows of as many channels as a vector has lanes are turned into pixels."""
-    size, pixel, pitch, columns, turned = d.SIZE, d.LANES * d.SIZE, d.TAKE_PITCH, at + d.COLUMN, at + d.TURNED
-    plane, row, wide = d.HEIGHT * d.WIDTH * size, d.WIDTH * size, d.TILES_W
-    for block in range(d.CHANNELS // d.LANES):
-        to = at + d.INPUT + block * d.LDV
+    size, pixel, pitch, columns, turned = d.size, d.lanes * d.size, d.take_pitch, at + d.column, at + d.turned
+    plane, row, wide = d.height * d.width * size, d.width * size, d.tiles_w
+    for block in range(d.channels // d.lanes):
+        to = at + d.input + block * d.ldv
         for q in range(used):
             strip = strips[q]
-            tile = first + strip.LANE
-            image = x + (tile // wide // d.TILES_H * d.CHANNELS + block * d.LANES) * plane
-            top, begin = tile // wide % d.TILES_H * d.STEP_H - d.PAD_TOP, tile % wide * d.STEP_W - d.PAD_LEFT
-            for k in range(0, strip.RUN, d.TAKE):
-                here = min(d.TAKE, strip.RUN - k)
-                left, taken = begin + k * d.STEP_W, (here - 1) * d.STEP_W + d.SPAN
+            tile = first + strip.lane
+            image = x + (tile // wide // d.tiles_h * d.channels + block * d.lanes) * plane
+            top, begin = tile // wide % d.tiles_h * d.step_h - d.pad_top, tile % wide * d.step_w - d.pad_left
+            for k in range(0, strip.run, d.take):
+                here = min(d.take, strip.run - k)
+                left, taken = begin + k * d.step_w, (here - 1) * d.step_w + d.span
                 low = max(left, 0)
-                high = max(min(left + taken, d.WIDTH), low)
-                for i in range(d.ROWS):
+                high = max(min(left + taken, d.width), low)
+                for i in range(d.rows):
                     dst = turned + i * pitch
-                    if 0 <= top + i < d.HEIGHT and high > low:
+                    if 0 <= top + i < d.height and high > low:
                         zero(dst, (low - left) * pixel)
-                        call(d.PIXELS, (image + (top + i) * row + low * size, plane, dst + (low - left) * pixel, high - low))
+                        call(d.pixels, (image + (top + i) * row + low * size, plane, dst + (low - left) * pixel, high - low))
                         zero(dst + (high - left) * pixel, (left + taken - high) * pixel)
                     else:
                         zero(dst, taken * pixel)
                 src = turned
-                if d.INPUT_H:
-                    call(d.INPUT_H, (src, pitch, 0, pixel, columns, pitch, 0, pixel, 1, taken, d.INPUT_H_CONSTANTS))
+                if d.input_h:
+                    call(d.input_h, (src, pitch, 0, pixel, columns, pitch, 0, pixel, 1, taken, d.input_h_constants))
                     src = columns
-                dst = to + (strip.LANE + k) * pixel
+                dst = to + (strip.lane + k) * pixel
                 call(
-                    d.SPLITTER,
-                    (src, pixel, pitch, d.STEP_W * pixel, dst, d.V_TAP, d.V_ROW, pixel, d.PRODUCTS_H, here, d.INPUT_W_CONSTANTS),
+                    d.splitter,
+                    (src, pixel, pitch, d.step_w * pixel, dst, d.v_tap, d.v_row, pixel, d.products_h, here, d.input_w_constants),
                 )
 
 
 @part
 def write(d, strip, filters, src, dst, size):  # type: ignore[no-untyped-def]
     """Write `size` bytes of each row of a strip, of several filters, to their places."""
-    row_bytes = d.OUT_WIDTH * d.SIZE
+    row_bytes = d.out_width * d.size
     for l in range(filters):  # noqa: E741
-        for i in range(strip.OUT_ROWS):
-            at, to = src + (l * d.OUT_H + i) * d.LINE, dst + (l * d.OUT_HEIGHT + i) * row_bytes
-            if d.PAST:
+        for i in range(strip.out_rows):
+            at, to = src + (l * d.out_h + i) * d.line, dst + (l * d.out_height + i) * row_bytes
+            if d.past:
                 copy_past(to, at, size)
             else:
                 copy(to, at, size)
@@ -243,38 +243,38 @@ def write(d, strip, filters, src, dst, size):  # type: ignore[no-untyped-def]
 @part
 def read(d, strip, filters, dst, src, size):  # type: ignore[no-untyped-def]
     """Copy what is where `write` would write, to where it would write it from."""
-    row_bytes = d.OUT_WIDTH * d.SIZE
+    row_bytes = d.out_width * d.size
     for l in range(filters):  # noqa: E741
-        for i in range(strip.OUT_ROWS):
-            copy(dst + (l * d.OUT_H + i) * d.LINE, src + (l * d.OUT_HEIGHT + i) * row_bytes, size)
+        for i in range(strip.out_rows):
+            copy(dst + (l * d.out_h + i) * d.line, src + (l * d.out_height + i) * row_bytes, size)
 
 
 @part
 def scatter(d, count, k, m, bias, y, at, strips, used):  # type: ignore[no-untyped-def]
     """Transform one output channel of a block of tiles back, add the bias, and write its rows."""
-    size, lanes = d.SIZE, d.LANES
-    vectors, step, pitch = (count + lanes - 1) // lanes, lanes * size, d.LANE_PITCH
-    src, row, tap = m, d.PRODUCTS_W * d.M_XI, d.M_XI
-    if d.OUTPUT_H:
-        to = at + d.HALF
+    size, lanes = d.size, d.lanes
+    vectors, step, pitch = (count + lanes - 1) // lanes, lanes * size, d.lane_pitch
+    src, row, tap = m, d.products_w * d.m_xi, d.m_xi
+    if d.output_h:
+        to = at + d.half
         call(
-            d.OUTPUT_H,
-            (src, row, tap, step, to, d.PRODUCTS_W * pitch, pitch, step, d.PRODUCTS_W, vectors, d.OUTPUT_H_CONSTANTS),
+            d.output_h,
+            (src, row, tap, step, to, d.products_w * pitch, pitch, step, d.products_w, vectors, d.output_h_constants),
         )
-        src, row, tap = to, d.PRODUCTS_W * pitch, pitch
-    if d.OUTPUT_W:
-        to = at + d.WHOLE
-        call(d.OUTPUT_W, (src, tap, row, step, to, pitch, d.OUT_W * pitch, step, d.OUT_H, vectors, d.OUTPUT_W_CONSTANTS))
-        src, row, tap = to, d.OUT_W * pitch, pitch
-    lines, plane = at + d.LINES, d.OUT_HEIGHT * d.OUT_WIDTH * size
-    if d.ADDS:
+        src, row, tap = to, d.products_w * pitch, pitch
+    if d.output_w:
+        to = at + d.whole
+        call(d.output_w, (src, tap, row, step, to, pitch, d.out_w * pitch, step, d.out_h, vectors, d.output_w_constants))
+        src, row, tap = to, d.out_w * pitch, pitch
+    lines, plane = at + d.lines, d.out_height * d.out_width * size
+    if d.adds:
         for q in range(used):
             strip = strips[q]
-            read(d, strip, 1, lines + strip.LANE * d.OUT_W * size, y + strip.OUT + k * plane, strip.OUT_BYTES)
-    call(d.JOINER, (src, row, tap, lines, d.LINE, d.OUT_H, vectors, bias))
+            read(d, strip, 1, lines + strip.lane * d.out_w * size, y + strip.out + k * plane, strip.out_bytes)
+    call(d.joiner, (src, row, tap, lines, d.line, d.out_h, vectors, bias))
     for q in range(used):
         strip = strips[q]
-        write(d, strip, 1, lines + strip.LANE * d.OUT_W * size, y + strip.OUT + k * plane, strip.OUT_BYTES)
+        write(d, strip, 1, lines + strip.lane * d.out_w * size, y + strip.out + k * plane, strip.out_bytes)
 
 
 @part
@@ -284,77 +284,77 @@ def scatter_filters(d, k0, filters, m, bias, y, at, strips, used):  # type: igno
     Whole vectors of columns go straight to where they belong; what is cut off, or goes past the caches, by way of rows of
     its own.
     """
-    size, lanes, columns, rows = d.SIZE, d.LANES, d.OUT_W, d.OUT_H
-    vector, tile_bytes, row_bytes = lanes * size, columns * size, d.OUT_WIDTH * size
-    plane, wide, lines, line = d.OUT_HEIGHT * row_bytes, d.TURN * tile_bytes, at + d.LINES, d.LINE
-    half, panel = d.PRODUCTS_W * vector, d.NK * lanes
+    size, lanes, columns, rows = d.size, d.lanes, d.out_w, d.out_h
+    vector, tile_bytes, row_bytes = lanes * size, columns * size, d.out_width * size
+    plane, wide, lines, line = d.out_height * row_bytes, d.turn * tile_bytes, at + d.lines, d.line
+    half, panel = d.products_w * vector, d.nk * lanes
     for q in range(used):
         strip = strips[q]
-        for base in range(0, strip.RUN, d.PIECE):
-            stop = min(base + d.PIECE, strip.RUN)
+        for base in range(0, strip.run, d.piece):
+            stop = min(base + d.piece, strip.run)
             for k in range(0, filters, lanes):
-                there = min(lanes, d.OUT_CHANNELS - k0 - k)
-                straight = not d.PAST and strip.OUT_ROWS == rows and there == lanes
-                record, place = bias + k * d.BIAS, y + strip.OUT + (k0 + k) * plane
-                for first in range(base, stop, d.CHUNK):
-                    here = min(d.CHUNK, stop - first)
-                    tile, row, tap = d.M_TILE, d.PRODUCTS_W * d.M_XI, d.M_XI
-                    src = m + k // panel * d.M_PANEL + k % panel * size + (strip.LANE + first) * tile
-                    if d.OUTPUT_H:
-                        to, taps = at + d.HALF, d.PRODUCTS_W
-                        call(d.OUTPUT_H, (src, row, tile, tap, to, half, rows * half, vector, here, taps, d.OUTPUT_H_CONSTANTS))
+                there = min(lanes, d.out_channels - k0 - k)
+                straight = not d.past and strip.out_rows == rows and there == lanes
+                record, place = bias + k * d.bias, y + strip.out + (k0 + k) * plane
+                for first in range(base, stop, d.chunk):
+                    here = min(d.chunk, stop - first)
+                    tile, row, tap = d.m_tile, d.products_w * d.m_xi, d.m_xi
+                    src = m + k // panel * d.m_panel + k % panel * size + (strip.lane + first) * tile
+                    if d.output_h:
+                        to, taps = at + d.half, d.products_w
+                        call(d.output_h, (src, row, tile, tap, to, half, rows * half, vector, here, taps, d.output_h_constants))
                         src, tile, row, tap = to, rows * half, half, vector
                     begin = first * tile_bytes
-                    left = min(here * tile_bytes, strip.OUT_BYTES - begin)
-                    turns, constants = left // wide if straight else 0, d.OUTPUT_W_CONSTANTS
+                    left = min(here * tile_bytes, strip.out_bytes - begin)
+                    turns, constants = left // wide if straight else 0, d.output_w_constants
                     if turns:
-                        call(d.JOINER, (src, row, tap, tile, place + begin, row_bytes, plane, rows, turns, record, constants))
+                        call(d.joiner, (src, row, tap, tile, place + begin, row_bytes, plane, rows, turns, record, constants))
                         begin += turns * wide
                         left -= turns * wide
-                        src += turns * d.TURN * tile
+                        src += turns * d.turn * tile
                     if left > 0:
                         turns, to = (left + wide - 1) // wide, lines + begin - base * tile_bytes
-                        if d.ADDS:
+                        if d.adds:
                             read(d, strip, there, to, place + begin, left)
-                        call(d.JOINER, (src, row, tap, tile, to, line, rows * line, rows, turns, record, constants))
-                        if not d.PAST:
+                        call(d.joiner, (src, row, tap, tile, to, line, rows * line, rows, turns, record, constants))
+                        if not d.past:
                             write(d, strip, there, to, place + begin, left)
-                if d.PAST:
+                if d.past:
                     begin = base * tile_bytes
-                    write(d, strip, there, lines, place + begin, min(stop * tile_bytes, strip.OUT_BYTES) - begin)
+                    write(d, strip, there, lines, place + begin, min(stop * tile_bytes, strip.out_bytes) - begin)
 
 
 @part
 def scatter_pixels(d, k0, filters, m, bias, y, at, strips, used):  # type: ignore[no-untyped-def]
     """Transform a block of output channels of a block of tiles back, and write each pixel of the output as a vector."""
-    pixel = d.OUT_PIXEL * d.SIZE
-    tile_bytes, row_bytes, rest = d.OUT_W * pixel, d.OUT_WIDTH * pixel, at + d.LINES
-    plane, half, panel = d.OUT_HEIGHT * row_bytes, d.PRODUCTS_W * pixel, d.NK * d.LANES
+    pixel = d.out_pixel * d.size
+    tile_bytes, row_bytes, rest = d.out_w * pixel, d.out_width * pixel, at + d.lines
+    plane, half, panel = d.out_height * row_bytes, d.products_w * pixel, d.nk * d.lanes
     for q in range(used):
         strip = strips[q]
-        rows = strip.OUT_ROWS
-        for first in range(0, strip.RUN, d.CHUNK):
-            here = min(d.CHUNK, strip.RUN - first)
-            for k in range(0, min(filters, d.OUT_CHANNELS - k0), d.LANES):
-                record, place = bias + k * d.BIAS, y + strip.OUT + (k0 + k) // d.LANES * plane
-                src, row, tap, step = m + k // panel * d.M_PANEL + k % panel * d.SIZE, d.PRODUCTS_W * d.M_XI, d.M_XI, d.M_TILE
-                src += (strip.LANE + first) * step
-                if d.OUTPUT_H:
-                    to, sizes = at + d.HALF, (here, d.PRODUCTS_W, d.OUTPUT_H_CONSTANTS)
-                    call(d.OUTPUT_H, (src, row, step, tap, to, half, d.OUT_H * half, pixel, *sizes))
-                    src, row, tap, step = to, half, pixel, d.OUT_H * half
+        rows = strip.out_rows
+        for first in range(0, strip.run, d.chunk):
+            here = min(d.chunk, strip.run - first)
+            for k in range(0, min(filters, d.out_channels - k0), d.lanes):
+                record, place = bias + k * d.bias, y + strip.out + (k0 + k) // d.lanes * plane
+                src, row, tap, step = m + k // panel * d.m_panel + k % panel * d.size, d.products_w * d.m_xi, d.m_xi, d.m_tile
+                src += (strip.lane + first) * step
+                if d.output_h:
+                    to, sizes = at + d.half, (here, d.products_w, d.output_h_constants)
+                    call(d.output_h, (src, row, step, tap, to, half, d.out_h * half, pixel, *sizes))
+                    src, row, tap, step = to, half, pixel, d.out_h * half
                 begin = first * tile_bytes
-                left = min(here * tile_bytes, strip.OUT_BYTES - begin)
+                left = min(here * tile_bytes, strip.out_bytes - begin)
                 tiles, over = left // tile_bytes, left % tile_bytes
-                dst, constants = place + begin, d.OUTPUT_W_CONSTANTS
-                call(d.JOINER, (src, row, tap, step, dst, row_bytes, tile_bytes, rows, tiles, record, constants))
+                dst, constants = place + begin, d.output_w_constants
+                call(d.joiner, (src, row, tap, step, dst, row_bytes, tile_bytes, rows, tiles, record, constants))
                 if over:  # the part of a tile that the output has
                     src += tiles * step
                     dst += tiles * tile_bytes
-                    if d.ADDS:
+                    if d.adds:
                         for i in range(rows):
                             copy(rest + i * tile_bytes, dst + i * row_bytes, over)
-                    call(d.JOINER, (src, row, tap, step, rest, tile_bytes, tile_bytes, rows, 1, record, constants))
+                    call(d.joiner, (src, row, tap, step, rest, tile_bytes, tile_bytes, rows, 1, record, constants))
                     for i in range(rows):
                         copy(dst + i * row_bytes, rest + i * tile_bytes, over)
 
@@ -362,42 +362,42 @@ def scatter_pixels(d, k0, filters, m, bias, y, at, strips, used):  # type: ignor
 @part
 def run_item(d, item, x, u, bias, y, at):  # type: ignore[no-untyped-def]
     """Compute one work item in the workspace at `at`."""
-    lanes = d.LANES
-    group, rest = item // (d.BLOCKS * d.SHARES), item % (d.BLOCKS * d.SHARES)
-    block, share = rest // d.SHARES, rest % d.SHARES
-    first = block * d.BLOCK
-    count = min(d.BLOCK, d.TILES - first)
-    strips = carray(pointer(at + d.STRIPS), (count,), STRIP)
+    lanes = d.lanes
+    group, rest = item // (d.blocks * d.shares), item % (d.blocks * d.shares)
+    block, share = rest // d.shares, rest % d.shares
+    first = block * d.block
+    count = min(d.block, d.tiles - first)
+    strips = carray(pointer(at + d.strips), (count,), STRIP)
     used = cut(d, first, count, group, at, strips)
     tiles = (count + lanes - 1) // lanes * lanes
-    read = (count + d.MT - 1) // d.MT * d.MT if d.MT else tiles
-    v, ldv, plane = at + d.INPUT, d.LDV, d.HEIGHT * d.WIDTH
-    if d.STRAIGHT and first // plane == (first + read - 1) // plane:
+    read = (count + d.mt - 1) // d.mt * d.mt if d.mt else tiles
+    v, ldv, plane = at + d.input, d.ldv, d.height * d.width
+    if d.straight and first // plane == (first + read - 1) // plane:
         # A pixel is a tile and a plane a row of V: nothing to gather.
-        v = x + ((first // plane * d.GROUPS + group) * d.CHANNELS * plane + first % plane) * d.SIZE
-        ldv = plane * d.SIZE
+        v = x + ((first // plane * d.groups + group) * d.channels * plane + first % plane) * d.size
+        ldv = plane * d.size
     else:
         gather(d, first, count, x, at, strips, used)
-    channels, pitch = d.OUT_CHANNELS, d.LANE_PITCH
-    for kblock in range(share * d.KBLOCKS // d.SHARES, (share + 1) * d.KBLOCKS // d.SHARES):
-        k0 = kblock * d.KBLOCK
-        here = min(d.KBLOCK, channels - k0)
-        weights, out = u + group * d.U_GROUP + kblock * d.U_KBLOCK, at + d.OUTPUT
-        xi = d.V_XI
-        if d.MT:
-            panel = d.NK * lanes
+    channels, pitch = d.out_channels, d.lane_pitch
+    for kblock in range(share * d.kblocks // d.shares, (share + 1) * d.kblocks // d.shares):
+        k0 = kblock * d.kblock
+        here = min(d.kblock, channels - k0)
+        weights, out = u + group * d.u_group + kblock * d.u_kblock, at + d.output
+        xi = d.v_xi
+        if d.mt:
+            panel = d.nk * lanes
             padded = (channels + panel - 1) // panel * panel  # the filters of a group, in the weights and in the biases
-            panels, turns = (here + panel - 1) // panel, (count + d.MT - 1) // d.MT
-            sizes = (d.XIS, panels, turns, d.DEPTH, d.CHANNEL_BLOCK)
-            call(d.PRODUCT, (*sizes, weights, v, xi, ldv, out, d.M_XI, d.M_PANEL, d.M_TILE))
-            records = bias + (group * padded + k0) * d.BIAS
+            panels, turns = (here + panel - 1) // panel, (count + d.mt - 1) // d.mt
+            sizes = (d.xis, panels, turns, d.depth, d.channel_block)
+            call(d.product, (*sizes, weights, v, xi, ldv, out, d.m_xi, d.m_panel, d.m_tile))
+            records = bias + (group * padded + k0) * d.bias
             scatter_filters(d, k0, here, out, records, y, at, strips, used)
         else:
-            panels, tails = here // d.MR, here % d.MR
-            shape = (d.XIS, panels, tails, tiles, d.DEPTH, d.CHANNEL_BLOCK)
-            call(d.PRODUCT, (*shape, weights, v, xi, ldv, out, d.M_XI, pitch))
+            panels, tails = here // d.mr, here % d.mr
+            shape = (d.xis, panels, tails, tiles, d.depth, d.channel_block)
+            call(d.product, (*shape, weights, v, xi, ldv, out, d.m_xi, pitch))
             for k in range(here):
-                scatter(d, count, k0 + k, out + k * pitch, bias + (group * channels + k0 + k) * d.BIAS, y, at, strips, used)
+                scatter(d, count, k0 + k, out + k * pitch, bias + (group * channels + k0 + k) * d.bias, y, at, strips, used)
 
 
 def _in_blocks(take: Any, give: Any) -> Any:
@@ -405,20 +405,20 @@ def _in_blocks(take: Any, give: Any) -> Any:
 
     @part
     def run_item(d, item, x, u, bias, y, at):  # type: ignore[no-untyped-def]
-        block, share = item // d.SHARES, item % d.SHARES
-        first = block * d.BLOCK
-        count = min(d.BLOCK, d.TILES - first)
-        strips = carray(pointer(at + d.STRIPS), (count,), STRIP)
+        block, share = item // d.shares, item % d.shares
+        first = block * d.block
+        count = min(d.block, d.tiles - first)
+        strips = carray(pointer(at + d.strips), (count,), STRIP)
         used = cut(d, first, count, 0, at, strips)
         take(d, first, count, x, at, strips, used)
-        panel = d.NK * d.LANES
-        for kblock in range(share * d.KBLOCKS // d.SHARES, (share + 1) * d.KBLOCKS // d.SHARES):
-            k0 = kblock * d.KBLOCK
-            here = min(d.KBLOCK, d.OUT_CHANNELS - k0)
-            sizes = (d.XIS, (here + panel - 1) // panel, (count + d.MT - 1) // d.MT, d.DEPTH, d.CHANNEL_BLOCK)
-            weights, out = u + kblock * d.U_KBLOCK, at + d.OUTPUT
-            call(d.PRODUCT, (*sizes, weights, at + d.INPUT, d.V_XI, d.LDV, out, d.M_XI, d.M_PANEL, d.M_TILE))
-            give(d, k0, here, out, bias + k0 * d.BIAS, y, at, strips, used)
+        panel = d.nk * d.lanes
+        for kblock in range(share * d.kblocks // d.shares, (share + 1) * d.kblocks // d.shares):
+            k0 = kblock * d.kblock
+            here = min(d.kblock, d.out_channels - k0)
+            sizes = (d.xis, (here + panel - 1) // panel, (count + d.mt - 1) // d.mt, d.depth, d.channel_block)
+            weights, out = u + kblock * d.u_kblock, at + d.output
+            call(d.product, (*sizes, weights, at + d.input, d.v_xi, d.ldv, out, d.m_xi, d.m_panel, d.m_tile))
+            give(d, k0, here, out, bias + k0 * d.bias, y, at, strips, used)
 
     return run_item
 
@@ -436,7 +436,7 @@ def run_items(taken: str = "planes", given: str = "planes") -> Callable[..., Non
     one = run_item if taken == given == "planes" else _in_blocks(takes[taken], gives[given])
 
     def run_items(description, counter, items, x, u, bias, y, workspace):  # type: ignore[no-untyped-def]
-        d = carray(pointer(description), (1,), FIELDS)[0]
+        d = carray(pointer(description), (1,), LAYER)[0]
         item = claim(counter)
         while item < items:
             one(d, item, x, u, bias, y, workspace)

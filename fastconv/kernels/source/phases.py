@@ -5,17 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-import numpy as np
 from numba import carray
 from numba.core import types
 from numba.extending import intrinsic
 
-from fastconv.kernels.runners import transposed
-from fastconv.kernels.runners.phases import FIELDS, ROWS
+from fastconv.kernels.records import PHASES, ROWS, TOGETHER
 from fastconv.kernels.source.engine import copy, zero
 from fastconv.kernels.source.programs import join_lanes
 from fastconv.native import SIZE, lanes_of, machine
-from fastconv.native.source import claim, clear, integers, load_every, store_at
+from fastconv.native.source import claim, clear, load_every, pointer, store_at
 
 V = machine().vector_bytes
 
@@ -36,9 +34,10 @@ def phases(kind: str, step: int) -> Callable[..., None]:
     lanes, size = lanes_of(kind), SIZE[kind]
 
     def phases(description, counter, items, x, u, bias, y, workspace):  # type: ignore[no-untyped-def]
-        d = carray(integers(description), (FIELDS,), np.int64)
-        channels, h, w, top, left, sh, rows, columns, pitch = d[0], d[1], d[2], d[3], d[4], d[5], d[6], d[7], d[8]
-        result, row, out = workspace + d[9], w * size, columns * size
+        d = carray(pointer(description), (1,), PHASES)[0]
+        channels, h, w, top, left = d.channels, d.height, d.width, d.top, d.left
+        sh, rows, columns, pitch = d.stride, d.rows, d.columns, d.pitch
+        result, row, out = workspace + d.result, w * size, columns * size
         zero(workspace, ROWS * pitch)
         item = claim(counter)
         while item < items:
@@ -67,12 +66,13 @@ def phases(kind: str, step: int) -> Callable[..., None]:
 
 def together(kind: str, step: int) -> Callable[..., None]:
     """Make what puts the phases of images together: an item is a channel of the output."""
-    lanes, size, plain, count = lanes_of(kind), SIZE[kind], 0, transposed.FIELDS
+    lanes, size, plain = lanes_of(kind), SIZE[kind], 0
 
     def together(description, counter, items, x, u, bias, y, workspace):  # type: ignore[no-untyped-def]
-        d = carray(integers(description), (count,), np.int64)
-        groups, made, sh, sw, top, left, out_rows, out_columns, rows, columns = d[0], d[1], d[2], d[3], d[4], d[5], d[6], d[7], d[8], d[9]
-        none, line, row, out = workspace + d[10], workspace, columns * size, out_columns * size
+        d = carray(pointer(description), (1,), TOGETHER)[0]
+        groups, made, sh, sw, top, left = d.groups, d.filters, d.stride_h, d.stride_w, d.top, d.left
+        out_rows, out_columns, rows, columns = d.out_height, d.out_width, d.rows, d.columns
+        none, line, row, out = workspace + d.none, workspace, columns * size, out_columns * size
         plane = rows * row
         clear(4, none)
         clear(4, none + 4)

@@ -10,7 +10,8 @@ import numpy as np
 from numba import carray, types
 from numba.extending import intrinsic
 
-from fastconv.native.source import claim, integers
+from fastconv.kernels.records import AVERAGE, MEAN, PLANES
+from fastconv.native.source import claim, pointer
 
 
 @cache
@@ -19,7 +20,7 @@ def types_of(kind: str) -> tuple[Any, Callable[..., Any], int]:
     number = {"f4": types.float32, "f8": types.float64}[kind]
 
     @intrinsic
-    def pointer(typingctx: Any, address: Any) -> Any:
+    def numbers(typingctx: Any, address: Any) -> Any:
         """Return the address as a pointer to numbers."""
 
         def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
@@ -27,27 +28,27 @@ def types_of(kind: str) -> tuple[Any, Callable[..., Any], int]:
 
         return types.CPointer(number)(address), codegen
 
-    return {"f4": np.float32, "f8": np.float64}[kind], pointer, {"f4": 4, "f8": 8}[kind]
+    return {"f4": np.float32, "f8": np.float64}[kind], numbers, {"f4": 4, "f8": 8}[kind]
 
 
 def planes(kind: str) -> Callable[..., None]:
     """Make what adds, scales, shifts and activates, plane by plane."""
-    number, pointer, width = types_of(kind)
+    number, numbers, width = types_of(kind)
 
     # Arrays are made to begin where each loop begins: an index that may be negative would keep the loop from vectors.
     def planes(description, counter, items, x, other, table, y, workspace):  # type: ignore[no-untyped-def]
-        d = carray(integers(description), (6,), np.int64)
-        total, size, count, group, channels = d[0], d[1], d[2], d[3], d[4]
+        d = carray(pointer(description), (1,), PLANES)[0]
+        total, size, count, group, channels, sums = d.total, d.size, d.count, d.group, d.channels, d.sums
         zero = number(0)
         item = claim(counter)
         while item < items:
             for plane in range(item * group, min(count, (item + 1) * group)):
-                r = carray(pointer(table + plane % channels * 6 * width), (6,), number)
+                r = carray(numbers(table + plane % channels * 6 * width), (6,), number)
                 mean, factor, shift, slope, low, high = r[0], r[1], r[2], r[3], r[4], r[5]
                 at, length = plane * size * width, min(size, total - plane * size)
-                a, out = carray(pointer(x + at), (length,), number), carray(pointer(y + at), (length,), number)
-                if d[5]:
-                    b = carray(pointer(other + at), (length,), number)
+                a, out = carray(numbers(x + at), (length,), number), carray(numbers(y + at), (length,), number)
+                if sums:
+                    b = carray(numbers(other + at), (length,), number)
                     for i in range(length):
                         z = a[i] + b[i]
                         z = slope * z if z < zero else z
@@ -66,16 +67,17 @@ def planes(kind: str) -> Callable[..., None]:
 
 def average(kind: str) -> Callable[..., None]:
     """Make what takes the mean of windows."""
-    number, pointer, width = types_of(kind)
+    number, numbers, width = types_of(kind)
 
     def average(description, counter, items, x, counts, unused, y, workspace):  # type: ignore[no-untyped-def]
-        d = carray(integers(description), (12,), np.int64)
-        h, w, oh, ow, kh, kw, sh, sw, dh, dw, top, left = d[0], d[1], d[2], d[3], d[4], d[5], d[6], d[7], d[8], d[9], d[10], d[11]
+        d = carray(pointer(description), (1,), AVERAGE)[0]
+        h, w, oh, ow, kh, kw = d.height, d.width, d.out_height, d.out_width, d.kernel_h, d.kernel_w
+        sh, sw, dh, dw, top, left = d.stride_h, d.stride_w, d.dilation_h, d.dilation_w, d.top, d.left
         plane = claim(counter)
         while plane < items:
             for i in range(oh):
                 to = y + (plane * oh + i) * ow * width
-                out = carray(pointer(to), (ow,), number)
+                out = carray(numbers(to), (ow,), number)
                 for j in range(ow):
                     out[j] = number(0)
                 for p in range(kh):
@@ -87,11 +89,11 @@ def average(kind: str) -> Callable[..., None]:
                         offset = q * dw - left
                         low = (max(0, -offset) + sw - 1) // sw
                         length = min(ow, (w - 1 - offset) // sw + 1) - low
-                        some = carray(pointer(to + low * width), (length,), number)
-                        a = carray(pointer(source + (offset + low * sw) * width), (length * sw,), number)
+                        some = carray(numbers(to + low * width), (length,), number)
+                        a = carray(numbers(source + (offset + low * sw) * width), (length * sw,), number)
                         for j in range(length):
                             some[j] += a[j * sw]
-                count = carray(pointer(counts + i * ow * width), (ow,), number)
+                count = carray(numbers(counts + i * ow * width), (ow,), number)
                 for j in range(ow):
                     out[j] /= count[j]
             plane = claim(counter)
@@ -101,18 +103,18 @@ def average(kind: str) -> Callable[..., None]:
 
 def mean(kind: str) -> Callable[..., None]:
     """Make what takes the mean of planes."""
-    number, pointer, width = types_of(kind)
+    number, numbers, width = types_of(kind)
 
     def mean(description, counter, items, x, u, bias, y, workspace):  # type: ignore[no-untyped-def]
-        d = carray(integers(description), (3,), np.int64)
-        planes, size, group = d[0], d[1], d[2]
+        d = carray(pointer(description), (1,), MEAN)[0]
+        planes, size, group = d.planes, d.size, d.group
         item = claim(counter)
         while item < items:
             for plane in range(item * group, min(planes, (item + 1) * group)):
                 total = number(0)
                 for begin in range(0, size, 128):
                     length = min(128, size - begin)
-                    a = carray(pointer(x + (plane * size + begin) * width), (length,), number)
+                    a = carray(numbers(x + (plane * size + begin) * width), (length,), number)
                     part, k = number(0), 0
                     if length >= 8:
                         s0, s1, s2, s3, s4, s5, s6, s7 = a[0], a[1], a[2], a[3], a[4], a[5], a[6], a[7]
@@ -126,7 +128,7 @@ def mean(kind: str) -> Callable[..., None]:
                         part += a[k]
                         k += 1
                     total += part
-                carray(pointer(y + plane * width), (1,), number)[0] = total / number(size)
+                carray(numbers(y + plane * width), (1,), number)[0] = total / number(size)
             item = claim(counter)
 
     return mean

@@ -7,33 +7,31 @@ from collections.abc import Callable
 import numpy as np
 from numba import carray
 
-from fastconv.kernels.choose.cut import tile_panel
-from fastconv.kernels.runners.pointwise import FIELDS
+from fastconv.kernels.records import POINTWISE
 from fastconv.kernels.source.engine import copy
 from fastconv.native import SIZE, lanes_of, machine
-from fastconv.native.source import claim, finish_panel, integers, move
+from fastconv.native.source import claim, finish_panel, integers, move, pointer
 
 V = machine().vector_bytes
 AHEAD = 2048
 """Bytes from a weight to the one that is fetched meanwhile."""
 
 
-def pixels(kind: str, shaped: int) -> Callable[..., None]:
-    """Make the layer."""
+def pixels(kind: str, mr: int, nv: int, shaped: int) -> Callable[..., None]:
+    """Make the layer; a panel is `mr` filters by `nv` vectors of pixels."""
     lanes, size, fused = lanes_of(kind), SIZE[kind], machine().fma
-    mr, nv = tile_panel()
     wide, less, tall, one = nv * lanes, max(nv - 1, 1), nv * mr, 1
     line, fields = wide * size, 4 if shaped else 1
 
     def pixels(description, counter, items, x, u, table, y, workspace):  # type: ignore[no-untyped-def]
-        d = carray(integers(description), (FIELDS,), np.int64)
-        channels, filters, groups, plane, outputs = d[0], d[1], d[2], d[3], d[4]
-        width, row_step, column_step, straight = d[5], d[6], d[7], d[8]
-        panels, group, blocks, shares, part, chunk, chain = d[9], d[10], d[11], d[12], d[13], d[14], d[15]
-        held, adds = d[16], d[17]  # panels of filters of a group; whether the output is added to what is there
-        packed, sums, row = workspace, workspace + d[18], outputs * size
-        places = carray(integers(workspace + d[19]), (group * wide,), np.int64)
-        spare = workspace + d[19] + group * wide * 8
+        d = carray(pointer(description), (1,), POINTWISE)[0]
+        channels, filters, groups, plane, outputs = d.channels, d.filters, d.groups, d.plane, d.outputs
+        width, row_step, column_step, straight = d.width, d.row_step, d.column_step, d.straight
+        panels, group, blocks, shares, part, chunk, chain = d.panels, d.group, d.blocks, d.shares, d.part, d.chunk, d.chain
+        held, adds = d.held, d.adds
+        packed, sums, row = workspace, workspace + d.sums, outputs * size
+        places = carray(integers(workspace + d.places), (group * wide,), np.int64)
+        spare = workspace + d.places + group * wide * 8
         item = claim(counter)
         while item < items:
             share, rest = item % shares, item // shares

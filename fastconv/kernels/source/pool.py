@@ -11,10 +11,10 @@ from numba import carray
 from numba.core import types
 from numba.extending import intrinsic
 
-from fastconv.kernels.operators.pool import FIELDS, ROWS
+from fastconv.kernels.records import POOL, ROWS
 from fastconv.kernels.source.engine import copy
 from fastconv.native import SIZE, lanes_of, machine
-from fastconv.native.source import I64, claim, integers, load_every, move, splat, store_at, vector_of
+from fastconv.native.source import I64, claim, load_every, move, pointer, splat, store_at, vector_of
 
 V = machine().vector_bytes
 
@@ -70,9 +70,10 @@ def pool(kind: str, step: int) -> Callable[..., None]:
     lanes, size, one = lanes_of(kind), SIZE[kind], 1
 
     def pool(description, counter, items, x, u, bias, y, workspace):  # type: ignore[no-untyped-def]
-        d = carray(integers(description), (FIELDS,), np.int64)
-        h, w, oh, ow, kh, kw, sh, sw, dh, dw, top, left = d[0], d[1], d[2], d[3], d[4], d[5], d[6], d[7], d[8], d[9], d[10], d[11]
-        result, held, lines, pitch = workspace, d[12], workspace + d[12], d[13]
+        d = carray(pointer(description), (1,), POOL)[0]
+        h, w, oh, ow, kh, kw = d.height, d.width, d.out_height, d.out_width, d.kernel_h, d.kernel_w
+        sh, sw, dh, dw, top, left = d.stride_h, d.stride_w, d.dilation_h, d.dilation_w, d.top, d.left
+        result, held, lines, pitch = workspace, d.held, workspace + d.held, d.pitch
         row, out, apart = w * size, ow * size, lines + ROWS * pitch
         for k in range(0, ROWS * pitch, V):  # what lies before a row, and behind it, is less than any number
             least(kind, lanes, lines + k)
@@ -121,8 +122,9 @@ def pool_blocks(kind: str) -> Callable[..., None]:
     lanes, one = lanes_of(kind), 1
 
     def pool_blocks(description, counter, items, x, u, bias, y, workspace):  # type: ignore[no-untyped-def]
-        d = carray(integers(description), (FIELDS,), np.int64)
-        h, w, oh, ow, kh, kw, sh, sw, dh, dw, top, left = d[0], d[1], d[2], d[3], d[4], d[5], d[6], d[7], d[8], d[9], d[10], d[11]
+        d = carray(pointer(description), (1,), POOL)[0]
+        h, w, oh, ow, kh, kw = d.height, d.width, d.out_height, d.out_width, d.kernel_h, d.kernel_w
+        sh, sw, dh, dw, top, left = d.stride_h, d.stride_w, d.dilation_h, d.dilation_w, d.top, d.left
         row = w * V
         plane = claim(counter)
         while plane < items:

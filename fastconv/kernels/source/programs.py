@@ -13,10 +13,10 @@ from llvmlite import ir
 from numba.core import types
 from numba.extending import intrinsic
 
-from fastconv.kernels.runners.shape import program_of_text, tiles_turned
+from fastconv.kernels.records import tiles_turned
 from fastconv.native import SIZE
 from fastconv.native.source import ELEMENT, I64, activate, fuse, load_at, offset_by, shuffle, splat, store_at, vector_of
-from fastconv.program import Reading
+from fastconv.program import Reading, program_of_text
 
 
 def _vectors(builder: Any, kind: str, vector: ir.Type, constants: Any) -> Reading[Any, Any]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from fastconv.kernels.runners.shape import tiles_turned
+from fastconv.kernels.records import tiles_turned
 from fastconv.kernels.source.programs import finish_tile, join_lanes, run_program, split_lanes, turn_filters, turn_square
 from fastconv.native import SIZE, lanes_of, machine
 from fastconv.native.source import inlined, move, multiply_panel

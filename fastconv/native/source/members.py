@@ -22,14 +22,15 @@ from numba.extending import intrinsic
 from fastconv.native.machine import machine
 from fastconv.native.source.emit import part
 from fastconv.native.source.instructions import FLUSH, calling, control, pause, set_control
-from fastconv.native.source.vectors import call, external, integers
-from fastconv.native.threads import JOB, SPIN, Word
+from fastconv.native.source.vectors import call, external, integers, pointer
+from fastconv.native.threads import JOB, SPIN, WORDS, Word
 
 I64, I32 = ir.IntType(64), ir.IntType(32)
 _CLOCK = {"linux": 1, "darwin": 6}.get(machine().system, getattr(time, "CLOCK_MONOTONIC", 1))
 """The monotonic clock, by its number in C."""
 _LOOKS = 16
 """How often a waiting thread looks before it reads the clock."""
+BYTES = JOB.itemsize
 NUMBER, OPEN, INSIDE, SLEEPING, STOP, STATE, FIRST, MUTEX, CONDITION = (8 * int(word) for word in Word if word is not Word.END)
 
 
@@ -97,11 +98,12 @@ def _wanted(flush):  # type: ignore[no-untyped-def]
 @part
 def _one(todo, index, state):  # type: ignore[no-untyped-def]
     """Do one member's part of a job."""
-    job = carray(integers(todo), (JOB,), np.int64)
+    job = carray(pointer(todo), (1,), JOB)[0]
     before = control(())
     if state != before:
         set_control((state,))
-    call(job[0], (job[3], job[4], job[5], job[6], job[7], job[8], job[9], job[10] + index * job[2]))
+    workspace = job.workspace + index * job.each
+    call(job.function, (job.description, job.counter, job.items, job.x, job.u, job.bias, job.y, workspace))
     if state != before:
         set_control((before,))
 
@@ -109,9 +111,9 @@ def _one(todo, index, state):  # type: ignore[no-untyped-def]
 @part
 def _begin(todo):  # type: ignore[no-untyped-def]
     """Set the number of the next work item to zero."""
-    job = carray(integers(todo), (JOB,), np.int64)
-    if job[4]:
-        store(job[4], 0)
+    job = carray(pointer(todo), (1,), JOB)[0]
+    if job.counter:
+        store(job.counter, 0)
 
 
 def _member(todo, index, flush):  # type: ignore[no-untyped-def]
@@ -121,13 +123,13 @@ def _member(todo, index, flush):  # type: ignore[no-untyped-def]
 def _alone(jobs, count, flush):  # type: ignore[no-untyped-def]
     state = _wanted(flush)
     for k in range(count):
-        todo = jobs + k * JOB * 8
+        todo = jobs + k * BYTES
         _begin(todo)
         _one(todo, 0, state)
 
 
 def _serve(at, index):  # type: ignore[no-untyped-def]
-    job = carray(integers(at + FIRST), (JOB,), np.int64)
+    job = carray(pointer(at + FIRST), (1,), JOB)[0]
     last = 0
     while True:
         until = nanoseconds() + SPIN
@@ -147,22 +149,24 @@ def _serve(at, index):  # type: ignore[no-untyped-def]
         if load(at + STOP):
             return
         add(at + INSIDE, 1)
-        if load(at + OPEN) == last and index < job[1]:
+        if load(at + OPEN) == last and index < job.members:
             _one(at + FIRST, index, load(at + STATE))
         add(at + INSIDE, -1)
 
 
 def _lead(at, jobs, count, flush):  # type: ignore[no-untyped-def]
-    job = carray(integers(at + FIRST), (JOB,), np.int64)
+    words = carray(integers(at + FIRST), (WORDS,), np.int64)
     state = _wanted(flush)
     store(at + STATE, state)
     for k in range(count):
-        todo = carray(integers(jobs + k * JOB * 8), (JOB,), np.int64)
-        _begin(jobs + k * JOB * 8)
-        team = todo[1] > 1
+        todo = jobs + k * BYTES
+        job = carray(pointer(todo), (1,), JOB)[0]
+        _begin(todo)
+        team = job.members > 1
         if team:
-            for i in range(JOB):
-                job[i] = todo[i]
+            given = carray(integers(todo), (WORDS,), np.int64)
+            for i in range(WORDS):
+                words[i] = given[i]
             number = load(at + NUMBER) + 1
             store(at + OPEN, number)
             store(at + NUMBER, number)
@@ -170,8 +174,8 @@ def _lead(at, jobs, count, flush):  # type: ignore[no-untyped-def]
                 lock((at + MUTEX,))  # whoever is about to wait has looked before, or waits now
                 unlock((at + MUTEX,))
                 wake((at + CONDITION,))
-        if todo[0]:
-            _one(jobs + k * JOB * 8, 0, state)
+        if job.function:
+            _one(todo, 0, state)
         if team:
             store(at + OPEN, 0)
             until = nanoseconds() + SPIN

@@ -84,7 +84,7 @@ def _jit(function: Any, *parameters: object, keep: bool = False) -> Any:
     """Compile a function under a name that nothing else compiled from other sources or parameters has: numba keeps one index a name."""
     from fastconv.native.source import kept
 
-    function.__qualname__ = f"{function.__name__}_{digest_of(_SOURCE, *parameters)}"
+    function.__qualname__ = f"{function.__name__}_{digest_of('native', _SOURCE, *parameters)}"
     return kept(function, keep)
 
 

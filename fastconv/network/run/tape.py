@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from fastconv.native import memory, run_all
+from fastconv.native import memory, round_up, run_all
 from fastconv.network.graph.graph import Array, Node
 from fastconv.network.graph.weights_file import files_of
 from fastconv.network.operators.table import operator_of
@@ -276,4 +276,4 @@ def places(parts: Sequence[Part]) -> tuple[list[int], int]:
 
 
 def _end(start: int, size: int) -> int:
-    return start + -(-size // _ALIGNED) * _ALIGNED
+    return start + round_up(size, _ALIGNED)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from fractions import Fraction
 from typing import NamedTuple
 
@@ -10,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from fastconv.exact import Number, format_of_dtype, rounded
-from fastconv.program import Kind, Op, Program
+from fastconv.program.ir import Kind, Op, Program
 
 
 class Shape(NamedTuple):
@@ -51,8 +50,3 @@ def program_of_text(text: str) -> Program:
         kind: Kind = word  # type: ignore[assignment]
         ops.append(Op(kind, int(a), int(b), None if slot == "-" else Fraction(int(slot))))
     return Program(int(inputs), tuple(ops), tuple(map(int, outputs.split(","))), "")
-
-
-def tiles_turned(m: int, lanes: int) -> int:
-    """Return how many tiles of m columns give whole vectors of columns."""
-    return math.lcm(m, lanes) // m
