@@ -6,7 +6,7 @@ import json
 
 import numpy as np
 import pytest
-from test_network_run import chain
+from support.models import chain
 
 import fastconv as fc
 from fastconv.network.study.compare import after, contenders, published_contenders

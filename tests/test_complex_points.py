@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from support.twin import twin
 
 import fastconv as fc
 from fastconv.exact import Gaussian, exact_point, half_angle_root, to_text
 from fastconv.kernels.choose.accuracy import order_of
-from fastconv.kernels.twin import twin
 from fastconv.program import program_of, programs_of
 from fastconv.program.fold import folded, transposed
 

@@ -9,6 +9,7 @@ import numpy as np
 import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
+from support.models import dense_chain
 
 import fastconv as fc
 from fastconv.cli import main
@@ -17,22 +18,9 @@ from fastconv.network import explain as explain_module
 from fastconv.plot import explanation_figure
 
 
-def chain(shape=(2, 16, 20, 20), scale=1.0):
-    """Two dense layers with a strided one between them; activations behind."""
-    rng = np.random.default_rng(0)
-    nodes, weights, x = [], [], "x"
-    for name, stride in (("first", 1), ("strided", 2), ("last", 1)):
-        weights.append(numpy_helper.from_array((rng.standard_normal((16, 16, 3, 3)) * (scale / 12)).astype(np.float32), f"{name}.w"))
-        nodes.append(helper.make_node("Conv", [x, f"{name}.w"], [f"{name}.out"], name=name, pads=[1] * 4, strides=[stride] * 2))
-        nodes.append(helper.make_node("Relu", [f"{name}.out"], [x := f"{name}.relu"]))
-    infos = [helper.make_tensor_value_info(name, TensorProto.FLOAT, s) for name, s in (("x", shape), (x, None))]
-    graph = helper.make_graph(nodes, "chain", infos[:1], infos[1:], weights)
-    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9)
-
-
 @pytest.fixture(scope="module")
 def net():
-    return fc.load_onnx(chain())
+    return fc.load_onnx(dense_chain())
 
 
 @pytest.fixture
@@ -65,7 +53,7 @@ def test_predictions_are_near_what_is_measured(net, feeds):
 
 @pytest.mark.parametrize("scale", [10.0, 0.1])
 def test_predictions_do_not_depend_on_the_scale_of_weights(net, feeds, scale):
-    scaled = fc.load_onnx(chain(scale=scale))
+    scaled = fc.load_onnx(dense_chain(scale=scale))
     fixed = "F(4x4,3x3)"
     for given in (feeds, None):
         one, other = net.explain(given, algorithm=fixed, threads=1), scaled.explain(given, algorithm=fixed, threads=1)
@@ -102,7 +90,7 @@ def test_the_error_that_is_allowed_decides(net, feeds):
 def test_without_inputs_the_model_says_their_shapes(net):
     found = net.explain(threads=1)
     assert found.inputs == "independent numbers of variance one"
-    free = fc.load_onnx(chain(("N", 16, 20, 20)))
+    free = fc.load_onnx(dense_chain(("N", 16, 20, 20)))
     with pytest.raises(ValueError, match="leaves the shape of its input open"):
         free.explain()
     with pytest.raises(ValueError, match="max_error is -1"):
@@ -132,7 +120,7 @@ def test_the_figure_has_a_line_for_each_algorithm_and_the_choice(net, feeds):
 
 def test_the_command_line(tmp_path, capsys, feeds):
     path = tmp_path / "chain.onnx"
-    onnx.save(chain(), path)
+    onnx.save(dense_chain(), path)
     np.save(tmp_path / "x.npy", feeds["x"])
     common = ["networks", str(path), "--explain", "--threads", "1", "--output", str(tmp_path)]
     assert main([*common, "--input", str(tmp_path / "x.npy"), "--algorithm", "first=F(2x2,3x3);last=direct", "--json"]) == 0
@@ -148,7 +136,6 @@ def test_the_command_line(tmp_path, capsys, feeds):
 
 def test_what_is_explained_can_be_run_as_it_is():
     """Rectangles, strides and phases have names that `run` takes."""
-    from onnx import TensorProto, helper, numpy_helper
 
     rng = np.random.default_rng(3)
     shapes = {"a": (16, 3, 7, 7), "b": (128, 16, 3, 3), "c": (128, 128, 3, 3), "d": (8, 128, 1, 5)}

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from test_network_run import chain
-from test_propagate import plain
+from support.models import chain, plain
 
 import fastconv as fc
 from fastconv.network import fitted_contenders, known_algorithms

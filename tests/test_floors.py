@@ -153,3 +153,10 @@ def test_public_names_exist():
     with pytest.raises(AttributeError, match="nothing"):
         fastconv.nothing  # noqa: B018
     assert set(fastconv.__all__) <= set(dir(fastconv))
+
+
+@pytest.mark.parametrize("path", sorted(Path(__file__).parent.rglob("*.py")), ids=lambda path: path.name)
+def test_no_test_imports_a_test(path):
+    """What several tests need stands in tests/support."""
+    names = [node.module or "" for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))) if isinstance(node, ast.ImportFrom)]
+    assert [name for name in names if name.startswith("test_")] == []

@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from support.twin import twin, windows
 
 from fastconv import algorithm, best_points, conv1d, conv2d, plan_conv1d, plan_conv2d, toom_cook
 from fastconv.kernels import Plan
 from fastconv.kernels.choose.cut import CHANNEL_CHAIN, DIRECT_CHAIN
-from fastconv.kernels.twin import twin, windows
 from fastconv.native import machine
 from fastconv.program import programs_of
 

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from support.twin import twin
 
 from fastconv import plan_conv2d
 from fastconv.kernels import RELU, Activation
@@ -15,7 +16,6 @@ from fastconv.kernels.choose.cut import CHANNEL_CHAIN, cut
 from fastconv.kernels.functional import blocks_of, plan_in_blocks
 from fastconv.kernels.operators.pool import max_pool
 from fastconv.kernels.runners import blocked
-from fastconv.kernels.twin import twin
 from fastconv.native import machine
 from fastconv.native.threads import Pool
 from fastconv.network.run.blocks import plain, plain_shape

@@ -10,8 +10,9 @@ import pytest
 import fastconv as fc
 from fastconv.kernels.choose import cut as estimate
 from fastconv.kernels.choose import method as choice
-from fastconv.kernels.choose.cut import _cuts, _cycles, _vectors, cut, panel_cycles, rounded, size_of, work_of
+from fastconv.kernels.choose.cut import _cuts, _cycles, _vectors, cut, panel_cycles, size_of, work_of
 from fastconv.kernels.layer import layer_of
+from fastconv.native.memory import round_up
 
 RNG = np.random.default_rng(7)
 
@@ -237,7 +238,7 @@ def test_the_product_of_a_cut_is_the_sum_of_its_panels(lanes, monkeypatch):
             assert product == pytest.approx(
                 sum(panel_cycles(one.mt * one.nk, one.mt + one.nk) for _ in range(panels) for _ in range(0, block, one.mt))
             )
-            assert filters == rounded(len(range(0, 70, shares)), lanes)
+            assert filters == round_up(len(range(0, 70, shares)), lanes)
             assert back == block * filters / lanes
         else:
             vectors = len(range(0, block, lanes))

@@ -6,13 +6,13 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from support.twin import twin
 
 import fastconv as fc
 from fastconv import plan_conv2d
 from fastconv.kernels import RELU, Activation
 from fastconv.kernels.choose.cut import CHANNEL_CHAIN
 from fastconv.kernels.runners.phases import phase_weights
-from fastconv.kernels.twin import twin
 from fastconv.native import machine
 
 RNG = np.random.default_rng(0)

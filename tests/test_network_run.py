@@ -7,40 +7,12 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pytest
 from onnx import TensorProto, helper, numpy_helper
+from support.models import chain
 
 import fastconv as fc
 from fastconv.network.rewrite.passes import widened
 from fastconv.network.run import execute
 from fastconv.network.run.assign import assigned, is_eligible
-
-
-def chain(rng=None):
-    """Six convolutions, of which the first and the last are dense, 3x3 and of stride 1; then a mean."""
-    rng = rng or np.random.default_rng(1)
-    layers = {
-        "dense": ((4, 3, 3, 3), {"pads": [1, 1, 1, 1]}),
-        "strided": ((4, 4, 3, 3), {"strides": [2, 2], "pads": [1, 0, 0, 1]}),
-        "dilated": ((4, 4, 3, 3), {"dilations": [2, 2], "pads": [2, 2, 2, 2]}),
-        "grouped": ((4, 2, 3, 3), {"group": 2}),
-        "pointwise": ((5, 4, 1, 1), {}),
-        "lopsided": ((2, 5, 3, 3), {"pads": [2, 0, 1, 3]}),
-    }
-    nodes, weights, x = [], [], "x"
-    for name, (shape, attributes) in layers.items():
-        weights.append(numpy_helper.from_array((rng.standard_normal(shape) / 5).astype(np.float32), f"{name}.w"))
-        weights.append(numpy_helper.from_array(rng.standard_normal(shape[0]).astype(np.float32), f"{name}.b"))
-        nodes.append(helper.make_node("Conv", [x, f"{name}.w", f"{name}.b"], [f"{name}.out"], name=name, **attributes))
-        nodes.append(helper.make_node("Relu", [f"{name}.out"], [f"{name}.relu"]))
-        x = f"{name}.relu" if name != "lopsided" else f"{name}.out"
-    nodes.append(helper.make_node("ReduceMean", [x], ["y"], axes=[2, 3], keepdims=0))
-    graph = helper.make_graph(
-        nodes,
-        "chain",
-        [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["N", 3, "H", "W"])],
-        [helper.make_tensor_value_info("y", TensorProto.FLOAT, ["N", 2])],
-        weights,
-    )
-    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)])
 
 
 @pytest.fixture(scope="module")

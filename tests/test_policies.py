@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from numpy.lib.stride_tricks import sliding_window_view
-from test_network_run import chain
+from support.models import chain
 
 import fastconv as fc
 from fastconv.arithmetic import POLICIES, policy_named, round_to, setting_of

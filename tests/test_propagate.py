@@ -5,23 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from onnx import TensorProto, helper, numpy_helper
+from support.models import plain
 
 import fastconv as fc
 from fastconv.network.predict.propagate import predict_errors
-
-
-def plain(layers=3, channels=16, scale=1.0):
-    """Convolutions of independent weights, without anything between them: what the closed form assumes, in the first layer."""
-    rng = np.random.default_rng(0)
-    nodes, weights, x = [], [], "x"
-    for k in range(layers):
-        w = rng.standard_normal((channels, channels, 3, 3)) * (scale / 12)
-        weights.append(numpy_helper.from_array(w.astype("f4"), f"w{k}"))
-        nodes.append(helper.make_node("Conv", [x, f"w{k}"], [f"y{k}"], name=f"conv{k}"))
-        x = f"y{k}"
-    info = lambda name, count: helper.make_tensor_value_info(name, TensorProto.FLOAT, ["N", count, "H", "W"])
-    graph = helper.make_graph(nodes, "plain", [info("x", channels)], [info(x, channels)], weights)
-    return fc.load_onnx(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)]))
 
 
 @pytest.fixture(scope="module")

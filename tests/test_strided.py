@@ -10,12 +10,12 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from support.twin import twin
 
 import fastconv as fc
 from fastconv.algebra import parse_name
 from fastconv.kernels.choose import estimated
 from fastconv.kernels.choose.cut import CHANNEL_CHAIN
-from fastconv.kernels.twin import twin
 from fastconv.native import machine
 
 POINTS = [Fraction(0), "inf", *(sign * Fraction(p, q) for p, q in ((1, 1), (1, 2), (2, 1), (1, 3), (3, 1), (2, 3)) for sign in (1, -1))]

@@ -7,7 +7,7 @@ import random
 
 import numpy as np
 import pytest
-from test_explain import chain
+from support.models import dense_chain
 
 import fastconv as fc
 from fastconv.cli import main
@@ -103,7 +103,7 @@ def test_names_cannot_command_the_terminal():
 
 @pytest.fixture(scope="module")
 def reports():
-    net, x = fc.load_onnx(chain()), np.random.default_rng(0).standard_normal((2, 16, 20, 20)).astype("f4")
+    net, x = fc.load_onnx(dense_chain()), np.random.default_rng(0).standard_normal((2, 16, 20, 20)).astype("f4")
     alg = fc.algorithm("F(2,3)")
     return {
         "explain": net.explain({"x": x}, threads=1),

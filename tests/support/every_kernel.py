@@ -16,7 +16,7 @@ from pathlib import Path
 
 import numpy as np
 
-PACKAGE = Path(__file__).parents[1] / "fastconv"
+PACKAGE = Path(__file__).parents[2] / "fastconv"
 LABEL = re.compile(r"^\.?(LBB\w+):")
 FUSED = re.compile(r"^\s(fmla)[\s.]")
 STACK = re.compile(r"\[sp\b")
