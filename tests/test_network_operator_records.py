@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+import math
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import pytest
-from support.claims import CLAIMS, assert_close, check, claims_of, examples_of, feeds_of, model_of, run
+from support.claims import CLAIMS, assert_close, attributes_of, check, claims_of, examples_of, feeds_of, model_of, run
 from support.examples import EXAMPLES
 
 import fastconv as fc
 from fastconv.network import Graph, Node, Value
-from fastconv.network.operators import OPERATORS
+from fastconv.network.operators import OPERATORS, Call
 from fastconv.network.operators.record import joined
 from fastconv.network.rewrite.optimise import optimised
 from fastconv.network.run.execute import Runner
@@ -71,6 +72,29 @@ def fused(net):
 
 def as_written(net, feeds):
     return Runner(net.graph, {}, optimise=False)(feeds)
+
+
+@dataclass(frozen=True)
+class Asking(Call):
+    """A call that notes what is reserved."""
+
+    asked: list = field(default_factory=list)
+
+    def reserve(self, shape, dtype=np.float64):
+        self.asked.append(math.prod(map(int, shape)))
+        return super().reserve(shape, dtype)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_what_is_reserved_is_what_is_allocated(name):
+    """An operator that asks whether there is memory asks for what it returns, whatever else it asks for."""
+    operator = OPERATORS[name]
+    for example in examples_of(name, EXAMPLES):
+        asking = Asking(attributes_of(operator, example), example.opset, example.outputs)
+        with np.errstate(all="ignore"):
+            given = operator.run(asking, *(None if a is None else np.array(a) for a in example.inputs))
+        sizes = [np.asarray(a).size for a in (given if isinstance(given, tuple) else (given,))]
+        assert not asking.asked or set(sizes) & set(asking.asked)
 
 
 @pytest.mark.parametrize("name", [name for name in NAMES if OPERATORS[name].activation])
