@@ -37,13 +37,12 @@ import numpy as np
 import fastconv as fc
 from fastconv.algebra import best_row, published_sources
 from fastconv.arithmetic import policy_named
-from fastconv.error.predict.compiled.bulk import predict_errors
 from fastconv.files import write_whole
 from fastconv.program import programs_of
 from fastconv.search import Store
 from fastconv.search.points.run import Runner
 from fastconv.search.points.store import VERSION
-from fastconv.search.points.units import algorithm_for, policy_data
+from fastconv.search.points.units import algorithm_for, policy_data, predicted_error
 
 TABLE = Path(fc.__file__).parent / "algebra" / "best_points.json"
 FINALISTS = 8
@@ -121,8 +120,8 @@ def searched(m: int, r: int, dims: int, policy: str, infinity: bool, args: argpa
     found = fc.search_points(m, r, dims, args.descend_in or policy, **options)
     sets = [s.points for s in found]
     if args.descend_in not in (None, policy):
-        floats = np.array([[float(p) for p in points[: len(points) - infinity]] for points in sets])
-        sets = [sets[i] for i in np.argsort(predict_errors(floats, m, r, dims, policy)[0], kind="stable")]
+        formats = policy_named(policy)
+        sets.sort(key=lambda points: predicted_error(m, r, dims, formats, points[: len(points) - infinity], infinity))
     return sets[:FINALISTS], found.evaluated
 
 

@@ -441,16 +441,15 @@ def prediction_rate() -> Page:
         | {
             "sets_per_second": f"{int(row['sets_per_second']):,}",
             "slowest_turn": f"{int(row['slowest_turn']):,}",
-            "shape": "with" if row["shape"] == "True" else "without",
         }
         for row in read_csv("prediction_rate.csv")
     ]
-    columns = {"n": "n", "dims": "dims", "shape": "shape of the distribution", "sets": "sets", "sets_per_second": "sets per second"}
+    columns = {"n": "n", "dims": "dims", "policy": "policy", "sets": "sets", "sets_per_second": "sets per second"}
     return Page(
         "Rate of the prediction",
         "How many point sets per second per core the compiled prediction evaluates ([points.md](../points.md#the-objective)).",
         ("prediction_rate.csv",),
-        [Section("fp32", "One core.", plain(rows, columns | {"slowest_turn": "slowest turn"}))],
+        [Section("One core", "fp32, and bf16 as a coarse format.", plain(rows, columns | {"slowest_turn": "slowest turn"}))],
     )
 
 

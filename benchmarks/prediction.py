@@ -2,7 +2,8 @@
 
     python benchmarks/prediction.py [--sizes 4 6 8 ...] [--turns 7] [--json]
 
-F(n - 2, 3) in fp32, by `predict_errors`, with and without the shape of the error distribution: medians of rotating turns, seed 0.
+F(n - 2, 3) by `predict_errors`, in fp32 and in bf16, whose roundings in the output transform depend on the errors before it:
+medians of rotating turns, seed 0.
 The sets are {0, +-a, +-b, ...} and infinity; scattered points, which share nothing; rationals of height 6, some with zero and
 some without. Then `search_points` itself, from the candidates to the ranking, with its store: all sets of seven of 27 rationals
 of height 5, and infinity, n = 8 in one dimension. If all sizes ran, writes figures/prediction_rate.csv.
@@ -55,17 +56,17 @@ def rows_of(sizes: list[int], turns: int) -> list[dict[str, Any]]:
     jobs = []
     for n in sizes:
         for dims in (1, 2):
-            for shape in (False, True):
+            for policy in ("fp32", "bf16"):
                 for name, kind in KINDS.items():
-                    count = max(64, WORK // (n**3 * dims * (4 if shape else 1)))
+                    count = max(64, WORK // (n**3 * dims * (1 if policy == "fp32" else 2)))
                     sets = kind(np.random.default_rng([0, n]), count, n - 1)
-                    predict_errors(sets[:20], n - 2, 3, dims, shape=shape)  # compiled before the clock starts
-                    jobs.append(({"n": n, "dims": dims, "shape": shape, "sets": name}, sets))
+                    predict_errors(sets[:20], n - 2, 3, dims, policy)  # compiled before the clock starts
+                    jobs.append(({"n": n, "dims": dims, "policy": policy, "sets": name}, sets))
     rates: list[list[float]] = [[] for _ in jobs]
     for _ in range(turns):
         for (what, sets), of_job in zip(jobs, rates, strict=True):
             begun = time.perf_counter()
-            predict_errors(sets, what["n"] - 2, 3, what["dims"], shape=what["shape"])
+            predict_errors(sets, what["n"] - 2, 3, what["dims"], what["policy"])
             of_job.append(len(sets) / (time.perf_counter() - begun))
     return [
         what | {"sets_per_second": round(statistics.median(r)), "slowest_turn": round(min(r))}
@@ -85,7 +86,7 @@ def row_of_search(turns: int) -> dict[str, Any]:
             found = search_points(6, 3, 1, candidates=pool, store=f"{folder}/{turn}", executor=alone, infinity=True, confirm=0)
             rates.append(found.evaluated / (time.perf_counter() - begun))
     rate = {"sets_per_second": round(statistics.median(rates)), "slowest_turn": round(min(rates))}
-    return {"n": 8, "dims": 1, "shape": False, "sets": "search_points"} | rate
+    return {"n": 8, "dims": 1, "policy": "fp32", "sets": "search_points"} | rate
 
 
 def main() -> None:
@@ -100,11 +101,11 @@ def main() -> None:
     if options.json:
         print(json.dumps(rows, indent=1))
         return
-    print(f"{'n':>3} {'dims':>4} {'shape':>5}" + "".join(f"{name:>12}" for name in KINDS) + "   sets a second")
+    print(f"{'n':>3} {'dims':>4} {'policy':>6}" + "".join(f"{name:>12}" for name in KINDS) + "   sets a second")
     for k in range(0, len(rows) - 1, len(KINDS)):
         what = rows[k]
         rates = "".join(f"{row['sets_per_second']:12,}" for row in rows[k : k + len(KINDS)])
-        print(f"{what['n']:3} {what['dims']:4} {'yes' if what['shape'] else 'no':>5}{rates}")
+        print(f"{what['n']:3} {what['dims']:4} {what['policy']:>6}{rates}")
     print(f"search_points, n = 8, 1-D, all subsets: {rows[-1]['sets_per_second']:,}")
 
 

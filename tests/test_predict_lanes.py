@@ -7,9 +7,11 @@ import pytest
 from numba import njit
 
 import fastconv as fc
+from fastconv.error.predict.compiled import bulk
 from fastconv.error.predict.compiled.bulk import predict_errors
-from fastconv.error.predict.compiled.lanes import _to_bits
+from fastconv.error.predict.compiled.matrices import to_bits
 from fastconv.error.predict.compiled.trees import line_of, plane_of
+from fastconv.error.predict.rounding import mellin, modulation, sum_factor
 from fastconv.exact import format_named, rounded
 from fastconv.native.source import lanes
 from fastconv.native.source.lanes import WIDTH
@@ -31,38 +33,46 @@ def scattered(rng, sets, k):
     return rng.uniform(-3, 3, (sets, k))
 
 
+def exact(points, m, r, dims, **options):
+    """Return the prediction of the exact programs at the points that the floats are."""
+    own = [Fraction(p).limit_denominator(1000) for p in points]
+    return fc.predict_error(fc.toom_cook(m, r, [*own, *["inf"] * (m + r - 1 - len(own))]), dims, **options).rms
+
+
 @pytest.mark.parametrize("kind", [rational, symmetric, scattered])
 @pytest.mark.parametrize(
-    ("m", "r", "dims", "finite"), [(6, 3, 1, 0), (6, 3, 2, 0), (5, 4, 1, 1), (13, 3, 2, 0), (7, 1, 1, 0), (1, 6, 2, 1)]
+    ("m", "r", "dims", "finite"), [(6, 3, 1, 0), (6, 3, 2, 0), (5, 4, 1, 1), (9, 3, 2, 0), (7, 1, 1, 0), (1, 6, 2, 1), (4, 4, 2, 1)]
 )
-def test_they_are_those_of_one_set_at_a_time(kind, m, r, dims, finite):
-    """The table of sums is not quite alike in its operands: up to 3e-4."""
-    sets = kind(np.random.default_rng(m), 2 * WIDTH + 3, m + r - 2 + finite)
-    _, one = predict_errors(sets, m, r, dims)
-    _, rms = predict_errors(sets, m, r, dims, shape=False)
-    np.testing.assert_allclose(rms, one, rtol=3e-4)
+@pytest.mark.parametrize("policy", ["fp32", "bf16"])
+def test_they_are_those_of_the_exact_programs(kind, m, r, dims, finite, policy):
+    """Interpolated modulation and products without it: half a per cent."""
+    sets = kind(np.random.default_rng(m), WIDTH + 3, m + r - 2 + finite)
+    sets = np.round(sets * 64) / 64 if kind is not rational else sets
+    _, rms = predict_errors(sets, m, r, dims, policy)
+    for k in (0, WIDTH - 1, WIDTH + 2):  # of both rounds, at their ends
+        if np.isfinite(rms[k]):
+            assert rms[k] == pytest.approx(exact(sets[k], m, r, dims, policy=policy), rel=0.005)
+    assert np.isfinite(rms).sum() > 3
 
 
 @pytest.mark.parametrize(
-    "options", [{"policy": "tf32-fp32", "inputs": "normal"}, {"policy": "fp64"}, {"channels": 64, "channel_sum": "blocked"}]
+    "options", [{"policy": "tf32", "inputs": "normal"}, {"policy": "fp64"}, {"channels": 64, "channel_sum": "blocked"}]
 )
 @pytest.mark.parametrize("dims", [1, 2])
-def test_they_are_those_of_one_set_at_a_time_in_other_policies(options, dims):
-    sets = rational(np.random.default_rng(0), 40, 7)
-    _, one = predict_errors(sets, 6, 3, dims, **options)
-    _, rms = predict_errors(sets, 6, 3, dims, shape=False, **options)
-    np.testing.assert_allclose(rms, one, rtol=3e-4)
+def test_they_are_those_of_the_exact_programs_in_other_policies(options, dims):
+    sets = rational(np.random.default_rng(0), 20, 7)
+    _, rms = predict_errors(sets, 6, 3, dims, **options)
+    for k in range(0, 20, 4):
+        assert rms[k] == pytest.approx(exact(sets[k], 6, 3, dims, **options), rel=0.005)
 
 
-@pytest.mark.parametrize("seed", range(8))
-def test_they_are_those_of_the_exact_programs(seed):
-    rng = np.random.default_rng(seed)
-    pool = sorted({Fraction(p, q) for p in range(-4, 5) for q in (1, 2, 3, 4)})
-    points = [pool[i] for i in rng.permutation(len(pool))[: 4 + seed % 4]]
-    dims, m = 1 + seed % 2, len(points) - 1
-    _, rms = predict_errors([[float(p) for p in points]], m, 3, dims, shape=False)
-    exact = fc.predict_error(fc.toom_cook(m, 3, [*points, "inf"]), dims).rms
-    assert rms[0] == pytest.approx(exact, rel=0.005)  # interpolated modulation, products without it
+def test_the_table_of_the_modulation_is_of_what_it_says():
+    table = bulk._modulation_table()
+    for i, j in ((0, 0), (3, 10), (11, 40), (24, 64), (17, 63)):
+        moments = mellin(np.array([-1.2 + 1.2 * i / 24]))
+        assert table[i, j] == pytest.approx(float(modulation(moments, np.array([1 + 3 * j / 64]))[0]), rel=1e-12)
+    sums = bulk._uncorrelated()
+    assert sums[64] == pytest.approx(float(sum_factor(np.array(0.25), np.array(0.75), np.array(1.0))))
 
 
 @pytest.mark.parametrize("dims", [1, 2])
@@ -70,13 +80,13 @@ def test_neighbours_do_not_matter(dims):
     rng = np.random.default_rng(2)
     sets = np.concatenate([rational(rng, 20, 6), scattered(rng, 20, 6)])
     sets[5, 1] = sets[5, 4]
-    mean, rms = predict_errors(sets, 5, 3, dims, shape=False)
+    mean, rms = predict_errors(sets, 5, 3, dims)
     turned = rng.permutation(len(sets))
-    again = predict_errors(sets[turned], 5, 3, dims, shape=False)
+    again = predict_errors(sets[turned], 5, 3, dims)
     np.testing.assert_array_equal(again, [mean[turned], rms[turned]])
-    assert [predict_errors(sets[k : k + 1], 5, 3, dims, shape=False)[1][0] for k in (0, 5, 39)] == [rms[0], np.inf, rms[39]]
+    assert [predict_errors(sets[k : k + 1], 5, 3, dims)[1][0] for k in (0, 5, 39)] == [rms[0], np.inf, rms[39]]
     assert np.isinf(mean).tolist() == [k == 5 for k in range(40)]
-    assert predict_errors(sets[:0], 5, 3, dims, shape=False)[0].shape == (0,)
+    assert predict_errors(sets[:0], 5, 3, dims)[0].shape == (0,)
 
 
 @pytest.mark.parametrize(("name", "p"), [("fp16", 11), ("bf16", 8), ("fp32", 24)])
@@ -85,7 +95,7 @@ def test_rounding_of_matrices(name, p):
     values[0, 0, :2] = 1 + 2.0**-p, 1 + 3 * 2.0**-p  # ties, to even
     values[0, 1, 0] = 0.0
     near, change = values.copy(), np.empty_like(values)
-    _to_bits(near, change, p)
+    to_bits(near, change, p)
     assert near.ravel().tolist() == [rounded(Fraction(v), format_named(name)) for v in values.ravel()]
     np.testing.assert_array_equal(change, near - values)
 

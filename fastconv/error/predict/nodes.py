@@ -79,6 +79,7 @@ class Nodes:
         kept = kept or p
         n, result = self.inputs, np.empty((*variance.shape[:-1], len(self.a)))
         held = [bits] * n
+        sums: dict[tuple[int, int], list[int]] = {}
         for k, (a, b, ca, cb) in enumerate(zip(self.a, self.b, self.ca, self.cb, strict=True)):
             (wide, f), (wide_b, _) = _bits(ca), _bits(cb)
             da = held[a] - p + wide
@@ -87,8 +88,11 @@ class Nodes:
                 held.append(min(kept, held[a] + wide + 1))
                 continue
             db = held[b] - p + wide_b
-            result[..., k] = sum_factor(ca * ca * variance[..., a], cb * cb * variance[..., b], variance[..., n + k], da, db)
+            sums.setdefault((da, db), []).append(k)
             held.append(min(kept, max(da, db) + p + 2))
+        for (da, db), ks in sums.items():
+            va, vb = (c[ks] ** 2 * variance[..., of[ks]] for c, of in ((self.ca, self.a), (self.cb, self.b)))
+            result[..., ks] = sum_factor(va, vb, variance[..., n + np.array(ks)], da, db)
         return result
 
 

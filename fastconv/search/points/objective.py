@@ -36,8 +36,8 @@ def _by_magnitude(points: Array) -> Array:
 
 
 def predicted(m: int, r: int, dims: int, policy: str | Policy) -> Objective:
-    """Return the predicted mean error of F(m, r), inputs uniform in (-1, 1), Huffman order: `predict_errors` without the shape."""
-    predict = bulk_predictor(m, r, dims, policy, shape=False)
+    """Return the mean error of F(m, r) by `predict_errors`, inputs uniform in (-1, 1), Huffman order, errors as if normal."""
+    predict = bulk_predictor(m, r, dims, policy)
 
     def evaluate(points: Array, infinity: bool) -> Array:
         return predict(_by_magnitude(points))[0]

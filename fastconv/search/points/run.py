@@ -18,7 +18,7 @@ from fastconv.program import programs_of
 from fastconv.search.points.candidates import Points, in_order, pool_of, projective_start, rationals
 from fastconv.search.points.objective import objective_named
 from fastconv.search.points.store import VERSION, Store
-from fastconv.search.points.units import CHUNK, points_of, policy_data, run_unit, text_of
+from fastconv.search.points.units import CHUNK, points_of, policy_data, predicted_error, run_unit, text_of
 from fastconv.tables import Shown, Table
 
 Progress = Callable[[int, int, int], None]
@@ -37,6 +37,9 @@ MOST_SUBSETS = 2_000_000
 _INLINE = 3.0
 """Seconds of work below which no process is worth starting."""
 
+_WHOLE = 64
+"""Sets predicted in full where fewer are kept: a second of work at n = 8 in two dimensions."""
+
 
 @dataclass(frozen=True)
 class PointSet:
@@ -47,7 +50,8 @@ class PointSet:
     points : tuple
         n points, infinity last where it is one.
     value : float
-        The objective: for ``"predicted"`` the predicted mean error.
+        The objective: for ``"predicted"`` the mean error by `predict_error`, with rows balanced in narrow formats as for
+        the measurement; inf if the format does not hold the matrices.
     measured, stderr : float or None
         Mean error measured, with its standard error; None if it was not measured, or overflowed.
     additions, multiplications : int
@@ -246,9 +250,9 @@ def search_points(
     with _executor(executor, _seconds(specs)) as pool_of_workers, Store(store) as held:
         runner = Runner(held, pool_of_workers, progress)
         results = runner.run([spec for i, spec in enumerate(specs) if i % shard[1] == shard[0]], confirm)
-        ranked = _ranked(results, 2 * keep)
+        ranked = _ranked(results, min(2 * keep, max(keep, _WHOLE)))
         if objective == "predicted":
-            ranked = _predicted(ranked, m, r, dims, policy)
+            ranked = {(inf, text): predicted_error(m, r, dims, policy, points_of(text), inf) for inf, text in ranked}
         ranked = dict(sorted(ranked.items(), key=lambda item: (item[1], item[0]))[:keep])
         counts = {key: _operations(m, r, key) for key in ranked}
         order = sorted(ranked, key=lambda key: (_rounded(ranked[key]), sum(counts[key]), ranked[key], key))
@@ -419,19 +423,6 @@ def _ranked(results: list[tuple[dict[str, Any], dict[str, Any]]], keep: int) -> 
         for value, text in result["sets"]:
             values[spec["infinity"], text] = value
     return dict(sorted(values.items(), key=lambda item: (item[1], item[0]))[:keep])
-
-
-def _predicted(ranked: dict[Key, float], m: int, r: int, dims: int, policy: Policy) -> dict[Key, float]:
-    """Put the whole prediction, the shape of the distribution included, in the place of the objective's first order."""
-    from fastconv.error.predict.compiled import predict_errors
-
-    values: dict[Key, float] = {}
-    for infinity in (True, False):
-        keys = [key for key in ranked if key[0] == infinity]
-        if keys:
-            mean, _ = predict_errors([[float(p) for p in points_of(text)] for _, text in keys], m, r, dims, policy)
-            values |= dict(zip(keys, map(float, mean), strict=True))
-    return values
 
 
 def _rounded(value: float) -> float:

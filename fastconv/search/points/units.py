@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from fastconv.algebra import BilinearAlgorithm, toom_cook
 from fastconv.arithmetic import Policy, policy_named
-from fastconv.error import measure_error
+from fastconv.error import measure_error, predict_error
 from fastconv.exact import INF, Format
 from fastconv.search.points.candidates import Points, random_start
 from fastconv.search.points.objective import objective_named
@@ -53,6 +53,14 @@ def algorithm_for(m: int, r: int, points: Points, infinity: bool, policy: Policy
     formats = [f for name in _FIELDS if (f := getattr(policy, name)) is not None]
     narrow = min(formats, key=lambda f: f.emax)
     return alg.balanced(narrow) if narrow.emax < 127 else alg
+
+
+def predicted_error(m: int, r: int, dims: int, policy: Policy, points: Points, infinity: bool) -> float:
+    """Return the predicted mean error of the algorithm that a set is measured as; inf where the format does not hold it."""
+    try:
+        return predict_error(algorithm_for(m, r, points, infinity, policy), dims, policy).mean_abs
+    except ValueError:  # an entry is beyond the format, however it is balanced
+        return math.inf
 
 
 def run_unit(spec: dict[str, Any]) -> dict[str, Any]:

@@ -1,9 +1,8 @@
 """Predict the errors of many point sets at once: `predict_error` in compiled code, from the points alone.
 
 The formulas are those of `fastconv.error.predict.model`, evaluated in float64 from floating-point points: matrices, their
-rounding to the format, the Huffman programs with values numbered up to signs and powers of two, all roundings, the
-inexact constants, and the shape of the distribution. Left out are underflow and, for more than one channel, what the
-correlation of the channel sums does to the shape (the mean moves by 1 or 2 %, alike for all sets).
+rounding to the format, the Huffman trees, all roundings, and the inexact constants. Left out are underflow, the range of
+the formats, and the shape of the error distribution: errors are taken for normal.
 """
 
 from __future__ import annotations
@@ -20,7 +19,6 @@ from fastconv.arithmetic import Policy, channel_sum_named, check_count, policy_n
 from fastconv.error.predict.channels import channel_growth
 from fastconv.error.predict.moments import MOMENTS, Moments
 from fastconv.error.predict.rounding import mellin, modulation, sum_factor, sum_table, unit
-from fastconv.error.predict.shape import root_table
 
 Array = npt.NDArray[Any]
 
@@ -47,7 +45,6 @@ def predict_errors(
     channels: int = 1,
     channel_sum: str = "linear",
     inputs: str | Moments = "uniform",
-    shape: bool = True,
 ) -> tuple[Array, Array]:
     """Predict the errors of many point sets for F(m, r), transforms summed in Huffman order.
 
@@ -60,16 +57,12 @@ def predict_errors(
         Outputs and taps, n = m + r - 1.
     dims, policy, channels, channel_sum, inputs
         As for `predict_error`.
-    shape : bool
-        Whether `mean_abs` knows the shape of the distribution of the errors. Without, errors are taken for normal:
-        `mean_abs` comes out too large, by 15 to 25 % in one dimension for one channel, nearly alike for all sets
-        of a size; `rms` is the same. Unless outputs are in a coarse format (below 20 bits), it is then some ten times
-        faster: sets are predicted side by side in vector registers, `fastconv.error.predict.compiled.lanes`.
 
     Returns
     -------
     mean_abs, rms : arrays, (sets,)
-        inf where points coincide.
+        inf where points coincide. `rms` is that of `predict_error`. `mean_abs` is that of normal errors: in one dimension
+        and for one channel too large by 15 to 25 %, nearly alike for all sets of a size.
 
     Raises
     ------
@@ -82,7 +75,7 @@ def predict_errors(
     >>> bool(mean[0] < mean[1])
     True
     """
-    predict = bulk_predictor(m, r, dims, policy, channels, channel_sum, inputs, shape)
+    predict = bulk_predictor(m, r, dims, policy, channels, channel_sum, inputs)
     sets = np.ascontiguousarray(points, np.float64)
     n = m + r - 1
     if sets.ndim != 2 or sets.shape[1] not in (n, n - 1):
@@ -100,7 +93,6 @@ def bulk_predictor(
     channels: int = 1,
     channel_sum: str = "linear",
     inputs: str | Moments = "uniform",
-    shape: bool = True,
 ) -> Callable[[Array], tuple[Array, Array]]:
     """Return `predict_errors` as a function of the points alone, which does not look at them; options are the same."""
     check_dims(dims)
@@ -114,22 +106,14 @@ def bulk_predictor(
     formats = (policy.output, policy.kernel, policy.input)
     bits = np.array([(policy.constants or fmt).p for fmt in formats])
     given = np.array([moments.w_variance, moments.x_variance, moments.w_kurtosis, moments.x_kurtosis])
-    units, coarse = _units(policy, channel_sum, channels), policy.output.p < _COARSE
-    tables: tuple[Any, ...]
-    if shape or coarse:
-        roots = (root_table(min(3, channels * size**dims - 1)) for size in (r, m + r - 1))
-        tables = (sum_table(), _uncorrelated(), _modulation_table(), *roots)
-    else:
-        tables = _cells(moments.w_kurtosis, moments.x_kurtosis)
+    coarse, units = policy.output.p < _COARSE, _units(policy, channel_sum, channels)
 
     def predict(sets: Array) -> tuple[Array, Array]:
-        from fastconv.error.predict.compiled.lanes import predict_lanes
-        from fastconv.error.predict.compiled.sets import predict_sets
+        from fastconv.error.predict.compiled.lanes import Case, Tables, predict_lanes
 
         mean, rms = np.empty(len(sets)), np.empty(len(sets))
-        flags = (coarse, shape) if shape or coarse else ()
-        arguments: tuple[Any, ...] = (sets, m, r, dims, channels, units, bits, given, *flags, *tables, mean, rms)
-        (predict_sets if flags else predict_lanes)(*arguments)
+        case = Case(m, r, dims, channels, coarse, units, bits, given)
+        predict_lanes(sets, case, Tables(*_cells(moments.w_kurtosis, moments.x_kurtosis)), mean, rms)
         return mean, rms
 
     return predict

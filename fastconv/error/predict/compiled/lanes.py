@@ -1,14 +1,17 @@
-"""Predict the errors of sets of points side by side, where errors are small and their distribution does not matter.
+"""Predict the errors of sets of points side by side.
 
-The formulas are those of `fastconv.error.predict.compiled.sets`.
+The formulas are those of `fastconv.error.predict.variances`. All variances are relative to that of a channel sum whose
+row of G and row of BT have length one: channels times the variances of the weights and of the inputs.
 """
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 
+from fastconv.error.predict.compiled.matrices import fill_gram, fill_lengths, fill_matrices, through, to_bits
 from fastconv.error.predict.compiled.trees import (
     CURVE,
     FLAT,
@@ -17,301 +20,415 @@ from fastconv.error.predict.compiled.trees import (
     POWER,
     ROUNDED,
     SQUARE,
+    Heap,
+    Program,
+    Trees,
     correlated_errors,
     equal_entries,
+    grow_trees,
     modulated,
     number_rows,
     shared_errors,
 )
-from fastconv.native.source import WIDTH, any_of, choose, fused, get, jit, magnitude, number, pattern, put, root, spread
+from fastconv.native.source import WIDTH, any_of, choose, fused, get, jit, pattern, put, root, spread
 
-_ZERO = 1e-13
-"""Below this share of what was added up, a coefficient is a cancellation to zero."""
-
-
-@jit
-def _fill_matrices(a: Any, m: int, r: int, A: Any, G: Any, B: Any, weight: Any, q: Any, s: Any) -> Any:
-    """Fill AT, G and BT; `weight` gets the rows of G without their common denominator. Return where points are apart."""
-    k, n = len(a), m + r - 1
-    apart = spread(-1)
-    for i in range(k + (k < n)):
-        put(q, (0,), 1.0)
-        put(s, (0,), 1.0)
-        N, count = spread(1.0), 0
-        for t in range(k):
-            if t == i:
-                continue
-            p = get(a, (t,))
-            size = magnitude(p)
-            if i < k:
-                d = get(a, (i,)) - p
-                N = N * d
-                apart = apart & (magnitude(d) > size * 1e-9)
-            count += 1
-            put(q, (count,), get(q, (count - 1,)))
-            put(s, (count,), get(s, (count - 1,)))
-            for j in range(count - 1, 0, -1):
-                put(q, (j,), get(q, (j - 1,)) - p * get(q, (j,)))
-                put(s, (j,), fused(size, get(s, (j,)), get(s, (j - 1,))))
-            put(q, (0,), (0.0 - p) * get(q, (0,)))
-            put(s, (0,), size * get(s, (0,)))
-        for j in range(n):
-            put(B, (i, j), 0.0)
-        for j in range(count + 1):
-            x = get(q, (j,))
-            put(B, (i, j), choose(magnitude(x) > get(s, (j,)) * _ZERO, x, 0.0))
-        if i == k:
-            for j in range(m):
-                put(A, (j, i), 1.0 if j == m - 1 else 0.0)
-            for j in range(r):
-                put(weight, (i, j), 1.0 if j == r - 1 else 0.0)
-                put(G, (i, j), 1.0 if j == r - 1 else 0.0)
-            continue
-        power = spread(1.0)
-        for j in range(max(m, r)):
-            if j < m:
-                put(A, (j, i), power)
-            if j < r:
-                put(weight, (i, j), power)
-                put(G, (i, j), power / N)
-            power = power * get(a, (i,))
-    return apart
+Array = npt.NDArray[Any]
 
 
-@jit
-def _to_bits(X: Any, change: Any, bits: int) -> None:
-    """Round a matrix to `bits` significant bits, ties to even, and fill what that adds."""
-    cut = max(53 - bits, 1)
-    half, keep = (1 << (cut - 1)) - 1, -(1 << cut)
-    for i in range(X.shape[0]):
-        for j in range(X.shape[1]):
-            x = get(X, (i, j))
-            near = x
-            if bits < 53:
-                whole = pattern(x)
-                near = number((whole + ((whole >> cut) & 1) + half) & keep)
-            put(change, (i, j), near - x)
-            put(X, (i, j), near)
+SELF, EXACT, SIZE, BARE_W, BARE_X, LEVEL, ROUNDINGS = range(7)
+"""Fields of an output along one axis: squared length of what inexact constants add to its bilinear map, product of that with
+the exact map; variance of the products it sums if they were uncorrelated, and the part of it that is in rows of G and of BT
+which are plain inputs; its variance; mean square of its roundings."""
 
 
-@jit
-def _fill_gram(X: Any, out: Any) -> None:
-    """Fill X X'."""
-    for i in range(X.shape[0]):
-        for j in range(i + 1):
-            total = spread(0.0)
-            for k in range(X.shape[1]):
-                total = fused(get(X, (i, k)), get(X, (j, k)), total)
-            put(out, (i, j), total)
-            put(out, (j, i), total)
+class Case(NamedTuple):
+    """What all sets have in common.
 
-
-@jit
-def _through(A: Any, i: int, form: Any) -> Any:
-    """Return ``A_i form A_i'`` of a symmetric form."""
-    total = spread(0.0)
-    for j in range(A.shape[1]):
-        part = spread(0.0)
-        for t in range(j):
-            part = fused(get(A, (i, t)), get(form, (j, t)), part)
-        a = get(A, (i, j))
-        total = fused(a, fused(part, 2.0, a * get(form, (j, j))), total)
-    return total
-
-
-@jit
-def _before(
-    M: Any, tree: Any, dims: int, rounding: float, variance: float, modulations: Any,
-    A: Any, A2: Any, own: Any, other: Any, room: Any, passed: Any, after: Any,
-) -> None:  # fmt: skip
-    """Fill what a transform before the product adds, as `predict._Model.before`, all over the variance across it.
-
-    passed (m): first pass; after (m, m): second pass, in two dimensions.
+    `coarse`: the output transform's roundings depend on the errors so far. `units`: mean squares of roundings over those of
+    the values, in G w, BT x and AT z, of storing G w and BT x, of products, of channel sums. `bits`: those of the entries of
+    AT, G and BT. `moments`: variances of weights and inputs, then their kurtoses.
     """
-    form, second, change, pair = room
-    nodes, rows, base = tree
-    m, n, N = A.shape[0], A.shape[1], M.shape[1]
-    scale, steps = rounding * variance, 2 * N - 1
-    for j in range(n):
+
+    m: int
+    r: int
+    dims: int
+    channels: int
+    coarse: bool
+    units: Array
+    bits: Array
+    moments: Array
+
+
+class Tables(NamedTuple):
+    """Cells of `line_of` and `plane_of`: sums, sums of uncorrelated operands, modulation, the same at the kurtoses of w and x."""
+
+    sums: Array
+    line: Array
+    modulations: Array
+    leaf_w: Array
+    leaf_x: Array
+
+
+class _Matrices(NamedTuple):
+    """AT, G without and with its denominators, BT; what rounding adds to them; squares of AT, Gram matrices, their product."""
+
+    A: Array
+    G: Array
+    B: Array
+    weight: Array
+    dA: Array
+    dG: Array
+    dB: Array
+    A2: Array
+    GG: Array
+    BB: Array
+    H: Array
+
+
+class _Side(NamedTuple):
+    """A transform before the product: its matrix, its rows (`own`), the Gram matrix across the product, unit and variance."""
+
+    M: Array
+    own: Array
+    other: Array
+    unit: float
+    variance: float
+
+
+class _Errors(NamedTuple):
+    """Error variances so far.
+
+    first (m,): of the first passes at each output along the first axis; second (m, m): of second passes at each output;
+    products (n, n), the index of the second axis first: of all at each product; bare (2, n): one for rows of G and of BT that are
+    plain inputs, which storing does not round; output (m, m): of the output transform.
+    """
+
+    first: Array
+    second: Array
+    products: Array
+    bare: Array
+    output: Array
+
+
+class _Room(NamedTuple):
+    """Workspace."""
+
+    own: Array
+    polynomials: tuple[Array, Array]
+    forms: Array
+    square: Array
+    change: Array
+    rows: Array
+    passed: Array
+    outputs: Array
+
+
+@jit
+def _first_pass(side: Any, program: Any, A: Any, across: bool, room: Any, errors: Any) -> None:
+    """Add the errors of the first pass of a transform at each output; at each product, unless a second pass goes across.
+
+    room.forms becomes the covariance of the errors of two rows times that of the values across the product, with and
+    without the modulation; the second has no diagonal.
+    """
+    M, _, other, unit, _ = side
+    (nodes, rows, base), form, change = program, room.forms, room.change
+    whole, first, products, steps = form[0], errors.first, errors.products, 2 * M.shape[1] - 1
+    for j in range(A.shape[1]):
         total = spread(0.0)
         for t in range(steps):
             total = total + get(nodes, (base[j], SQUARE, t))
-        put(form, (0, j, j), total * get(other, (j, j)))
+        total = total * get(other, (j, j))
+        put(form, (0, j, j), total)
         put(form, (1, j, j), 0.0)
+        if not across:
+            put(products, (0, j), fused(total, unit, get(products, (0, j))))
         for k in range(j):
-            one, two = spread(0.0), spread(0.0)
+            plain, square = spread(0.0), spread(0.0)
             alike = equal_entries(M, rows, k, j)
             if any_of(alike != 0):
-                shared_errors(M, nodes, base, k, j, alike, change, pair)
-                one, two = get(pair, (0,)) * get(other, (j, k)), get(pair, (1,)) * get(other, (j, k))
-            put(form, (0, j, k), two)
-            put(form, (1, j, k), one)
-    for i in range(m):
-        put(passed, (i,), _through(A, i, form[0]) * scale)
-    if dims == 1:
-        return
-    for j in range(n):
-        if base[j] == j:
-            flat = spread(0.0)
-            for t in range(n):
-                put(second, (t, j), 0.0)
-            for k in range(steps):
-                s, f = get(nodes, (j, PLAIN, k)), get(nodes, (j, CURVE, k))
-                plane = f > 2 * FLAT
-                flat = flat + choose(plane, s, 0.0)
-                if any_of(~plane):
-                    v = get(nodes, (j, POWER, k)) * variance
-                    s = choose(plane, 0.0, s)
-                    for t in range(n):
-                        if base[t] == t:
-                            x, g = s, f * get(own, (t, 1))
-                            if any_of(g <= FLAT):
-                                x = s * modulated(g, v * get(own, (t, 0)), modulations)
-                            put(second, (t, j), get(second, (t, j)) + x)
-            for t in range(n):
-                put(second, (t, j), get(second, (t, j)) + flat)
-        for t in range(n):
-            put(form, (0, t, j), get(second, (base[t], base[j])) * get(own, (t, 0)) * get(other, (j, j)) * get(other, (t, t)))
-    for i in range(m):
-        spread_of = spread(0.0)
-        for t in range(n):
-            spread_of = fused(get(A2, (i, t)), get(other, (t, t)) * get(own, (t, 0)), spread_of)
-            reach = spread(0.0)
-            for j in range(n):
-                reach = fused(get(A2, (i, j)), get(form, (0, j, t)), reach)
-            put(change, (t,), pattern(reach))
-        for h in range(m):
-            total = spread_of * _through(A, h, form[1])
-            for t in range(n):
-                total = fused(number(get(change, (t,))), get(A2, (h, t)), total)
-            put(after, (i, h), total * scale)
+                plain, square = shared_errors(M, program, k, j, alike, change)
+                plain, square = plain * get(other, (j, k)), square * get(other, (j, k))
+            put(form, (0, j, k), square)
+            put(form, (1, j, k), plain)
+    for i in range(A.shape[0]):
+        put(first, (i,), fused(through(A, i, whole), unit, get(first, (i,))))
 
 
 @jit
-def _inexact_constants(A: Any, G: Any, B: Any, dA: Any, dG: Any, dB: Any, room: Any, of_self: Any, of_exact: Any) -> None:
+def _second_rows(side: Any, program: Any, modulations: Any, room: Any) -> None:
+    """Fill room.square (t, j): mean squares of row j in the second pass of a transform, over the variance of row t."""
+    M, own, _, _, variance = side
+    (nodes, _, base), second, n = program, room.square, len(own)
+    for j in range(n):
+        if base[j] != j:
+            continue
+        flat = spread(0.0)
+        for t in range(n):
+            put(second, (t, j), 0.0)
+        for k in range(2 * M.shape[1] - 1):
+            s, f = get(nodes, (j, PLAIN, k)), get(nodes, (j, CURVE, k))
+            plane = f > 2 * FLAT
+            flat = flat + choose(plane, s, 0.0)
+            if any_of(~plane):
+                v = get(nodes, (j, POWER, k)) * variance
+                s = choose(plane, 0.0, s)
+                for t in range(n):
+                    if base[t] == t:
+                        x, g = s, f * get(own, (t, 1))
+                        if any_of(g <= FLAT):
+                            x = s * modulated(g, v * get(own, (t, 0)), modulations)
+                        put(second, (t, j), get(second, (t, j)) + x)
+        for t in range(n):
+            put(second, (t, j), get(second, (t, j)) + flat)
+
+
+@jit
+def _second_pass(side: Any, base: Any, matrices: Any, room: Any, errors: Any) -> None:
+    """Add what the second pass of a transform adds at each output, and both passes at each product."""
+    _, own, other, unit, _ = side
+    A, A2, form, square, reached = matrices.A, matrices.A2, room.forms, room.square, room.rows
+    _, second, products, _, _ = errors
+    plain = form[1]
+    m, n = A2.shape[:2]
+    for j in range(n):
+        of_first = get(form, (0, j, j))
+        length = get(own, (j, 0)) * get(other, (j, j))
+        for t in range(n):
+            of_second = get(square, (base[j], base[t])) * length * get(other, (t, t))
+            both = fused(of_first, get(own, (t, 0)) * get(other, (t, t)), of_second)
+            put(form, (0, j, t), of_second)
+            put(products, (t, j), fused(both, unit, get(products, (t, j))))
+    for i in range(m):
+        across = spread(0.0)
+        for t in range(n):
+            across = fused(get(A2, (i, t)), get(other, (t, t)) * get(own, (t, 0)), across)
+            reach = spread(0.0)
+            for j in range(n):
+                reach = fused(get(A2, (i, j)), get(form, (0, j, t)), reach)
+            put(reached, (0, t), reach)
+        for h in range(m):
+            total = across * through(A, h, plain)
+            for t in range(n):
+                total = fused(get(reached, (0, t)), get(A2, (h, t)), total)
+            put(second, (i, h), fused(total, unit, get(second, (i, h))))
+
+
+@jit
+def _bare_rows(rows: Any, bare: Any) -> None:
+    """Fill one for rows that are plain inputs, zero for others."""
+    for j in range(len(bare)):
+        here = pattern(get(rows, (HERE, j)))
+        more = (here & (here - 1)) | pattern(get(rows, (ROUNDED, j)))
+        put(bare, (j,), choose(more == 0, 1.0, 0.0))
+
+
+@jit
+def _late_errors(case: Any, H: Any, errors: Any) -> None:
+    """Add the errors of storing transformed values, of products and of channel sums, at each product."""
+    (_, _, products, bare, _), units, n = errors, case.units, len(H)
+    every = units[3] + units[4] + units[5] + units[6]
+    for t in range(n if case.dims == 2 else 1):
+        for j in range(n):
+            w, x, size = get(bare, (0, j)), get(bare, (1, j)), get(H, (j, j))
+            if case.dims == 2:
+                w, x, size = w * get(bare, (0, t)), x * get(bare, (1, t)), size * get(H, (t, t))
+            square = (every - w * units[3] - x * units[4]) * size
+            put(products, (t, j), get(products, (t, j)) + square)
+
+
+@jit
+def _output_errors(case: Any, trees: Any, table: Any, of: Any, output: Any) -> None:
+    """Fill the errors of the output transform where those so far are small against what it rounds."""
+    correlated_errors(trees, spread(1.0), of[0, :0], table, of[ROUNDINGS])
+    for i in range(case.m):
+        one = get(of, (ROUNDINGS, i)) * case.units[2]
+        put(output, (i, 0), one)
+        if case.dims == 2:
+            level = get(of, (LEVEL, i)) * case.units[2]
+            for h in range(case.m):
+                put(output, (i, h), fused(one, get(of, (SIZE, h)), get(of, (ROUNDINGS, h)) * level))
+
+
+@jit
+def _coarse_output_errors(case: Any, matrices: Any, trees: Any, table: Any, room: Any, errors: Any) -> None:
+    """Fill the errors of the output transform: what it rounds has its true variance plus that of the errors so far."""
+    _, A2, H = matrices
+    (m, n), unit, (passed, along, of) = A2.shape[:2], case.units[2], room
+    _, _, products, _, output = errors
+    if case.dims == 1:
+        correlated_errors(trees, spread(1.0), products[0], table, of[ROUNDINGS])
+        for i in range(m):
+            put(output, (i, 0), get(of, (ROUNDINGS, i)) * unit)
+        return
+    for t in range(n):
+        correlated_errors(trees, get(H, (t, t)), products[t], table, passed[t])
+    for i in range(m):
+        for t in range(n):
+            reach = get(passed, (t, i)) * unit
+            for j in range(n):
+                reach = fused(get(A2, (i, j)), get(products, (t, j)), reach)
+            put(along, (t,), reach)
+        correlated_errors(trees, get(of, (LEVEL, i)), along, table, of[ROUNDINGS])
+        for h in range(m):
+            total = get(of, (ROUNDINGS, h))
+            for t in range(n):
+                total = fused(get(passed, (t, i)), get(A2, (h, t)), total)
+            put(output, (i, h), total * unit)
+
+
+@jit
+def _inexact_constants(matrices: Any, changes: Any, rows: Any, outputs: Any) -> None:
     """Fill the squared lengths of what inexact constants add to the bilinear maps, and its products with the exact ones."""
+    (A, G, B), (dA, dG, dB) = matrices, changes
     m, n, r = A.shape[0], A.shape[1], G.shape[1]
     for i in range(m):
         square, exact = spread(0.0), spread(0.0)
         for c in range(r):
             for j in range(n):
                 a, g = get(A, (i, j)), get(G, (j, c))
-                put(room, (0, j), fused(get(dA, (i, j)), g, a * get(dG, (j, c))))
-                put(room, (1, j), a * g)
+                put(rows, (0, j), fused(get(dA, (i, j)), g, a * get(dG, (j, c))))
+                put(rows, (1, j), a * g)
             for t in range(n):
                 x, y = spread(0.0), spread(0.0)
                 for j in range(n):
-                    x = fused(get(room, (0, j)), get(B, (j, t)), x)
-                    y = fused(get(room, (1, j)), get(dB, (j, t)), y)
+                    x = fused(get(rows, (0, j)), get(B, (j, t)), x)
+                    y = fused(get(rows, (1, j)), get(dB, (j, t)), y)
                 x = x + y
                 square = fused(x, x, square)
                 if t == i + c:
                     exact = exact + x
-        put(of_self, (i,), square)
-        put(of_exact, (i,), exact)
+        put(outputs, (SELF, i), square)
+        put(outputs, (EXACT, i), exact)
 
 
 @jit
-def predict_lanes(
-    points: Any, m: int, r: int, dims: int, channels: int, units: Any, bits: Any, moments: Any,
-    sums: Any, line: Any, modulations: Any, leaf_w: Any, leaf_x: Any, mean: Any, rms: Any,
-) -> None:  # fmt: skip
-    """Fill `mean` and `rms` for each row of points; see `predict_bulk.predict_errors`."""
-    n, finite = m + r - 1, points.shape[1]
-    a, q, s = np.empty((finite, WIDTH)), np.empty((n + 1, WIDTH)), np.empty((n + 1, WIDTH))
+def _value_variances(matrices: Any, bare: Any, across: bool, outputs: Any) -> None:
+    """Fill the variances of the values at each output along one axis."""
+    A, A2, H = matrices
+    for i in range(A2.shape[0]):
+        every, w, x = spread(0.0), spread(0.0), spread(0.0)
+        for j in range(A2.shape[1]):
+            size = get(A2, (i, j)) * get(H, (j, j))
+            every, w, x = every + size, fused(size, get(bare, (0, j)), w), fused(size, get(bare, (1, j)), x)
+        put(outputs, (SIZE, i), every)
+        put(outputs, (BARE_W, i), w)
+        put(outputs, (BARE_X, i), x)
+        if across:
+            put(outputs, (LEVEL, i), through(A, i, H))
+
+
+@jit
+def _total(case: Any, of: Any, errors: Any) -> Any:
+    """Return the sums over the outputs of the variance of the error, and of its square root."""
+    units, (first, second, _, _, output) = case.units, errors
+    every = units[3] + units[4] + units[5] + units[6]
+    squares = roots = spread(0.0)
+    for i in range(case.m):
+        c, x = get(of, (SELF, i)), get(of, (EXACT, i))
+        all_i, w_i, x_i = get(of, (SIZE, i)), get(of, (BARE_W, i)), get(of, (BARE_X, i))
+        if case.dims == 1:
+            square = get(first, (i,)) + get(output, (i, 0)) + c + all_i * every - w_i * units[3] - x_i * units[4]
+            squares, roots = squares + square, roots + root(square)
+            continue
+        for h in range(case.m):
+            d, y = get(of, (SELF, h)), get(of, (EXACT, h))
+            late = all_i * get(of, (SIZE, h)) * every - w_i * get(of, (BARE_W, h)) * units[3] - x_i * get(of, (BARE_X, h)) * units[4]
+            constants = (c + d) * (1.0 * case.r) + c * d + (x * y + x * d + c * y) * 2.0
+            square = get(first, (i,)) * get(of, (LEVEL, h)) + get(second, (i, h)) + late + get(output, (i, h)) + constants
+            squares, roots = squares + square, roots + root(square)
+    return squares, roots
+
+
+@jit
+def _workspace(m: int, r: int, finite: int) -> Any:
+    """Return the arrays that one block of sets needs."""
+    n = m + r - 1
     A, G, B, weight = np.empty((m, n, WIDTH)), np.empty((n, r, WIDTH)), np.empty((n, n, WIDTH)), np.empty((n, r, WIDTH))
     dA, dG, dB, A2 = np.empty((m, n, WIDTH)), np.empty((n, r, WIDTH)), np.empty((n, n, WIDTH)), np.empty((m, n, WIDTH))
     GG, BB, H = np.empty((n, n, WIDTH)), np.empty((n, n, WIDTH)), np.empty((n, n, WIDTH))
-    own_k, own_i = np.empty((n, 2, WIDTH)), np.empty((n, 2, WIDTH))
-    heap, counts = np.empty((4, n, WIDTH)), np.empty((1, WIDTH), np.int64)
-    nodes, rows, base = np.empty((n, 6, 2 * n, WIDTH)), np.empty((2, n, WIDTH)), np.empty(n, np.int64)
-    change = np.empty((n, WIDTH), np.int64)
-    forms = (np.empty((2, n, n, WIDTH)), np.empty((n, n, WIDTH)), change, np.empty((2, WIDTH)))
-    pass_k, pass_i, after_k, after_i = np.empty((m, WIDTH)), np.empty((m, WIDTH)), np.empty((m, m, WIDTH)), np.empty((m, m, WIDTH))
-    K, rest = np.empty((n, n, WIDTH)), np.empty((2, n, WIDTH))
-    of_output, of_self, of_exact, level = np.empty((m, WIDTH)), np.empty((m, WIDTH)), np.empty((m, WIDTH)), np.empty((m, WIDTH))
-    kept, result = np.empty((3, m, WIDTH)), np.empty((2, WIDTH))
-    vw, vx, kurtosis_w, kurtosis_x = moments
-    scale = channels * vw * vx
+    matrices = _Matrices(A, G, B, weight, dA, dG, dB, A2, GG, BB, H)
+    heap = Heap(np.empty((4, n, WIDTH)), np.empty((1, WIDTH), np.int64))
+    program = Program(np.empty((n, 6, 2 * n, WIDTH)), np.empty((2, n, WIDTH)), np.empty(n, np.int64))
+    sums, steps = np.empty((m, 5, n, WIDTH)), np.empty(m, np.int64)
+    trees = Trees(sums, steps, A2, np.empty((m, n, WIDTH)), np.empty((m, WIDTH)))
+    first, second, products = np.empty((m, WIDTH)), np.empty((m, m, WIDTH)), np.empty((n, n, WIDTH))
+    errors = _Errors(first, second, products, np.empty((2, n, WIDTH)), np.empty((m, m, WIDTH)))
+    room = _Room(
+        np.empty((n, 2, WIDTH)),
+        (np.empty((n + 1, WIDTH)), np.empty((n + 1, WIDTH))),
+        np.empty((2, n, n, WIDTH)),
+        np.empty((n, n, WIDTH)),
+        np.empty((n, WIDTH), np.int64),
+        np.empty((2, n, WIDTH)),
+        np.empty((n, m, WIDTH)),
+        np.empty((7, m, WIDTH)),
+    )
+    return np.empty((finite, WIDTH)), np.empty((2, WIDTH)), matrices, heap, program, trees, errors, room
+
+
+@jit
+def predict_lanes(points: Any, case: Any, tables: Any, mean: Any, rms: Any) -> None:
+    """Fill `mean` and `rms` for each row of points, inf where points coincide."""
+    a, result, matrices, heap, program, trees, errors, room = _workspace(case.m, case.r, points.shape[1])
+    A, G, B, weight, dA, dG, dB, A2, GG, BB, H = matrices
+    first, second, products, bare, output = errors
+    vw, vx, kurtosis_w, kurtosis_x = case.moments
+    (line, modulations), bits, across = (tables.line, tables.modulations), case.bits, case.dims == 2
+    tables_w, tables_x = (line, modulations, tables.leaf_w), (line, modulations, tables.leaf_x)
+    w, x = _Side(G, room.own, BB, case.units[0], vw), _Side(B, room.own, GG, case.units[1], vx)
+    bare_w, bare_x, rows, base, own, outputs = bare[0], bare[1], program.rows, program.base, room.own, room.outputs
+    filled, exact, inexact, output_matrices = (A, G, B, weight), (A, G, B), (dA, dG, dB), (A, A2, H)
+    polynomials, of_trees, of_coarse, sums = (
+        room.polynomials,
+        (room.square, room.rows[0]),
+        (room.passed, room.rows[0], outputs),
+        tables.sums,
+    )
+    size, count = np.sqrt(case.channels * vw * vx), 1.0 * case.m**case.dims
     for begin in range(0, len(points), WIDTH):
         for k in range(WIDTH):
-            for j in range(finite):
+            for j in range(points.shape[1]):
                 a[j, k] = points[min(begin + k, len(points) - 1), j]
-        apart = _fill_matrices(a, m, r, A, G, B, weight, q, s)
-        _to_bits(A, dA, bits[0])
-        _to_bits(G, dG, bits[1])
-        _to_bits(B, dB, bits[2])
-        _fill_gram(G, GG)
-        _fill_gram(B, BB)
-        for i in range(n):
-            for j in range(n):
+        apart = fill_matrices(a, filled, polynomials)
+        to_bits(A, dA, bits[0])
+        to_bits(G, dG, bits[1])
+        to_bits(B, dB, bits[2])
+        fill_gram(G, GG)
+        fill_gram(B, BB)
+        for i in range(len(B)):
+            for j in range(len(B)):
                 put(H, (i, j), get(GG, (i, j)) * get(BB, (i, j)))
-                if i < m:
-                    put(A2, (i, j), get(A, (i, j)) * get(A, (i, j)))
-        _own(G, own_k)
-        _own(B, own_i)
-        for i in range(m):
-            for k in range(3):
-                put(kept, (k, i), 0.0)
-        number_rows(G, weight, vw, kurtosis_w, line, modulations, leaf_w, heap, counts, nodes, rows, base)
-        _before(G, (nodes, rows, base), dims, units[0], vw, modulations, A, A2, own_k, BB, forms, pass_k, after_k)
-        _keep(A2, H, rows, kept, 1)
-        number_rows(B, B, vx, kurtosis_x, line, modulations, leaf_x, heap, counts, nodes, rows, base)
-        _before(B, (nodes, rows, base), dims, units[1], vx, modulations, A, A2, own_i, GG, forms, pass_i, after_i)
-        _keep(A2, H, rows, kept, 2)
-        correlated_errors(A, H, sums, heap, counts, K, rest[0], of_output)
-        _inexact_constants(A, G, B, dA, dG, dB, rest, of_self, of_exact)
-        for i in range(m):
-            total = spread(0.0)
-            for j in range(n):
-                total = fused(get(A2, (i, j)), get(H, (j, j)), total)
-            put(kept, (0, i), total)
-            put(level, (i,), _through(A, i, H) if dims == 2 else spread(1.0))
-        squares = roots = spread(0.0)
-        every = units[3] + units[4] + units[5] + units[6]
-        for i in range(m):
-            c, x, of_i = get(of_self, (i,)), get(of_exact, (i,)), get(kept, (0, i))
-            before = get(pass_k, (i,)) * (channels * vx) + get(pass_i, (i,)) * (channels * vw)
-            if dims == 1:
-                stored = of_i * every - get(kept, (1, i)) * units[3] - get(kept, (2, i)) * units[4]
-                square = before + (get(of_output, (i,)) * units[2] + c + stored) * scale
-                squares, roots = squares + square, roots + root(square)
-                continue
-            for h in range(m):
-                d, y, of_h = get(of_self, (h,)), get(of_exact, (h,)), get(kept, (0, h))
-                stored = of_i * of_h * every - get(kept, (1, i)) * get(kept, (1, h)) * units[3]
-                stored = stored - get(kept, (2, i)) * get(kept, (2, h)) * units[4]
-                output = get(of_output, (i,)) * of_h + get(of_output, (h,)) * get(level, (i,))
-                constants = (c + d) * (1.0 * r) + c * d + (x * y + x * d + c * y) * 2.0
-                square = before * get(level, (h,)) + (stored + output * units[2] + constants) * scale
-                square = square + get(after_k, (i, h)) * (channels * vx) + get(after_i, (i, h)) * (channels * vw)
-                squares, roots = squares + square, roots + root(square)
-        outputs = 1.0 * m**dims
-        put(result, (0,), choose(apart, roots * (np.sqrt(2.0 / np.pi) / outputs), np.inf))
-        put(result, (1,), choose(apart, root(squares * (1.0 / outputs)), np.inf))
+                put(products, (i, j), 0.0)
+        for i in range(len(A)):
+            put(first, (i,), 0.0)
+            for j in range(len(A)):
+                put(second, (i, j), 0.0)
+            for j in range(len(B)):
+                put(A2, (i, j), get(A, (i, j)) * get(A, (i, j)))
+        number_rows(G, weight, (vw, kurtosis_w), tables_w, heap, program)
+        _bare_rows(rows, bare_w)
+        fill_lengths(G, own)
+        _first_pass(w, program, A, across, room, errors)
+        if across:
+            _second_rows(w, program, modulations, room)
+            _second_pass(w, base, matrices, room, errors)
+        number_rows(B, B, (vx, kurtosis_x), tables_x, heap, program)
+        _bare_rows(rows, bare_x)
+        fill_lengths(B, own)
+        _first_pass(x, program, A, across, room, errors)
+        if across:
+            _second_rows(x, program, modulations, room)
+            _second_pass(x, base, matrices, room, errors)
+        grow_trees(A, H, heap, of_trees, trees)
+        _inexact_constants(exact, inexact, room.rows, outputs)
+        _value_variances(output_matrices, bare, across, outputs)
+        if case.coarse:
+            _late_errors(case, H, errors)
+            _coarse_output_errors(case, output_matrices, trees, sums, of_coarse, errors)
+        else:
+            _output_errors(case, trees, sums, outputs, output)
+        squares, roots = _total(case, outputs, errors)
+        put(result, (0,), choose(apart, roots * (size * np.sqrt(2.0 / np.pi) / count), np.inf))
+        put(result, (1,), choose(apart, root(squares * (1.0 / count)) * size, np.inf))
         for k in range(min(WIDTH, len(points) - begin)):
             mean[begin + k], rms[begin + k] = result[0, k], result[1, k]
-
-
-@jit
-def _own(X: Any, out: Any) -> None:
-    """Fill the squared lengths of rows, and their kurtosis as sums of equal variables."""
-    for i in range(X.shape[0]):
-        square, fourth = spread(0.0), spread(0.0)
-        for j in range(X.shape[1]):
-            v = get(X, (i, j)) * get(X, (i, j))
-            square, fourth = square + v, fused(v, v, fourth)
-        put(out, (i, 0), square)
-        put(out, (i, 1), fourth / (square * square))
-
-
-@jit
-def _keep(A2: Any, H: Any, rows: Any, kept: Any, side: int) -> None:
-    """Fill what of the products at each output stems from rows that are plain inputs, which storing does not round."""
-    for j in range(A2.shape[1]):
-        here = pattern(get(rows, (HERE, j)))
-        bare = ((here & (here - 1)) | pattern(get(rows, (ROUNDED, j)))) == 0
-        if any_of(bare):
-            for i in range(A2.shape[0]):
-                x = fused(get(A2, (i, j)), get(H, (j, j)), get(kept, (side, i)))
-                put(kept, (side, i), choose(bare, x, get(kept, (side, i))))

@@ -1,13 +1,13 @@
-"""Huffman programs of matrix rows, and what their roundings err, for several candidates side by side.
+"""Build the Huffman trees of matrix rows, and their rounding errors, for several candidates side by side.
 
-Within a program all coefficients are powers of two, so that a sum of some columns of a row errs by its share of the
-variance of that row: a node of the program is the set of its columns, a whole number with a bit for each. Two rows share
-a node where they sum the same columns in the same order, and their entries differ by one power of two and sign.
+A node of a tree is the set of the columns it sums, a whole number with one bit per column. Two rows share a node where
+they sum the same columns in the same order, and their entries differ by one power of two and sign.
+`fastconv.program` builds the same trees in exact arithmetic; tests/test_predict_lanes.py compares them.
 """
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -42,14 +42,50 @@ FLAT = -0.1
 """Above this kurtosis the modulation is below a fifth of a per cent, of a variance."""
 
 WEIGHT, COLUMNS, SPREAD, HOLE = range(4)
-"""What the heap holds of an item: its weight, columns, a measure of its size; and whether the item to be put goes there."""
+"""Fields of a heap item: its weight, its columns, its variance; and whether the item to insert goes into this place."""
 
 POWER, PLAIN, SQUARE, CURVE, OF, CHILD = range(6)
-"""What is known of a node, in shares of the inputs' variance and of one rounding: the variance, the mean square error
-without and with the modulation; its kurtosis; its columns, and those of one of its operands."""
+"""Fields of a node: variance over that of the inputs; mean square error over that of one rounding, without and with the
+modulation; kurtosis; columns; columns of one operand."""
 
 HERE, ROUNDED = range(2)
-"""What is known of a row: the columns that are not zero, and those whose products are rounded."""
+"""Fields of a row: the columns that are not zero, and those whose products are rounded."""
+
+FIRST, BOTH, OF_FIRST, OF_SECOND, OF_SUM = range(5)
+"""Fields of a sum: columns of the first operand and of both, true variances of the operands and of the sum."""
+
+
+class Heap(NamedTuple):
+    """Workspace of a Huffman tree: items (4, n) of the heap, and how many items each candidate has, (1,)."""
+
+    items: Array
+    counts: Array
+
+
+class Program(NamedTuple):
+    """Roundings of a transform of uncorrelated inputs.
+
+    nodes (n, 6, 2 n): products, then sums of each row; rows (2, n); base (n,): the first row that is equal but for signs,
+    whose nodes count for this one.
+    """
+
+    nodes: Array
+    rows: Array
+    base: Array
+
+
+class Trees(NamedTuple):
+    """Huffman trees of the rows of a matrix A whose inputs are correlated.
+
+    sums (m, 5, n): the sums of each row; steps (m,): how many; squares (m, n): squared entries; products (m, n): the same,
+    times the correction for few bits, zero where the product is exact; exact (m,): true mean squares of these products.
+    """
+
+    sums: Array
+    steps: Array
+    squares: Array
+    products: Array
+    exact: Array
 
 
 def paired(low: Array, slope: Array) -> Array:
@@ -235,17 +271,22 @@ def _alike(M: Any, weights: Any, i: int, k: int) -> bool:
     return True
 
 
-@jit
-def number_rows(
-    M: Any, weights: Any, variance: float, kurtosis: float, line: Any, modulations: Any, of_leaf: Any,
-    heap: Any, counts: Any, nodes: Any, rows: Any, base: Any,
-) -> None:  # fmt: skip
-    """Fill the roundings of ``M x`` for uncorrelated inputs of one variance and kurtosis.
+@inlined
+def _lightest(heap: Any, live: Any, size: int) -> Any:
+    """Remove the lightest of `size` items; return its weight, columns and variance."""
+    w, columns, v = get(heap, (WEIGHT, 0)), pattern(get(heap, (COLUMNS, 0))), get(heap, (SPREAD, 0))
+    _drop(heap, live, size)
+    return w, columns, v
 
-    `base` is the first row that is equal but for signs: nodes are those of that row, products first, then sums.
+
+@jit
+def number_rows(M: Any, weights: Any, moments: Any, tables: Any, heap: Any, program: Any) -> None:
+    """Fill the roundings of ``M x``.
+
+    moments: variance and kurtosis of the inputs, which are uncorrelated; tables: sums, modulation, and the modulation of
+    products at the inputs' kurtosis.
     """
-    N = M.shape[1]
-    curved = kurtosis <= FLAT
+    base, rows = program.base, program.rows
     for i in range(M.shape[0]):
         base[i] = i
         for k in range(i):
@@ -256,54 +297,67 @@ def number_rows(
             put(rows, (HERE, i), get(rows, (HERE, k)))
             put(rows, (ROUNDED, i), get(rows, (ROUNDED, k)))
             continue
-        here, rounded = spread(0), spread(0)
-        for j in range(N):
-            e = get(M, (i, j))
-            v, mantissa, bit = e * e, pattern(e) & MANTISSA, 1 << j
-            here = here | (~(e == 0.0)) & bit
-            rounded = rounded | (mantissa != 0) & bit
-            s = v * _product_factor(mantissa)
-            put(nodes, (i, OF, j), number(spread(bit)))
-            put(nodes, (i, POWER, j), v)
-            put(nodes, (i, PLAIN, j), s)
-            put(nodes, (i, CURVE, j), kurtosis)
-            if curved:
-                s = s * _on_line(_turn(v * variance, len(of_leaf)), of_leaf)
-            put(nodes, (i, SQUARE, j), s)
-        put(rows, (HERE, i), number(here))
-        put(rows, (ROUNDED, i), number(rounded))
-        size = _heapify(weights, i, nodes[i, POWER], here, counts, heap)
-        for t in range(2 * N - 2, N + size - 2, -1):
-            put(nodes, (i, OF, t), 0.0)
-            put(nodes, (i, PLAIN, t), 0.0)
-            put(nodes, (i, SQUARE, t), 0.0)
-            put(nodes, (i, POWER, t), 1.0)
-            put(nodes, (i, CURVE, t), 0.0)
-        for t in range(N, N + size - 1):
-            live = get(counts, (0,)) >= size
-            w, b, va = get(heap, (WEIGHT, 0)), pattern(get(heap, (COLUMNS, 0))), get(heap, (SPREAD, 0))
-            _drop(heap, live, size)
-            size -= 1
-            w, both, vb = w + get(heap, (WEIGHT, 0)), b | pattern(get(heap, (COLUMNS, 0))), get(heap, (SPREAD, 0))
-            _drop(heap, live, size)
-            v = va + vb
-            _lift(heap, live, size - 1, w, number(both), v)
-            one = 1.0 / v
-            s = v * _on_line(va * one * (1.0 * len(line)), line)
-            put(nodes, (i, OF, t), number(both & live))
-            put(nodes, (i, CHILD, t), number(b))
-            put(nodes, (i, POWER, t), choose(live, v, 1.0))
-            put(nodes, (i, PLAIN, t), choose(live, s, 0.0))
-            put(nodes, (i, CURVE, t), 0.0)
-            if curved:
-                fourth = spread(0.0)
-                for j in range(N):
-                    x = get(nodes, (i, POWER, j))
-                    fourth = fused(choose((both & (1 << j)) == 0, 0.0, x), x, fourth)
-                f = fourth * one * one * kurtosis
-                put(nodes, (i, CURVE, t), choose(live, f, 0.0))
-                s = s * modulated(f, v * variance, modulations)
-            put(nodes, (i, SQUARE, t), choose(live, s, 0.0))
+        _number_products(M, i, moments, tables[2], program)
+        size = _heapify(weights, i, program.nodes[i, POWER], pattern(get(rows, (HERE, i))), heap.counts, heap.items)
+        _number_sums(program.nodes[i], M.shape[1], size, moments, tables, heap)
+
+
+@jit
+def _number_products(M: Any, i: int, moments: Any, of_leaf: Any, program: Any) -> None:
+    """Fill the products of a row, and which of its columns are not zero or rounded."""
+    nodes, (variance, kurtosis) = program.nodes, moments
+    here, rounded = spread(0), spread(0)
+    for j in range(M.shape[1]):
+        e = get(M, (i, j))
+        v, mantissa, bit = e * e, pattern(e) & MANTISSA, 1 << j
+        here = here | (~(e == 0.0)) & bit
+        rounded = rounded | (mantissa != 0) & bit
+        s = v * _product_factor(mantissa)
+        put(nodes, (i, OF, j), number(spread(bit)))
+        put(nodes, (i, POWER, j), v)
+        put(nodes, (i, PLAIN, j), s)
+        put(nodes, (i, CURVE, j), kurtosis)
+        if kurtosis <= FLAT:
+            s = s * _on_line(_turn(v * variance, len(of_leaf)), of_leaf)
+        put(nodes, (i, SQUARE, j), s)
+    put(program.rows, (HERE, i), number(here))
+    put(program.rows, (ROUNDED, i), number(rounded))
+
+
+@jit
+def _number_sums(row: Any, N: int, size: int, moments: Any, tables: Any, heap: Any) -> None:
+    """Fill the sums of a row of N columns, whose entries are in the heap."""
+    items, counts = heap
+    (variance, kurtosis), (line, modulations, _) = moments, tables
+    for t in range(2 * N - 2, N + size - 2, -1):
+        put(row, (OF, t), 0.0)
+        put(row, (PLAIN, t), 0.0)
+        put(row, (SQUARE, t), 0.0)
+        put(row, (POWER, t), 1.0)
+        put(row, (CURVE, t), 0.0)
+    for t in range(N, N + size - 1):
+        live = get(counts, (0,)) >= size
+        first, of, va = _lightest(items, live, size)
+        second, other, vb = _lightest(items, live, size - 1)
+        size -= 1
+        both, v = of | other, va + vb
+        _lift(items, live, size - 1, first + second, number(both), v)
+        one = 1.0 / v
+        s = v * _on_line(va * one * (1.0 * len(line)), line)
+        put(row, (OF, t), number(both & live))
+        put(row, (CHILD, t), number(of))
+        put(row, (POWER, t), choose(live, v, 1.0))
+        put(row, (PLAIN, t), choose(live, s, 0.0))
+        put(row, (CURVE, t), 0.0)
+        if kurtosis <= FLAT:
+            fourth = spread(0.0)
+            for j in range(N):
+                x = get(row, (POWER, j))
+                fourth = fused(choose((both & (1 << j)) == 0, 0.0, x), x, fourth)
+            f = fourth * one * one * kurtosis
+            put(row, (CURVE, t), choose(live, f, 0.0))
+            s = s * modulated(f, v * variance, modulations)
+        put(row, (SQUARE, t), choose(live, s, 0.0))
 
 
 @jit
@@ -317,9 +371,9 @@ def equal_entries(M: Any, rows: Any, i: int, k: int) -> Any:
 
 
 @jit
-def shared_errors(M: Any, nodes: Any, base: Any, i: int, k: int, alike: Any, change: Any, out: Any) -> None:
-    """Fill the covariance of the errors of two rows, without and with the modulation."""
-    N, a, b = M.shape[1], base[i], base[k]
+def shared_errors(M: Any, program: Any, i: int, k: int, alike: Any, change: Any) -> Any:
+    """Return the covariance of the errors of two rows, without and with the modulation."""
+    nodes, N, a, b = program.nodes, M.shape[1], program.base[i], program.base[k]
     of_plain, of_square, apart = spread(0.0), spread(0.0), ~alike
     for j in range(N):
         d = pattern(get(M, (k, j))) - pattern(get(M, (i, j)))
@@ -347,47 +401,86 @@ def shared_errors(M: Any, nodes: Any, base: Any, i: int, k: int, alike: Any, cha
             of_plain = fused(ratio, get(nodes, (a, PLAIN, t)), of_plain)
             of_square = fused(ratio, get(nodes, (a, SQUARE, t)), of_square)
         apart = apart | choose(ok, 0, of)
-    put(out, (0,), of_plain)
-    put(out, (1,), of_square)
+    return of_plain, of_square
 
 
 @jit
-def correlated_errors(A: Any, H: Any, sums: Any, heap: Any, counts: Any, K: Any, room: Any, out: Any) -> None:
-    """Fill the mean squares of the roundings of each row of ``A z``, in those of one rounding; H is the covariance of z."""
-    m, n = A.shape[0], A.shape[1]
-    tall, wide = 1.0 * sums.shape[0], 1.0 * sums.shape[1]
-    for i in range(m):
-        here, total = spread(0), spread(0.0)
+def grow_trees(A: Any, H: Any, heap: Any, room: Any, trees: Any) -> None:
+    """Fill the trees of the rows of ``A z``, all but their squares; H is the covariance of z, room is (n, n) and (n,)."""
+    items, counts = heap
+    K, among = room
+    sums, steps, squares, products, of_products = trees
+    n = A.shape[1]
+    for i in range(A.shape[0]):
+        here, exact = spread(0), spread(0.0)
         for j in range(n):
             e = get(A, (i, j))
             here = here | ((~(e == 0.0)) & (1 << j))
-            twice = e + e
+            square, twice = get(squares, (i, j)), e + e
             for t in range(j):
                 put(K, (j, t), twice * get(A, (i, t)) * get(H, (j, t)))
-            v = e * e * get(H, (j, j))
+            v = square * get(H, (j, j))
             put(K, (j, j), v)
-            put(room, (j,), root(v))
-            total = fused(v, _product_factor(pattern(e) & MANTISSA), total)
-        size = _heapify(A, i, room, here, counts, heap)
-        while size > 1:
+            put(among, (j,), v)
+            rounded = square * _product_factor(pattern(e) & MANTISSA)
+            put(products, (i, j), rounded)
+            exact = fused(rounded, get(H, (j, j)), exact)
+        put(of_products, (i,), exact)
+        size = _heapify(A, i, among, here, counts, items)
+        steps[i] = size - 1
+        for k in range(size - 1):
             live = get(counts, (0,)) >= size
-            w, both, sa = get(heap, (WEIGHT, 0)), pattern(get(heap, (COLUMNS, 0))), get(heap, (SPREAD, 0))
-            _drop(heap, live, size)
+            first, of, va = _lightest(items, live, size)
+            second, other, vb = _lightest(items, live, size - 1)
             size -= 1
-            w, both, sb = w + get(heap, (WEIGHT, 0)), both | pattern(get(heap, (COLUMNS, 0))), get(heap, (SPREAD, 0))
-            _drop(heap, live, size)
-            v = spread(0.0)
-            for j in range(n):
-                part, among = get(K, (j, j)), choose((both & (1 << j)) == 0, 0.0, 1.0)
-                for t in range(j):
-                    part = fused(get(room, (t,)), get(K, (j, t)), part)
-                put(room, (j,), among)
-                v = fused(among, part, v)
-            v = choose(v > 0.0, v, 0.0)
-            _lift(heap, live, size - 1, w, number(both), root(v))
-            d, ab = sa - sb, sa * sb
-            one = 1.0 / ((sa + sb) * ab)
-            y = root(choose(v > d * d, (v - d * d) * (sa + sb) * one * 0.25, 0.0)) * wide
-            factor = choose(ab > 0.0, _on_plane(sa * ab * one * tall, y, sums), 1.0)
-            total = total + choose(live, v * factor, 0.0)
+            both = of | other
+            v = _variance_of(both, K, among)
+            _lift(items, live, size - 1, first + second, number(both), v)
+            put(sums, (i, FIRST, k), number(of & live))
+            put(sums, (i, BOTH, k), number(both & live))
+            put(sums, (i, OF_FIRST, k), choose(live, va, 0.0))
+            put(sums, (i, OF_SECOND, k), choose(live, vb, 0.0))
+            put(sums, (i, OF_SUM, k), choose(live, v, 0.0))
+
+
+@inlined
+def _variance_of(columns: Any, K: Any, among: Any) -> Any:
+    """Return the variance of a sum of columns; the lower half of K is their covariance, doubled off the diagonal."""
+    v = spread(0.0)
+    for j in range(len(K)):
+        part, here = get(K, (j, j)), choose((columns & (1 << j)) == 0, 0.0, 1.0)
+        for t in range(j):
+            part = fused(get(among, (t,)), get(K, (j, t)), part)
+        put(among, (j,), here)
+        v = fused(here, part, v)
+    return choose(v > 0.0, v, 0.0)
+
+
+@jit
+def correlated_errors(trees: Any, level: Any, errors: Any, table: Any, out: Any) -> None:
+    """Fill the mean square error of each row, over that of one rounding.
+
+    What is rounded has `level` times its true variance, plus the variances of the inputs' `errors` (n,). Without errors,
+    pass an array of length 0.
+    """
+    sums, steps, squares, products, exact = trees
+    tall, wide = 1.0 * table.shape[0], 1.0 * table.shape[1]
+    for i in range(len(out)):
+        total = level * get(exact, (i,))
+        for j in range(len(errors)):
+            total = fused(get(products, (i, j)), get(errors, (j,)), total)
+        for k in range(steps[i]):
+            va, vb = level * get(sums, (i, OF_FIRST, k)), level * get(sums, (i, OF_SECOND, k))
+            v = level * get(sums, (i, OF_SUM, k))
+            of, both = pattern(get(sums, (i, FIRST, k))), pattern(get(sums, (i, BOTH, k)))
+            for j in range(len(errors)):
+                e = get(squares, (i, j)) * get(errors, (j,))
+                first = choose((of & (1 << j)) == 0, 0.0, e)
+                among = choose((both & (1 << j)) == 0, 0.0, e)
+                va, vb, v = va + first, vb + (among - first), v + among
+            s = root(va * vb)  # the correlation of the operands is (v - va - vb) / (2 s)
+            one = 1.0 / (s * (va + s))
+            y = fused((v - va - vb) * (va + s), one * 0.25, 0.5)
+            factor = _on_plane(va * s * one * tall, root(choose(y > 0.0, y, 0.0)) * wide, table)
+            total = fused(v, choose(s > 0.0, factor, 1.0), total)
         put(out, (i,), total)
