@@ -7,10 +7,29 @@ import subprocess
 import sys
 import warnings
 
+import numpy as np
 import pytest
 from llvmlite import binding
 
-from fastconv.native import ROOM, Machine, lanes_of, link, load, machine, machine_of, read_own, target_machine, undefined, write_own
+from fastconv.native import (
+    COUNTER,
+    ROOM,
+    Compiled,
+    Job,
+    Machine,
+    described,
+    lanes_of,
+    link,
+    load,
+    machine,
+    machine_of,
+    read_own,
+    record,
+    target_machine,
+    threads,
+    undefined,
+    write_own,
+)
 from fastconv.native import machine as of_this_process
 
 LINUX, DARWIN, WINDOWS = "x86_64-unknown-linux-gnu", "x86_64-apple-darwin", "x86_64-pc-windows-msvc-elf"
@@ -194,3 +213,24 @@ def test_what_another_user_owns_is_refused(tmp_path, monkeypatch):
 def test_what_is_missing_is_none(tmp_path):
     assert read_own(tmp_path / "nothing") is None
     assert read_own(tmp_path / "no folder" / "nothing") is None
+
+
+def test_a_record_takes_one_value_for_each_of_its_names():
+    layout = record("rows", "columns", "adds")
+    made = described(layout, adds=True, columns=3, rows=2)
+    assert np.frombuffer(made.tobytes(), np.int64).tolist() == [2, 3, 1]
+    assert made["columns"] == 3
+    with pytest.raises(TypeError, match="the record lacks columns, rows: pass one value for each of rows, columns, adds"):
+        described(layout, adds=0)
+    with pytest.raises(TypeError, match="the record has no widths: pass one value for each of rows, columns, adds"):
+        described(layout, rows=2, columns=3, adds=0, widths=1)
+
+
+def test_words_of_a_job_are_in_the_order_of_its_record():
+    x, u, description = (np.zeros(1) for _ in range(3))
+    job = Job(Compiled("nothing", 5, 8), description, 7, (x, u, None, x), members=1, each=64)
+    told = np.array(job.words(1024)).view(threads.JOB)[0]
+    at, weights = x.ctypes.data, u.ctypes.data
+    given = {"function": 5, "members": 1, "each": 64, "description": description.ctypes.data, "counter": 1024, "items": 7}
+    given |= {"x": at, "u": weights, "bias": 0, "y": at, "workspace": 1024 + COUNTER}
+    assert dict(zip(threads.JOB.names, told.item(), strict=True)) == given

@@ -6,7 +6,6 @@ same names, so no value can be left out or change places with another.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -38,13 +37,9 @@ def described(layout: np.dtype[Any], **values: int) -> npt.NDArray[Any]:
     >>> described(record("rows", "columns"), columns=3, rows=2)
     array((2, 3), dtype=[('rows', '<i8'), ('columns', '<i8')])
     """
-    return np.array(ordered(layout, values), layout)
-
-
-def ordered(layout: np.dtype[Any], values: Mapping[str, int]) -> tuple[int, ...]:
-    """Return the values of a record in the order of its names; a name too few or too many raises as in `described`."""
-    names: tuple[str, ...] = layout.names or ()
-    if len(values) != len(names) or not all(name in values for name in names):
-        missing, unknown = sorted({*names} - {*values}), sorted({*values} - {*names})
-        raise TypeError(f"a record lacks {missing} and has no {unknown}: pass one value for each of {', '.join(names)}")
-    return tuple(values[name] for name in names)
+    names = layout.names or ()
+    if missing := sorted({*names} - {*values}):
+        raise TypeError(f"the record lacks {', '.join(missing)}: pass one value for each of {', '.join(names)}")
+    if unknown := sorted({*values} - {*names}):
+        raise TypeError(f"the record has no {', '.join(unknown)}: pass one value for each of {', '.join(names)}")
+    return np.array(tuple(values[name] for name in names), layout)

@@ -12,6 +12,7 @@ import ctypes
 import operator
 import os
 import threading
+from array import array
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -27,7 +28,7 @@ import numpy.typing as npt
 
 from fastconv.native.memory import lasting, round_up
 from fastconv.native.objects import Compiled, compiled
-from fastconv.native.records import ordered, record
+from fastconv.native.records import record
 
 SPIN = 100_000
 """Nanoseconds that a thread without work stays awake."""
@@ -54,6 +55,8 @@ WORDS = JOB.itemsize // 8
 """Integers of a job."""
 
 _MEMBERS, _COUNTED = ((JOB.names or ()).index(name) for name in ("members", "counter"))
+_in_order: Callable[[dict[str, int]], tuple[int, ...]] = operator.itemgetter(*(JOB.names or ()))
+"""As `described`, for each call of a plan: a fifth of the time, and a missing name is a KeyError."""
 
 APART = 128
 """Bytes that keep what two threads write apart: the largest cache line there is, and the pair of lines that Intel fetches together."""
@@ -152,7 +155,7 @@ class Job:
             "y": y,
             "workspace": workspace + COUNTER,
         }
-        return before + ordered(JOB, given)
+        return before + _in_order(given)
 
     @cached_property
     def addresses(self) -> tuple[int, ...]:
@@ -171,8 +174,8 @@ def run(job: Job, workspace: Array, x: Array | None = None, y: Array | None = No
     if x is not None and y is not None:
         addresses = (x.ctypes.data, addresses[1], addresses[2], y.ctypes.data)
     given = job.words(workspace.ctypes.data, addresses)
-    words = (ctypes.c_int64 * len(given))(*given)
-    _run(ctypes.addressof(words), len(given) // WORDS, max(given[_MEMBERS::WORDS]))
+    words = array("q", given)
+    _run(words.buffer_info()[0], len(given) // WORDS, max(given[_MEMBERS::WORDS]))
 
 
 def run_all(words: Array) -> None:

@@ -30,11 +30,11 @@ def dense(kind: str) -> Callable[..., None]:
     def dense(description, counter, items, x, weight, table, y, workspace):  # type: ignore[no-untyped-def]
         d = carray(pointer(description), (1,), DENSE)[0]
         zero = number(0)
-        rows, inputs, outputs, group, transposed, finished = d.rows, d.inputs, d.outputs, d.group, d.transposed, d.finished
+        rows, inputs, outputs, group = d.rows, d.inputs, d.outputs, d.group
         item = claim(counter)
         while item < items:
             first, last = item * group, min(outputs, (item + 1) * group)
-            if transposed:
+            if d.transposed:
                 for k in range(first, last):
                     w = carray(numbers(weight + k * inputs * width), (inputs,), number)
                     for row in range(rows):
@@ -49,7 +49,7 @@ def dense(kind: str) -> Callable[..., None]:
                     for c in range(inputs):
                         w = carray(numbers(weight + (c * outputs + first) * width), (last - first,), number)
                         add(a[c], w, out, last - first)
-            if finished:
+            if d.finished:
                 for row in range(rows):
                     out = carray(numbers(y + (row * outputs + first) * width), (last - first,), number)
                     for k in range(last - first):

@@ -38,7 +38,7 @@ def planes(kind: str) -> Callable[..., None]:
     # Arrays are made to begin where each loop begins: an index that may be negative would keep the loop from vectors.
     def planes(description, counter, items, x, other, table, y, workspace):  # type: ignore[no-untyped-def]
         d = carray(pointer(description), (1,), PLANES)[0]
-        total, size, count, group, channels, sums = d.total, d.size, d.count, d.group, d.channels, d.sums
+        total, size, count, group, channels = d.total, d.size, d.count, d.group, d.channels
         zero = number(0)
         item = claim(counter)
         while item < items:
@@ -47,7 +47,7 @@ def planes(kind: str) -> Callable[..., None]:
                 mean, factor, shift, slope, low, high = r[0], r[1], r[2], r[3], r[4], r[5]
                 at, length = plane * size * width, min(size, total - plane * size)
                 a, out = carray(numbers(x + at), (length,), number), carray(numbers(y + at), (length,), number)
-                if sums:
+                if d.sums:
                     b = carray(numbers(other + at), (length,), number)
                     for i in range(length):
                         z = a[i] + b[i]
