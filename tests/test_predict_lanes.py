@@ -9,12 +9,28 @@ from numba import njit
 import fastconv as fc
 from fastconv.error.predict.compiled import bulk
 from fastconv.error.predict.compiled.bulk import predict_errors
+from fastconv.error.predict.compiled.lanes import Case, _Errors, _late_errors
 from fastconv.error.predict.compiled.matrices import to_bits
-from fastconv.error.predict.compiled.trees import line_of, plane_of
-from fastconv.error.predict.rounding import mellin, modulation, sum_factor
+from fastconv.error.predict.compiled.trees import (
+    BOTH,
+    CHILD,
+    FIRST,
+    OF,
+    Heap,
+    Program,
+    Trees,
+    correlated_errors,
+    grow_trees,
+    line_of,
+    number_rows,
+    plane_of,
+)
+from fastconv.error.predict.nodes import nodes_of
+from fastconv.error.predict.rounding import mellin, modulation, sum_factor, sum_table
 from fastconv.exact import format_named, rounded
 from fastconv.native.source import lanes
 from fastconv.native.source.lanes import WIDTH
+from fastconv.program import program_of
 
 POOL = [float(p) for p in sorted({Fraction(p, q) for p in range(-6, 7) for q in range(1, 7)})]
 
@@ -98,6 +114,98 @@ def test_rounding_of_matrices(name, p):
     to_bits(near, change, p)
     assert near.ravel().tolist() == [rounded(Fraction(v), format_named(name)) for v in values.ravel()]
     np.testing.assert_array_equal(change, near - values)
+
+
+def sums_of(row):
+    """Return the sums of a row's program, as the columns of their two operands."""
+    program = program_of((row,), "huffman")
+    columns, found = [1 << j for j in range(len(row))], []
+    for op in program.ops:
+        columns.append(columns[op.a] | (columns[op.b] if op.b >= 0 else 0))
+        if op.b >= 0:
+            found.append({columns[op.a], columns[op.b]})
+    return found
+
+
+def split(parts, wholes):
+    """Return sums as the columns of their operands, from those of one operand and of both; padding is left out."""
+    return [{int(part), int(whole ^ part)} for part, whole in zip(parts, wholes, strict=True) if whole]
+
+
+def of_matrices(rng, pool, m, n):
+    """Return one exact matrix for each candidate, no row of zeros, and their entries as floats."""
+    exact = [[[pool[i] for i in rng.integers(0, len(pool), n)] for _ in range(m)] for _ in range(WIDTH)]
+    for matrix in exact:
+        for row in matrix:
+            row[int(rng.integers(n))] = Fraction(1)
+    return exact, np.ascontiguousarray(np.moveaxis(np.array(exact, float), 0, -1))
+
+
+def grown(M, H):
+    """Return the trees of the rows of M, and a heap."""
+    m, n = M.shape[:2]
+    heap = Heap(np.empty((4, n, WIDTH)), np.empty((1, WIDTH), np.int64))
+    trees = Trees(np.empty((m, 5, n, WIDTH)), np.empty(m, np.int64), M * M, np.empty((m, n, WIDTH)), np.empty((m, WIDTH)))
+    grow_trees(M, H, heap, (np.empty((n, n, WIDTH)), np.empty((n, WIDTH))), trees)
+    return trees, heap
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_trees_are_those_of_the_programs(seed):
+    """Rows with ties, zeros, and equal sums in another order."""
+    rng, m, n = np.random.default_rng(seed), 5, 8
+    pool = [Fraction(0), *(s * Fraction(p, q) for p in range(1, 5 + 3 * seed) for q in (1, 2, 3, 5) for s in (1, -1))]
+    exact, M = of_matrices(rng, pool, m, n)
+    trees, heap = grown(M, np.ascontiguousarray(np.broadcast_to(np.eye(n)[..., None], (n, n, WIDTH))))
+    program = Program(np.empty((m, 6, 2 * n, WIDTH)), np.empty((2, m, WIDTH)), np.empty(m, np.int64))
+    line = line_of(np.ones(3))
+    number_rows(M, M, (1.0, 0.0), (line, plane_of(np.ones((3, 3))), line), heap, program)
+    of_trees, of_rows = trees.sums.view(np.int64), program.nodes.view(np.int64)
+    for i in range(m):
+        for k in range(WIDTH):
+            expected, last = sums_of(exact[k][i]), trees.steps[i]
+            assert split(of_trees[i, FIRST, :last, k], of_trees[i, BOTH, :last, k]) == expected
+            assert split(of_rows[program.base[i], CHILD, n:-1, k], of_rows[program.base[i], OF, n:-1, k]) == expected
+
+
+@njit
+def _row_errors(trees, level, errors, table, out):
+    correlated_errors(trees, lanes.get(level, (0,)), errors, table, out)
+
+
+def test_errors_before_a_sum_are_rounded_with_it():
+    """As `Model.after` does: large errors, correlated inputs, and products with powers of two, which are exact."""
+    rng, m, n, fp32 = np.random.default_rng(0), 4, 6, format_named("fp32")
+    exact, M = of_matrices(rng, [Fraction(p, q) for p in range(-4, 5) for q in (1, 2, 3)], m, n)
+    half = rng.normal(size=(n, n, WIDTH))
+    H = np.ascontiguousarray(np.einsum("ikw,jkw->ijw", half, half))
+    trees, _ = grown(M, H)
+    errors, level, table = rng.uniform(0, 30, (n, WIDTH)), rng.uniform(0.5, 2, (1, WIDTH)), plane_of((sum_table() + sum_table()[::-1]) / 2)
+    with_errors, without = np.empty((m, WIDTH)), np.empty((m, WIDTH))
+    _row_errors(trees, level, errors, table, with_errors)
+    _row_errors(trees, level, errors[:0], table, without)
+    for k in range(WIDTH):
+        for of_inputs, found in ((errors[:, k], with_errors[:, k]), (np.zeros(n), without[:, k])):
+            for i in range(m):
+                nodes = nodes_of(program_of((exact[k][i],)), fp32, fp32)
+                true = np.einsum("vj,jk,vk->v", nodes.rows, H[..., k], nodes.rows)
+                variance = level[0, k] * true + nodes.rows**2 @ of_inputs
+                square = nodes.gain[0] ** 2 @ (variance[n:] * nodes.factors(variance, 24, 24))
+                assert found[i] == pytest.approx(square, rel=3e-3)  # a table of sums that is alike in its operands
+
+
+@pytest.mark.parametrize("dims", [1, 2])
+def test_errors_of_products_before_the_output_transform(dims):
+    """Storing does not round plain inputs: of G in rows where w is one, of BT where x is."""
+    rng, n, units = np.random.default_rng(0), 4, np.arange(1.0, 8.0)
+    bare, H, products = rng.integers(0, 2, (2, n, WIDTH)).astype(float), rng.uniform(1, 2, (n, n, WIDTH)), np.zeros((n, n, WIDTH))
+    case = Case(2, 3, dims, 1, True, units, np.full(3, 24), np.ones(4))
+    nothing = np.zeros((1, WIDTH))
+    _late_errors(case, H, _Errors(nothing, products.copy(), products, bare, products.copy()))
+    size, one = np.einsum("jjw->jw", H), np.ones((n, WIDTH))
+    across, w, x = (v if dims == 2 else one for v in (size, *bare))
+    of = np.multiply(units[3:].sum() - units[3] * w[:, None] * bare[0] - units[4] * x[:, None] * bare[1], across[:, None] * size)
+    np.testing.assert_allclose(products[: n if dims == 2 else 1], of[: n if dims == 2 else 1])
 
 
 @njit

@@ -86,13 +86,20 @@ class _Matrices(NamedTuple):
 
 
 class _Side(NamedTuple):
-    """A transform before the product: its matrix, its rows (`own`), the Gram matrix across the product, unit and variance."""
+    """A transform before the product.
+
+    Its matrix, the weights of its sums, its rows (`own`), the Gram matrix across the product, and which rows are plain inputs;
+    unit; variance and kurtosis of its inputs.
+    """
 
     M: Array
+    weights: Array
     own: Array
     other: Array
+    bare: Array
     unit: float
     variance: float
+    kurtosis: float
 
 
 class _Errors(NamedTuple):
@@ -130,7 +137,7 @@ def _first_pass(side: Any, program: Any, A: Any, across: bool, room: Any, errors
     room.forms becomes the covariance of the errors of two rows times that of the values across the product, with and
     without the modulation; the second has no diagonal.
     """
-    M, _, other, unit, _ = side
+    M, other, unit = side.M, side.other, side.unit
     (nodes, rows, base), form, change = program, room.forms, room.change
     whole, first, products, steps = form[0], errors.first, errors.products, 2 * M.shape[1] - 1
     for j in range(A.shape[1]):
@@ -157,7 +164,7 @@ def _first_pass(side: Any, program: Any, A: Any, across: bool, room: Any, errors
 @jit
 def _second_rows(side: Any, program: Any, modulations: Any, room: Any) -> None:
     """Fill room.square (t, j): mean squares of row j in the second pass of a transform, over the variance of row t."""
-    M, own, _, _, variance = side
+    M, own, variance = side.M, side.own, side.variance
     (nodes, _, base), second, n = program, room.square, len(own)
     for j in range(n):
         if base[j] != j:
@@ -185,7 +192,7 @@ def _second_rows(side: Any, program: Any, modulations: Any, room: Any) -> None:
 @jit
 def _second_pass(side: Any, base: Any, matrices: Any, room: Any, errors: Any) -> None:
     """Add what the second pass of a transform adds at each output, and both passes at each product."""
-    _, own, other, unit, _ = side
+    own, other, unit = side.own, side.other, side.unit
     A, A2, form, square, reached = matrices.A, matrices.A2, room.forms, room.square, room.rows
     _, second, products, _, _ = errors
     plain = form[1]
@@ -211,6 +218,19 @@ def _second_pass(side: Any, base: Any, matrices: Any, room: Any, errors: Any) ->
             for t in range(n):
                 total = fused(get(reached, (0, t)), get(A2, (h, t)), total)
             put(second, (i, h), fused(total, unit, get(second, (i, h))))
+
+
+@jit
+def _before_product(side: Any, tables: Any, across: bool, programs: Any, matrices: Any, room: Any, errors: Any) -> None:
+    """Add the errors of a transform before the product; `across`, of both its passes."""
+    heap, program = programs
+    number_rows(side.M, side.weights, (side.variance, side.kurtosis), tables, heap, program)
+    _bare_rows(program.rows, side.bare)
+    fill_lengths(side.M, side.own)
+    _first_pass(side, program, matrices.A, across, room, errors)
+    if across:
+        _second_rows(side, program, tables[1], room)
+        _second_pass(side, program.base, matrices, room, errors)
 
 
 @jit
@@ -373,10 +393,11 @@ def predict_lanes(points: Any, case: Any, tables: Any, mean: Any, rms: Any) -> N
     A, G, B, weight, dA, dG, dB, A2, GG, BB, H = matrices
     first, second, products, bare, output = errors
     vw, vx, kurtosis_w, kurtosis_x = case.moments
-    (line, modulations), bits, across = (tables.line, tables.modulations), case.bits, case.dims == 2
-    tables_w, tables_x = (line, modulations, tables.leaf_w), (line, modulations, tables.leaf_x)
-    w, x = _Side(G, room.own, BB, case.units[0], vw), _Side(B, room.own, GG, case.units[1], vx)
-    bare_w, bare_x, rows, base, own, outputs = bare[0], bare[1], program.rows, program.base, room.own, room.outputs
+    bits, across = case.bits, case.dims == 2
+    tables_w, tables_x = (tables.line, tables.modulations, tables.leaf_w), (tables.line, tables.modulations, tables.leaf_x)
+    w = _Side(G, weight, room.own, BB, bare[0], case.units[0], vw, kurtosis_w)
+    x = _Side(B, B, room.own, GG, bare[1], case.units[1], vx, kurtosis_x)
+    programs, outputs = (heap, program), room.outputs
     filled, exact, inexact, output_matrices = (A, G, B, weight), (A, G, B), (dA, dG, dB), (A, A2, H)
     polynomials, of_trees, of_coarse, sums = (
         room.polynomials,
@@ -405,20 +426,8 @@ def predict_lanes(points: Any, case: Any, tables: Any, mean: Any, rms: Any) -> N
                 put(second, (i, j), 0.0)
             for j in range(len(B)):
                 put(A2, (i, j), get(A, (i, j)) * get(A, (i, j)))
-        number_rows(G, weight, (vw, kurtosis_w), tables_w, heap, program)
-        _bare_rows(rows, bare_w)
-        fill_lengths(G, own)
-        _first_pass(w, program, A, across, room, errors)
-        if across:
-            _second_rows(w, program, modulations, room)
-            _second_pass(w, base, matrices, room, errors)
-        number_rows(B, B, (vx, kurtosis_x), tables_x, heap, program)
-        _bare_rows(rows, bare_x)
-        fill_lengths(B, own)
-        _first_pass(x, program, A, across, room, errors)
-        if across:
-            _second_rows(x, program, modulations, room)
-            _second_pass(x, base, matrices, room, errors)
+        _before_product(w, tables_w, across, programs, matrices, room, errors)
+        _before_product(x, tables_x, across, programs, matrices, room, errors)
         grow_trees(A, H, heap, of_trees, trees)
         _inexact_constants(exact, inexact, room.rows, outputs)
         _value_variances(output_matrices, bare, across, outputs)
