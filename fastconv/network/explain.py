@@ -14,7 +14,7 @@ import numpy as np
 from fastconv.algebra import BilinearAlgorithm, complex_points, toom_cook
 from fastconv.kernels import plan_conv2d
 from fastconv.kernels.choose import estimated
-from fastconv.native import processors
+from fastconv.native import threads_of
 from fastconv.network.graph.graph import Array, Graph, Node, Value
 from fastconv.network.operators.call import Call, is_narrow
 from fastconv.network.operators.window import Window, planar, window
@@ -188,7 +188,7 @@ def explain(
     if max_error is not None and not (isinstance(max_error, int | float) and max_error > 0):
         raise ValueError(f"max_error is {max_error!r}: pass a positive relative error, such as 1e-5")
     given, known = (_drawn(net), False) if feeds is None else (feeds, True)
-    runner = net.prepare(chosen, threads=threads)
+    runner, count = net.prepare(chosen, threads=threads), threads_of(threads)
     traces: dict[str, tuple[Node, Array, Array]] = {}
 
     def watch(node: Node, inputs: list[Array | None], results: tuple[Array, ...], seconds: float) -> None:
@@ -199,23 +199,16 @@ def explain(
     values = net.prepare(chosen, threads=threads)(given, dict.fromkeys(keep), watch=watch)
     runner(given)
     layers = []
-    pace = None if measure else _pace(_count(threads))
+    pace = None if measure else _pace(count)
     for node in net.graph.convolutions:
         plan = runner.plan(node.name)
         if node.name in traces and plan is not None:
             _, x, weight = traces[node.name]
             y = values[node.outputs[0]] if known else None
-            layers.append(_layer(net.graph, node, x, weight, y, plan, pace, threads))
-    found = Explanation(
-        net.name, "the given inputs" if known else "independent numbers of variance one", measure, _count(threads), max_error, tuple(layers)
-    )
+            layers.append(_layer(net.graph, node, x, weight, y, plan, pace, count))
+    inputs = "the given inputs" if known else "independent numbers of variance one"
+    found = Explanation(net.name, inputs, measure, count, max_error, tuple(layers))
     return found if max_error is None else _bounded(found, max_error)
-
-
-def _count(threads: int | None) -> int:
-    if threads is not None:
-        return threads
-    return processors()
 
 
 def _drawn(net: Preparable) -> dict[str, Array]:
@@ -229,9 +222,7 @@ def _drawn(net: Preparable) -> dict[str, Array]:
     return feeds
 
 
-def _layer(
-    graph: Graph, node: Node, x: Array, weight: Array, y: Array | None, plan: Any, pace: float | None, threads: int | None
-) -> LayerChoice:
+def _layer(graph: Graph, node: Node, x: Array, weight: Array, y: Array | None, plan: Any, pace: float | None, threads: int) -> LayerChoice:
     view = window(Call(node.attributes, node.opset), x.shape[2:], weight.shape[2:])
     kernel, entering, output = weight.shape[2:], x.shape, (x.shape[0], weight.shape[0], *view.out)
     x, weight = (np.asarray(part, np.float32 if is_narrow(part.dtype) else part.dtype) for part in (x, weight))
@@ -263,7 +254,7 @@ def _layer(
         if label == "phases" and plan.method.axes is not None:
             axes, phases = plan.method.axes, math.prod(view.strides)
         taps = phases * math.prod(alg.products / alg.m for alg in axes) if axes else float(np.prod(weight.shape[2:]))
-        estimate = estimated(plan.layer, axes, phases > 1, _count(threads))
+        estimate = estimated(plan.layer, axes, phases > 1, threads)
         size = weight.nbytes * math.prod(alg.products for alg in axes) // math.prod(alg.r for alg in axes)
         option = Option(label, taps, estimate.error * noise, 0.0, size)
         if label == name:

@@ -1,6 +1,6 @@
 """Choose what runs a layer: candidates, their cost and their error."""
 
-from fastconv.kernels.choose.accuracy import POLICY, relative_error
+from fastconv.kernels.choose.accuracy import relative_error
 from fastconv.kernels.choose.method import Estimate, check_limit, estimated, method_of
 
-__all__ = ["POLICY", "Estimate", "check_limit", "estimated", "method_of", "relative_error"]
+__all__ = ["Estimate", "check_limit", "estimated", "method_of", "relative_error"]

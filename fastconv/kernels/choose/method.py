@@ -158,7 +158,7 @@ def choose(layer: Layer, max_error: float | None = None, phases: bool = False) -
         return Method(name, axes, f"chosen: {on}predicted relative error {error:.1e}, the limit is {limit:.1e}{speed}", way.phased)
     if phases:
         raise ValueError(f"no algorithm for 'phases' keeps an error of {limit:.1e} on this layer: pass 'auto' or 'direct'")
-    error = estimated(layer).error
+    error = _error(layer, None)
     raise ValueError(
         f"max_error is {max_error:g}: a direct {layer.dtype} convolution of this layer errs by {error:.1e} already; "
         "pass a larger limit, or float64 arrays"
