@@ -37,12 +37,8 @@ class Vectors(NamedTuple):
 VECTORS = {
     "x86_64": (Vectors("avx512f", 64, 32, True), Vectors("avx2", 32, 16, "fma"), Vectors("", 16, 16, "fma")),
     "aarch64": (Vectors("", 16, 32, True),),  # NEON
-    "ppc64le": (Vectors("", 16, 32, True),),  # VSX
-    "s390x": (Vectors("", 16, 32, True),),  # z13
 }
-"""By architecture, the widest first: the first whose feature a processor has is its unit."""
-
-_OTHER = (Vectors("", 16, 32, True),)
+"""By architecture, the widest first: the first whose feature a processor has is its unit. VSX and z13 are as NEON: so are all others."""
 
 
 @dataclass(frozen=True)
@@ -143,7 +139,7 @@ def machine_of(triple: str, cpu: str, features: str) -> Machine:
     known = frozenset(feature[1:] for feature in features.split(",") if feature.startswith("+"))
     line, l1, l2, l3 = _caches()
     plain = Machine(triple, cpu, features, _model() or cpu, 16, 32, True, line, l1, l2, l3)
-    unit = next(one for one in VECTORS.get(plain.architecture, _OTHER) if not one.feature or one.feature in known)
+    unit = next(one for one in VECTORS.get(plain.architecture, VECTORS["aarch64"]) if not one.feature or one.feature in known)
     fused = unit.fma if isinstance(unit.fma, bool) else unit.fma in known
     apple = plain.system == "darwin" and plain.architecture == "aarch64"
     return replace(plain, vector_bytes=unit.vector_bytes, registers=unit.registers, fma=fused, line=128 if apple else line)
