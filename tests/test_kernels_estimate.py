@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -12,15 +13,18 @@ from fastconv.kernels.choose import cut as estimate
 from fastconv.kernels.choose import method as choice
 from fastconv.kernels.choose.cut import _cuts, _cycles, _vectors, cut, panel_cycles, size_of, work_of
 from fastconv.kernels.layer import layer_of
-from fastconv.native.memory import round_up
-
-RNG = np.random.default_rng(7)
+from fastconv.native import machine, round_up
 
 
 def layer(channels=16, filters=24, kernel=(3, 3), size=(30, 41), stride=1, groups=1, batch=1, dtype="f4", dilation=1):
     weight = np.broadcast_to(np.zeros((), dtype), (filters, channels // groups, *kernel))
     padding = [k // 2 for k in kernel]
     return layer_of(weight, None, stride, padding, dilation, groups, (batch, channels, *size), 2)
+
+
+def with_vectors(vector_bytes):
+    """Return this machine with other vectors."""
+    return replace(machine(), vector_bytes=vector_bytes)
 
 
 def names(ways):
@@ -182,7 +186,7 @@ LAYERS = [
 @pytest.mark.parametrize("threads", [1, 3, 16])
 @pytest.mark.parametrize("one", LAYERS, ids=range(len(LAYERS)))
 def test_a_cut_is_the_best_of_what_is_allowed(one, threads, lanes, monkeypatch):
-    monkeypatch.setattr(estimate, "machine", lambda: fc_machine(lanes * one.dtype.itemsize))
+    monkeypatch.setattr(estimate, "machine", lambda: with_vectors(lanes * one.dtype.itemsize))
     for sizes in (None, (estimate.Size(4, 3, 6),) * 2) if one.kernel == (3, 3) and one.groups == 1 else (None,):
         work = work_of(one, sizes)
         found = list(_cuts(work, lanes, threads))
@@ -212,18 +216,9 @@ def test_a_cut_is_the_best_of_what_is_allowed(one, threads, lanes, monkeypatch):
         estimate.cut.cache_clear()
 
 
-def fc_machine(vector_bytes):
-    """Return this machine with other vectors."""
-    from dataclasses import replace
-
-    from fastconv.native import machine
-
-    return replace(machine(), vector_bytes=vector_bytes)
-
-
 @pytest.mark.parametrize("lanes", [4, 8])
 def test_the_product_of_a_cut_is_the_sum_of_its_panels(lanes, monkeypatch):
-    monkeypatch.setattr(estimate, "machine", lambda: fc_machine(lanes * 4))
+    monkeypatch.setattr(estimate, "machine", lambda: with_vectors(lanes * 4))
     told = []
     monkeypatch.setattr(
         estimate, "_cycles", lambda work, lanes, threads, block, shares, *rest: told.append((block, shares, *rest)) or (0.0, 0.0)
@@ -252,10 +247,8 @@ def test_the_product_of_a_cut_is_the_sum_of_its_panels(lanes, monkeypatch):
 
 
 def test_registers_hold_what_a_panel_needs(monkeypatch):
-    from dataclasses import replace
-
     for registers, vector_bytes in ((16, 16), (16, 32), (32, 16), (32, 64)):
-        here = replace(fc_machine(vector_bytes), registers=registers)
+        here = replace(with_vectors(vector_bytes), registers=registers)
         monkeypatch.setattr(estimate, "machine", lambda here=here: here)
         rows, columns = estimate.tile_panel()
         assert 8 <= rows * columns <= 24
@@ -316,15 +309,8 @@ def test_phases_cost_their_way_besides():
     way = ways[0]
     inner = way.layer
     plain = cut(work_of(inner, (way.pair[0].size, way.pair[1].size)), choice.THREADS).cycles
-    vectors = 2 * inner.channels * inner.height * inner.width * 4 / fc_machine_bytes()
+    vectors = 2 * inner.channels * inner.height * inner.width * 4 / machine().vector_bytes
     assert way.cycles == pytest.approx((plain + choice.PHASE * vectors) / choice.PAYS)
-
-
-def fc_machine_bytes():
-    """Return the bytes of a vector here."""
-    from fastconv.native import machine
-
-    return machine().vector_bytes
 
 
 def test_a_method_says_what_its_cost_depends_on():
