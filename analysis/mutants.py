@@ -4,8 +4,8 @@ A draw is uniform over all places of `fastconv` where one of the changes below c
 constants, ``min`` and ``max``, ``abs``, swapped arguments. Left alone is what changes nothing: the order of the arguments of sums and
 products, and ``zip(strict=True)``, an assertion. The suite runs once under coverage, which tells the tests that reach
 each line (``pip install pytest-cov pytest-timeout``). Each change is planted into a copy of the tree, and the tests that reach it
-run, fast ones first, until one fails; where coverage sees nothing (compiled code, import time, other processes), the tests of its
-floor. A test that hangs has failed; what no test has caught after a while is not caught. Results are kept line by line in a log, and
+run, fast ones first, until one fails; where coverage sees nothing (import time, other processes) or only what compiles a line, the
+tests of its floor too. A test that hangs has failed; what no test has caught after a while is not caught. Results are kept line by line in a log, and
 a repeated run goes on where it was. By hand, not in CI.
 """
 
@@ -51,6 +51,8 @@ TESTS = {
 }
 """The tests of each floor, by the names of their files; its own doctests come besides."""
 APART = {"test_kernels_machines.py", "test_kernels_targets.py"}
+COMPILED = tuple(f"fastconv/{folder}/" for folder in ("kernels", "native", "error/predict/compiled", "search/limit"))
+"""Where a line runs while it is compiled, which the first test that needs the code does for all that follow."""
 SECONDS = 300
 """Of tests a change: those that would come later do not run."""
 HANGS = 120
@@ -194,11 +196,11 @@ def _environment(tree: Path) -> dict[str, str]:
 def tests_of(change: Change, tree: Path, known: Mapping[str, Mapping[int, list[str]]]) -> list[str]:
     """Return the tests that may see a change."""
     found = known.get(change.file, {}).get(change.line, [])
-    if found:
+    if found and not change.file.startswith(COMPILED):
         return found
     floor = change.file.split("/")[1]
     files = sorted({file for name in TESTS.get(floor, ["test_floors", "test_cli"]) for file in (tree / "tests").glob(f"{name}.py")})
-    return [str(file) for file in files if file.name not in APART] + [str(tree / "fastconv" / floor)]
+    return found + [str(file) for file in files if file.name not in APART] + [str(tree / "fastconv" / floor)]
 
 
 def verdict(change: Change, tree: Path, tests: list[str]) -> tuple[str, float]:
