@@ -5,8 +5,8 @@ constants, ``min`` and ``max``, ``abs``, swapped arguments. Left alone is what c
 products, and ``zip(strict=True)``, an assertion. The suite runs once under coverage, which tells the tests that reach
 each line (``pip install pytest-cov pytest-timeout``). Each change is planted into a copy of the tree, and the tests that reach it
 run, fast ones first, until one fails; where coverage sees nothing (import time, other processes) or only what compiles a line, the
-tests of its floor too. A test that hangs has failed; what no test has caught after a while is not caught. Results are kept line by line in a log, and
-a repeated run goes on where it was. By hand, not in CI.
+tests of its floor too. A test that hangs has failed; what no test has caught after a while is not caught. Results are kept line by
+line in a log, and a repeated run goes on where it was. By hand, not in CI.
 """
 
 from __future__ import annotations
