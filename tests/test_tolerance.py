@@ -272,3 +272,10 @@ def test_the_check_knows_positions_in_a_layer():
     assert limits.check(y, truth).violations == 0
     y[1, 2, 15, 8] += 0.9 * by_position[0, 0]
     assert limits.check(y, truth).violations == 1
+
+
+@pytest.mark.parametrize("shapes", [((2, 4, 4), (3, 4, 4)), ((4,), (4,)), ((0, 4, 4), (0, 4, 4)), ((2, 4, 4), (2, 4))])
+def test_check_refuses_arrays_that_do_not_fit(shapes):
+    limits = tolerance(fc.algorithm("F(4x4,3x3)"))
+    with pytest.raises(ValueError, match="pass two arrays of one shape with the tile axes last"):
+        limits.check(np.zeros(shapes[0]), np.zeros(shapes[1]))
