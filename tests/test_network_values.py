@@ -59,11 +59,11 @@ def test_positions_that_a_resize_reads(mode, out, length, roi, expected):
     assert positions(mode, out, length, out / length, roi).tolist() == expected
 
 
-def alone(node, feeds):
+def alone(node, feeds, opset=19):
     """Return the output of a network of one node."""
     inputs = [helper.make_tensor_value_info(name, helper.np_dtype_to_tensor_dtype(v.dtype), v.shape) for name, v in feeds.items()]
     graph = helper.make_graph([node], "alone", inputs, [helper.make_tensor_value_info("y", TensorProto.FLOAT, None)])
-    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 19)], ir_version=9)
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)], ir_version=9)
     return load_onnx(model).run(feeds)["y"]
 
 
@@ -95,3 +95,37 @@ def test_pools_along_one_axis_see_every_pad(operator, pads, ceil, length):
     node = helper.make_node(operator, ["x"], ["y"], kernel_shape=[k], strides=[s], pads=pads, ceil_mode=ceil)
     found = alone(node, {"x": x.reshape(1, 1, -1)}).ravel()
     assert found.tolist() == pytest.approx([float(reading(w)) for w in windows], rel=2**-22)
+
+
+def test_a_channel_has_its_own_scale_and_bias_in_a_normalised_group():
+    x = np.arange(12, dtype=np.float32).reshape(1, 6, 2) ** 2
+    scale, bias = np.arange(1, 7, dtype=np.float32), 10 * np.arange(1, 7, dtype=np.float32)
+    node = helper.make_node("GroupNormalization", ["x", "s", "b"], ["y"], num_groups=2, epsilon=0.0)
+    rows = x.astype(np.float64).reshape(1, 2, 6)
+    normal = ((rows - rows.mean(axis=2, keepdims=True)) / rows.std(axis=2, keepdims=True)).reshape(1, 6, 2)
+    # Five roundings of numbers up to sixty.
+    expected = pytest.approx(normal * scale[:, None] + bias[:, None], abs=5 * 64 * 2**-24)
+    assert alone(node, {"x": x, "s": scale, "b": bias}, 21) == expected
+    with pytest.raises(ValueError, match="scale"):
+        alone(node, {"x": x, "s": scale[:2], "b": bias[:2]}, 21)
+
+
+@pytest.mark.parametrize(("ratio", "training", "refused"), [(0.5, True, True), (0.0, True, False), (0.5, False, False)])
+def test_dropout_is_refused_only_where_it_drops(ratio, training, refused):
+    x = np.ones((1, 3), np.float32)
+    node = helper.make_node("Dropout", ["x", "r", "t"], ["y"])
+    feeds = {"x": x, "r": np.array(ratio, np.float32), "t": np.array(training)}
+    if refused:
+        with pytest.raises(ValueError, match="training mode"):
+            alone(node, feeds)
+    else:
+        assert alone(node, feeds).tolist() == x.tolist()
+
+
+@pytest.mark.parametrize("batch", [0, 1])
+def test_gather_nd_takes_a_slice_for_each_vector_of_indices(batch):
+    x = np.arange(24, dtype=np.float32).reshape(2, 3, 4)
+    index = np.array([[1], [0]], np.int64)
+    node = helper.make_node("GatherND", ["x", "i"], ["y"], batch_dims=batch)
+    expected = x[[1, 0]] if batch == 0 else np.stack([x[0, 1], x[1, 0]])
+    assert alone(node, {"x": x, "i": index}).tolist() == expected.tolist()

@@ -160,3 +160,11 @@ def test_html_is_escaped():
     assert "&lt;layer&gt;" in html
     assert "a&amp;b" in html
     assert "x &lt; y" in html
+
+
+def test_a_cell_is_as_wide_as_a_terminal_shows_it():
+    """A Chinese character takes two places, an accent of its own none; a column stands flush for both."""
+    first, second = ("\u5377\u7a4d", "abcd")  # "convolution", in two characters
+    table = Table(("name", "n"), ((first, "1"), (second, "2"), ("e\u0301abc", "3")))
+    lines = [line for line in table.text(80).splitlines() if line.rstrip().endswith(("1", "2", "3"))]
+    assert [line.replace(first, "abcd").replace("e\u0301", "e") for line in lines] == ["abcd  1", "abcd  2", "eabc  3"]

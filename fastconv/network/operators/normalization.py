@@ -69,15 +69,13 @@ def rms_normalization(call: Call, x: Array, scale: Array) -> Array:
 
 
 def group_normalization(call: Call, x: Array, scale: Array, bias: Array) -> Array:
-    """Normalise groups of channels; the parameters are per group before opset 21 and per channel since."""
+    """Normalise groups of channels; the parameters are per channel, where opset 18, since withdrawn, had one per group."""
     groups = int(call["num_groups"])
     if x.ndim < 2 or groups < 1 or x.shape[1] % groups:
         raise ValueError(f"an input of shape {x.shape} has no {groups} equal groups of channels")
     rows = x.reshape(x.shape[0], groups, -1)
     wide = rows.astype(np.float32) if x.dtype.itemsize < 4 else rows
     y = _standardise(wide, (2,), call["epsilon"]).astype(x.dtype).reshape(x.shape)
-    if scale.shape == (groups,) != x.shape[1:2]:
-        scale, bias = np.repeat(scale, x.shape[1] // groups), np.repeat(bias, x.shape[1] // groups)
     return (y * _channelwise(scale, x, "scale") + _channelwise(bias, x, "bias")).astype(x.dtype, copy=False)
 
 
