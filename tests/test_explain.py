@@ -116,6 +116,9 @@ def test_the_figure_has_a_line_for_each_algorithm_and_the_choice(net, feeds):
     filled = [line for line in lower.lines if line.get_markerfacecolor() == line.get_color() and line.get_marker() != "None"]
     chosen = {layer.algorithm for layer in found.layers}
     assert {line.get_color() for line in filled if len(line.get_xdata())} == {colour[name] for name in chosen}
+    points = sorted((x, y) for line in lower.lines for x, y in zip(line.get_xdata(), line.get_ydata(), strict=True))
+    expected = sorted((k, o.seconds * 1e3) for k, layer in enumerate(found.layers, 1) for o in layer.options)
+    assert np.array(points) == pytest.approx(np.array(expected))
 
 
 def test_the_command_line(tmp_path, capsys, feeds):
@@ -226,3 +229,25 @@ def test_layers_err_as_expected(name, channels):
     truth = fc.plan_conv2d(w, input_shape=x.shape, algorithm="im2col", threads=1)(x)
     error = np.linalg.norm(plan(x.astype(np.float32)) - truth) / np.linalg.norm(truth)
     assert error == pytest.approx(estimated(plan.layer, plan.method.axes or ()).error, rel=0.1)
+
+
+@pytest.mark.parametrize(
+    ("r", "expected"),
+    [
+        (2, ["F(2x2,2x2)"]),
+        (3, ["F(2x2,3x3)", "F(4x4,3x3)", "F(6x6,3x3)", "F(8x8,3x3)/13"]),
+        (5, ["F(2x2,5x5)", "F(4x4,5x5)", "F(8x8,5x5)/14", "F(6x6,5x5)/13"]),
+        (7, ["F(2x2,7x7)", "F(8x8,7x7)/19", "F(4x4,7x7)/13"]),
+    ],
+)
+def test_tiles_that_are_offered_grow_with_the_kernel(r, expected):
+    """A tile has ``m + r - 1`` products along an axis, and one more for each pair of complex points. What runs may come besides."""
+    weights = numpy_helper.from_array(np.ones((4, 4, r, r), np.float32), "w")
+    node = helper.make_node("Conv", ["x", "w"], ["y"], "conv")
+    info = [helper.make_tensor_value_info(name, TensorProto.FLOAT, [1, 4, n, n]) for name, n in (("x", 30), ("y", 31 - r))]
+    graph = helper.make_graph([node], "one", info[:1], info[1:], [weights])
+    net = fc.load_onnx(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)]))
+    (layer,) = net.explain(threads=1).layers
+    offered = [option.algorithm for option in layer.options if option.algorithm.startswith("F")]
+    assert offered[: len(expected)] == expected
+    assert set(offered[len(expected) :]) <= {layer.algorithm}

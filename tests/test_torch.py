@@ -557,3 +557,37 @@ def test_algorithms_that_no_layer_can_run_are_refused_in_a_comparison():
         fastconv.torch.compare(nn.Conv2d(3, 4, 5).eval(), torch.randn(1, 3, 9, 9), ["F(4x4,3x3)"], repeats=1)
     report = fastconv.torch.compare(nn.Conv2d(3, 4, 3).eval(), torch.randn(1, 3, 9, 9), repeats=1)
     assert [row.ran for row in report.rows] == [1, 1, 1, 1]
+
+
+class Several(nn.Module):
+    """A layer whose output comes alone, in a tuple or by names."""
+
+    def __init__(self, how):
+        super().__init__()
+        self.conv, self.how = nn.Conv2d(2, 3, 3), how
+
+    def forward(self, x):
+        y = self.conv(x)
+        return {"one": y, "two": (y, 2 * y), "named": {"a": y, "b": 2 * y}}[self.how]
+
+
+@pytest.mark.parametrize("how", ["one", "two", "named"])
+def test_a_report_takes_every_output(how):
+    """Doubling is exact: a second output that is twice the first has its relative error, and so have both."""
+    torch.manual_seed(4)
+    module, x = Several(how), torch.randn(2, 2, 12, 12)
+    row = fastconv.torch.compare(module, x, ["F(4x4,3x3)"]).rows[1]
+    with torch.inference_mode():
+        exact = copy.deepcopy(module.conv).double()(x.double())
+        got = fastconv.torch.convert(module.conv, "F(4x4,3x3)")(x)
+        error = float(torch.linalg.norm(got - exact) / torch.linalg.norm(exact))
+    assert row.relative_l2 == pytest.approx(error, rel=1e-6)
+
+
+@pytest.mark.parametrize(("rest", "said"), [((), "shape (4, 9)"), (([13],), "shape (1, 4, 9), with an output_size")])
+def test_an_emulated_layer_says_what_it_was_given(rest, said):
+    emulated = fastconv.torch.convert(nn.ConvTranspose1d(4, 2, 3, stride=2), policy="fp16")
+    x = torch.ones((1, 4, 9) if rest else (4, 9), dtype=torch.float32 if rest else torch.float64)
+    with torch.inference_mode(), pytest.raises(ValueError, match="takes float32 on the CPU") as told:
+        emulated(x, *rest)
+    assert str(told.value).endswith(said)
