@@ -1,5 +1,6 @@
 """Certified limits: the bound on a box against the errors of sets in it, the jets, branch and bound to the end, the shipped table."""
 
+import heapq
 import itertools
 import math
 from fractions import Fraction
@@ -14,6 +15,7 @@ from fastconv.algebra import best_row, published_sources
 from fastconv.cli import main
 from fastconv.exact import FORMATS
 from fastconv.search import certified_limit
+from fastconv.search.limit import choices, jets
 from fastconv.search.limit.box import limit_of_box, places, room, transforms
 from fastconv.search.limit.certified import MARGIN, first_order_error, limits, load, scale_of, start
 
@@ -193,3 +195,190 @@ def test_other_sizes_are_refused():
     for m, r in ((1, 3), (5, 3), (3, 5)):
         with pytest.raises(ValueError, match="limits are computed for r = 3 and n = 4 to 6"):
             start(m, r, 1, True, 1.0)
+
+
+def interval_product(x, y):
+    ends = [a * b for a in x for b in y]
+    return min(ends), max(ends)
+
+
+def test_jets_add_and_multiply_as_intervals_do():
+    """Ends are whole numbers, so that all is exact; a result may stand where an operand stood."""
+    rng = np.random.default_rng(0)
+    for _ in range(200):
+        Q = np.sort(rng.integers(-4, 5, (4, 3, 2)), axis=2).astype(float)
+        x, y, before = Q[0].copy(), Q[1].copy(), Q[2].copy()
+        factor = float(rng.integers(-3, 4))
+        jets.add(Q, 2, 0, factor)
+        assert [tuple(e) for e in Q[2]] == [
+            tuple(np.add(e, sorted((factor * a[0], factor * a[1])))) for e, a in zip(before, x, strict=True)
+        ]
+        jets.copy(Q, 3, 1)
+        assert np.array_equal(Q[3], y)
+        jets.negate(Q, 3)
+        assert np.array_equal(Q[3], -y[:, ::-1])
+        product = [interval_product(x[0], y[0])]
+        product += [tuple(np.add(interval_product(x[k], y[0]), interval_product(x[0], y[k]))) for k in (1, 2)]
+        for out in (2, 1, 0):
+            Q[0], Q[1] = x, y
+            jets.multiply(Q, out, 0, 1)
+            assert [tuple(e) for e in Q[out]] == product
+        low, high = x[0]
+        square = [(0.0 if low <= 0 <= high else min(low * low, high * high), max(low * low, high * high))]
+        square += [interval_product(x[k], 2 * x[0]) for k in (1, 2)]
+        for out in (2, 0):
+            Q[0] = x
+            jets.square(Q, out, 0)
+            assert [tuple(e) for e in Q[out]] == square
+        jets.constant(Q, 2, 3.0)
+        assert Q[2].tolist() == [[3.0, 3.0], [0.0, 0.0], [0.0, 0.0]]
+
+
+def test_jets_invert_and_take_roots_as_intervals_do():
+    rng = np.random.default_rng(1)
+    for _ in range(50):
+        Q = np.sort(rng.integers(-4, 5, (2, 3, 2)), axis=2).astype(float)
+        Q[0, 0] = np.sort(4.0 ** rng.integers(-2, 3, 2))
+        x = Q[0].copy()
+        low, high = x[0]
+        for operation, value, slope in (
+            (jets.invert, (1 / high, 1 / low), (-1 / low**2, -1 / high**2)),
+            (jets.root, (low**0.5, high**0.5), (0.5 / high**0.5, 0.5 / low**0.5)),
+        ):
+            for out in (1, 0):
+                Q[0] = x
+                operation(Q, out, 0)
+                assert [tuple(e) for e in Q[out]] == [value, *(interval_product(x[k], slope) for k in (1, 2))]
+
+
+def test_the_smaller_of_two_jets_has_either_gradient_where_neither_is_smaller():
+    rng = np.random.default_rng(2)
+    for _ in range(300):
+        Q = np.sort(rng.integers(-4, 5, (2, 3, 2)), axis=2).astype(float)
+        out, x = Q.copy()
+        jets.lower(Q, 0, 1)
+        if x[0, 0] >= out[0, 1]:
+            expected = out
+        elif x[0, 1] <= out[0, 0]:
+            expected = x
+        else:
+            expected = np.stack([np.minimum(out[:, 0], x[:, 0]), np.maximum(out[:, 1], x[:, 1])], axis=1)
+            expected[0, 1] = min(out[0, 1], x[0, 1])
+        assert np.array_equal(Q[0], expected)
+
+
+def holds_power(lo, hi):
+    """Whether [lo, hi], a little widened, holds a power of two."""
+    if lo <= 0 or hi == math.inf:
+        return True
+    return math.floor(math.log2(hi * (1 + choices.SLACK))) >= math.log2(lo * (1 - choices.SLACK))
+
+
+def test_powers_of_two_are_seen_in_an_interval():
+    rng = np.random.default_rng(3)
+    for _ in range(500):
+        lo, hi = np.sort(
+            2 ** rng.uniform(-4, 4, 2) if rng.random() < 0.5 else 2.0 ** rng.integers(-3, 4) * (1 + rng.integers(-5, 6, 2) / 2e6)
+        )
+        assert choices.may_be_power(lo, hi) == holds_power(lo, hi)
+    for lo, hi in ((0.0, 3.0), (3.0, math.inf), (-1.0, 3.0), (0.0, 0.0)):
+        assert choices.may_be_power(lo, hi)
+    for bit in range(64):
+        assert choices.lowest(np.uint64(2**bit)) == bit
+        assert choices.lowest(np.uint64(2**64 - 2**bit)) == bit
+    assert choices.ratio(1.0, 6.0, 2.0, 4.0) == (0.25, 3.0)
+    assert choices.ratio(1.0, 6.0, 0.0, 4.0) == (0.25, math.inf)
+    assert choices.ratio(1.0, 6.0, 0.0, 0.0) == (0.0, math.inf)
+    assert choices.ratio(1.0, 6.0, 2.0, math.inf) == (0.0, 3.0)
+    assert choices.ratio(1.0, 6.0, 0.5, 0.5) == (2.0, 12.0)
+
+
+def every_tree(leaves):
+    """All trees, as sets of the masks of their sums, that merging two of the lightest may give: (mask, least, most) a leaf."""
+    if len(leaves) < 2:
+        return {frozenset()}
+    found = set()
+    for a, b in itertools.combinations(leaves, 2):
+        others = [leaf for leaf in leaves if leaf is not a and leaf is not b]
+        if all(leaf[2] >= max(a[1], b[1]) * (1 - choices.SLACK) for leaf in others):
+            merged = tuple(x + y for x, y in zip(a, b, strict=True))
+            found |= {tree | {merged[0]} for tree in every_tree([*others, merged])}
+    return found
+
+
+def word(tree):
+    return sum(1 << mask for mask in tree)
+
+
+def listed(trees, count):
+    assert len({int(t) for t in trees[:count]}) == count  # none twice
+    return {int(t) for t in trees[:count]}
+
+
+@pytest.mark.parametrize("size", [0, 1, 2, 3, 4, 5])
+def test_the_trees_of_weights_are_those_of_every_order_of_merging(size):
+    """Of weights that are whole numbers, ties among them, and of intervals of such."""
+    rng = np.random.default_rng(size)
+    for _ in range(20):
+        lo = rng.integers(1, 5, size).astype(float)
+        hi = lo + rng.integers(0, 3, size) * (rng.random() < 0.5)
+        masks = 1 << rng.permutation(6)[:size]
+        expected = {word(tree) for tree in every_tree(list(zip(masks.tolist(), lo, hi, strict=True)))}
+        trees = np.zeros(200, np.uint64)
+        count = choices.huffman_trees(masks, lo, hi, size, trees, 0)
+        assert listed(trees, count) == expected
+        assert choices.huffman_trees(masks, lo, hi, size, trees, count) == count  # all are there
+        few = np.zeros(max(count - 1, 0), np.uint64)
+        assert choices.huffman_trees(masks, lo, hi, size, few, 0) == -1 or not count - 1 < len(expected)
+        another = np.full(count + 1, 77, np.uint64)
+        assert choices.huffman_trees(masks, lo, hi, size, another, 1) == count + 1
+        assert choices.huffman_trees(masks, lo, hi, size, np.full(count, 77, np.uint64), 1) == -1
+        assert choices.huffman_trees(masks, lo, hi, size, np.zeros(count, np.uint64), 0) == count
+
+
+def trees_with_options(lo, hi, present, maybe):
+    """The same where some entries may be absent."""
+    found = set()
+    some = [j for j in range(len(lo)) if maybe[j]]
+    for here in itertools.product((False, True), repeat=len(some)):
+        there = {j for j, h in zip(some, here, strict=True) if h} | {j for j in range(len(lo)) if present[j] and not maybe[j]}
+        found |= every_tree([(1 << j, lo[j], hi[j]) for j in sorted(there)])
+    return found
+
+
+def test_the_trees_of_a_row_are_those_with_and_without_what_may_be_absent():
+    rng = np.random.default_rng(5)
+    for _ in range(60):
+        lo = rng.integers(1, 5, 4).astype(float)
+        hi = lo + rng.integers(0, 2, 4)
+        present, maybe = rng.random(4) < 0.7, rng.random(4) < 0.4
+        expected = {word(tree) for tree in trees_with_options(lo, hi, present, maybe)}
+        trees = np.zeros(100, np.uint64)
+        count = choices.trees_of(lo, hi, present, maybe, trees)
+        assert listed(trees, count) == expected
+        if count > 1:
+            assert choices.trees_of(lo, hi, present, maybe, trees[: count - 1].copy()) == -1
+        sums = 0
+        for tree in expected:
+            sums |= tree
+        assert int(choices.union(trees, count)) == sums
+        columns = int(rng.integers(0, 16))
+        kept = {word({m & ~columns for m in range(64) if tree >> m & 1 and (m & ~columns).bit_count() > 1}) for tree in expected}
+        stripped = trees.copy()
+        assert listed(stripped, choices.strip(stripped, count, columns)) == kept
+    assert int(choices.union(trees, -1)) == 2**64 - 1
+    assert int(choices.union(trees, 0)) == 0
+    assert choices.strip(trees, -1, 1) == -1
+
+
+def test_the_least_cost_is_that_of_huffmans_tree():
+    rng = np.random.default_rng(6)
+    for size in (0, 1, 2, 3, 4, 5, 6) * 5:
+        squares = rng.integers(1, 50, size + 1).astype(float)
+        heap, total = list(squares[:size]), 0.0
+        heapq.heapify(heap)
+        while len(heap) > 1:
+            both = heapq.heappop(heap) + heapq.heappop(heap)
+            total += both
+            heapq.heappush(heap, both)
+        assert choices.least_cost(squares.copy(), size) == total
