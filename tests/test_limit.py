@@ -15,9 +15,10 @@ from fastconv.algebra import best_row, published_sources
 from fastconv.cli import main
 from fastconv.exact import FORMATS
 from fastconv.search import certified_limit
-from fastconv.search.limit import choices, jets
+from fastconv.search.limit import choices, jets, lists
 from fastconv.search.limit.box import limit_of_box, places, room, transforms
 from fastconv.search.limit.certified import MARGIN, first_order_error, limits, load, scale_of, start
+from fastconv.search.limit.quick import quick_limit
 
 UNIT = scale_of(FORMATS["fp32"])
 SPECIAL = [Fraction(p) for p in ("-2", "-7/4", "-3/2", "-1", "-3/4", "-1/2", "-1/4", "0", "1/4", "1/2", "3/4", "1", "5/4", "3/2", "7/4")]
@@ -382,3 +383,240 @@ def test_the_least_cost_is_that_of_huffmans_tree():
             total += both
             heapq.heappush(heap, both)
         assert choices.least_cost(squares.copy(), size) == total
+
+
+class Box:
+    """A box of points around given ones, and by plain intervals what its transforms are: the points' own entries, infinity last."""
+
+    def __init__(self, us, width, infinity):
+        self.infinity, self.finite, self.n = infinity, len(us), len(us) + infinity
+        self.m = self.n - 2
+        lo, hi = np.array(us, float), np.array(us, float)
+        for side, ends in ((-1, lo), (1, hi)):
+            for j, u in enumerate(us):
+                cell = math.floor(u) if u < 2 else 1
+                if u != round(u):
+                    ends[j] = min(max(u + side * width, cell), cell + 1)
+        Q = np.empty((room(self.n, self.m, 3), 1, 2))
+        transforms(lo, hi, infinity, self.n, 3, Q)
+        n, (BE, D, B, G) = self.n, places(self.n, 3)
+        self.AL, self.BE, self.D = Q[:BE], Q[BE:D], Q[D:B].reshape(n, n, 1, 2)
+        self.B, self.G = Q[B:G].reshape(n, n, 1, 2), Q[G : G + 3 * n].reshape(n, 3, 1, 2)
+        self.zero_B, self.mult_B, self.mult_G = np.zeros((n, n), np.bool_), np.zeros((n, n), np.bool_), np.zeros((n, 3), np.bool_)
+        self.sum_G, self.mult_A, self.X = np.zeros(n, np.bool_), np.zeros((self.m, n), np.bool_), np.empty((n, 2))
+        self.ratio_B, self.ratio_G = np.zeros((n, n, n), np.bool_), np.zeros((n, n, 3), np.bool_)
+        flags = (self.zero_B, self.mult_B, self.mult_G, self.sum_G, self.mult_A, self.X, self.ratio_B, self.ratio_G)
+        choices.choices(infinity, self.m, 3, self.AL, self.BE, self.B, self.D, *flags)
+
+    def size(self, j, c):
+        """Magnitudes of an entry of BT, zero if it may be zero."""
+        ends = np.abs(self.B[j, c, 0])
+        return (0.0 if self.zero_B[j, c] else ends.min()), ends.max()
+
+    def beta(self, j):
+        """The factor that row j of BT lacks beside the others."""
+        return self.BE[j, 0] if j < self.finite else np.ones(2)
+
+    def entry(self, j, c):
+        """Magnitudes of an entry of BT of monic polynomials: that of the box over the factors of the others."""
+        rest = [math.prod(self.BE[t, 0, e] for t in range(self.finite) if t != j) for e in (0, 1)]
+        low, high = self.size(j, c)
+        return low / rest[1], high / rest[0] if rest[0] > 0 else math.inf
+
+    def differences(self, j):
+        return [math.prod(self.D[max(j, t), min(j, t), 0, e] for t in range(self.finite) if t != j) for e in (0, 1)]
+
+    def kernel(self, j, k):
+        """Magnitudes of an entry of G: the point's power over the product of the differences."""
+        rest = [math.prod(self.BE[t, 0, e] for t in range(self.finite) if t != j) for e in (0, 1)]
+        to = [self.X[j, e] ** k * self.BE[j, 0, e] ** (self.finite - 1) * rest[e] for e in (0, 1)]
+        low, high = self.differences(j)
+        return to[0] / high, to[1] / low if low > 0 else math.inf
+
+
+def drawn_boxes(count, seed):
+    """Boxes of one set of points, and wider ones; points are often special."""
+    rng = np.random.default_rng(seed)
+    for k in range(count):
+        infinity = bool(k % 2)
+        size = int(rng.integers(3, 6)) if infinity else int(rng.integers(4, 6))
+        us = set(map(float, rng.choice(SPECIAL[1:], int(rng.integers(0, size + 1)), replace=False)))
+        while len(us) < size:
+            us.add(round(float(rng.uniform(-1.95, 1.95)), 2))
+        yield Box(sorted(us), [0.0, 0.0, 0.001, 0.02, 0.3][k % 5], infinity)
+
+
+def divided(x, y):
+    """Quotients of magnitudes in two intervals."""
+    return (x[0] / y[1] if 0 < y[1] < math.inf else 0.0), (x[1] / y[0] if y[0] > 0 else math.inf)
+
+
+def test_what_is_chosen_on_a_box_is_what_its_intervals_allow():
+    """Zeros, products that are rounded, and ratios that may be powers of two, from the entries of the transforms themselves."""
+    for box in drawn_boxes(40, 7):
+        n, finite = box.n, box.finite
+        scale = math.prod(box.BE[j, 0, 1] + np.abs(box.AL[j, 0]).max() for j in range(n))
+        bounded = all(box.BE[j, 0, 0] > 0 for j in range(finite))
+        for j in range(n):
+            low, high = (np.abs(box.AL[j, 0]).min(), np.abs(box.AL[j, 0]).max()) if j < finite else (math.inf, math.inf)
+            expected = divided((low, high), box.BE[j, 0]) if j < finite else (math.inf, math.inf)
+            assert tuple(box.X[j]) == pytest.approx(expected)
+            assert box.sum_G[j] == (j < finite and low > 0)
+            for i in range(box.m):
+                assert box.mult_A[i, j] == (i > 0 and j < finite and not holds_power(box.X[j, 0] ** i, box.X[j, 1] ** i))
+            for c in range(n):
+                a, b = box.B[j, c, 0]
+                assert box.zero_B[j, c] == (a <= 1e-11 * scale and b >= -1e-11 * scale)
+                assert box.mult_B[j, c] == (bounded and not box.zero_B[j, c] and not holds_power(*box.entry(j, c)))
+                for q in range(j):
+                    one, two = (np.multiply(box.size(row, c), box.beta(row)) for row in (j, q))
+                    assert box.ratio_B[j, q, c] == box.ratio_B[q, j, c] == holds_power(*divided(one, two))
+            apart = j < finite and box.differences(j)[0] > 0
+            for k in range(3):
+                assert box.mult_G[j, k] == (bounded and apart and (k == 0 or low > 0) and not holds_power(*box.kernel(j, k)))
+                for q in range(min(j, finite)):
+                    shared = j < finite
+                    if shared and box.BE[j, 0, 0] > 0 and box.BE[q, 0, 0] > 0 and apart and box.differences(q)[0] > 0:
+                        to = [[box.beta(row)[e] ** (finite - 2) * box.X[row, e] ** k for e in (0, 1)] for row in (j, q)]
+                        powers, others = divided(*to), divided(box.differences(q), box.differences(j))
+                        shared = holds_power(powers[0] * others[0], powers[1] * others[1])
+                    assert box.ratio_G[j, q, k] == box.ratio_G[q, j, k] == shared
+
+
+def row_trees(box, i):
+    """The trees of a row of AT: powers of the points, of infinity only in the last row."""
+    lo, hi = box.X[:, 0] ** i, box.X[:, 1] ** i
+    present, maybe = np.ones(box.n, bool), (i > 0) & (box.X[:, 0] <= 0)
+    if box.infinity:
+        present[-1], maybe[-1], lo[-1], hi[-1] = i == box.m - 1, False, 1.0, 1.0
+    return {word(tree) for tree in trees_with_options(lo, hi, present, maybe)}
+
+
+def lists_of(box):
+    n, m, TREES = box.n, box.m, choices.TREES
+    found = [np.zeros((n, TREES), np.uint64), np.zeros(n, np.int64), np.zeros(n, np.uint64)]
+    found += [np.zeros((m, TREES), np.uint64), np.zeros(m, np.int64)]
+    lists.list_trees(box.infinity, m, box.B, box.X, box.zero_B, *found)
+    return found
+
+
+def test_the_trees_of_both_transforms_are_listed():
+    for box in drawn_boxes(20, 8):
+        trees_B, count_B, sums_B, trees_A, count_A = lists_of(box)
+        for j in range(box.n):
+            sizes = np.array([box.size(j, c) for c in range(box.n)])
+            maybe = box.zero_B[j] & (sizes[:, 1] > 0)
+            trees = trees_with_options(sizes[:, 0], sizes[:, 1], ~box.zero_B[j], maybe)
+            if len(trees) > choices.TREES:
+                assert count_B[j] == -1
+                assert int(sums_B[j]) == 2**64 - 1
+                continue
+            assert int(sums_B[j]) == word(set().union(*trees))
+            zeros = sum(1 << c for c in range(box.n) if box.zero_B[j, c])
+            kept = {word({mask & ~zeros for mask in tree if (mask & ~zeros).bit_count() > 1}) for tree in trees}
+            assert listed(trees_B[j], count_B[j]) == kept
+        for i in range(box.m):
+            trees = row_trees(box, i)
+            if len(trees) > choices.TREES:
+                assert count_A[i] == -1
+            else:
+                assert listed(trees_A[i], count_A[i]) == trees
+
+
+def shares_of(box, sums_B, room_=2000):
+    shares = np.zeros((room_, 4), np.int64)
+    given_ = (box.B, box.BE, box.X, box.AL, box.zero_B, box.mult_B, box.mult_G, box.ratio_B, box.ratio_G, sums_B, shares)
+    return lists.list_shares(box.infinity, 3, *given_), shares
+
+
+def test_what_two_rows_may_round_once_is_listed():
+    """Products of a power of two as ratio, sums over such columns that both rows may have, and the sum of a point and its opposite."""
+    widened = 1 + choices.SLACK
+    for box in drawn_boxes(30, 9):
+        sums_B = lists_of(box)[2]
+        expected = []
+        for j, q in itertools.combinations(reversed(range(box.n)), 2):
+            both = {c for c in range(box.n) if box.zero_B[j, c] and box.zero_B[q, c]}
+            alike = {c for c in range(box.n) if box.ratio_B[j, q, c]} - both
+            expected += [(0, j, q, 1 << c) for c in alike if box.mult_B[j, c] or box.mult_B[q, c]]
+            common = [mask for mask in range(64) if (int(sums_B[j] & sums_B[q]) >> mask) & 1]
+            for size in range(2, box.n + 1):
+                for some in itertools.combinations(sorted(alike), size):
+                    ratios = [divided(box.size(j, c), box.size(q, c)) for c in some]
+                    low, high = max(a for a, _ in ratios), min(b for _, b in ratios)
+                    certain = [c for c in some if not box.zero_B[j, c] and not box.zero_B[q, c]]
+                    signs = {bool((box.B[j, c, 0, 0] > 0) == (box.B[q, c, 0, 0] > 0)) for c in certain}
+                    factor = divided(box.beta(j), box.BE[q, 0])
+                    power = holds_power(min(low, high) * factor[0], max(low, high) * factor[1])
+                    mask = sum(1 << c for c in some)
+                    seen = any(one & ~sum(1 << c for c in both) == mask for one in common)
+                    if len(signs) < 2 and low * (1 - choices.SLACK) <= high * widened and power and seen:
+                        expected.append((0, j, q, mask))
+            expected += [(1, j, q, 1 << k) for k in range(3) if box.ratio_G[j, q, k] and (box.mult_G[j, k] or box.mult_G[q, k])]
+            meet = box.X[j, 0] <= box.X[q, 1] * widened and box.X[q, 0] <= box.X[j, 1] * widened
+            unit = box.X[j, 0] <= widened and box.X[j, 1] >= 1 - choices.SLACK
+            if j < box.finite and box.AL[q, 0, 0] <= 0 <= box.AL[j, 0, 1] and meet and unit:
+                expected.append((1, j, q, 5))
+        count, shares = shares_of(box, sums_B)
+        assert sorted(map(tuple, shares[:count].tolist())) == sorted(expected)
+        for less in range(0, len(expected), 3):
+            assert shares_of(box, sums_B, less)[0] == -1
+        assert shares_of(box, sums_B, len(expected))[0] == len(expected)
+
+
+def least_square(ends):
+    return 0.0 if ends[0] <= 0 <= ends[1] else min(ends[0] ** 2, ends[1] ** 2)
+
+
+def largest_cosines(rows):
+    """Bounds of the cosines of rows of intervals."""
+    n = len(rows)
+    found = np.zeros((n, n))
+    for j, q in itertools.permutations(range(n), 2):
+        products = [interval_product(x, y) for x, y in zip(rows[j], rows[q], strict=True)]
+        most = max(abs(sum(p[0] for p in products)), abs(sum(p[1] for p in products)))
+        lengths = math.prod(sum(map(least_square, rows[row])) for row in (j, q))
+        found[j, q] = min(1.0, most / math.sqrt(lengths)) if lengths else 1.0
+    return found
+
+
+def kept_of(shared, cosines):
+    """What is left of each row's roundings: all alone, one less the cosine with one partner, nothing of more."""
+    n = len(shared)
+    partners = [[q for q in range(n) if q != j and shared[j, q]] for j in range(n)]
+    alone = lambda j: len(partners[j]) == 1 and len(partners[partners[j][0]]) == 1
+    return np.array([1.0 if not partners[j] else 1 - cosines[j, partners[j][0]] if alone(j) else 0.0 for j in range(n)])
+
+
+@pytest.mark.parametrize("dims", [1, 2])
+def test_the_quick_limit_adds_the_least_of_each_term(dims):
+    for box in drawn_boxes(30, 10):
+        n, m = box.n, box.m
+        cost = lambda squares: float(choices.least_cost(np.array([*squares, 0.0]), len(squares)))
+        G = np.array([[least_square(box.G[j, k, 0]) for k in range(3)] for j in range(n)])
+        B = np.array([[least_square(box.B[j, c, 0]) for c in range(n)] for j in range(n)])
+        cos_G, cos_B = largest_cosines(box.G[:, :, 0]), largest_cosines(box.B[:, :, 0])
+        kernel, input_ = np.zeros(n), np.zeros(n)
+        for k in range(3):
+            kernel += G[:, k] * box.mult_G[:, k] * kept_of(box.ratio_G[:, :, k], cos_B)
+        kernel += box.sum_G * kept_of(box.ratio_G[:, :, 0] & box.ratio_G[:, :, 2], cos_B) * [cost(row) for row in G]
+        for c in range(n):
+            input_ += B[:, c] * box.mult_B[:, c] * kept_of(box.ratio_B[:, :, c], cos_G)
+        sums = [cost(B[j, ~box.zero_B[j]]) for j in range(n)]
+        input_ += kept_of(box.ratio_B.sum(axis=2) > 1, cos_G) * sums
+        gamma, length = G.sum(axis=1), B.sum(axis=1)
+        e, p, o = np.zeros(m), np.zeros(m), np.full(m, 3.0)
+        for j in range(n):
+            scale = math.prod(box.D[max(j, t), min(j, t), 0, 1] for t in range(n) if t != j)
+            for i in range(m):
+                a = least_square(box.AL[j, 0]) ** i * box.BE[j, 0, 0] ** (2 * (m - 1 - i)) / max(scale**2, 1e-200)
+                e[i] += a * (length[j] * kernel[j] + gamma[j] * input_[j])
+                p[i] += a * length[j] * gamma[j]
+                o[i] += a * length[j] * gamma[j] * box.mult_A[i, j]
+        if dims == 1:
+            variances = e + p + o
+        else:
+            variances = np.array([[3 * e[i] + p[i] * e[j] + p[i] * p[j] + o[i] * p[j] + 3 * o[j] for j in range(m)] for i in range(m)])
+        flags = (box.zero_B, box.mult_B, box.mult_G, box.sum_G, box.mult_A, box.ratio_B, box.ratio_G)
+        found = quick_limit(box.infinity, m, 3, dims, box.AL, box.BE, box.D, box.B, box.G, *flags)
+        assert found == pytest.approx(np.sqrt(variances).mean(), rel=1e-9)
