@@ -18,6 +18,7 @@ from fastconv.search import certified_limit
 from fastconv.search.limit import choices, jets, lists
 from fastconv.search.limit.box import limit_of_box, places, room, transforms
 from fastconv.search.limit.certified import MARGIN, first_order_error, limits, load, scale_of, start
+from fastconv.search.limit.queue import possible
 from fastconv.search.limit.quick import quick_limit
 
 UNIT = scale_of(FORMATS["fp32"])
@@ -441,6 +442,8 @@ def drawn_boxes(count, seed):
         infinity = bool(k % 2)
         size = int(rng.integers(3, 6)) if infinity else int(rng.integers(4, 6))
         us = set(map(float, rng.choice(SPECIAL[1:], int(rng.integers(0, size + 1)), replace=False)))
+        if k % 3 == 0:
+            us = {u for p in rng.choice([0.25, 0.5, 0.75, 1.0, 1.25, 1.5], size // 2, replace=False) for u in (-p, p)}
         while len(us) < size:
             us.add(round(float(rng.uniform(-1.95, 1.95)), 2))
         yield Box(sorted(us), [0.0, 0.0, 0.001, 0.02, 0.3][k % 5], infinity)
@@ -453,7 +456,7 @@ def divided(x, y):
 
 def test_what_is_chosen_on_a_box_is_what_its_intervals_allow():
     """Zeros, products that are rounded, and ratios that may be powers of two, from the entries of the transforms themselves."""
-    for box in drawn_boxes(40, 7):
+    for box in drawn_boxes(200, 7):
         n, finite = box.n, box.finite
         scale = math.prod(box.BE[j, 0, 1] + np.abs(box.AL[j, 0]).max() for j in range(n))
         bounded = all(box.BE[j, 0, 0] > 0 for j in range(finite))
@@ -501,7 +504,7 @@ def lists_of(box):
 
 
 def test_the_trees_of_both_transforms_are_listed():
-    for box in drawn_boxes(20, 8):
+    for box in drawn_boxes(100, 8):
         trees_B, count_B, sums_B, trees_A, count_A = lists_of(box)
         for j in range(box.n):
             sizes = np.array([box.size(j, c) for c in range(box.n)])
@@ -524,7 +527,7 @@ def test_the_trees_of_both_transforms_are_listed():
 
 
 def shares_of(box, sums_B, room_=2000):
-    shares = np.zeros((room_, 4), np.int64)
+    shares = np.full((room_, 4), 99)
     given_ = (box.B, box.BE, box.X, box.AL, box.zero_B, box.mult_B, box.mult_G, box.ratio_B, box.ratio_G, sums_B, shares)
     return lists.list_shares(box.infinity, 3, *given_), shares
 
@@ -532,7 +535,7 @@ def shares_of(box, sums_B, room_=2000):
 def test_what_two_rows_may_round_once_is_listed():
     """Products of a power of two as ratio, sums over such columns that both rows may have, and the sum of a point and its opposite."""
     widened = 1 + choices.SLACK
-    for box in drawn_boxes(30, 9):
+    for box in drawn_boxes(200, 9):
         sums_B = lists_of(box)[2]
         expected = []
         for j, q in itertools.combinations(reversed(range(box.n)), 2):
@@ -590,7 +593,7 @@ def kept_of(shared, cosines):
 
 @pytest.mark.parametrize("dims", [1, 2])
 def test_the_quick_limit_adds_the_least_of_each_term(dims):
-    for box in drawn_boxes(30, 10):
+    for box in drawn_boxes(100, 10):
         n, m = box.n, box.m
         cost = lambda squares: float(choices.least_cost(np.array([*squares, 0.0]), len(squares)))
         G = np.array([[least_square(box.G[j, k, 0]) for k in range(3)] for j in range(n)])
@@ -620,3 +623,66 @@ def test_the_quick_limit_adds_the_least_of_each_term(dims):
         flags = (box.zero_B, box.mult_B, box.mult_G, box.sum_G, box.mult_A, box.ratio_B, box.ratio_G)
         found = quick_limit(box.infinity, m, 3, dims, box.AL, box.BE, box.D, box.B, box.G, *flags)
         assert found == pytest.approx(np.sqrt(variances).mean(), rel=1e-9)
+
+
+LIMITS = [
+    ((-1.5, -0.5, 0.3), 0.1, True, 1, 99, 4.184917489, (12.18147795, 9.306208903, 12.41168012)),
+    ((-1.3, -0.4, 0.2, 0.8), 0.008, True, 2, 99, 26.17098156, (0.4131623633, 0.8028590918, 0.5824529531, 0.3362806731)),
+    ((-1.2, -0.6, 0.3, 1.4), 0.02, False, 1, 99, 6.373646438, (0.2408697258, 0.7624681717, 0.5253231628, 0.2700283016)),
+    ((-1.5, -0.5, 0.1, 0.45, 1.25), 0.01, True, 1, 99, 9.338022636, (0.2671796786, 0.4565942399, 0.8282790853, 0.7898560718, 0.3224252484)),
+    ((-1.25, -0.5, 0.25, 0.45, 1.25), 0.01, False, 2, 99, 62.4973954, (7.470014217, 21.9424606, 88.01862363, 86.5661384, 16.8856539)),
+    ((-1.0, 0.0, 1.0), 0, True, 2, 99, 12.20655562, (0.0, 0.0, 0.0)),
+    ((-0.5, 0.0, 0.5, 1.0), 0, True, 1, 99, 10.99570007, (0.0, 0.0, 0.0, 0.0)),
+    ((-0.5, 0.0, 0.5, 1.0), 0.003, True, 2, 99, 60.664144, (0.3272293967, 0.1650723904, 0.167169444, 0.1345033996)),
+    ((-0.5, 0.5, 1.0), 0.01, True, 1, 99, 7.552941775, (0.04666338155, 0.1066258579, 0.03324988883)),
+    ((-1.3, -0.4, 0.2, 0.8), 0.1, True, 1, 99, 2.219759831, (2e299, 2e299, 2e299, 2e299)),
+    ((-1.3, -0.4, 0.2, 0.8), 0.008, True, 2, 1.0, 16.44729331, (0.0, 0.0, 0.0, 0.0)),
+    ((-1.3, -0.4, 0.2, 0.8), 0.008, True, 2, 26.0, 26.17098156, (0.4131623633, 0.8028590918, 0.5824529531, 0.3362806731)),
+    ((-1.7, -0.9, -0.4, 0.2, 0.8), 0.003, True, 2, 99, 67.66004411, (0.1681726857, 0.1593964132, 0.2847166409, 0.2222743558, 0.1386734032)),
+    ((-0.75, -0.25, 0.25, 0.75), 0.001, False, 2, 99, 63.94753318, (0.09349602282, 0.03985318517, 0.04009611395, 0.09351564713)),
+]
+"""Points, how far the box goes to both sides, infinity, dimension, what is enough; the limit and what each coordinate answers for."""
+
+
+@pytest.mark.parametrize(("us", "width", "infinity", "dims", "enough", "limit", "slopes"), LIMITS)
+def test_limits_do_not_get_looser(us, width, infinity, dims, enough, limit, slopes):
+    """Computed once: a looser limit proves less, and is below the errors all the same."""
+    lo = np.array([max(u - width, math.floor(u)) if width else u for u in us])
+    hi = np.array([min(u + width, math.floor(u) + 1) if width else u for u in us])
+    result = np.empty(len(us))
+    found = limit_of_box(lo, hi, infinity, len(us) + infinity - 2, 3, dims, float(enough), result)
+    assert found == pytest.approx(limit, rel=1e-7)
+    assert result == pytest.approx(slopes, rel=1e-7)
+
+
+@pytest.mark.parametrize(
+    ("m", "dims", "infinity", "goal", "size", "examined", "value"),
+    [(2, 1, True, 4.3, 288, 600, 2.44559369), (2, 2, False, 7.5, 295, 601, 3.284527553), (3, 1, True, 7.5, 297, 600, 1.919509438)],
+)
+def test_boxes_are_split_in_the_order_of_their_limits(m, dims, infinity, goal, size, examined, value):
+    state = start(m, 3, dims, infinity, goal, room=3000)
+    begun = state.boxes[state.heap[: state.size]].copy()
+    assert {tuple(box[0]) for box in begun} == {
+        cells for cells in itertools.combinations_with_replacement((-2.0, -1.0, 0.0, 1.0), m + 2 - infinity) if sum(cells) <= 0
+    }
+    assert (begun[:, 1] - begun[:, 0] == 1).all()
+    state.run(600)
+    assert (state.size, state.examined) == (size, examined)
+    assert state.value == pytest.approx(value, rel=1e-7)
+    assert sorted(state.heap) == list(range(3000))
+    of = [state.limits[number] for number in state.heap[:size]]
+    assert all(of[(k - 1) // 2] <= of[k] < goal for k in range(1, size))
+    boxes = state.boxes[state.heap[:size]]
+    assert (boxes[:, 0].sum(axis=1) <= 0).all()
+    assert (boxes[:, 0, :-1] < boxes[:, 1, 1:]).all()
+    assert len({box.tobytes() for box in boxes}) == size
+    widths = np.log2(boxes[:, 1] - boxes[:, 0])
+    assert (widths == np.round(widths)).all()  # each is a half of a half of a cell
+
+
+def test_boxes_of_ascending_points_are_possible():
+    assert possible(np.array([-1.0, -0.5]), np.array([0.0, 0.5]))
+    assert not possible(np.array([0.0, -1.0]), np.array([1.0, 0.0]))  # only at one point, where both are the same
+    assert possible(np.array([0.0, -1.0]), np.array([1.0, 0.1]))
+    assert possible(np.array([-0.5, 0.5]), np.array([0.0, 1.0]))
+    assert not possible(np.array([-0.5, 0.6]), np.array([0.0, 1.0]))
