@@ -489,6 +489,9 @@ def test_the_engine_is_told_the_layer_and_its_cut(name, given_machine, monkeypat
         offsets = tuple(k * (1 if method.axes else one.dilation[1]) for k in range(d["taps"]))
         assert names["split"][:3] == (kind, d["step_w"], offsets)
     assert int(parts.adding["adds"]) == 1
+    weight = np.zeros((one.filters, taken, *one.kernel), one.dtype)
+    shaped = blocked(one, method, weight, "huffman", 2, True)
+    assert (int(shaped.description["bias"]), shaped.joiner) == (4 * size, (*parts.joiner[:-1], 1))
     assert given_machine[(*parts.joiner, 1)].address == int(parts.adding["joiner"]) != d["joiner"]
 
 

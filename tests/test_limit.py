@@ -332,7 +332,8 @@ def test_the_trees_of_weights_are_those_of_every_order_of_merging(size):
         assert choices.huffman_trees(masks, lo, hi, size, trees, count) == count  # all are there
         few = np.zeros(max(count - 1, 0), np.uint64)
         assert choices.huffman_trees(masks, lo, hi, size, few, 0) == -1 or not count - 1 < len(expected)
-        another = np.full(count + 1, 77, np.uint64)
+        another = np.zeros(count + 1, np.uint64)
+        another[0] = 77
         assert choices.huffman_trees(masks, lo, hi, size, another, 1) == count + 1
         assert choices.huffman_trees(masks, lo, hi, size, np.full(count, 77, np.uint64), 1) == -1
         assert choices.huffman_trees(masks, lo, hi, size, np.zeros(count, np.uint64), 0) == count
