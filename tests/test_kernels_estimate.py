@@ -508,6 +508,7 @@ def test_the_engine_is_told_the_layer_and_its_cut(name, given_machine, monkeypat
         (0, 8, 8, (9, 9), 1, 1, "f4"),
         (1, 16, 40, (96, 1), 1, 1, "f4"),
         (1, 16, 40, (97, 1), 1, 1, "f4"),
+        (1, 16, 40, (20, 20), 1, 1, "f4"),
     ],
 )
 def test_layers_of_one_tap_are_cut_into_enough_items(batch, channels, filters, size, stride, groups, dtype, threads, given_machine):

@@ -34,6 +34,7 @@ def by_definition(x, out, kernel, strides, dilations, begin):
         ((20, 33), (9, 10), (3, 2), (2, 3), (2, 3), (0, 1)),
         ((9, 70), (3, 9), (2, 5), (4, 7), (1, 2), (1, 0)),
         ((4, 5), (8, 7), (2, 2), (1, 1), (1, 1), (3, 2)),  # some windows lie in the padding alone
+        ((12, 6), (26, 8), (2, 2), (1, 1), (1, 1), (3, 2)),  # below too, where rows of the image were held before
     ],
 )
 def test_the_largest_of_each_window(dtype, size, out, kernel, strides, dilations, begin):
