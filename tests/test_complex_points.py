@@ -216,3 +216,10 @@ def test_impossible_numbers_of_products_are_refused(name):
     x, w = layer_arrays(2, 2, (40, 40), (3, 3) if "3x3" in name else (5, 5))
     with pytest.raises(ValueError, match=r"at least n|sets are known with|at most 66"):
         fc.plan_conv2d(w, input_shape=x.shape, algorithm=name)
+
+
+def test_what_is_known_is_named_where_a_number_of_pairs_is_not():
+    with pytest.raises(ValueError, match="3 pairs of complex points asked for F\\(3,3\\) in 2-D: sets are known with 1"):
+        fc.complex_points(3, 3, 3)
+    with pytest.raises(ValueError, match="no set is known"):
+        fc.complex_points(2, 3, 3)

@@ -21,10 +21,11 @@ import fastconv as fc
 from fastconv.algebra import best_row
 from fastconv.error.predict.compiled.bulk import predict_errors
 from fastconv.search import Store
-from fastconv.search.points.candidates import few_bits, in_order, near, random_start, rationals
+from fastconv.search.points.candidates import family, few_bits, in_order, near, nearest, projective_start, random_start, rationals
 from fastconv.search.points.objective import objective_named
-from fastconv.search.points.refine import Search
-from fastconv.search.points.units import CHUNK, policy_data, run_unit, subsets, text_of
+from fastconv.search.points.refine import Search, _blocks, _options, _signed
+from fastconv.search.points.run import _executor, _seconds
+from fastconv.search.points.units import CHUNK, points_of, policy_data, policy_from, run_unit, subsets, text_of
 
 POOL = [0, 1, -1, Fraction(1, 2), Fraction(-1, 2), 2, -2]
 QUICK = {"dims": 1, "starts": 3, "confirm": 3, "trials": 200, "infinity": True, "height": 6, "bits": 3}
@@ -481,3 +482,140 @@ def test_every_row_of_the_table_is_sound():
         assert f"--r {r} --n {m + r - 1} --dims {dims} --policy {policy}" in row["command"]
         if policy == "fp32" and m + r > 5:  # below, the grid of the inputs counts; in other formats errors are no longer small
             assert 0.85 < row["predicted"] / row["measured"] < 1.15
+
+
+def test_the_time_of_a_search_is_estimated_from_its_sets():
+    """Of 20000 sets a unit of all subsets; of a descent 50 n for every eight candidates: n**3 times 40 ns each."""
+    descent = {"kind": "descent", "m": 4, "r": 3, "pool": " ".join(["1"] * 24)}
+    every = {"kind": "all", "m": 2, "r": 2, "pool": "1 2"}
+    assert _seconds([descent]) == pytest.approx(50 * 6 * 3 * 4e-8 * 216)
+    assert _seconds([every]) == pytest.approx(20000 * 4e-8 * 27)
+    assert _seconds([descent, every, every]) == pytest.approx(_seconds([descent]) + 2 * _seconds([every]))
+    assert _seconds([]) == 0
+    with _executor(None, 2.99) as none:
+        assert none is None
+    with ThreadPoolExecutor(1) as given_, _executor(given_, 1e9) as taken:
+        assert taken is given_
+
+
+def test_little_work_stays_in_this_process_and_much_of_it_does_not(monkeypatch):
+    monkeypatch.setattr("fastconv.search.points.run._cores", lambda: 2)
+    with _executor(None, 3.01) as several:
+        assert isinstance(several, ProcessPoolExecutor)
+    monkeypatch.setattr("fastconv.search.points.run._cores", lambda: 1)
+    with _executor(None, 3.01) as none:
+        assert none is None
+
+
+@pytest.mark.parametrize(("bits", "low", "high"), [(1, 0.1, 9), (2, 0.5, 2), (3, 0.3, 5.5), (4, 0.9, 1.1), (5, 3, 3)])
+def test_numbers_of_few_bits_are_all_there(bits, low, high):
+    every = {Fraction(k) * Fraction(2) ** e for k in range(1, 2**bits) for e in range(-20, 20)}
+    assert few_bits(bits, low, high) == tuple(sorted(p for p in every if low <= p <= high))
+
+
+@pytest.mark.parametrize("x", [0.7, -0.7, 1.0, 2.9, -0.13])
+def test_numbers_near_by_are_within_a_factor(x):
+    for height, bits, spread in ((4, 3, 0.1), (7, 2, 0.5), (16, 5, 0.25)):
+        options = {Fraction(p, q) for p in range(1, height + 1) for q in range(1, height + 1)}
+        options |= {Fraction(k) * Fraction(2) ** e for k in range(1, 2**bits) for e in range(-20, 20)}
+        low, high = abs(x) / (1 + spread), abs(x) * (1 + spread)
+        wanted = sorted(p for p in options if low <= p <= high)
+        assert near(x, height, bits, spread) == tuple(wanted)
+        if spread == 0.25:
+            close = min(wanted, key=lambda p: abs(np.log(float(p) / abs(x))))
+            assert nearest(x, height, bits) == (close if x > 0 else -close)
+    assert nearest(0.0101, 20, 1) in (Fraction(1, 64), Fraction(1, 128), Fraction(1, 20), 0)
+    assert family(Fraction(2, 3)) == (Fraction(-3, 2), Fraction(-2, 3), Fraction(2, 3), Fraction(3, 2))
+
+
+@pytest.mark.parametrize("infinity", [True, False])
+@pytest.mark.parametrize("stretch", [0.6, 1.0])
+def test_starts_are_spread_by_angle(infinity, stretch):
+    for k in (3, 4, 6, 7):
+        start = projective_start(k, infinity, stretch, 16, 5)
+        assert len(start) == k
+        assert start == in_order(start)
+        assert {-p for p in start} == set(start)
+        places = (np.arange(1, k + 1) / (k + 1) if infinity else (np.arange(k) + 0.5) / k) - 0.5
+        exact = np.sign(places) * np.abs(np.tan(np.pi * places)) ** stretch
+        exact[np.abs(places) < 1e-9] = 0
+        assert np.array(sorted(start), float) == pytest.approx(exact, rel=0.06)  # numbers of five bits are as near
+
+
+def test_random_starts_favour_zero_pairs_and_simple_numbers():
+    pool = in_order({Fraction(0), *rationals(6), *(-p for p in rationals(6))})
+    starts = [set(random_start(np.random.default_rng(seed), 7, pool)) for seed in range(400)]
+    share = lambda test: sum(map(test, starts)) / len(starts)
+    assert 0.85 < share(lambda s: 0 in s) < 0.97  # drawn in nine of ten, of the others now and then
+    pairs = lambda s: sum(-p in s for p in s if p > 0)
+    fours = lambda s: sum({-p, 1 / p, -1 / p} <= s for p in s if p > 1)
+    assert 0.6 < share(lambda s: pairs(s) >= 3 - (0 not in s)) < 0.85
+    assert 0.2 < share(lambda s: fours(s) >= 1) < 0.6
+    assert share(lambda s: 1 in s or -1 in s) > 2 * share(lambda s: Fraction(5, 1) in s or Fraction(-5) in s)
+    assert random_start(np.random.default_rng(0), 1, (Fraction(0),)) == (0,)
+    assert set(random_start(np.random.default_rng(0), 3, pool[:3])) == set(pool[:3])
+
+
+def test_what_is_exchanged_together():
+    half, two = Fraction(1, 2), Fraction(2)
+    assert _blocks([half, -half, two, Fraction(0)]) == [[half], [-half], [two], [Fraction(0)], [half, -half]]
+    choices = {half: (half, two), -half: (-two, Fraction(-3))}.get
+    assert _options([half], choices) == [(half,), (two,)]
+    assert _options([half, -half], choices) == [(half, -half), (two, -two), (Fraction(3), Fraction(-3))]
+    assert _signed(two, (half, two)) == (half, two)
+    assert _signed(-two, (half, two)) == (-half, -two)
+
+
+def away(target):
+    """An objective: how far the points are from some, in order."""
+    return lambda points, infinity: np.abs(np.sort(points, axis=1) - np.sort(target)).sum(axis=1) + 1
+
+
+def test_the_best_sets_are_kept():
+    search = Search(away([0.0]), True, keep=3)
+    for k in range(30):
+        search.note([Fraction((k * 7) % 30)], float((k * 7) % 30))
+        assert len(search._best) <= 12
+    search.note([Fraction(-1)], np.inf)
+    search.note([Fraction(-2)], np.nan)
+    assert search.best() == [((Fraction(k),), float(k)) for k in range(3)]
+    assert search.evaluated == 0
+
+
+def test_exchange_goes_to_the_best_of_the_candidates():
+    pool = in_order({s * p for p in rationals(4) for s in (1, -1)} | {Fraction(0)})
+    target = (Fraction(-3, 2), Fraction(0), Fraction(1, 4), Fraction(3))
+    for seed in range(5):
+        search = Search(away(np.array(target, float)), True, keep=5)
+        found, value = search.exchange(pool[:4], lambda p: pool, np.random.default_rng(seed))
+        assert (found, value) == (in_order(target), 1.0)
+        assert search.best()[0] == (in_order(target), 1.0)
+        assert search.evaluated > 3 * 4 * len(pool) / 2
+        again = Search(away(np.array(target, float)), True)
+        assert again.exchange(in_order(target), lambda p: pool, np.random.default_rng(seed))[0] == in_order(target)
+        assert again.evaluated == 1 + 2 * 4 * len(pool)  # two rounds without a gain end it
+
+
+def test_points_move_to_the_optimum_and_back_to_simple_numbers():
+    target = np.array([-1.3, 0.0, 0.62, 1.3])
+    search = Search(away(target), True)
+    start = (Fraction(0), Fraction(1, 2), Fraction(-1), Fraction(1))
+    moved = search.continuous(start)
+    assert moved[0] == 0
+    assert moved[2] == -moved[3]
+    assert sorted(moved) == pytest.approx(target, rel=5e-3)
+    assert search.evaluated <= 402
+    assert Search(away([0.0]), True).continuous((Fraction(0),)) == [0.0]
+    points, value = search.polished(start, np.random.default_rng(0), 16, 5)
+    assert set(points) == {Fraction(0), Fraction(8, 13), Fraction(13, 10), Fraction(-13, 10)}
+    assert value == pytest.approx(1 + 0.62 - 8 / 13)
+
+
+@pytest.mark.parametrize("policy", ["fp32", "bf16", "mixed", "fp16"])
+def test_policies_and_points_are_written_and_read(policy):
+    from fastconv.arithmetic import policy_named
+
+    assert policy_from(policy_data(policy)) == policy_named(policy)
+    points = (Fraction(-1, 2), Fraction(3))
+    assert text_of(points) == "-1/2 3"
+    assert points_of("-1/2 3") == points
