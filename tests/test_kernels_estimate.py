@@ -597,14 +597,16 @@ def test_a_plan_says_how_its_layer_is_cut(fma, monkeypatch):
 
 
 @pytest.mark.parametrize("dtype", ["f4", "f8"])
-def test_transforms_of_a_fourier_layer_are_counted(dtype):
+def test_transforms_of_a_fourier_layer_are_counted(dtype, monkeypatch):
     """Of input, output and their products, complex numbers of half a plane."""
-    w = np.ones((6, 4, 5, 3), dtype)
+    w, asked = np.ones((6, 4, 5, 3), dtype), {}
+    monkeypatch.setattr("fastconv.kernels.runners.fourier.check_bytes", asked.__setitem__)
     plan = fc.plan_conv2d(w, padding=(2, 1), groups=2, input_shape=(3, 8, 23, 30), algorithm="fft", threads=1)
     assert "transforms of 27 x 32" in plan.explain()
     number = 2 * w.itemsize
     assert plan.workspace_bytes == 27 * 17 * number * 3 * (8 + 6) * 2
     assert plan.weight_bytes == 27 * 17 * number * 6 * 4
+    assert asked == {"a workspace": plan.workspace_bytes, "transformed weights": plan.weight_bytes}
 
 
 @pytest.mark.parametrize("threads", [1, 2, 3])
@@ -649,6 +651,7 @@ def test_what_nothing_else_serves_is_direct_and_says_why():
             "n = m + r - 1 = 17: layers run tiles of at most 16; take a smaller m, or complex points, 'F(15x15,3x3)/24'",
         ),
         ("F(15x15,3x3)/17", 3, 1, "= 17: layers run tiles of at most 16; take a smaller m, or complex"),
+        ("F(60x60,3x3)/62", 3, 1, "= 62: layers run tiles of at most 16; take a smaller m, or complex"),
         ("F(65x65,3x3)/98", 3, 1, "= 67: layers run tiles of at most 66; take a smaller m"),
         ("F(8x8,3x3)s2", 3, 2, "tiles of 17: layers run tiles of at most 16; take a smaller m"),
     ],

@@ -210,7 +210,7 @@ def test_jets_add_and_multiply_as_intervals_do():
     for _ in range(200):
         Q = np.sort(rng.integers(-4, 5, (4, 3, 2)), axis=2).astype(float)
         x, y, before = Q[0].copy(), Q[1].copy(), Q[2].copy()
-        factor = float(rng.integers(-3, 4))
+        factor = float(rng.integers(-6, 7)) / 4
         jets.add(Q, 2, 0, factor)
         assert [tuple(e) for e in Q[2]] == [
             tuple(np.add(e, sorted((factor * a[0], factor * a[1])))) for e, a in zip(before, x, strict=True)
