@@ -190,7 +190,7 @@ def _case(test: str) -> tuple[str, str]:
 
 
 def _environment(tree: Path) -> dict[str, str]:
-    return os.environ | {"PYTHONPATH": str(tree)}
+    return os.environ | {"PYTHONPATH": str(tree), "NUMBA_CACHE_DIR": str(tree / ".numba")}
 
 
 def tests_of(change: Change, tree: Path, known: Mapping[str, Mapping[int, list[str]]]) -> list[str]:
@@ -211,6 +211,8 @@ def verdict(change: Change, tree: Path, tests: list[str]) -> tuple[str, float]:
     begun = time.perf_counter()
     try:
         path.write_text(change.planted(text), encoding="utf-8")
+        if change.file.startswith(COMPILED):  # numba compiles a function again if its own file changes, not for those that it calls
+            shutil.rmtree(tree / ".numba", ignore_errors=True)
         options = ["-x", "-q", "-n", "0", "-p", "no:cacheprovider", "--no-header", f"--timeout={HANGS}", "--timeout-method=thread"]
         command = [sys.executable, "-m", "pytest", *options, f"@{chosen}"]
         process = subprocess.Popen(command, cwd=tree, env=_environment(tree), stdout=subprocess.PIPE, text=True, start_new_session=True)
