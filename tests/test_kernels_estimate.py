@@ -331,7 +331,7 @@ def test_a_method_says_what_its_cost_depends_on():
         assert candidate.algorithm().n == candidate.n
 
 
-RECORD = replace(machine(), vector_bytes=32, registers=16, fma=True)
+RECORD = replace(machine(), vector_bytes=32, registers=16, fma=True, line=64)
 
 
 @pytest.fixture
