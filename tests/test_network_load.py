@@ -315,10 +315,14 @@ def test_damaged_models_run_or_are_refused(damage):
     assert slowest < 10
 
 
+OLD = onnx.defs.onnx_opset_version() < 24
+"""Releases of onnx before 1.19."""
+
+
 @pytest.mark.parametrize("shape", [(), (0, 3), (7,), (3, 5), (4, 2)])
 @pytest.mark.parametrize("code", [code for code, name in NARROW.items() if hasattr(ml_dtypes, name)])
 def test_types_that_numpy_lacks_are_read_as_onnx_reads_them(code, shape):
-    """Whatever the release of onnx: an old one gives the same values as float32."""
+    """An old release of onnx gives the same values as float32, but for numbers of 8 bits, where it fails on some."""
     dtype = dtype_of(code)
     parts = 4 if "int2" in dtype.name else 2 if "int4" in dtype.name or "float4" in dtype.name else 1
     words = np.random.default_rng(0).integers(0, 256**dtype.itemsize, -(-math.prod(shape) // parts)).astype(f"<u{dtype.itemsize}")
@@ -328,7 +332,7 @@ def test_types_that_numpy_lacks_are_read_as_onnx_reads_them(code, shape):
     ):
         read = read_onnx(made([RELU], [weight], outputs=[info("w", None)])).constants["w"]
         assert (read.dtype, read.shape) == (dtype, shape)
-        if code in TensorProto.DataType.values():
+        if code in TensorProto.DataType.values() and not (OLD and dtype.name.startswith("float8")):
             np.testing.assert_array_equal(read.astype(np.float32), numpy_helper.to_array(weight).astype(np.float32))
 
 

@@ -64,6 +64,7 @@ WRONG_IN_OLD = {
         for kind, fnuz in (("E4M3FN", ""), ("E4M3FN", "UZ"), ("E5M2", ""), ("E5M2", "FNUZ"))
         for expanded in ("", "_expanded")
     ),
+    *(f"test_cast_{source}_to_{target}" for source in ("FLOAT", "FLOAT16") for target in ("INT4", "UINT4")),  # saturates
 }
 
 
@@ -125,7 +126,7 @@ def test_every_node_test_of_onnx_passes_or_is_refused_for_a_listed_reason():
         if problem:
             wrong.append(f"{name}: {problem}")
     assert not wrong, "\n".join(wrong)
-    assert count["passed"] >= (1390 if OPSET >= NEW else 960), count
+    assert count["passed"] >= (1390 if OPSET >= NEW else 959), count
 
 
 @pytest.mark.parametrize("name", ["densenet121", "inception_v1"])
