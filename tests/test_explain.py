@@ -9,7 +9,7 @@ import numpy as np
 import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
-from support.models import dense_chain
+from support.models import dense_chain, model
 
 import fastconv as fc
 from fastconv.cli import main
@@ -245,9 +245,8 @@ def test_tiles_that_are_offered_grow_with_the_kernel(r, expected):
     """A tile has ``m + r - 1`` products along an axis, and one more for each pair of complex points. What runs may come besides."""
     weights = numpy_helper.from_array(np.ones((4, 4, r, r), np.float32), "w")
     node = helper.make_node("Conv", ["x", "w"], ["y"], "conv")
-    info = [helper.make_tensor_value_info(name, TensorProto.FLOAT, [1, 4, n, n]) for name, n in (("x", 30), ("y", 31 - r))]
-    graph = helper.make_graph([node], "one", info[:1], info[1:], [weights])
-    net = fc.load_onnx(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)]))
+    x = np.zeros((1, 4, 30, 30), np.float32)
+    net = fc.load_onnx(model([node], {"x": x}, {"y": TensorProto.FLOAT}, initializers=[weights]))
     (layer,) = net.explain(threads=1).layers
     offered = [option.algorithm for option in layer.options if option.algorithm.startswith("F")]
     assert offered[: len(expected)] == expected

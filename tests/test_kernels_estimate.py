@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import re
-import sys
 from dataclasses import replace
 from types import SimpleNamespace
 
@@ -20,6 +19,7 @@ from fastconv.kernels.runners.blocked import blocked
 from fastconv.kernels.runners.pack import packed
 from fastconv.kernels.runners.pointwise import PointwiseRunner, packed_filters
 from fastconv.native import COUNTER, machine, round_up
+from fastconv.native.machine import VARIABLE
 
 
 def layer(channels=16, filters=24, kernel=(3, 3), size=(30, 41), stride=1, groups=1, batch=1, dtype="f4", dilation=1):
@@ -331,20 +331,19 @@ def test_a_method_says_what_its_cost_depends_on():
         assert candidate.algorithm().n == candidate.n
 
 
-RECORD = replace(machine(), vector_bytes=32, registers=16, fma=True, line=64)
-
-
 @pytest.fixture
 def given_machine(monkeypatch):
     """Vectors of 32 bytes and 16 registers, whatever runs this; what is compiled is only named."""
-    for module in ("native.machine", "kernels.choose.cut", "kernels.runners.blocked", "kernels.runners.pointwise", "kernels.runners.plan"):
-        monkeypatch.setattr(sys.modules[f"fastconv.{module}"], "machine", lambda: RECORD)
+    monkeypatch.setenv(VARIABLE, "vector_bytes=32 registers=16 fma=1 line=64")
+    machine.cache_clear()
     told = {}
     for name in ("blocked", "pointwise"):
         stub = lambda *what: told.setdefault(what, SimpleNamespace(address=len(told) + 1, name=str(what)))
         monkeypatch.setattr(f"fastconv.kernels.runners.{name}.compiled", stub)
     estimate.cut.cache_clear()
     yield told
+    monkeypatch.undo()
+    machine.cache_clear()
     estimate.cut.cache_clear()
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import numpy as np
 import pytest
 
@@ -13,12 +15,13 @@ from fastconv.native.threads import Pool
 RNG = np.random.default_rng(0)
 
 
-def by_definition(x, out, kernel, strides, dilations, begin):
+def by_definition(reading, x, out, kernel, strides, dilations, begin):
+    """Return what is read of the numbers of each window, those of the padding left out."""
     y = np.empty((*x.shape[:2], *out), x.dtype)
     for i, j in np.ndindex(*out):
         rows, columns = (o * s - b + d * np.arange(k) for o, s, b, d, k in zip((i, j), strides, begin, dilations, kernel, strict=True))
         rows, columns = rows[(rows >= 0) & (rows < x.shape[2])], columns[(columns >= 0) & (columns < x.shape[3])]
-        y[:, :, i, j] = x[:, :, rows[:, None], columns].max(axis=(2, 3), initial=-np.inf)
+        y[:, :, i, j] = reading(x[:, :, rows[:, None], columns], axis=(2, 3))
     return y
 
 
@@ -41,7 +44,7 @@ def test_the_largest_of_each_window(dtype, size, out, kernel, strides, dilations
     x = RNG.standard_normal((2, 3, *size)).astype(dtype)
     x[RNG.random(x.shape) < 0.02] = np.nan
     x[RNG.random(x.shape) < 0.02] = -np.inf
-    wanted = by_definition(x, out, kernel, strides, dilations, begin)
+    wanted = by_definition(partial(np.max, initial=-np.inf), x, out, kernel, strides, dilations, begin)
     for threads in (1, 2):
         y, workspaces = np.zeros((*x.shape[:2], *out), dtype), Pool()
         for _ in range(2):  # the second time in a workspace that has been used
@@ -101,11 +104,7 @@ def test_the_mean_of_each_window(size, out, kernel, strides, dilations, begin):
     """Whole numbers, so that every order of the sums gives the same."""
     x = RNG.integers(-50, 50, (2, 3, *size)).astype("f4")
     count = RNG.integers(1, 9, out).astype("f4")
-    wanted = np.zeros((2, 3, *out), "f4")
-    for i, j in np.ndindex(*out):
-        rows, columns = (o * s - b + d * np.arange(k) for o, s, b, d, k in zip((i, j), strides, begin, dilations, kernel, strict=True))
-        rows, columns = rows[(rows >= 0) & (rows < size[0])], columns[(columns >= 0) & (columns < size[1])]
-        wanted[:, :, i, j] = x[:, :, rows[:, None], columns].sum(axis=(2, 3)) / count[i, j]
+    wanted = by_definition(np.sum, x, out, kernel, strides, dilations, begin) / count
     for threads in (1, 2):
         y = np.full_like(wanted, 9)
         Pool().run(average_pool(x, y, kernel, strides, dilations, begin, count, threads))

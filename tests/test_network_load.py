@@ -10,6 +10,7 @@ import numpy as np
 import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
+from support.models import OLD
 
 from fastconv.network import Graph, Node, Value, load_onnx, read_onnx
 from fastconv.network.operators.tensors.shape import NARROW, dtype_of
@@ -313,10 +314,6 @@ def test_damaged_models_run_or_are_refused(damage):
     assert results.count("refused") > 100
     assert set(results) == {"ran", "refused"}
     assert slowest < 10
-
-
-OLD = onnx.defs.onnx_opset_version() < 24
-"""Releases of onnx before 1.19."""
 
 
 @pytest.mark.parametrize("shape", [(), (0, 3), (7,), (3, 5), (4, 2)])

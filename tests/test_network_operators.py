@@ -15,6 +15,7 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from onnx import TensorProto, helper, numpy_helper
+from support.models import OLD, OPSET, model
 
 from fastconv.network import load_onnx
 from fastconv.network.operators import is_narrow
@@ -52,11 +53,8 @@ SKIPPED = {
     "test_training_dropout_mask": "random",
 }
 
-OPSET = onnx.defs.onnx_opset_version()
 NEW = 28
 """The opset of the release whose cases and operators are counted here."""
-OLD = OPSET < 24
-"""Releases of onnx before 1.19 turn bfloat16 and narrower types into float32, and have errors of their own, mended since."""
 WRONG_IN_OLD = {
     "test_averagepool_3d_dilations_large_count_include_pad_is_1_ceil_mode_is_True",  # counts the padding that ceil_mode adds
     *(
@@ -142,13 +140,6 @@ def test_whole_networks_that_onnx_ships(name):
 @pytest.mark.skipif(OPSET < NEW, reason="this release of onnx lacks some of the cases")
 def test_what_is_skipped_exists():
     assert set(SKIPPED) <= set(cases())
-
-
-def model(nodes, inputs, outputs, opset=17, initializers=()):
-    infos = [helper.make_tensor_value_info(name, helper.np_dtype_to_tensor_dtype(a.dtype), a.shape) for name, a in inputs.items()]
-    outs = [helper.make_tensor_value_info(name, kind, None) for name, kind in outputs.items()]
-    graph = helper.make_graph(nodes, "g", infos, outs, list(initializers))
-    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)])
 
 
 def agrees(node, inputs, opset=17, rtol=1e-5, constant=()):

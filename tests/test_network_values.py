@@ -7,9 +7,9 @@ import math
 import numpy as np
 import pytest
 from onnx import TensorProto, helper
+from support.models import model
 
-from fastconv.network import load_onnx
-from fastconv.network.graph.graph import Node
+from fastconv.network import Node, load_onnx
 from fastconv.network.operators.elementwise import bounds
 from fastconv.network.operators.tensors.resize import positions
 
@@ -61,10 +61,7 @@ def test_positions_that_a_resize_reads(mode, out, length, roi, expected):
 
 def alone(node, feeds, opset=19):
     """Return the output of a network of one node."""
-    inputs = [helper.make_tensor_value_info(name, helper.np_dtype_to_tensor_dtype(v.dtype), v.shape) for name, v in feeds.items()]
-    graph = helper.make_graph([node], "alone", inputs, [helper.make_tensor_value_info("y", TensorProto.FLOAT, None)])
-    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)], ir_version=9)
-    return load_onnx(model).run(feeds)["y"]
+    return load_onnx(model([node], feeds, {"y": TensorProto.FLOAT}, opset)).run(feeds)["y"]
 
 
 @pytest.mark.parametrize("pads", [[0, 0, 0, 0], [1, 0, 0, 0], [0, 0, 1, 1], [1, 1, 1, 0]])

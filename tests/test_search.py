@@ -19,6 +19,7 @@ from hypothesis import strategies as st
 
 import fastconv as fc
 from fastconv.algebra import best_row
+from fastconv.arithmetic import policy_named
 from fastconv.error.predict.compiled.bulk import predict_errors
 from fastconv.search import Store
 from fastconv.search.points.candidates import family, few_bits, in_order, near, nearest, projective_start, random_start, rationals
@@ -613,8 +614,6 @@ def test_points_move_to_the_optimum_and_back_to_simple_numbers():
 
 @pytest.mark.parametrize("policy", ["fp32", "bf16", "mixed", "fp16"])
 def test_policies_and_points_are_written_and_read(policy):
-    from fastconv.arithmetic import policy_named
-
     assert policy_from(policy_data(policy)) == policy_named(policy)
     points = (Fraction(-1, 2), Fraction(3))
     assert text_of(points) == "-1/2 3"

@@ -163,7 +163,7 @@ def test_html_is_escaped():
 
 
 def test_a_cell_is_as_wide_as_a_terminal_shows_it():
-    """A Chinese character takes two places, an accent of its own none; a column stands flush for both."""
+    """Wide characters take two columns of a terminal, combining accents none."""
     first, second = ("\u5377\u7a4d", "abcd")  # "convolution", in two characters
     table = Table(("name", "n"), ((first, "1"), (second, "2"), ("e\u0301abc", "3")))
     lines = [line for line in table.text(80).splitlines() if line.rstrip().endswith(("1", "2", "3"))]
