@@ -55,10 +55,15 @@ M = normal(3, 4)
 POSITIVE = between(0.5, 1.5, 2, 3, 5, 4)
 SMALL = between(-0.9, 0.9, 2, 3, 5, 4)
 ROW = normal(4, seed=2)
+WHOLE = np.arange(12, dtype=np.float32).reshape(3, 4)
 EDGES = np.array([-np.inf, -2, -0.5, 0, 0.5, 1, 3, np.inf, np.nan, 7e-39], np.float32)
 P, Q = np.array([[-7, 7, 3], [0, 5, -2]], np.int32), np.array([[2, -2, 3], [4, 5, 1]], np.int32)
 B, C = np.array([[True, False, True]]), np.array([[True], [False]])
 CHANNELS = tuple(normal(3, seed=k) for k in (3, 4, 5)) + (between(0.5, 1.5, 3, seed=6),)
+
+BOXES = np.array([[[0, 0, 1, 1], [1, 1.1, 0, 0.1], [0, 10, 1, 11]]], np.float32)
+"""Corners, of the second box in the other order; the first two share 0.82 of what they cover."""
+SCORES = np.array([[[0.7, 0.9, 0.5], [0.8, 0.2, 0.4]]], np.float32)
 
 ELEMENTWISE = {
     "Abs Ceil Floor Neg Round Sign": (exact(X), exact(EDGES)),
@@ -244,9 +249,490 @@ def spread(x: Any, weight: Any, bias: Any) -> Any:
     return (y[:, :, 1:-1, 1:-1] + bias[:, None, None]).astype(np.float32)
 
 
+def windows(x: Any, kernel: Any, strides: Any, pads: Any, dilations: Any = (1, 1), ceil: bool = False) -> Any:
+    """Return what each window over an image sees, NaN in its padding: (images, channels, rows, columns, taps)."""
+    rows = []
+    sizes = []
+    for n, k, s, b, e, d in zip(x.shape[2:], kernel, strides, pads[:2], pads[2:], dilations, strict=True):
+        room = n + b + e - d * (k - 1) - 1
+        count = (room + s - 1 if ceil else room) // s + 1
+        sizes.append([o * s - b for o in range(count) if not ceil or o * s < n + b])
+    at = lambda i, j: x[:, :, i, j] if 0 <= i < x.shape[2] and 0 <= j < x.shape[3] else np.full(x.shape[:2], np.nan)
+    taps = [(i * dilations[0], j * dilations[1]) for i, j in np.ndindex(*kernel)]
+    rows = [[np.stack([at(a + i, b + j) for i, j in taps], -1) for b in sizes[1]] for a in sizes[0]]
+    return np.moveaxis(np.array(rows), (0, 1), (2, 3)).astype(x.dtype)
+
+
+def transposed(x: Any, weight: Any, strides: Any, begin: Any, size: Any, group: int = 1, dilations: Any = (1, 1)) -> Any:
+    """Return a transposed convolution: each input times each tap where it falls, of which `size` from `begin` on are kept."""
+    filters, inputs = weight.shape[1], x.shape[1] // group
+    reach = [(n - 1) * s + (k - 1) * d + 1 for n, s, k, d in zip(x.shape[2:], strides, weight.shape[2:], dilations, strict=True)]
+    y = np.zeros((len(x), group * filters, *(max(r, b + n) for r, b, n in zip(reach, begin, size, strict=True))))
+    for c in range(x.shape[1]):
+        for f in range(filters):
+            for i, j in np.ndindex(weight.shape[2:]):
+                rows, columns = (
+                    slice(t * d, t * d + (n - 1) * s + 1, s) for t, d, n, s in zip((i, j), dilations, x.shape[2:], strides, strict=True)
+                )
+                y[:, c // inputs * filters + f, rows, columns] += x[:, c].astype(float) * weight[c, f, i, j]
+    return y[:, :, begin[0] : begin[0] + size[0], begin[1] : begin[1] + size[1]].astype(np.float32)
+
+
+def each(function: Any, *window: Any, **options: Any) -> Any:
+    return lambda x: np.asarray(function(windows(x, *window, **options), axis=-1), x.dtype)
+
+
+def norm(p: int) -> Any:
+    return lambda seen, axis: np.nansum(np.abs(seen.astype(float)) ** p, axis=axis) ** (1 / p)
+
+
+FINE = {
+    "Elu": (of(X, alpha=0.3, terms=4),),
+    "Celu": (of(X, alpha=0.7, terms=4),),
+    "Selu": (of(X, alpha=1.25, gamma=0.75, terms=4),),
+    "Gelu": (of(X, approximate="tanh", terms=8),),
+    "HardSigmoid": (of(X, alpha=0.3, beta=0.4, terms=4),),
+    "Swish": (of(X, alpha=1.7, terms=4),),
+    "Shrink": (of(EDGES), of(X * 3, bias=0.25, lambd=1.0)),
+    "ThresholdedRelu": (exact(EDGES, alpha=1.0), exact(EDGES)),
+    "PRelu": (of(X, between(0.1, 0.9, 2, 3, 5, 4)), of(X, np.float32(0.25)), of(normal(2, 3, 5), between(0.1, 0.9, 3, 1))),
+    "IsInf": (exact(EDGES, detect_negative=0), exact(EDGES, detect_positive=0)),
+    "Mod": (exact(P, Q, fmod=1), exact(Q, P + 20)),
+    "Pow": (exact(P, np.abs(Q)), of(P, np.array([[2.0, 0, 1]], np.float32), terms=4), of(M.astype("f8"), whole(3), terms=4)),
+    "BitShift": (
+        exact(np.array([16, 6], np.uint8), np.array([2, 1], np.uint8), direction="RIGHT"),
+        exact(np.array([[3], [9]], np.uint32), np.array([2, 1, 0], np.uint32), direction="LEFT"),
+    ),
+    "Mean Sum Max Min": (of(M, ROW, M[:1], M), of(M, M)),
+    "Clip": (
+        exact(X, np.float32(-0.5), np.float32(1), opset=11),
+        exact(X, np.float32(-0.5), None, opset=12),
+        exact(X, np.float32(1), np.float32(-0.5), wanted=lambda x, low, high: np.full_like(x, high)),
+        exact(X, min=-1.0, max=0.5, opset=10, wanted=lambda x: np.clip(x, -1, np.float32(0.5))),
+        exact(P, np.int32(-2), np.int32(3)),
+    ),
+    "CumSum": (of(X, np.array(1), exclusive=1, terms=5), of(X, np.array(-1), reverse=1, terms=5), exact(P, np.array(-2))),
+    "Softmax": (
+        of(X, axis=2, opset=12, terms=20, wanted=lambda x: np.exp(x) / np.exp(x).sum((2, 3), keepdims=True)),
+        of(X, axis=-3, opset=11, terms=60, wanted=lambda x: np.exp(x) / np.exp(x).sum((1, 2, 3), keepdims=True)),
+        of(X, axis=-2, opset=13, terms=12),
+    ),
+    "LogSoftmax": (
+        of(X, axis=2, opset=12, terms=20, wanted=lambda x: x - np.log(np.exp(x).sum((2, 3), keepdims=True))),
+        of(X, axis=0, opset=13, terms=12),
+    ),
+    "Hardmax": (exact(np.array([[1, 3, 3], [2, 2, 0]], np.float32)), exact(X, axis=-2), exact(M, axis=0)),
+    "MaxPool": (
+        exact(X, kernel_shape=[2, 3], strides=[2, 1], pads=[0, 1, 1, 2], wanted=each(np.nanmax, (2, 3), (2, 1), (0, 1, 1, 2))),
+        exact(X, kernel_shape=[2, 2], dilations=[2, 3], wanted=each(np.nanmax, (2, 2), (1, 1), (0,) * 4, dilations=(2, 3))),
+        exact(
+            X,
+            kernel_shape=[2, 2],
+            strides=[3, 3],
+            pads=[1, 0, 0, 1],
+            ceil_mode=1,
+            wanted=each(np.nanmax, (2, 2), (3, 3), (1, 0, 0, 1), ceil=True),
+        ),
+        exact(X, kernel_shape=[3, 2], strides=[2, 2], auto_pad="SAME_UPPER", wanted=each(np.nanmax, (3, 2), (2, 2), (1, 0, 1, 0))),
+        exact(X, kernel_shape=[2, 3], strides=[1, 2], auto_pad="SAME_LOWER", wanted=each(np.nanmax, (2, 3), (1, 2), (1, 1, 0, 0))),
+        exact(X, kernel_shape=[2, 3], auto_pad="VALID"),
+        exact(normal(1, 2, 4, 5, 6), kernel_shape=[2, 3, 2], strides=[2, 1, 3]),
+    ),
+    "AveragePool": (
+        of(X, kernel_shape=[2, 3], strides=[2, 1], pads=[0, 1, 1, 2], terms=6, wanted=each(np.nanmean, (2, 3), (2, 1), (0, 1, 1, 2))),
+        of(
+            X,
+            kernel_shape=[2, 3],
+            strides=[2, 1],
+            pads=[0, 1, 1, 2],
+            count_include_pad=1,
+            terms=6,
+            wanted=each(lambda seen, axis: np.nan_to_num(seen).mean(axis), (2, 3), (2, 1), (0, 1, 1, 2)),
+        ),
+        of(X, kernel_shape=[2, 2], dilations=[2, 3], terms=4, wanted=each(np.nanmean, (2, 2), (1, 1), (0,) * 4, dilations=(2, 3))),
+        of(
+            X,
+            kernel_shape=[2, 2],
+            strides=[3, 3],
+            pads=[1, 0, 0, 1],
+            ceil_mode=1,
+            terms=4,
+            wanted=each(np.nanmean, (2, 2), (3, 3), (1, 0, 0, 1), ceil=True),
+        ),
+        of(X, kernel_shape=[3, 2], strides=[2, 2], auto_pad="SAME_UPPER", terms=6, wanted=each(np.nanmean, (3, 2), (2, 2), (1, 0, 1, 0))),
+        of(X, kernel_shape=[9, 2], pads=[2, 0, 2, 0], terms=18, wanted=each(np.nanmean, (9, 2), (1, 1), (2, 0, 2, 0))),
+        of(normal(1, 2, 4, 5, 6), kernel_shape=[2, 3, 2], strides=[2, 1, 3], terms=12),
+    ),
+    "LpPool": (
+        of(X, kernel_shape=[2, 3], strides=[2, 1], pads=[0, 1, 1, 2], p=1, terms=8, wanted=each(norm(1), (2, 3), (2, 1), (0, 1, 1, 2))),
+        of(X, kernel_shape=[2, 2], strides=[3, 3], p=3, terms=16, ceil_mode=1, wanted=each(norm(3), (2, 2), (3, 3), (0,) * 4, ceil=True)),
+    ),
+    "GlobalLpPool": (
+        of(X, p=3, terms=60, wanted=lambda x: np.float32((np.abs(x).astype("f8") ** 3).sum((2, 3), keepdims=True) ** (1 / 3))),
+    ),
+    "GlobalMaxPool": (
+        exact(normal(2, 3, 4), wanted=lambda x: x.max(2, keepdims=True)),
+        exact(normal(1, 2, 2, 3, 4), wanted=lambda x: x.max((2, 3, 4), keepdims=True)),
+    ),
+    "MaxUnpool": (
+        exact(
+            normal(1, 1, 2, 2),
+            whole(0, 2, 3, 7).reshape(1, 1, 2, 2),
+            kernel_shape=[2, 3],
+            strides=[2, 2],
+            pads=[1, 0, 0, 1],
+            wanted=lambda x, at: put(x, at, (3, 4)),
+        ),
+        exact(
+            normal(1, 1, 2, 2),
+            whole(5, 7, 13, 15).reshape(1, 1, 2, 2),
+            whole(1, 1, 5, 3),
+            kernel_shape=[2, 2],
+            strides=[2, 2],
+            wanted=lambda x, at, shape: np.pad(put(x, at, (4, 4)), [(0, 0), (0, 0), (0, 1), (0, 0)])[..., :3],
+        ),
+    ),
+    "Conv": (
+        of(X, normal(4, 3, 3, 2), strides=[2, 1], auto_pad="SAME_UPPER", terms=18),
+        of(X, normal(4, 3, 3, 2), strides=[2, 2], auto_pad="SAME_LOWER", terms=18),
+        of(X, normal(3, 1, 2, 2), normal(3), group=3, dilations=[2, 3], pads=[1, 0, 2, 1], terms=9),
+        of(X, normal(4, 3, 2, 2), auto_pad="VALID", kernel_shape=[2, 2], terms=12),
+    ),
+    "ConvTranspose": (
+        of(
+            normal(1, 4, 3, 4),
+            normal(4, 2, 3, 2),
+            strides=[2, 3],
+            pads=[1, 0, 1, 1],
+            output_padding=[1, 2],
+            terms=24,
+            wanted=lambda x, w: transposed(x, w, (2, 3), (1, 0), (6, 12)),
+        ),
+        of(
+            normal(1, 4, 3, 4),
+            normal(4, 2, 3, 3),
+            strides=[2, 2],
+            auto_pad="SAME_UPPER",
+            terms=36,
+            wanted=lambda x, w: transposed(x, w, (2, 2), (0, 0), (6, 8)),
+        ),
+        of(
+            normal(1, 4, 3, 4),
+            normal(4, 2, 3, 3),
+            strides=[2, 2],
+            auto_pad="SAME_LOWER",
+            terms=36,
+            wanted=lambda x, w: transposed(x, w, (2, 2), (1, 1), (6, 8)),
+        ),
+        of(
+            normal(1, 4, 3, 4),
+            normal(4, 2, 3, 3),
+            strides=[2, 2],
+            output_shape=[4, 6],
+            terms=36,
+            wanted=lambda x, w: transposed(x, w, (2, 2), (2, 2), (4, 6)),
+        ),
+        of(
+            normal(1, 4, 3, 4),
+            normal(4, 2, 3, 2),
+            strides=[1, 2],
+            dilations=[2, 3],
+            group=2,
+            terms=24,
+            wanted=lambda x, w: transposed(x, w, (1, 2), (0, 0), (7, 10), 2, (2, 3)),
+        ),
+        of(
+            normal(1, 4, 3, 4),
+            normal(4, 2, 3, 2),
+            strides=[2, 2],
+            auto_pad="VALID",
+            terms=24,
+            wanted=lambda x, w: transposed(x, w, (2, 2), (0, 0), (7, 8)),
+        ),
+    ),
+    "Gemm": (
+        of(normal(5, 2), normal(7, 5), np.float32(3), transA=1, transB=1, beta=0.5, terms=8),
+        of(normal(2, 5), normal(5, 7), normal(7), beta=0.0, terms=8),
+        of(normal(2, 5), normal(5, 7), normal(2, 1), alpha=0.5, terms=8),
+        of(normal(40, 5), normal(7, 5), normal(40, 7), transB=1, beta=2.0, terms=8),
+        of(normal(40, 5), normal(7, 5), normal(7), transB=1, terms=8),
+    ),
+    "MatMul": (of(normal(2, 1, 3, 4), normal(5, 4, 2), terms=4), of(ROW, ROW, terms=4), of(ROW, normal(2, 4, 3), terms=4)),
+    "Einsum": (
+        of(normal(2, 3), normal(3, 4), equation="ij, jk", terms=3),
+        of(normal(2, 3, 4), normal(4, 5), equation="...ij,jk->...ik", terms=4),
+        of(normal(2, 3), normal(3, 4), normal(4), equation="ij,jk,k->i", terms=16),
+        of(normal(3, 3), equation="ii->i"),
+    ),
+    "BatchNormalization": (
+        of(X, *CHANNELS, epsilon=0.25, terms=4),
+        of(X, *CHANNELS, opset=13, terms=4, wanted=lambda *a: normalised(*a)),
+        of(normal(2, 3, 4), *CHANNELS, opset=9, terms=4, wanted=lambda *a: normalised(*a)),
+    ),
+    "InstanceNormalization": (of(normal(2, 3, 7), *CHANNELS[:2], epsilon=0.25, terms=20),),
+    "GroupNormalization": (
+        of(normal(2, 4, 3, 3), normal(4), normal(4, seed=1), num_groups=4, epsilon=0.25, terms=60),
+        of(normal(2, 4, 3, 3), normal(4), normal(4, seed=1), num_groups=1, terms=60),
+    ),
+    "LayerNormalization": (
+        of(X, normal(5, 4, seed=3), normal(5, 4), axis=2, epsilon=0.25, terms=40),
+        of(X, normal(3, 5, 4, seed=3), axis=-3, outputs=3, terms=80),
+    ),
+    "RMSNormalization": (of(X, normal(5, 4, seed=3), axis=-2, epsilon=0.25, terms=40),),
+    "LRN": (
+        of(normal(1, 4, 2, 3), size=2, alpha=0.5, terms=12, wanted=lambda x: responded(x, 2, 0.5, 0.75, 1)),
+        of(normal(1, 4, 2, 3), size=4, alpha=0.5, beta=0.5, bias=2.0, terms=12, wanted=lambda x: responded(x, 4, 0.5, 0.5, 2)),
+        of(normal(1, 3, 2, 3), size=11, alpha=0.5, terms=12, wanted=lambda x: responded(x, 11, 0.5, 0.75, 1)),
+        of(normal(1, 4, 2), size=1, alpha=0.5, terms=12, wanted=lambda x: responded(x, 1, 0.5, 0.75, 1)),
+    ),
+    "LpNormalization": (
+        of(np.array([[3, 0], [-4, 0]], np.float32), axis=0, p=2, terms=4, wanted=lambda x: x / np.float32([5, 1])),
+        of(np.array([[3, 0], [-4, 0]], np.float32), axis=0, p=1, terms=4, wanted=lambda x: x / np.float32([7, 1])),
+        of(X, terms=12),
+    ),
+    "MeanVarianceNormalization": (of(X, axes=[1, -1], terms=40),),
+    "ReduceL1 ReduceL2 ReduceMean ReduceSumSquare ReduceProd ReduceLogSumExp ReduceMax ReduceMin ReduceLogSum": (
+        of(POSITIVE, axes=[1, -1], keepdims=0, terms=24, opset=13),
+        of(POSITIVE, axes=[2], terms=24, opset=17),
+        of(POSITIVE, whole(-2), keepdims=0, terms=24),
+    ),
+    "ReduceSum": (of(POSITIVE, axes=[1, -1], keepdims=0, terms=24, opset=11), of(POSITIVE, whole(2), opset=13, terms=24)),
+    "ReduceMax ReduceMin": (exact(P, whole(0)), exact(Q, whole(1), keepdims=0), exact(B, whole(1)), exact(np.array([[True]]), whole(1))),
+    "ReduceL1 ReduceProd": (exact(P, whole(1)),),
+    "ReduceSumSquare": (exact(P, whole(1), wanted=lambda x, axes: np.array([[107], [29]], np.int32)),),
+    "ReduceMean": (exact(P, whole(1), wanted=lambda x, axes: np.array([[1], [1]], np.int32)),),
+    "ArgMax ArgMin": (
+        exact(np.array([[1, 3, 3], [2, 2, 5], [0, 0, 0]], np.float32), axis=-1),
+        exact(np.array([[1, 3, 3], [2, 2, 5], [0, 0, 0]], np.float32), axis=1, select_last_index=1),
+        exact(np.array([[1, 3, 3], [1, 2, 3]], np.float32), axis=0, select_last_index=1, keepdims=0),
+    ),
+    "TopK": (
+        exact(np.array([[1, 3, 3, 2], [2, 2, 5, 2]], np.float32), whole(3), outputs=2, wanted=lambda x, k: ranked(x, 3, -1)),
+        exact(np.array([[1, 3, 3, 2], [2, 2, 1, 2]], np.float32), whole(3), largest=0, outputs=2, wanted=lambda x, k: ranked(x, 3, 1)),
+        exact(
+            X, axis=-2, k=2, outputs=2, opset=9, wanted=lambda x: tuple(np.moveaxis(a, -1, 2) for a in ranked(np.moveaxis(x, 2, -1), 2, -1))
+        ),
+    ),
+    "Gather": (exact(X, whole([2, 0], [1, -3]), axis=-3), exact(M, np.array(1))),
+    "GatherElements": (
+        exact(M, whole([3, 0], [1, -1]), axis=1, wanted=lambda x, at: np.take_along_axis(x[:2], at % 4, 1)),
+        exact(M, whole([0, -3, 2, 1]), axis=-2),
+    ),
+    "GatherND": (
+        exact(M, whole([2], [-3])),
+        exact(X, whole([2], [0]), batch_dims=1),
+        exact(X, whole([[0, 1], [4, -1], [2, 3]], [[1, 1], [3, 2], [0, 0]]), batch_dims=2),
+        exact(M, whole(2, 1)),
+    ),
+    "ScatterElements": tuple(
+        exact(WHOLE, whole([2, 0, 2], [1, -3, 1]), np.float32([[2, -3, 4], [1, 5, 0.5]]), axis=a, reduction=how)
+        for a, how in ((0, "add"), (0, "mul"), (-2, "max"), (0, "min"))
+    )
+    + (exact(M, whole([3, 0], [-1, 1]), normal(2, 2), axis=1),),
+    "ScatterND": tuple(exact(WHOLE, whole([2], [0], [-1]), WHOLE[:, ::-1] - 5, reduction=how) for how in ("add", "mul", "max", "min"))
+    + (exact(M, whole([2, 0], [1, -1]), normal(2)),),
+    "OneHot": (
+        exact(whole([1, 0, -1], [2, 5, -3]), np.array(3), np.array([0.5, 2], np.float32), axis=0),
+        exact(whole([1, 0, -1], [2, 5, -3]), np.array(3), np.array([4, 7]), axis=1),
+        exact(whole([1, 0, -1], [2, 2, -3]), np.array(4), np.array([0.5, 2], np.float32), axis=-2),
+    ),
+    "Compress": (exact(M, np.array([True, False, True, False, True])), exact(M, np.array([False, True]), axis=-1)),
+    "NonZero": (exact(np.array([[[True, False]], [[True, True]]])),),
+    "ReverseSequence": (
+        exact(M, whole(4, 0, 1), batch_axis=0, time_axis=1),
+        exact(X[:, :, :, 0], whole(1, 2, 2), batch_axis=1, time_axis=0),
+    ),
+    "Unique": (
+        exact(
+            np.array([2, 1, 1, 3, 2], np.float32),
+            outputs=4,
+            sorted=0,
+            wanted=lambda x: (x[[0, 1, 3]], whole(0, 1, 3), whole(0, 1, 1, 2, 0), whole(2, 2, 1)),
+        ),
+        exact(
+            np.array([[1, 0, 1], [0, 2, 0]], np.float32),
+            outputs=4,
+            axis=1,
+            wanted=lambda x: (x[:, [1, 0]], whole(1, 0), whole(1, 0, 1), whole(1, 2)),
+        ),
+        exact(
+            np.array([[3, 1], [0, 2], [3, 1]], np.float32),
+            outputs=4,
+            axis=-2,
+            sorted=0,
+            wanted=lambda x: (x[:2], whole(0, 1), whole(0, 1, 0), whole(2, 1)),
+        ),
+    ),
+    "NonMaxSuppression": (
+        exact(
+            BOXES,
+            SCORES,
+            whole(3),
+            np.float32([0.5]),
+            np.float32([0.25]),
+            wanted=lambda *a: whole([0, 0, 1], [0, 0, 2], [0, 1, 0], [0, 1, 2]),
+        ),
+        exact(BOXES, SCORES, whole(1), np.float32([0.5]), wanted=lambda *a: whole([0, 0, 1], [0, 1, 0])),
+        exact(
+            BOXES,
+            SCORES,
+            whole(3),
+            np.float32([0.9]),
+            wanted=lambda *a: whole([0, 0, 1], [0, 0, 0], [0, 0, 2], [0, 1, 0], [0, 1, 2], [0, 1, 1]),
+        ),
+        exact(BOXES, SCORES, wanted=lambda *a: np.zeros((0, 3), np.int64)),
+        exact(
+            np.array([[[0.5, 0.5, 1, 1], [0.5, 0.75, 1, 1], [0.5, 1.5, 1, 1]]], np.float32),
+            SCORES[:, :1],
+            whole(3),
+            np.float32([0.5]),
+            center_point_box=1,
+            wanted=lambda *a: whole([0, 0, 1], [0, 0, 2]),
+        ),
+    ),
+    "Where": (exact(C, M[:2, :1], M[:1, :]),),
+    "CenterCropPad": (exact(M, whole(5, 1)), exact(M, whole(2), axes=[-1]), exact(M, whole(6, 7))),
+    "Concat": (exact(X, Y[..., :2], axis=-1),),
+    "Constant": (exact(value_int=3),),
+    "DepthToSpace": (exact(normal(2, 18, 2, 3), blocksize=3, mode="CRD"),),
+    "SpaceToDepth": (exact(normal(2, 3, 6, 3), blocksize=3),),
+    "EyeLike": (exact(M, k=-2), exact(M.T, k=-1)),
+    "Expand": (exact(M, whole(2, 1, 4)), exact(normal(3, 1), whole(1, 4))),
+    "Flatten": (exact(X, axis=4), exact(X, axis=-1), exact(X, axis=2)),
+    "Pad": (
+        exact(M, whole(1, 2), np.float32(0.5), whole(-1)),
+        exact(M, whole(-1, 1, 0, -2), wanted=lambda x, p: np.pad(x[1:, :2], [(0, 0), (1, 0)])),
+        exact(M, pads=[1, 0, 0, 2], value=0.5, opset=10, wanted=lambda x: np.pad(x, [(1, 0), (0, 2)], constant_values=0.5)),
+        exact(M, whole(2, 0, 1, 3), mode="edge"),
+        exact(M, whole(4, 1, 3, 9), mode="wrap", wanted=lambda x, p: np.pad(x, [(4, 3), (1, 9)], mode="wrap")),
+        exact(M, whole(5, 1, 3, 9), mode="reflect", wanted=lambda x, p: np.pad(x, [(5, 3), (1, 9)], mode="reflect")),
+        exact(M[:1], whole(2, 0, 1, 0), mode="reflect", wanted=lambda x, p: x.repeat(4, 0)),
+    ),
+    "Range": (exact(np.float32(3), np.float32(0), np.float32(-0.75)), exact(np.array(1), np.array(1), np.array(1))),
+    "Reshape": (exact(X, whole(0, 0, 20)), exact(X, whole(2, -1), allowzero=1)),
+    "Shape": (exact(X, start=-2), exact(X, end=2), exact(X, start=-9, end=9)),
+    "Slice": (
+        exact(X, starts=[1, 1], ends=[2, -1], opset=9, wanted=lambda x: x[1:2, 1:-1]),
+        exact(X, starts=[1, -3], ends=[9, 3], axes=[2, -1], opset=9, wanted=lambda x: x[:, :, 1:, 1:3]),
+        exact(X, whole(-1, 4), whole(-9, 1), whole(2, 3), whole(-2, -1), wanted=lambda x, *_: x[:, :, ::-2, 3:1:-1]),
+        exact(X, whole(1, 0), whole(2, 2)),
+    ),
+    "Split": (
+        exact(X, axis=2, num_outputs=2, outputs=2),
+        exact(X, axis=-1, outputs=2, opset=13),
+        exact(X, axis=1, split=[2, 1], outputs=2, opset=11, wanted=lambda x: (x[:, :2], x[:, 2:])),
+    ),
+    "Squeeze": (exact(normal(1, 3, 1), axes=[-1], opset=11, wanted=lambda x: x[:, :, 0]), exact(normal(1, 3, 1), whole(-1, 0))),
+    "Unsqueeze": (exact(M, axes=[0, 3], opset=11, wanted=lambda x: x[None, :, :, None]), exact(M, whole(-2)), exact(M, whole(3, 1))),
+    "Tile": (exact(M, whole(1, 3)), exact(X, whole(1, 2, 1, 2))),
+    "Trilu": (exact(M, np.array(-1)), exact(M, np.array([1])), exact(X, np.array(-1), upper=0), exact(X, upper=0)),
+    "DequantizeLinear": (
+        of(np.array([[1, -128], [127, 5]], np.int8), np.float32([0.5, 0.1]), np.array([3, -4], np.int8), axis=-2),
+        of(np.array([[1, -128], [127, 5]], np.int8), np.float32([0.5, 0.1])),
+        of(np.array([2**24 + 1, -5], np.int32), np.float32(0.5), wanted=lambda x, s: (x * np.float64(s)).astype(np.float32)),
+        of(
+            np.array([[1, -128, 7], [127, 5, 9]], np.int8),
+            np.float32([[0.5, 2], [0.25, 4]]),
+            np.array([[3, 1], [0, -4]], np.int8),
+            axis=1,
+            block_size=2,
+            wanted=lambda x, s, z: np.float32([[-1, -65.5, 12], [31.75, 1.25, 52]]),
+        ),
+    ),
+    "Upsample": (
+        exact(X, mode="nearest", scales=[1.0, 1.0, 3.0, 2.0], opset=7, wanted=lambda x: x.repeat(3, 2).repeat(2, 3)),
+        of(
+            np.float32([[[[1, 3]]]]),
+            np.float32([1, 1, 1, 2]),
+            mode="linear",
+            opset=9,
+            wanted=lambda x, s: np.float32([[[[1, 2, 3, 3]]]]),
+        ),
+    ),
+}
+
+
+def put(x: Any, at: Any, size: Any) -> Any:
+    y = np.zeros(size, x.dtype)
+    y.reshape(-1)[at.reshape(-1)] = x.reshape(-1)
+    return y[None, None]
+
+
+def normalised(x: Any, scale: Any, bias: Any, mean: Any, var: Any) -> Any:
+    scale, bias, mean, var = (a.reshape(-1, *(1,) * (x.ndim - 2)) for a in (scale, bias, mean, var))
+    return (x - mean) / np.sqrt(var + np.float32(1e-5)) * scale + bias
+
+
+def grouped(x: Any, scale: Any, bias: Any, groups: int) -> Any:
+    rows = x.reshape(len(x), groups, -1).astype(float)
+    rows = (rows - rows.mean(2, keepdims=True)) / np.sqrt(rows.var(2, keepdims=True) + 1e-5)
+    return (rows * scale[:, None] + bias[:, None]).reshape(x.shape).astype(x.dtype)
+
+
+def responded(x: Any, size: int, alpha: float, beta: float, bias: float) -> Any:
+    """Return the local response of the standard: its region is floor((size - 1) / 2) before and ceil((size - 1) / 2) behind."""
+    square = x.astype(float) ** 2
+    total = np.stack([square[:, max(0, c - (size - 1) // 2) : c + size // 2 + 1].sum(1) for c in range(x.shape[1])], 1)
+    return (x / (bias + alpha / size * total) ** beta).astype(x.dtype)
+
+
+def ranked(x: Any, count: int, sign: int) -> Any:
+    order = np.argsort(sign * x, axis=-1, kind="stable")[..., :count]
+    return np.take_along_axis(x, order, -1), order
+
+
+RESIZED = np.array([[[[1, 2, 4, 8], [3, 9, 27, 81], [5, 25, 15, 6]]]], np.float32)
+SCALED = np.float32([1, 1, 0.7, 2.3])
+FINE["Resize"] = (
+    *(
+        of(RESIZED, None, SCALED, mode=mode, coordinate_transformation_mode=how, terms=32)
+        for mode in ("nearest", "linear", "cubic")
+        for how in ("half_pixel", "half_pixel_symmetric", "pytorch_half_pixel", "align_corners", "asymmetric")
+    ),
+    *(
+        exact(RESIZED, None, np.float32([1, 1, 2, 0.5]), mode="nearest", coordinate_transformation_mode="half_pixel", nearest_mode=how)
+        for how in ("round_prefer_floor", "round_prefer_ceil", "floor", "ceil")
+    ),
+    *(
+        of(
+            RESIZED,
+            np.float32(roi),
+            None,
+            whole(1, 1, *size),
+            coordinate_transformation_mode="tf_crop_and_resize",
+            mode=mode,
+            **more,
+            terms=32,
+        )
+        for mode in ("linear", "nearest")
+        for roi, size, more in (
+            ([0, 0, 0.25, 0.5, 1, 1, 0.75, 0.875], (2, 3), {}),
+            ([0, 0, -0.5, 0.5, 1, 1, 0.75, 1.5], (3, 4), {"extrapolation_value": 7.0}),
+            ([0, 0, 0.25, 0.5, 1, 1, 0.75, 0.875], (1, 1), {}),
+        )
+    ),
+    of(RESIZED, None, None, whole(1, 1), mode="linear", coordinate_transformation_mode="align_corners", axes=[2, 3], terms=16),
+    of(RESIZED, None, None, whole(1, 1), mode="linear", coordinate_transformation_mode="pytorch_half_pixel", axes=[2, 3], terms=16),
+    of(RESIZED, None, None, whole(7, 5), mode="linear", keep_aspect_ratio_policy="not_larger", axes=[2, 3], terms=16),
+    of(RESIZED, None, None, whole(7, 5), mode="linear", keep_aspect_ratio_policy="not_smaller", axes=[3, 2], terms=16),
+    *(
+        of(RESIZED, None, np.float32([0.5, 0.6]), axes=[2, 3], mode=mode, antialias=a, exclude_outside=o, terms=64)
+        for mode in ("linear", "cubic")
+        for a, o in ((1, 0), (0, 1), (1, 1))
+    ),
+    of(RESIZED, None, np.float32([1.5, 1.5]), axes=[2, 3], mode="cubic", cubic_coeff_a=-0.5, terms=64),
+    exact(
+        RESIZED,
+        np.float32([1, 1, 2, 1.5]),
+        mode="nearest",
+        opset=10,
+        wanted=lambda x, s: x[:, :, [0, 0, 1, 1, 2, 2]][..., [0, 0, 1, 2, 2, 3]],
+    ),
+)
+
+
+GROUPS = (ELEMENTWISE, PAIRS, POOLS, WEIGHTED, NORMALISATIONS, REDUCTIONS, INDICES, MOVES, FINE)
 EXAMPLES: Mapping[str, tuple[Example, ...]] = {
-    name: examples
-    for group in (ELEMENTWISE, PAIRS, POOLS, WEIGHTED, NORMALISATIONS, REDUCTIONS, INDICES, MOVES)
-    for names, examples in group.items()
-    for name in names.split()
+    name: sum((group[names] for group in GROUPS for names in group if name in names.split()), ())
+    for name in sorted({name for group in GROUPS for names in group for name in names.split()})
 }

@@ -56,13 +56,17 @@ def einsum(call: Call, *arrays: Array) -> Array:
     if len(terms) != len(arrays):
         raise ValueError(f"the equation {equation!r} names {len(terms)} tensors, {len(arrays)} were given")
     lengths: dict[str, int] = {}
+    shared: tuple[int, ...] = ()
     for term, array in zip(terms, arrays, strict=True):
-        head, _, tail = term.partition("...")
+        head, dots, tail = term.partition("...")
+        if dots:
+            shared = np.broadcast_shapes(shared, array.shape[len(head) : array.ndim - len(tail)])
         for letters, shape in ((head, array.shape), (tail[::-1], array.shape[::-1])):
             for letter, length in zip(letters, shape, strict=False):
                 lengths[letter] = max(lengths.get(letter, 1), length)
     if arrow:
-        call.reserve([lengths.get(letter, 1) for letter in right.replace("...", "")], arrays[0].dtype)
+        batch = shared if "..." in right else ()
+        call.reserve([*batch, *(lengths.get(letter, 1) for letter in right.replace("...", ""))], arrays[0].dtype)
     # Only pairwise contraction keeps the work polynomial in the sizes, hence optimize=True for three and more.
     # numpy's einsum does not know the types of ml_dtypes, so these are summed in float32.
     wide = [array if array.dtype.kind in "biuf" else array.astype(np.float32) for array in arrays]
