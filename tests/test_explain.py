@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import math
+from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import onnx
@@ -15,6 +17,7 @@ import fastconv as fc
 from fastconv.cli import main
 from fastconv.kernels.choose import estimated, relative_error
 from fastconv.network import explain as explain_module
+from fastconv.network.explain import Explanation, LayerChoice, Option
 from fastconv.plot import explanation_figure
 
 
@@ -251,3 +254,134 @@ def test_tiles_that_are_offered_grow_with_the_kernel(r, expected):
     offered = [option.algorithm for option in layer.options if option.algorithm.startswith("F")]
     assert offered[: len(expected)] == expected
     assert set(offered[len(expected) :]) <= {layer.algorithm}
+def option(algorithm, seconds, error, **more):
+    return Option(algorithm, 4.0, error, seconds, 2**20, **more)
+
+
+FIRST = LayerChoice(
+    "first",
+    (3, 5),
+    (2, 16, 20, 24),
+    (2, 8, 20, 24),
+    1.5,
+    "F(2x2,3x3)",
+    "the fastest",
+    (option("direct", 4e-3, 1e-7), option("F(2x2,3x3)", 2e-3, 3e-7, workspace_bytes=2**19), option("F(4x4,3x3)", 1e-3, 4e-6)),
+)
+LAST = LayerChoice("last", (1, 1), (2, 8, 20, 24), (2, 4, 20, 24), 0.5, "direct", "no other can", (option("direct", 5e-4, 4e-7),))
+
+
+def test_a_report_shows_every_number_in_its_place():
+    found = Explanation("net", "the given inputs", False, 3, 1e-6, (FIRST, LAST))
+    assert found.predicted_error == pytest.approx(5e-7)
+    assert found.within
+    (table,) = found.tables()
+    assert table.header == ("layer", "input", "taps", "algorithm", "why", "error", "ms", "direct", "MiB")
+    assert table.rows == (
+        ("first", "16x20x24", "3x5", "F(2x2,3x3)", "the fastest", "3.0e-07", "2.000", "4.000", "1.50"),
+        ("last", "8x20x24", "1x1", "direct", "no other can", "4.0e-07", "0.500", "0.500", "-"),
+    )
+    assert (table.left, table.keys, table.long) == (5, 1, ("why",))
+    said = "2 layers, 2.5 ms estimated, 4.5 ms direct; relative L2 error of 5.0e-07 expected at the output; statistics of the given inputs"
+    assert table.notes[1] == found.summary() == f"{said}; 1.0e-06 is allowed"
+    assert repr(found) == "<Explanation of net: 2 layers, 2.5 ms estimated, relative L2 error of 5.0e-07 expected>"
+    assert found.seconds("F(4x4,3x3)") == [1e-3, 5e-4]
+    assert found.growth("F(4x4,3x3)") == pytest.approx([4e-6, math.hypot(4e-6, 4e-7)])
+    made = found.to_dict()
+    assert list(made) == ["network", "inputs", "measured", "threads", "max_error", "predicted_error", "within", "seconds", "layers"]
+    assert (made["network"], made["measured"], made["threads"], made["max_error"], made["within"]) == ("net", False, 3, 1e-6, True)
+    assert made["seconds"] == pytest.approx(2.5e-3)
+    assert [layer["name"] for layer in made["layers"]] == ["first", "last"]
+    measured = replace(found, measured=True, max_error=None)
+    assert measured.within
+    assert measured.summary() == said.replace("estimated", "measured")
+    assert repr(measured) == repr(found).replace("estimated", "measured")
+    assert replace(found, max_error=found.predicted_error).within
+    tight = replace(found, max_error=1e-7)
+    assert not tight.within
+    assert tight.summary() == f"{said}; 1.0e-07 is allowed, which no choice of algorithms keeps in float32"
+
+
+@pytest.mark.parametrize(("count", "names"), [(1, "a"), (3, "a, b, c"), (4, "a, b, c and 1 more"), (5, "a, b, c and 2 more")])
+def test_layers_of_subnormal_weights_are_named(count, names):
+    layers = [replace(LAST, name=name, subnormal_weights=k + 1) for k, name in enumerate("abcde"[:count])]
+    text = Explanation("net", "the given inputs", False, 1, None, (LAST, *layers)).summary()
+    assert text.endswith(f"; weights of {names} are subnormal and may be slow: fastconv.flush_subnormals takes them for zero")
+    assert "subnormal" not in Explanation("net", "the given inputs", False, 1, None, (LAST,)).summary()
+
+
+def test_a_bound_takes_the_cheapest_steps_to_it():
+    """From the fastest, the step that costs the fewest seconds for the squared error that it takes away comes first."""
+    slow = replace(FIRST, name="slow", options=(option("direct", 9e-3, 1e-7), option("F(4x4,3x3)", 1e-3, 4e-6)))
+    given = Explanation("net", "the given inputs", True, 1, None, (FIRST, slow))
+    fast = explain_module._bounded(given, 1e-5)
+    assert [layer.algorithm for layer in fast.layers] == ["F(4x4,3x3)", "F(4x4,3x3)"]
+    assert [layer.why for layer in fast.layers] == ["chosen: the fastest, measured"] * 2
+    middle = explain_module._bounded(given, 5e-6)
+    assert [layer.algorithm for layer in middle.layers] == ["F(2x2,3x3)", "F(4x4,3x3)"]
+    why = "chosen: F(4x4,3x3) is faster, but its error is too large here"
+    assert [layer.why for layer in middle.layers] == [why, "chosen: the fastest, measured"]
+    assert [layer.algorithm for layer in explain_module._bounded(given, 3.5e-7).layers] == ["F(2x2,3x3)", "direct"]
+    assert [layer.algorithm for layer in explain_module._bounded(given, 1e-9).layers] == ["direct", "direct"]
+    exact = math.hypot(4e-6, 4e-6)
+    assert [layer.algorithm for layer in explain_module._bounded(given, exact).layers] == ["F(4x4,3x3)", "F(4x4,3x3)"]
+    estimated = explain_module._bounded(replace(given, measured=False), 1e-5)
+    assert estimated.layers[0].why == "chosen: the fastest, estimated"
+
+
+def test_algorithms_are_offered_by_their_taps():
+    offered = {
+        (2, 2): ["F(2x2,2x2)"],
+        (3, 2): ["F(2x2,3x3)", "F(4x4,3x3)", "F(6x6,3x3)", "F(8x8,3x3)"],
+        (4, 2): ["F(2x2,4x4)"],
+        (5, 2): ["F(2x2,5x5)", "F(4x4,5x5)", "F(8x8,5x5)", "F(6x6,5x5)"],
+        (7, 2): ["F(2x2,7x7)", "F(8x8,7x7)", "F(4x4,7x7)"],
+        (15, 2): ["F(2x2,15x15)"],
+        (16, 2): [],
+        (3, 1): ["F(2x2,3x3)", "F(4x4,3x3)", "F(6x6,3x3)"],
+    }
+    for (taps, dims), names in offered.items():
+        found = explain_module._offered(taps, dims)
+        assert [name.partition("/")[0] for name in found] == names
+        assert all(alg.r == taps for alg in found.values())
+    pairs = {name: alg.products for name, alg in explain_module._offered(5, 2).items()}
+    assert list(pairs.values()) == [6, 8, 14, 13]
+    assert [alg.products for alg in explain_module._offered(7, 2).values()] == [8, 19, 13]
+    assert [alg.products for alg in explain_module._offered(3, 2).values()] == [4, 6, 8, 13]
+
+
+def test_mean_squares_that_are_no_numbers_count_as_zero():
+    assert explain_module._square(np.array([3, 4], np.float32)) == 12.5
+    assert explain_module._square(np.zeros(0, np.float32)) == 0
+    assert explain_module._square(np.array([1, np.inf])) == 0
+    assert explain_module._square(np.array([3e30, 4e30], np.float32)) == pytest.approx(12.5e60)
+
+
+def test_inputs_are_drawn_as_the_model_says(net):
+    drawn = explain_module._drawn(net)
+    assert drawn["x"].shape == (2, 16, 20, 20)
+    assert drawn["x"].dtype == np.float32
+    np.testing.assert_array_equal(drawn["x"], np.random.default_rng(0).standard_normal((2, 16, 20, 20)).astype(np.float32))
+    value = replace(net.inputs[0], dtype=np.dtype(np.int64), shape=(3,))
+    np.testing.assert_array_equal(explain_module._drawn(SimpleNamespace(inputs=(value,)))["x"], np.zeros(3, np.int64))
+
+
+def test_the_figure_shows_milliseconds_and_the_span_of_each_layer():
+    figure = explanation_figure(Explanation("net", "the given inputs", False, 1, 1e-6, (FIRST, LAST)))
+    upper, lower = figure.axes
+    spans = [(list(line.get_xdata()), list(line.get_ydata())) for line in lower.lines[-2:]]
+    assert spans == [([1, 1], [1.0, 4.0]), ([2, 2], [0.5, 0.5])]
+    marks = sorted(
+        (x, y, line.get_markerfacecolor() != "white")
+        for line in lower.lines[:-2]
+        for x, y in zip(line.get_xdata(), line.get_ydata(), strict=True)
+    )
+    assert marks == [(1, 1.0, False), (1, 2.0, True), (1, 4.0, False), (2, 0.5, True)]
+    assert list(upper.lines[-1].get_ydata()) == [1e-6, 1e-6]
+    assert [text.get_text() for text in upper.texts] == ["allowed"]
+    assert lower.get_ylabel() == "ms, estimated"
+    assert figure.get_suptitle() == "net: 2 convolutions, fp32, 1 thread"
+    other = explanation_figure(Explanation("net", "the given inputs", True, 2, None, (FIRST, LAST)))
+    assert other.axes[1].get_ylabel() == "ms, measured"
+    assert not other.axes[0].texts
+    assert other.get_suptitle() == "net: 2 convolutions, fp32, 2 threads"
