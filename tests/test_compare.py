@@ -3,13 +3,26 @@
 from __future__ import annotations
 
 import json
+import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
-from support.models import chain
+from onnx import TensorProto, helper, numpy_helper
+from support.models import chain, dense_chain
 
 import fastconv as fc
-from fastconv.network.study.compare import after, contenders, published_contenders
+from fastconv.network.study.compare import (
+    Comparison,
+    Row,
+    _batches,
+    after,
+    agreement,
+    contenders,
+    first_images,
+    published_contenders,
+    usual_contenders,
+)
 
 KEYS = [
     "algorithm",
@@ -177,8 +190,6 @@ def test_batch_follows_the_memory_limit(x):
 
 
 def test_pictures_are_compared_by_psnr():
-    from fastconv.network.study.compare import agreement
-
     truth = {"y": np.linspace(0, 1, 48).reshape(1, 3, 4, 4)}
     assert agreement({"y": truth["y"] + 0.01}, truth, truth)["psnr_fp64"] == pytest.approx(40)
     assert agreement(truth, truth, truth)["psnr_fp64"] == np.inf
@@ -232,7 +243,7 @@ def test_metric_sees_direct_of_its_own_policy(net, x):
 
 
 def test_intervals_are_shown_with_their_metric():
-    from fastconv.network.study.compare import Comparison, Row, with_interval
+    from fastconv.network.study.compare import with_interval
 
     # Wilson's interval of 8 of 10, from his formula: (0.8 + z^2/20 -+ z sqrt(0.016 + z^2/400)) / (1 + z^2/10).
     metric = with_interval("top1", 8, 10)
@@ -279,3 +290,141 @@ def test_contenders_are_grouped_by_the_weights_they_keep():
     assert sizes[1] == [1] * 8
     assert sizes[2**30] == [8]
     assert 1 < len(sizes[100_000]) < 8
+
+
+def written(*rows, layers=("one", "two"), images=10):
+    return Comparison("net", images, "fp64", layers, rows)
+
+
+def test_a_report_shows_every_number_in_its_place():
+    direct = Row("direct", "", 9.0, 2.34e-7, 1.26e-6, {"top1": 0.93125}, 1.2345, 1.0, (1e-7, 2e-7), ran=2)
+    fast = Row("F(4x4,3x3)", "fitted", 2.25, 5.678e-7, 2.34e-6, {"top1": 0.00012, "own": 7.0}, 12.345, 1.875, (3e-7, 4e-7), ran=2)
+    (table,) = written(direct, fast).tables()
+    assert table.header == ("algorithm", "points", "mult", "rel. L2", "max err", "top1", "own", "s", "speed")
+    assert table.rows == (
+        ("direct", "-", "9", "2.34e-07", "1.3e-06", "0.9313", "-", "1.234", "1.00x"),
+        ("F(4x4,3x3)", "fitted", "2.25", "5.68e-07", "2.3e-06", "1.2e-04", "7", "12.3", "1.88x"),
+    )
+    assert (table.left, table.keys, table.long) == (2, 2, ("points",))
+    assert table.notes == (
+        "mult: multiplications per output and channel; rel. L2, max err: error of the output against the same network in fp64; "
+        "top1: share of the images classified correctly; s: median seconds for all images; speed: relative to direct",
+    )
+    assert repr(written(direct, fast)) == "<Comparison on net: 2 rows, 10 images, fp32>"
+
+
+def test_a_report_in_policies_shows_them_and_where_they_ran():
+    spilt = {"one": {"input": 2, "product": 3}, "two": {"input": 5}}
+    plain = Row("direct", "", None, 2e-7, 1e-6, {}, 10.0, 1.0, (), ran=2)
+    rows = plain, replace(plain, policy="fp16", overflows=spilt, seconds=math.nan, speed_vs_direct=math.nan, ran=1)
+    (table,) = written(*rows).tables()
+    assert table.header == ("algorithm", "points", "policy", "layers", "overflows", "mult", "rel. L2", "max err", "s", "speed")
+    assert table.rows == (
+        ("direct", "-", "fp32", "2/2", "0", "-", "2.00e-07", "1.0e-06", "10", "1.00x"),
+        ("direct", "-", "fp16", "1/2", "10", "-", "2.00e-07", "1.0e-06", "-", "-"),
+    )
+    assert (table.left, table.keys) == (3, 3)
+    assert table.notes[0].startswith("layers: those that ran the algorithm; the others ran direct; mult: ")
+    assert repr(written(*rows)).endswith("2 rows, 10 images, fp32, fp16>")
+    (table,) = written(plain, replace(plain, channel_sum="pairwise")).tables()
+    assert table.header[:4] == ("algorithm", "points", "policy", "sum")
+    assert [row[:6] for row in table.rows] == [("direct", "-", "fp32", "-", "0", "-"), ("direct", "-", "fp32", "pairwise", "0", "-")]
+
+
+def test_intervals_belong_to_the_metric_whose_name_they_begin_with():
+    metric = {"own_share": 0.5, "own_share_low": 0.25, "own_share_high": 0.75, "lonely_low": 3.0}
+    wider = metric | {"own_share_low": 0.125, "own_share_high": 0.875}
+    rows = [Row("direct", "", 9.0, 1e-7, 1e-7, m, 1.0, 1.0, (), ran=2) for m in (metric, wider)]
+    (table,) = written(*rows).tables()
+    assert table.header[5:7] == ("own_share", "lonely_low")
+    assert "; own_share:  (95 % interval: ±0.38 at most); s: " in table.notes[0]
+    titles = {"agreement": "agree", "agreement_fp64": "agree64", "logit_error": "logits", "psnr_fp64": "PSNR"}
+    (table,) = written(Row("direct", "", 9.0, 1e-7, 1e-7, dict.fromkeys(titles, -0.0001), 1.0, 1.0, (), ran=2)).tables()
+    assert table.header[5:-2] == tuple(titles.values())
+    assert table.rows[0][5:-2] == ("-1.0e-04",) * 4
+    assert "agree64: share classified as in float64; logits: root mean square error of the logits; PSNR: against" in table.notes[0]
+
+
+def test_a_report_as_plain_data_keeps_every_field():
+    scales, spilt = {"one": (3, -2)}, {"two": {"input": 5}}
+    row = Row(
+        "F", "p", 2.25, math.inf, 1e-6, {"a": math.nan, "b": 2.0}, math.nan, 3.0, (1e-7, math.inf), "fp16", "blocked", spilt, scales, 1
+    )
+    assert written(row).to_dict()["rows"] == [
+        {
+            "algorithm": "F",
+            "points": "p",
+            "multiplications_per_output": 2.25,
+            "relative_l2": None,
+            "max_abs": 1e-6,
+            "metric": {"a": None, "b": 2.0},
+            "seconds": None,
+            "speed_vs_direct": 3.0,
+            "layer_relative_l2": [1e-7, None],
+            "policy": "fp16",
+            "channel_sum": "blocked",
+            "overflows": {"two": {"input": 5}},
+            "scales": {"one": [3, -2]},
+            "ran": 1,
+        }
+    ]
+
+
+def convolutions(*shapes):
+    """A network of parallel convolutions of one image."""
+    nodes = [helper.make_node("Conv", ["x", f"w{k}"], [f"y{k}"], f"c{k}") for k in range(len(shapes))]
+    weights = [numpy_helper.from_array(np.ones(shape, np.float32), f"w{k}") for k, shape in enumerate(shapes)]
+    infos = [helper.make_tensor_value_info(name, TensorProto.FLOAT, ["N", 2, 12, 12]) for name in ("x",)]
+    leaves = [helper.make_tensor_value_info(f"y{k}", TensorProto.FLOAT, None) for k in range(len(shapes))]
+    graph = helper.make_graph(nodes, "g", infos, leaves, weights)
+    return fc.load_onnx(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9))
+
+
+def test_the_usual_contenders_are_of_the_commonest_square_kernel():
+    net = convolutions((3, 2, 5, 5), (3, 2, 5, 5), (3, 2, 3, 3), (3, 2, 1, 7), (3, 2, 1, 7), (3, 2, 1, 7), *[(3, 2, 1, 1)] * 4)
+    names = [c if isinstance(c, str) else c.label for c in usual_contenders(net, ("fastconv",))]
+    assert names == ["F(2x2,5x5)", "F(4x4,5x5)", "F(6x6,5x5)", "fitted F(4x4,5x5)"]
+    assert [c.label for c in usual_contenders(net, ("fastconv",), fit=False)] == names[:3]
+    assert usual_contenders(convolutions((3, 2, 1, 1), (3, 2, 1, 7))) == ()
+    feeds = {"x": np.ones((1, 2, 12, 12), np.float32)}
+    report = fc.compare(net, feeds, ["im2col", "auto", ("both", "", ("F(2x2,5x5)"))], repeats=1)
+    assert [row.multiplications_per_output for row in report.rows] == [25, 25, None, 9]
+    assert [row.ran for row in report.rows][::3] == [10, 2]
+    few = convolutions((3, 2, 5, 4), (3, 2, 5, 4), (3, 2, 3, 3))
+    assert [row.multiplications_per_output for row in fc.compare(few, feeds, ["im2col"], repeats=1).rows] == [20, 20]
+    (_, row) = fc.compare(few, feeds, ["F(3x2,5x4)"], repeats=1).rows
+    assert row.multiplications_per_output == pytest.approx(7 * 5 / 6)
+
+
+def test_images_are_counted_and_cut_along_the_first_axis(net, x):
+    assert [part["x"].shape[0] for part in _batches(net, {"x": x}, 2)[1]] == [2, 2, 1]
+    assert [part["x"].shape[0] for part in _batches(net, {"x": x}, 5)[1]] == [5]
+    assert _batches(net, {"x": x}, 2)[0] == 5
+    number = np.float32(3)
+    cut = first_images({"x": x, "n": number}, 2)
+    np.testing.assert_array_equal(cut["x"], x[:2])
+    assert cut["n"] is number
+    with pytest.raises(ValueError, match="the number of images is 0: pass a positive one"):
+        first_images({"x": x}, 0)
+    assert len(first_images({"x": x}, 1)["x"]) == 1
+    with pytest.raises(ValueError, match=r"the inputs have the first lengths \[2, 5\]: images are counted where all have the same"):
+        first_images({"x": x, "z": x[:2]}, 1)
+    fixed = fc.load_onnx(dense_chain())
+    given = np.zeros((6, 16, 20, 20), np.float32)
+    assert [len(part["x"]) for part in _batches(fixed, {"x": given}, 5)[1]] == [2, 2, 2]
+    assert [len(part["x"]) for part in _batches(fixed, {"x": given[:5]}, 1)[1]] == [5]
+
+
+def test_agreement_is_of_the_first_output():
+    truth = np.array([[1.0, 2, 3], [3, 2, 1]])
+    got, other = np.array([[1.0, 2, 3], [1, 2, 0]]), np.array([[5.0, 2, 3], [0, 2, 1]])
+    found = agreement({"y": got}, {"y": truth}, {"y": other})
+    assert found == {"agreement_fp64": 0.5, "agreement_direct": 0.5, "logit_error": pytest.approx(math.sqrt(5 / 6))}
+    assert agreement({"y": got}, {"y": truth}, {"y": got})["agreement_direct"] == 1
+    one = np.array([[1.0], [3]])
+    assert agreement({"y": one + 0.2}, {"y": one}, {}) == {"psnr_fp64": pytest.approx(20)}
+    assert agreement({"y": one}, {"y": one}, {}) == {"psnr_fp64": math.inf}
+    assert math.isnan(agreement({"y": one}, {"y": one * 0}, {})["psnr_fp64"])
+    assert math.isnan(agreement({"y": one * np.nan}, {"y": one}, {})["psnr_fp64"])
+    assert agreement({"y": np.arange(3)}, {"y": np.arange(3)}, {}) == {}
+    assert agreement({"y": one[:0]}, {"y": one[:0]}, {}) == {}

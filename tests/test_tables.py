@@ -168,3 +168,90 @@ def test_a_cell_is_as_wide_as_a_terminal_shows_it():
     table = Table(("name", "n"), ((first, "1"), (second, "2"), ("e\u0301abc", "3")))
     lines = [line for line in table.text(80).splitlines() if line.rstrip().endswith(("1", "2", "3"))]
     assert [line.replace(first, "abcd").replace("e\u0301", "e") for line in lines] == ["abcd  1", "abcd  2", "eabc  3"]
+def test_every_line_of_a_table_that_is_cut():
+    """Cells no wider than the title of their column, or than a mark, stay; the others are numbered row by row, the same once."""
+    rows = (
+        ("first", "no fast algorithm pays", "tiny", "1.25"),
+        ("last", "equal", "層層層", "0.5"),
+        ("third", "no fast algorithm pays", "", "10"),
+    )
+    table = Table(
+        ("layer", "which", "how", "ms"), rows, 3, long=("which",), title="A title that is longer than the width", notes=("a note",)
+    )
+    assert table.text() == "\n".join(
+        [
+            "A title that is longer than the width",
+            "layer  which                   how       ms",
+            "first  no fast algorithm pays  tiny    1.25",
+            "last   equal                   層層層   0.5",
+            "third  no fast algorithm pays            10",
+            "",
+            "a note",
+        ]
+    )
+    assert table.text(28) == "\n".join(
+        [
+            "A title that is longer than",
+            "the width",
+            "layer  which  how       ms",
+            "first  [1]    tiny    1.25",
+            "last   equal  層層層   0.5",
+            "third  [1]              10",
+            "",
+            "[1] no fast algorithm pays",
+            "",
+            "a note",
+        ]
+    )
+    assert table.text(3) == table.text(24)
+    assert table.text(24).splitlines()[2:] == [
+        "layer  which  how",
+        "first  [1]    tiny",
+        "last   equal  層層層",
+        "third  [1]",
+        "",
+        "layer    ms",
+        "first  1.25",
+        "last    0.5",
+        "third    10",
+        "",
+        "[1] no fast algorithm",
+        "    pays",
+        "",
+        "a note",
+    ]
+
+
+def test_a_matrix_says_which_of_its_columns_a_block_holds():
+    table = Table((), (("1" * 10, "2" * 10, "3" * 10, "4"), ("5", "6", "7", "8")), 0, 0)
+    assert table.text(24).splitlines() == [
+        "columns 1 to 2",
+        "1111111111  2222222222",
+        "         5           6",
+        "",
+        "columns 3 to 4",
+        "3333333333  4",
+        "         7  8",
+    ]
+    assert table.text(23) == table.text(24)
+    assert Table((), (("1" * 20, "2" * 20),), 0, 0).text(24).splitlines()[0] == "column 1"
+    assert table.text(37) == "1111111111  2222222222  3333333333  4\n         5           6           7  8"
+    assert table.text(36) != table.text(37)
+
+
+def test_every_cell_of_html_has_its_side():
+    html = Table(("a", "b"), (("1", "2"),), title="t", notes=("n",)).html()
+    left, right = '="text-align: left">', '="text-align: right">'
+    head, body = f"<tr><th style{left}a</th><th style{right}b</th></tr>", f"<tr><td style{left}1</td><td style{right}2</td></tr>"
+    assert html == f"<table><caption style{left}t</caption><thead>{head}</thead><tbody>{body}</tbody></table><p>n</p>"
+    assert Table((), (("1",),), 0, 0).html() == f"<table><tbody><tr><td style{right}1</td></tr></tbody></table>"
+
+
+def test_errors_of_a_network_are_shown_with_three_digits():
+    found = NetworkErrors((LayerError("first", "F(2x2,3x3)", 1e-7, 2e-7, 3e-7, 4e-7, 5.0, 6e-7, 7.0),), 8e-7, 9.126e-7)
+    (table,) = found.tables()
+    assert table.header == ("layer", "algorithm", "predicted", "measured", "carried", "accumulated", "gain")
+    assert table.rows == (("first", "F(2x2,3x3)", "1.00e-07", "2.00e-07", "3.00e-07", "4.00e-07", "5.00e+00"),)
+    assert table.notes == ("relative L2 error of the output: 8.00e-07 predicted, 9.13e-07 measured",)
+    assert table.left == 2
+    assert repr(found) == "<NetworkErrors of 1 layers: 8.00e-07 predicted, 9.13e-07 measured>"
