@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 import pytest
-from support.claims import CLAIMS, assert_close, attributes_of, check, claims_of, examples_of, feeds_of, model_of, run
+from support.claims import CLAIMS, assert_close, attributes_of, check, claims_of, compiled, examples_of, feeds_of, model_of, run
 from support.examples import EXAMPLES
 
 import fastconv as fc
@@ -163,6 +163,35 @@ def forgetful(call, x):
     """Square, into the input."""
     x *= x
     return x
+
+
+SERVED = {
+    "Add": "2 0 0",
+    "AveragePool": "2 2 0 2 2 2 2 2 2 0",
+    "BatchNormalization": "2 2 2 2 2",
+    "Clip": "1 2 1 2 1 1 1 2 0",
+    "ConvTranspose": "1 1 1 1 1 1 1 0 1",
+    "Gemm": "2 2 1 0 0 2 2 1 1",
+    "GlobalAveragePool": "2 2",
+    "HardSigmoid": "2 2 2",
+    "HardSwish": "2 2",
+    "LeakyRelu": "2 2",
+    "MatMul": "2 1 0 0 0 0",
+    "MaxPool": "2 2 0 2 2 2 2 2 2 0",
+    "Mul": "2 0 0",
+    "PRelu": "1 1 0 0 1 0",
+    "Relu": "2 2",
+    "Sigmoid": "2 2",
+    "Swish": "2 2 2",
+}
+"""Whether the compiled form serves each example: never, with constant weights alone, always."""
+
+
+@pytest.mark.parametrize("name", [name for name in NAMES if OPERATORS[name].compiled])
+def test_compiled_forms_serve_what_they_are_for(name):
+    served = [[compiled(OPERATORS[name], example, constant) is not None for constant in (True, False)] for example in EXAMPLES[name]]
+    assert " ".join(str(sum(one)) for one in served) == SERVED[name]
+    assert all(constant or not other for constant, other in served)
 
 
 WRONG = [

@@ -16,10 +16,13 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from onnx import TensorProto, helper, numpy_helper
 from support.models import OLD, OPSET, model
+from support.claims import run
+from support.examples import Example, exact, of
 
-from fastconv.network import load_onnx
-from fastconv.network.operators import is_narrow
+from fastconv.network import Node, load_onnx
+from fastconv.network.operators import OPERATORS, Call, is_narrow
 from fastconv.network.operators.tensors.shape import dtype_of
+from fastconv.network.operators.window import padded, window
 
 REFUSED = {
     "recurrent": "GRU LSTM RNN",
@@ -344,8 +347,6 @@ def test_refused_operators_name_node_and_operator():
 
 
 def test_names_in_refused_are_not_in_the_table():
-    from fastconv.network.operators import OPERATORS
-
     assert not set(" ".join(REFUSED.values()).split()) & set(OPERATORS)
     assert OPSET < NEW or all(onnx.defs.has(name) for name in OPERATORS)
 
@@ -360,3 +361,384 @@ def test_means_of_integers_go_towards_zero():
     """As C does, the reference and the runtimes with it: -7 over 2 is -3."""
     x = np.array([[-7, 0, 7], [0, 0, 6]], np.int32)
     agrees(helper.make_node("ReduceMean", ["x"], ["y"], axes=[0], keepdims=0), {"x": x}, 17)
+
+
+GROUPED = {"num_groups": 2, "epsilon": 0.0}
+PARTS = tuple(np.float32([1, 2]) * k for k in (1, 2, 3)) + (np.float32([4, 16]),)
+EMPTY = np.zeros((0, 3), np.float32)
+EDGES = {
+    "training": (
+        "BatchNormalization",
+        exact(np.float32([[1, 2], [3, 6]]), *PARTS, training_mode=1, epsilon=0.0, momentum=0.75, outputs=3),
+        (np.float32([[1, 2], [3, 6]]), np.float32([2.75, 5.5]), np.float32([3.25, 13])),
+    ),
+    "training is told since opset 14": (
+        "BatchNormalization",
+        exact(np.float32([[7, 22]]), *PARTS, epsilon=0.0, opset=13),
+        (np.float32([[4, 12]]),),
+    ),
+    "a scale for each group": (
+        "GroupNormalization",
+        of(np.float32([[[1], [3], [2], [6]]]), *PARTS[:2], **GROUPED),
+        (np.float32([[[1], [3], [2], [6]]]),),
+    ),
+    "no axis is left": ("ReduceMax", exact(EMPTY, np.array([1])), (np.zeros((0, 1), np.float32),)),
+    "nothing to sum": ("ReduceSum", exact(EMPTY, np.array([0])), (np.zeros((1, 3), np.float32),)),
+    "nothing to bound": ("ReduceMax", exact(EMPTY, np.array([0])), (np.full((1, 3), -np.inf, np.float32),)),
+    "nothing to bound from below": ("ReduceMin", exact(EMPTY, np.array([0])), (np.full((1, 3), np.inf, np.float32),)),
+    "no integers": ("ReduceMax", exact(np.zeros((0, 2), np.int8), np.array([0])), (np.int8([[-128, -128]]),)),
+    "no integers to bound": ("ReduceMin", exact(np.zeros((0, 2), np.int8), np.array([0])), (np.int8([[127, 127]]),)),
+    "mean of no integers": ("ReduceMean", exact(np.zeros((0, 2), np.int32), np.array([0])), (np.int32([[0, 0]]),)),
+    "truths": ("ReduceMax", exact(np.array([[True, False], [False, False]]), np.array([1])), (np.array([[True], [False]]),)),
+    "all truths": ("ReduceMin", exact(np.array([[True, False], [True, True]]), np.array([1])), (np.array([[False], [True]]),)),
+    "axes that are none": ("ReduceSum", exact(np.float32([[1, 2]]), np.zeros(0, np.int64)), (np.float32([[3]]),)),
+    "infinite": ("ReduceLogSumExp", exact(np.float32([[-np.inf, -np.inf]]), np.array([1])), (np.float32([[-np.inf]]),)),
+    "large": ("ReduceLogSumExp", exact(np.float32([[1000]]), np.array([1])), (np.float32([[1000]]),)),
+    "softmax of nothing": ("Softmax", exact(EMPTY, axis=0), (EMPTY,)),
+    "log of nothing": ("LogSoftmax", exact(EMPTY, axis=0), (EMPTY,)),
+    "hardmax of nothing": ("Hardmax", exact(EMPTY, axis=0), (EMPTY,)),
+    "softmax behind the last axis": ("Softmax", exact(np.float32([3, 4]), axis=1, opset=12), (np.float32([1, 1]),)),
+    "large exponents": ("Softmax", exact(np.float32([1000, -1000])), (np.float32([1, 0]),)),
+    "dropout of nothing": (
+        "Dropout",
+        exact(np.float32([1, 2]), np.float32(0), np.array(True), outputs=2),
+        (np.float32([1, 2]), np.array([True] * 2)),
+    ),
+    "dropout in use": ("Dropout", exact(np.float32([1, 2]), np.float32(0.5), np.array(False)), (np.float32([1, 2]),)),
+    "a length of zero": ("Reshape", exact(EMPTY, np.array([3, 0]), allowzero=1), (np.zeros((3, 0), np.float32),)),
+    "zeros copied": ("Reshape", exact(EMPTY, np.array([0, 3, 1])), (np.zeros((0, 3, 1), np.float32),)),
+    "nothing cut": ("Slice", exact(EMPTY, np.array([0]), np.array([9]), np.array([0]), np.array([-1])), (EMPTY,)),
+    "nothing split": ("Split", exact(EMPTY, axis=0, num_outputs=1), (EMPTY,)),
+    "a part that is shorter": ("Split", exact(np.arange(5), num_outputs=3, outputs=3), (np.arange(2), np.arange(2, 4), np.array([4]))),
+    "a part that is empty": ("Split", exact(np.arange(4), num_outputs=3, outputs=3), (np.arange(2), np.arange(2, 4), np.arange(0))),
+    "nothing in a range": ("Range", exact(np.array(3), np.array(1), np.array(1)), (np.zeros(0, np.int64),)),
+    "a range that does not divide": ("Range", exact(np.array(1), np.array(6), np.array(2)), (np.array([1, 3, 5]),)),
+    "shape of a number": ("Shape", exact(np.float32(3)), (np.zeros(0, np.int64),)),
+    "positions in a number": ("NonZero", exact(np.float32(3)), (np.zeros((1, 1), np.int64),)),
+    "all is kept": ("Compress", exact(np.arange(3), np.array([True] * 3), axis=0), (np.arange(3),)),
+    "a filled shape": ("ConstantOfShape", exact(np.array([2, 0, 3]), value=np.int64([7])), (np.zeros((2, 0, 3), np.int64),)),
+    "filled with a number": ("ConstantOfShape", exact(np.array([2]), value=np.int64([7])), (np.int64([7, 7]),)),
+    "a diagonal outside": ("EyeLike", exact(np.ones((2, 3), np.float32), k=3), (np.zeros((2, 3), np.float32),)),
+    "a far diagonal": ("EyeLike", exact(np.ones((2, 3), np.float32), k=2**40), (np.zeros((2, 3), np.float32),)),
+    "a far triangle": ("Trilu", exact(np.ones((2, 3), np.float32), np.array(-(2**40))), (np.ones((2, 3), np.float32),)),
+    "other than saturated": ("Cast", exact(np.float32([1e9, -1]), to=19, saturate=0), (np.array([np.inf, -1], ml_dtypes.float8_e5m2),)),
+    "saturated": ("Cast", exact(np.float32([1e9, -1e9, 3]), to=17), (np.array([448, -448, 3], ml_dtypes.float8_e4m3fn),)),
+    "narrow to whole": ("Cast", exact(np.array([2.5, -3], ml_dtypes.bfloat16), to=TensorProto.INT32), (np.int32([2, -3]),)),
+    "power of integers by a negative one": ("Pow", exact(np.int32([2, 1]), np.int32([-1, -3])), (np.int32([0, 1]),)),
+    "quotients of integers": ("Div", exact(np.int32([-7, 7, -6, 7]), np.int32([2, -2, 2, 2])), (np.int32([-3, -3, -3, 3]),)),
+    "one word for each axis": ("Tile", exact(np.float32([1, 2]), np.array([0])), (np.zeros(0, np.float32),)),
+    "a mean of one": ("Mean", exact(np.float32([1, 3])), (np.float32([1, 3]),)),
+    "the maximum where it is first": (
+        "MaxPool",
+        exact(np.float32([[[3, 3, 1, 2]]]), kernel_shape=[2], pads=[1, 0], outputs=2),
+        (np.float32([[[3, 3, 3, 2]]]), np.array([[[0, 0, 1, 3]]])),
+    ),
+    "places by columns, plane after plane": (
+        "MaxPool",
+        exact(np.float32([[[[1, 9], [3, 4]], [[5, 2], [8, 7]]]]), kernel_shape=[2, 1], storage_order=1, outputs=2),
+        (np.float32([[[[3, 9]], [[8, 7]]]]), np.array([[[[1, 2]], [[5, 7]]]])),
+    ),
+    "places by rows": (
+        "MaxPool",
+        exact(np.float32([[[[1, 9], [3, 4]], [[5, 2], [8, 7]]]]), kernel_shape=[2, 1], outputs=2),
+        (np.float32([[[[3, 9]], [[8, 7]]]]), np.array([[[[2, 1]], [[6, 7]]]])),
+    ),
+    "the least of whole numbers": (
+        "MaxPool",
+        exact(np.int8([[[-128, -128]]]), kernel_shape=[2], pads=[1, 1], outputs=2),
+        (np.int8([[[-128] * 3]]), np.array([[[0, 0, 1]]])),
+    ),
+}
+
+
+@pytest.mark.parametrize("case", EDGES)
+def test_edge_cases_have_their_exact_values(case):
+    name, example, wanted = EDGES[case]
+    with np.errstate(all="ignore"):
+        got = run(OPERATORS[name], example)
+    assert len(got) >= len(wanted)
+    for one, other in zip(got, wanted, strict=False):
+        assert (one.dtype, one.shape) == (other.dtype, other.shape)
+        np.testing.assert_array_equal(one.astype(float), other.astype(float))
+
+
+IMAGE, LINE = np.ones((1, 4, 5, 6), np.float32), np.ones((1, 4, 7), np.float32)
+TAPS = np.ones((6, 2, 3, 3), np.float32)
+WRONG = [
+    ("Add", [X, X.astype(np.float64)], {}, "the inputs must have one type, not float32, float64"),
+    ("Clip", [X, np.ones(2, np.float32)], {}, r"min must be one number, not of shape \(2,\)"),
+    ("Clip", [X, None, np.ones(2, np.float32)], {}, r"max must be one number, not of shape \(2,\)"),
+    ("BitShift", [np.uint8([1]), np.uint8([1])], {"direction": "UP"}, "direction must be LEFT or RIGHT, not 'UP'"),
+    ("CumSum", [X, np.array([0, 1])], {}, r"axis must be one integer, not of shape \(2,\)"),
+    ("CumSum", [X, np.array(3)], {}, "axis 3 does not exist in a tensor of rank 3"),
+    ("CumSum", [X, np.array(-4)], {}, "axis -4 does not exist in a tensor of rank 3"),
+    ("PRelu", [X[0], X], {}, r"a slope of shape \(2, 3, 4\) does not broadcast to the input's \(3, 4\)"),
+    ("Gelu", [X], {"approximate": "cosh"}, "approximate must be 'none' or 'tanh', not 'cosh'"),
+    ("Softmax", [X], {"axis": 3}, "axis 3 does not exist in a tensor of rank 3"),
+    ("Conv", [IMAGE, TAPS[..., 0]], {"group": 2}, "input and weight must have one rank of at least 3"),
+    ("Conv", [IMAGE[0, 0], TAPS[0, 0]], {}, "input and weight must have one rank of at least 3"),
+    ("Conv", [IMAGE, TAPS.astype("f8")], {"group": 2}, "one floating-point type, not float32 and float64"),
+    ("Conv", [IMAGE.astype("i4"), TAPS.astype("i4")], {"group": 2}, "one floating-point type, not int32 and int32"),
+    ("Conv", [IMAGE, TAPS], {}, r"4 channels do not fit a weight of shape \(6, 2, 3, 3\) in 1 groups"),
+    ("Conv", [IMAGE, TAPS], {"group": 0}, "in 0 groups"),
+    ("Conv", [IMAGE, TAPS[:5]], {"group": 2}, r"4 channels do not fit a weight of shape \(5, 2, 3, 3\) in 2 groups"),
+    ("Conv", [IMAGE, TAPS, np.ones(5, np.float32)], {"group": 2}, r"the bias must have the shape \(6,\), not \(5,\)"),
+    ("Conv", [IMAGE, TAPS], {"group": 2, "kernel_shape": (3, 2)}, r"kernel_shape \[3, 2\] contradicts the weight's shape"),
+    ("Conv", [IMAGE, TAPS], {"group": 2, "strides": (1, 0)}, r"strides must be 2 positive integers, not \[1, 0\]"),
+    ("Conv", [IMAGE, TAPS], {"group": 2, "dilations": (1,)}, r"dilations must be 2 positive integers, not \[1\]"),
+    ("Conv", [IMAGE, TAPS], {"group": 2, "pads": (1, 1, 1)}, r"pads must be 4 non-negative integers, not \[1, 1, 1\]"),
+    ("Conv", [IMAGE, TAPS], {"group": 2, "pads": (1, 1, 1, -1)}, r"pads must be 4 non-negative integers"),
+    ("Conv", [IMAGE, TAPS], {"group": 2, "auto_pad": "SAME"}, "auto_pad must be NOTSET, SAME_UPPER, SAME_LOWER or VALID, not 'SAME'"),
+    (
+        "Conv",
+        [IMAGE, TAPS],
+        {"group": 2, "dilations": (1, 3)},
+        "a kernel that reaches over 7 elements is larger than the padded input of 6",
+    ),
+    ("ConvTranspose", [IMAGE, TAPS], {}, r"4 channels do not fit a weight of shape \(6, 2, 3, 3\) in 1 groups"),
+    ("ConvTranspose", [IMAGE, TAPS[:4]], {"group": 3}, "in 3 groups"),
+    ("ConvTranspose", [IMAGE, TAPS[:4]], {"group": 0}, "in 0 groups"),
+    ("ConvTranspose", [IMAGE, TAPS[:4, ..., 0]], {}, "input and weight must agree in rank and type"),
+    ("ConvTranspose", [IMAGE, TAPS[:4].astype("f8")], {}, "input and weight must agree in rank and type"),
+    ("ConvTranspose", [IMAGE, TAPS[:4], np.ones(3, np.float32)], {"group": 2}, r"the bias must have the shape \(4,\), not \(3,\)"),
+    ("ConvTranspose", [IMAGE, TAPS[:4]], {"output_padding": (1,)}, r"output_padding must be 2 non-negative integers, not \[1\]"),
+    ("ConvTranspose", [IMAGE, TAPS[:4]], {"output_padding": (0, -1)}, r"output_padding must be 2 non-negative integers, not \[0, -1\]"),
+    ("ConvTranspose", [IMAGE, TAPS[:4]], {"output_shape": (9,)}, "output_shape must have 2 entries, not 1"),
+    (
+        "MaxPool",
+        [IMAGE[0, 0]],
+        {"kernel_shape": (2,)},
+        r"the input must have a batch, a channel and a spatial axis, not the shape \(5, 6\)",
+    ),
+    ("MaxPool", [IMAGE], {"kernel_shape": (2,)}, r"the kernel must have 2 positive lengths, not \[2\]"),
+    ("MaxPool", [IMAGE], {"kernel_shape": (2, 0)}, r"the kernel must have 2 positive lengths, not \[2, 0\]"),
+    ("MaxPool", [IMAGE], {"kernel_shape": (256, 257)}, r"a kernel of \[256, 257\] has more than 65536 taps"),
+    ("MaxPool", [IMAGE], {"kernel_shape": (256, 256)}, "a kernel that reaches over 256 elements is larger than the padded input of 5"),
+    ("GlobalMaxPool", [IMAGE[0, 0]], {}, "the input must have a batch, a channel and a spatial axis"),
+    ("MaxUnpool", [LINE, AT(1, 4, 7)], {"kernel_shape": (2, 2)}, "kernel_shape, strides and pads must fit 1 spatial axes"),
+    ("MaxUnpool", [LINE, AT(1, 4, 7)], {"kernel_shape": (2,), "pads": (0, 0, 0)}, "kernel_shape, strides and pads must fit 1 spatial axes"),
+    ("MaxUnpool", [LINE, AT(1, 4, 6)], {"kernel_shape": (2,)}, r"indices of shape \(1, 4, 6\) and output shape \(1, 4, 8\) do not fit"),
+    ("MaxUnpool", [LINE, AT(1, 4, 7) + 32], {"kernel_shape": (2,)}, r"indices must lie in 0\.\.31"),
+    ("MaxUnpool", [LINE, AT(1, 4, 7) - 1], {"kernel_shape": (2,)}, r"indices must lie in 0\.\.31"),
+    ("Gemm", [X, X[0]], {}, r"A and B must be matrices, not of shapes \(2, 3, 4\) and \(3, 4\)"),
+    ("Gemm", [X[0], X], {}, r"A and B must be matrices, not of shapes \(3, 4\) and \(2, 3, 4\)"),
+    ("Gemm", [X[0], X[0]], {}, r"shapes \(3, 4\) and \(3, 4\) cannot be multiplied"),
+    ("Gemm", [X[0], X[0], X], {"transB": 1}, r"C of shape \(2, 3, 4\) does not broadcast|shape mismatch"),
+    (
+        "Gemm",
+        [X[0], X[0], np.ones((2, 3, 3), np.float32)],
+        {"transB": 1},
+        r"C of shape \(2, 3, 3\) does not broadcast to the result's \(3, 3\)",
+    ),
+    ("MatMul", [X, np.float32(1)], {}, "a scalar cannot be multiplied as a matrix"),
+    ("MatMul", [np.float32(1), X], {}, "a scalar cannot be multiplied as a matrix"),
+    ("Einsum", [X], {"equation": "ij,jk"}, "the equation 'ij,jk' names 2 tensors, 1 were given"),
+    ("BatchNormalization", [X[0, 0], *PARTS], {}, "the input must have a channel axis"),
+    ("BatchNormalization", [X[:, :2], np.ones(3, np.float32), *PARTS[1:]], {}, r"scale must have the shape \(2,\), not \(3,\)"),
+    ("InstanceNormalization", [X[0], PARTS[0], PARTS[1]], {}, "the input must have a spatial axis"),
+    ("GroupNormalization", [X, *PARTS[:2]], {"num_groups": 2}, r"an input of shape \(2, 3, 4\) has no 2 equal groups of channels"),
+    ("GroupNormalization", [X, *PARTS[:2]], {"num_groups": 0}, "has no 0 equal groups of channels"),
+    ("LRN", [X], {"size": 0}, r"size 0 and an input of shape \(2, 3, 4\) do not fit"),
+    ("LRN", [X[0, 0]], {"size": 1}, r"size 1 and an input of shape \(4,\) do not fit"),
+    ("LpNormalization", [X], {"p": 3}, "p must be 1 or 2, not 3"),
+    ("ArgMax", [EMPTY], {"axis": 0}, "axis 0 is empty and has no extreme"),
+    ("TopK", [X, np.array([5])], {}, "k = 5 of an axis of length 4"),
+    ("TopK", [X, np.array([-1])], {}, "k = -1 of an axis of length 4"),
+    ("ReduceSum", [X, np.array([0, -3])], {}, r"axes \[0, -3\] name one axis twice"),
+    ("Reshape", [X, np.array([6, 2, 2, 0])], {}, "copies axis 3 of a tensor of rank 3"),
+    ("Reshape", [X, np.array([12, -2])], {}, "has a length below -1"),
+    ("Reshape", [X, np.float32([24])], {}, r"shape must be a one-dimensional tensor of integers, not float32 of shape \(1,\)"),
+    ("Reshape", [X, np.array([[24]])], {}, r"shape must be a one-dimensional tensor of integers, not int64 of shape \(1, 1\)"),
+    ("Transpose", [X], {"perm": (0, 1, 1)}, r"perm \[0, 1, 1\] does not permute 3 axes"),
+    ("Concat", [X, X.astype("f8")], {"axis": 0}, "the inputs must have one type, not "),
+    ("Split", [X], {"axis": 2, "num_outputs": 5}, "an axis of length 4 cannot be cut into 5 parts"),
+    ("Split", [X, np.array([1, 2])], {"axis": 2}, r"sizes \[1, 2\] do not add up to the axis of length 4"),
+    ("Split", [X, np.array([5, -1])], {"axis": 2}, r"sizes \[5, -1\] do not add up to the axis of length 4"),
+    ("Slice", [X, np.array([0]), np.array([1, 2])], {}, "starts, ends, axes and steps have 1, 2, 1 and 1 entries"),
+    ("Slice", [X, np.array([0]), np.array([1]), np.array([0]), np.array([0])], {}, "steps must not be zero"),
+    ("Slice", [X, np.zeros(4, int), np.ones(4, int)], {}, "starts, ends, axes and steps have 4, 4, 4 and 4 entries"),
+    ("Tile", [X, np.array([1, 2])], {}, r"repeats must be 3 non-negative integers, not \[1, 2\]"),
+    ("Tile", [X, np.array([1, 2, -1])], {}, r"repeats must be 3 non-negative integers, not \[1, 2, -1\]"),
+    ("Pad", [X, np.array([1, 2])], {}, "pads must have 6 entries, not 2"),
+    ("Pad", [X, np.zeros(6, int)], {"mode": "mirror"}, "mode must be constant, edge, reflect or wrap, not 'mirror'"),
+    ("Pad", [EMPTY, np.array([1, 0, 0, 0])], {"mode": "edge"}, r"an empty axis of a tensor of shape \(0, 3\) has nothing to edge"),
+    ("Pad", [EMPTY, np.array([0, 0, 1, 0])], {"mode": "wrap"}, r"an empty axis of a tensor of shape \(0, 3\) has nothing to wrap"),
+    ("ConstantOfShape", [np.array([2])], {"value": np.float32([1, 2])}, "value must hold one element, not 2"),
+    ("Range", [np.array([1, 2]), np.array(3), np.array(1)], {}, "start, limit and delta must be one number each"),
+    ("Range", [np.array(1), np.array(3), np.array(0)], {}, "delta must not be zero"),
+    ("EyeLike", [X], {}, r"the input must be a matrix, not of shape \(2, 3, 4\)"),
+    ("DepthToSpace", [X], {"blocksize": 1}, r"the input must have four axes, not the shape \(2, 3, 4\)"),
+    ("DepthToSpace", [IMAGE[:, :2]], {"blocksize": 2}, "2 channels do not fill blocks of 2 x 2"),
+    ("DepthToSpace", [IMAGE], {"blocksize": 0}, "4 channels do not fill blocks of 0 x 0"),
+    ("SpaceToDepth", [IMAGE], {"blocksize": 2}, "5 x 6 pixels have no whole blocks of 2 x 2"),
+    ("SpaceToDepth", [IMAGE], {"blocksize": 5}, "5 x 6 pixels have no whole blocks of 5 x 5"),
+    ("SpaceToDepth", [IMAGE], {"blocksize": 0}, "5 x 6 pixels have no whole blocks of 0 x 0"),
+    ("Trilu", [X[0, 0]], {}, r"the input must have at least two axes, not the shape \(4,\)"),
+    ("CenterCropPad", [X, np.array([1, 2])], {}, "shape must have 3 entries, not 2"),
+    ("Dropout", [X, np.float32(0.5), np.array(True)], {}, "dropout in training mode is random"),
+    ("Dropout", [X, None, np.array(True)], {}, "dropout in training mode is random"),
+    ("Resize", [X], {}, "either scales or sizes must be given, with 3 entries"),
+    ("Resize", [X, None, np.float32([1, 2])], {}, "either scales or sizes must be given, with 3 entries"),
+    ("Resize", [X, None, np.float32([1, 2, 0])], {}, r"scales must be positive, not \[1.0, 2.0, 0.0\]"),
+    ("Resize", [X, None, np.float32([1, 2, np.inf])], {}, r"scales must be positive, not \[1.0, 2.0, inf\]"),
+    ("Resize", [X, None, None, np.array([2, 3, 0])], {}, r"sizes must be positive, not \[2, 3, 0\]"),
+    ("Resize", [X, None, np.float32([1, 2, 2])], {"mode": "quintic"}, "mode must be nearest, linear or cubic, not 'quintic'"),
+    ("Resize", [X, None, np.float32([1, 2, 2])], {"nearest_mode": "odd"}, "nearest_mode must be one of round_prefer_floor, .* not 'odd'"),
+    ("Resize", [X, None, np.float32([1, 2, 2])], {"coordinate_transformation_mode": "odd"}, "unknown coordinate_transformation_mode 'odd'"),
+    ("Resize", [EMPTY, None, None, np.array([2, 3])], {}, r"an empty tensor of shape \(0, 3\) cannot be resized to \(2, 3\)"),
+    (
+        "Resize",
+        [X, np.float32([0, 1]), np.float32([1, 2, 2])],
+        {"coordinate_transformation_mode": "tf_crop_and_resize"},
+        "roi must have 6 entries, not 2",
+    ),
+    ("Resize", [X, None, np.float32([1, 1, 2**-12])], {"mode": "linear", "antialias": 1}, "would average thousands of elements for one"),
+    ("DequantizeLinear", [np.int8([[1, 2]]), np.float32([1, 2, 3])], {"axis": 1}, r"scales of shape \(3,\) do not fit axis 1 of \(1, 2\)"),
+    (
+        "DequantizeLinear",
+        [np.int8([[1, 2, 3]]), np.float32([[1, 2, 3]])],
+        {"axis": 1, "block_size": 2},
+        r"scales of shape \(1, 3\) do not fit blocks of 2 along axis 1 of \(1, 3\)",
+    ),
+]
+
+
+@pytest.mark.parametrize(("operator", "inputs", "attributes", "message"), WRONG, ids=[f"{k}-{case[0]}" for k, case in enumerate(WRONG)])
+def test_what_does_not_fit_is_refused_by_name(operator, inputs, attributes, message):
+    with pytest.raises(ValueError, match=message):
+        run(OPERATORS[operator], Example(tuple(inputs), attributes))
+
+
+@pytest.mark.parametrize("pads", [(1, 0, 0, 2), (0, 0, 0, 0), (2, 1, 1, 0)])
+def test_an_input_is_padded_as_far_as_its_windows_reach(pads):
+    """Behind the last window nothing is added: the tensor would be larger than need be."""
+    x = np.arange(1, 43, dtype=np.float32).reshape(1, 1, 6, 7)
+    view = window(Call({"pads": pads, "strides": (2, 3), "dilations": (2, 1)}, 17), x.shape[2:], (2, 3))
+    got = padded(Call({}, 17), x, view, -1)
+    ends = [(o - 1) * s + d * (k - 1) + 1 for o, s, d, k in zip(view.out, (2, 3), (2, 1), (2, 3), strict=True)]
+    sizes = [max(n + b, e) for n, b, e in zip((6, 7), pads[:2], ends, strict=True)]
+    assert got.shape == (1, 1, *sizes)
+    wide = np.pad(x, [(0, 0), (0, 0), (pads[0], pads[2]), (pads[1], pads[3])], constant_values=-1)
+    np.testing.assert_array_equal(got, wide[:, :, : sizes[0], : sizes[1]])
+    assert (got is x) == (sum(pads) == 0)
+
+
+def test_windows_of_ceil_mode_begin_inside():
+    """A window that would begin behind the input is left out; one that begins on its last element is not."""
+    sizes = {n: window(Call({"strides": (3,), "pads": (0, 2)}, 17), (n,), (2,), ceil_mode=True).out[0] for n in range(3, 9)}
+    assert sizes == {3: 1, 4: 2, 5: 2, 6: 2, 7: 3, 8: 3}
+    flat = {n: window(Call({"strides": (3,), "pads": (0, 2)}, 17), (n,), (2,)).out[0] for n in range(3, 9)}
+    assert flat == {3: 2, 4: 2, 5: 2, 6: 3, 7: 3, 8: 3}
+    for auto, begin, end in (("SAME_UPPER", (1, 0), (1, 1)), ("SAME_LOWER", (1, 1), (1, 0))):
+        view = window(Call({"auto_pad": auto, "strides": (2, 2), "pads": (9,) * 4}, 17), (5, 6), (3, 3))
+        assert (view.begin, view.end, view.out) == (begin, end, (3, 3))
+    assert window(Call({"auto_pad": "SAME_UPPER", "strides": (4,)}, 17), (9,), (1,)).end == (0,)
+    assert window(Call({"auto_pad": "VALID", "pads": (9, 9)}, 17), (9,), (2,)).out == (8,)
+    assert window(Call({"auto_pad": ""}, 17), (9,), (2,)).out == (8,)
+
+
+def test_activations_are_read_from_nodes_and_constants():
+    def found(name, inputs, constants, channels=3, opset=17, **attributes):
+        return OPERATORS[name].activation(Node("n", name, inputs, ("y",), attributes, opset), constants, channels)
+
+    low, high = np.float32(-1), np.float32([2])
+    assert found("Clip", ("x", "a", "b"), {"a": low, "b": high}) == (1.0, -1.0, 2.0)
+    assert found("Clip", ("x", "a", "b"), {"a": low, "b": high}, opset=11) == (1.0, -1.0, 2.0)
+    assert found("Clip", ("x", "", "b"), {"b": high}) == (1.0, -np.inf, 2.0)
+    assert found("Clip", ("x", "a"), {"a": low}) == (1.0, -1.0, np.inf)
+    assert found("Clip", ("x",), {}) == (1.0, -np.inf, np.inf)
+    assert found("Clip", ("x", "a"), {}) is None
+    assert found("Clip", ("x", "a", "b"), {"b": high}) is None
+    assert found("Clip", ("x", "a"), {"a": np.float32([1, 2])}) is None
+    assert found("Clip", ("x", "a"), {"a": np.float32(np.nan)}) is None
+    assert found("Clip", ("x",), {}, opset=10, min=-1.0) == (1.0, -1.0, np.inf)
+    assert found("Clip", ("x",), {}, opset=6, max=4.0) == (1.0, -np.inf, 4.0)
+    assert found("Relu", ("x",), {}) == (1.0, 0.0, np.inf)
+    assert found("LeakyRelu", ("x",), {}, alpha=0.25) == (0.25, -np.inf, np.inf)
+    for shape in ((), (1,), (1, 1)):
+        assert found("PRelu", ("x", "s"), {"s": np.full(shape, 0.25, np.float32)}) == (0.25, -np.inf, np.inf)
+    slopes = np.float32([1, 2, 3])
+    for shape in ((3, 1, 1), (1, 3, 1, 1)):
+        slope, *ends = found("PRelu", ("x", "s"), {"s": slopes.reshape(shape)})
+        np.testing.assert_array_equal(slope, slopes)
+        assert ends == [-np.inf, np.inf]
+    assert found("PRelu", ("x", "s"), {"s": slopes[:1].reshape(1, 1, 1)}, channels=1)[0].tolist() == [1]
+    for shape in ((3, 1), (1, 3, 1), (1, 1, 3, 1, 1), (1, 1, 3)):
+        assert found("PRelu", ("x", "s"), {"s": slopes.reshape(shape)}) is None
+    assert found("PRelu", ("x", "s"), {"s": slopes.reshape(3, 1, 1)}, channels=4) is None
+    assert found("PRelu", ("x", "s"), {"s": np.ones((2, 3, 1, 1), np.float32)}) is None
+    assert found("PRelu", ("x", "s"), {}) is None
+
+
+def test_weights_of_layers_are_told_without_attributes():
+    """Of a node made by hand, where the standard's defaults are not filled in."""
+    gemm, spread = OPERATORS["Gemm"].weights, OPERATORS["ConvTranspose"].weights
+    bare = lambda name, **attributes: Node("n", name, ("x", "w"), ("y",), attributes, 17)
+    matrix, kernel, factor = np.ones((2, 3)), np.ones((4, 2, 3, 3)), np.array([2.0, 5])
+    assert [gemm.terms(bare("Gemm"), matrix), gemm.terms(bare("Gemm", transB=1), matrix)] == [2, 3]
+    assert [gemm.channels(bare("Gemm"), matrix), gemm.channels(bare("Gemm", transB=1), matrix)] == [3, 2]
+    assert gemm.scaled(bare("Gemm", transB=1), matrix, factor).tolist() == [[2] * 3, [5] * 3]
+    assert gemm.scaled(bare("Gemm"), matrix.T, factor).tolist() == [[2, 5]] * 3
+    assert spread.channels(bare("ConvTranspose"), kernel) == 2
+    assert spread.channels(bare("ConvTranspose", group=2), kernel) == 4
+    assert spread.terms(bare("ConvTranspose"), kernel) == 18
+    np.testing.assert_array_equal(spread.scaled(bare("ConvTranspose"), kernel, factor), kernel * factor[:, None, None])
+    two = spread.scaled(bare("ConvTranspose", group=2), kernel, np.array([2.0, 5, 7, 11]))
+    assert two[:, :, 0, 0].tolist() == [[2, 5], [2, 5], [7, 11], [7, 11]]
+    assert spread.scaled(bare("ConvTranspose", group=3), kernel, factor) is None
+    assert spread.scaled(bare("ConvTranspose", group=0), kernel, factor) is None
+    assert OPERATORS["MatMul"].weights.terms(bare("MatMul"), np.ones(5)) == 5
+    assert OPERATORS["Conv"].weights.terms(bare("Conv"), kernel) == 18
+    assert OPERATORS["Conv"].weights.terms(bare("Conv"), kernel[:0]) == 0
+
+
+def test_memory_is_reserved_up_to_its_limit():
+    call = Call({}, 17, 1, 64)
+    assert call.reserve([4, 4], np.float32) == (4, 4)
+    assert call.reserve((8,)) == (8,)
+    with pytest.raises(ValueError, match=r"a tensor of shape \(17,\) would take 0.0 GiB; 0.0 GiB is left"):
+        call.reserve((17,), np.float32)
+    assert call.reserve((0, 2**40)) == (0, 2**40)
+    with pytest.raises(ValueError, match=r"the result would have the shape \(2, -1\); lengths must not be negative"):
+        call.reserve((2, -1))
+    with pytest.raises(ValueError, match=r"would take 3.0 GiB; 1.5 GiB is left"):
+        Call({}, 17, 1, 3 * 2**29).reserve((3 * 2**30,), np.int8)
+    with pytest.raises(ValueError, match="the attribute 'axis' is missing"):
+        call["axis"]
+    assert Call({}, 17).limit == 2**30
+    with pytest.raises(ValueError, match=r"a tensor of shape \(3, 2, 4\) would take"):
+        run_within(OPERATORS["Einsum"], 64, np.ones((3, 2, 5), np.float32), np.ones((5, 4), np.float32), equation="...ij,jk->...ik")
+
+
+def run_within(operator, limit, *inputs, **attributes):
+    return operator.run(Call(attributes, 17, 1, limit), *inputs)
+
+
+def test_formats_that_are_narrow():
+    narrow = ["float16", ml_dtypes.bfloat16, ml_dtypes.float8_e5m2, ml_dtypes.float8_e4m3fn]
+    assert all(is_narrow(np.dtype(kind)) for kind in narrow)
+    assert not any(is_narrow(np.dtype(kind)) for kind in ("float32", "float64", "int8", "bool", "uint16", ml_dtypes.int4))
+
+
+CODES = {
+    16: "bfloat16",
+    17: "float8_e4m3fn",
+    18: "float8_e4m3fnuz",
+    19: "float8_e5m2",
+    20: "float8_e5m2fnuz",
+    21: "uint4",
+    22: "int4",
+    23: "float4_e2m1fn",
+    24: "float8_e8m0fnu",
+}
+CODES |= {1: "float32", 2: "uint8", 3: "int8", 4: "uint16", 5: "int16", 6: "int32", 7: "int64", 9: "bool", 10: "float16", 11: "float64"}
+
+
+def test_element_types_have_the_codes_of_the_standard():
+    for code, name in CODES.items():
+        if code < 16 or hasattr(ml_dtypes, name):
+            assert dtype_of(code).name == name
+    with pytest.raises(ValueError, match="99 is not a type of tensor elements"):
+        dtype_of(99)
+    with pytest.raises(ValueError, match="tensors of .* are not supported"):
+        dtype_of(TensorProto.STRING)

@@ -479,6 +479,8 @@ FINE = {
         of(X, normal(3, 5, 4, seed=3), axis=-3, outputs=3, terms=80),
     ),
     "RMSNormalization": (of(X, normal(5, 4, seed=3), axis=-2, epsilon=0.25, terms=40),),
+    "GroupNormalization ": (of(np.float32(300) * normal(2, 4, 3, 3), normal(4), normal(4, seed=1), num_groups=2, terms=60),),
+    "LayerNormalization RMSNormalization": (of(np.float32(300) * X, ROW, terms=40),),  # whose squares leave the range of float16
     "LRN": (
         of(normal(1, 4, 2, 3), size=2, alpha=0.5, terms=12, wanted=lambda x: responded(x, 2, 0.5, 0.75, 1)),
         of(normal(1, 4, 2, 3), size=4, alpha=0.5, beta=0.5, bias=2.0, terms=12, wanted=lambda x: responded(x, 4, 0.5, 0.5, 2)),
@@ -579,6 +581,17 @@ FINE = {
             whole(3),
             np.float32([0.9]),
             wanted=lambda *a: whole([0, 0, 1], [0, 0, 0], [0, 0, 2], [0, 1, 0], [0, 1, 2], [0, 1, 1]),
+        ),
+        exact(
+            BOXES + np.float32(5),
+            SCORES,
+            whole(3),
+            np.float32([0.8125]),
+            np.float32([0.25]),
+            wanted=lambda *a: whole([0, 0, 1], [0, 0, 2], [0, 1, 0], [0, 1, 2]),
+        ),
+        exact(
+            BOXES + np.float32(5), SCORES, whole(2), np.float32([0.83]), wanted=lambda *a: whole([0, 0, 1], [0, 0, 0], [0, 1, 0], [0, 1, 2])
         ),
         exact(BOXES, SCORES, wanted=lambda *a: np.zeros((0, 3), np.int64)),
         exact(
@@ -719,6 +732,15 @@ FINE["Resize"] = (
         of(RESIZED, None, np.float32([0.5, 0.6]), axes=[2, 3], mode=mode, antialias=a, exclude_outside=o, terms=64)
         for mode in ("linear", "cubic")
         for a, o in ((1, 0), (0, 1), (1, 1))
+    ),
+    exact(
+        RESIZED,
+        None,
+        np.float32([2, 0.5]),
+        axes=[2, 3],
+        mode="nearest",
+        coordinate_transformation_mode="tf_half_pixel_for_nn",
+        wanted=lambda x, *_: x[:, :, [0, 1, 1, 2, 2, 2]][..., [1, 3]],
     ),
     of(RESIZED, None, np.float32([1.5, 1.5]), axes=[2, 3], mode="cubic", cubic_coeff_a=-0.5, terms=64),
     exact(
