@@ -282,3 +282,228 @@ def test_options_act_in_json_too(capsys):
 def test_a_limit_is_told_where_it_says_something(size, says, capsys):
     assert main(["points", *size]) == 0
     assert ("of the best possible (certified)" in capsys.readouterr().out) == says
+
+
+class Bar:
+    """A progress bar that keeps what it is told."""
+
+    told = ()
+
+    def __init__(self, *columns, transient, disable, console):
+        assert (transient, disable) == (True, not console.is_terminal)
+
+    def __enter__(self):
+        Bar.told = []
+        return self
+
+    def __exit__(self, *_):
+        pass
+
+    def add_task(self, description, total, **fields):
+        Bar.told.append({"description": description, "total": total, **fields})
+        return "task"
+
+    def update(self, task, **fields):
+        assert task == "task"
+        Bar.told.append(fields)
+
+
+def test_progress_says_what_is_done_and_how_fast(monkeypatch):
+    from fastconv.cli.verbs import compare, search
+
+    monkeypatch.setattr("rich.progress.Progress", Bar)
+    with compare._progress("compare net") as tell:
+        tell(0, 0, "first run")
+        tell(2, 7, "direct")
+    assert Bar.told == [
+        {"description": "compare net: loading", "total": None, "share": ""},
+        {"completed": 0, "total": None, "share": "", "description": "compare net: first run"},
+        {"completed": 2, "total": 7, "share": "2/7 runs", "description": "compare net: direct"},
+    ]
+    ticks = iter([10.0, 10.0, 14.0])
+    monkeypatch.setattr(search.time, "perf_counter", lambda: next(ticks))
+    with search._progress("F(4,3)") as tell:
+        tell(1, 9, 3)
+        tell(2, 9, 8000)
+    assert Bar.told == [
+        {"description": "F(4,3)", "total": None, "rate": ""},
+        {"completed": 1, "total": 9, "rate": "1/9 units, 3,000,000,000 sets/s"},
+        {"completed": 2, "total": 9, "rate": "2/9 units, 2,000 sets/s"},
+    ]
+
+
+def test_notes_of_a_comparison_come_in_order(run, monkeypatch, model, tmp_path):
+    """The legend, a baseline that the network has, then how many images and where the figure is."""
+    from fastconv.cli.verbs import compare
+    from fastconv.network import load_onnx
+
+    class Known:
+        name, baseline_name, batch = "known", "bilinear", 2
+        load, inputs = staticmethod(lambda: load_onnx(model)), staticmethod(lambda: {"x": np.load(tmp_path / "x.npy")})
+        baseline = staticmethod(lambda: {"b": 2.346, "a": 1.0, "unasked": 3.0})
+        metric = staticmethod(lambda *_: {"a": 0.5, "b": 0.25, "c": 0.125})
+
+    monkeypatch.setattr(compare, "known_network", lambda name: Known)
+    options = ("--algorithms", "direct", "--repeats", "1", "--output", str(tmp_path / "figures"))
+    for many, said in (("1", "1 image"), ("2", "2 images")):
+        paragraphs = run("compare", "--network", "fashion", "--images", many, *options, "--overwrite")[1].strip().split("\n\n")
+        assert len(paragraphs) == 4
+        assert paragraphs[1].startswith("mult: ")
+        assert paragraphs[2] == "bilinear for comparison: a 1.00, b 2.35"
+        assert paragraphs[3] == f"{said}; figure in {tmp_path / 'figures' / 'fastconv-compare-known.png'}"
+    monkeypatch.setattr(Known, "baseline_name", "")
+    assert len(run("compare", "fashion", *options, "--overwrite")[1].strip().split("\n\n")) == 3
+
+
+def test_algorithms_are_named_apart_by_semicolons(run, model, tmp_path):
+    from fastconv.cli.verbs.compare import _names
+    from fastconv.cli.verbs.networks import _choice
+
+    assert _names(" F(2x2,3x3); direct;;") == ["F(2x2,3x3)", "direct"]
+    assert _choice("F(2x2,3x3)") == "F(2x2,3x3)"
+    assert _choice(" a=F(2x2,3x3); b=c = direct;") == {"a": "F(2x2,3x3)", "b=c": "direct"}
+
+
+def test_the_list_of_networks_is_a_table(run):
+    status, out, _ = run("networks")
+    assert status == 0
+    lines, known = out.splitlines(), json.loads(run("networks", "--json")[1])
+    assert lines[0].split() == ["name", "about", "metric", "licence", "source", "fast", "MB"]
+    assert list(known[0]) == ["name", "about", "licence", "source", "bytes", "fast_share", "metric"]
+    for line, one in zip(lines[1:], known, strict=False):
+        cells = [one["name"], one["about"], one["metric"], one["licence"], one["source"]]
+        at = [line.index(cell, start) for cell, start in zip(cells, range(5), strict=True)]
+        assert at == sorted(at)
+        assert line.split()[-2:] == [f"{one['fast_share']:.0%}", f"{one['bytes'] / 1e6:.1f}"]
+    assert run("networks", "fashion")[2] == "fastconv networks: nothing to do for 'fashion': add --explain\n"
+    assert run("networks", "fashion", "--explain", "--images", "0")[2] == "fastconv networks: --images is 0: pass a positive number\n"
+
+
+def test_bench_prints_what_it_counts(run, monkeypatch):
+    """With a clock that ticks once a second each call takes a second."""
+    from fastconv.cli.verbs import bench
+
+    ticks = iter(range(10**6))
+    monkeypatch.setattr(bench.time, "perf_counter", lambda: next(ticks))
+    size = ("bench", "--channels", "4", "--filters", "8", "--size", "10", "--batch", "2", "--turns", "3", "--threads", "1")
+    rows = json.loads(run(*size, "--json")[1])
+    assert [row["effective_gflops"] for row in rows] == [pytest.approx(2 * 2 * 8 * 100 * 4 * 9 / 1e9)] * 5
+    assert [row["speed_vs_direct"] for row in rows] == [row["seconds"] for row in rows] == [1] * 5
+    table, *notes = run(*size)[1].strip().split("\n\n")
+    lines = table.splitlines()
+    assert lines[0].split() == ["algorithm", "ms", "GFLOP/s", "speed", "relative", "L2", "workspace", "MiB"]
+    for line, row in zip(lines[1:], rows, strict=True):
+        assert line.split() == [
+            row["algorithm"],
+            "1000.000",
+            "0.0",
+            "1.00",
+            f"{row['relative_l2']:.1e}",
+            f"{row['workspace_bytes'] / 2**20:.1f}",
+        ]
+    assert notes[1] == "4 -> 8 channels, 10x10, 3x3, batch 2, fp32; medians of 3 interleaved calls"
+    names = lambda kernel: [row["algorithm"] for row in json.loads(run(*size, "--kernel", kernel, "--json")[1])]
+    assert names("1") == ["direct", "im2col"]
+    assert names("2") == ["direct", "im2col", "F(2x2,2x2)", "F(4x4,2x2)", "F(6x6,2x2)"]
+    assert names("11") == ["direct", "im2col", "F(2x2,11x11)", "F(4x4,11x11)", "F(6x6,11x11)"]
+    assert names("13") == ["direct", "im2col", "F(2x2,13x13)", "F(4x4,13x13)"]
+    for name in ("channels", "size", "kernel", "batch", "turns"):
+        assert run("bench", f"--{name}", "0")[2] == f"fastconv bench: --{name} is 0: pass a positive number\n"
+
+
+def test_sizes_are_read_in_both_spellings():
+    from argparse import Namespace
+
+    from fastconv.cli.options import axes_given, dims_of, size_of, square_of, told
+
+    given = lambda *size, **more: Namespace(**{"size": list(size), "points": None, "dims": None} | more)
+    assert (size_of(given("4", "3")).m, size_of(given("4", "3")).r) == ((4, 4), (3, 3))
+    assert [dims_of(given("F(4,3)")), dims_of(given("4", "3")), dims_of(given("4", "3", dims=1))] == [1, 2, 1]
+    assert square_of(given("F(4x4,3x3)")) == (4, 3)
+    for size in (("4",), ("4", "x"), ("4", "3", "2")):
+        with pytest.raises(ValueError, match=f"size is '{' '.join(size)}': write outputs and taps"):
+            size_of(given(*size))
+    for name in ("F(4x2,3x3)", "F(4x4,3x5)", "F(2x2,3x3)s2", "F(4x4,3x3)/7"):
+        with pytest.raises(ValueError, match="point sets are known for those"):
+            square_of(given(name))
+    assert [alg.m for alg in axes_given(given("F(4x2,3x3)"))] == [4, 2]
+    assert len(axes_given(given("F(4,3)"))) == 1
+    assert len(axes_given(given("F(4x4,3x3)", dims=1))) == 1
+    assert len(axes_given(given("4", "3"))) == 2
+    with pytest.raises(ValueError, match=r"--dims is 2, but F\(4,3\) has 1: leave it out"):
+        axes_given(given("F(4,3)", dims=2))
+    with pytest.raises(ValueError, match=r"--dims is 1, but F\(4x2,3x3\) has 2: leave it out"):
+        axes_given(given("F(4x2,3x3)", dims=1))
+    assert len(axes_given(given("1", "1", points="0"))) == 2
+    assert axes_given(given("2", "3", points="0, 1,-1 ,inf"))[0].points == axes_given(given("2", "3", points="lavin2016"))[0].points
+    assert told(axes_given(given("4", "3"))) == repr(axes_given(given("4", "3"))[0])
+    assert told(axes_given(given("F(4x2,3x3)"))).startswith("F(4x2,3x3): ")
+    assert told(axes_given(given("F(4x2,3x3)"))).endswith(" along the width")
+
+
+def test_inputs_come_from_files_by_name(run, model, tmp_path):
+    from types import SimpleNamespace
+
+    from fastconv.cli.files import feeds_of, figure_path
+
+    one, two = (SimpleNamespace(inputs=[SimpleNamespace(name=name) for name in names]) for names in ("x", "xy"))
+    np.savez(tmp_path / "both.npz", x=np.arange(3), y=np.arange(2))
+    np.save(tmp_path / "one.npy", np.arange(3))
+    assert {name: a.tolist() for name, a in feeds_of(two, tmp_path / "both.npz").items()} == {"x": [0, 1, 2], "y": [0, 1]}
+    assert {name: a.tolist() for name, a in feeds_of(one, tmp_path / "one.npy").items()} == {"x": [0, 1, 2]}
+    with pytest.raises(ValueError, match="the model takes x, y: give an .npz with arrays of these names"):
+        feeds_of(two, tmp_path / "one.npy")
+    with pytest.raises(ValueError, match="the model takes x, y: give --input x.npy"):
+        feeds_of(two, None)
+    where = figure_path(SimpleNamespace(output=tmp_path / "deep" / "er"), "explain", "a b/c-d_e")
+    assert where == tmp_path / "deep" / "er" / "fastconv-explain-a-b-c-d_e.png"
+
+
+def test_the_program_says_its_version_its_help_and_that_it_was_interrupted(run, monkeypatch):
+    import fastconv
+
+    assert run("--version") == (0, f"fastconv {fastconv.__version__}\n", "")
+    status, out, _ = run()
+    assert status == 0
+    assert all(verb in out for verb in ("matrices", "compare", "bench"))
+
+    def stopped(args):
+        raise KeyboardInterrupt
+
+    def without_words(args):
+        raise MemoryError
+
+    monkeypatch.setattr("fastconv.cli.verbs.bench.run", stopped)
+    assert run("bench") == (130, "", "fastconv bench: interrupted\n")
+    monkeypatch.setattr("fastconv.cli.verbs.bench.run", without_words)
+    assert run("bench") == (2, "", "fastconv bench: MemoryError\n")
+    monkeypatch.setattr("fastconv.cli.verbs.bench.run", lambda args: 7)
+    assert run("bench")[0] == 7
+
+
+def test_values_that_begin_with_a_minus_belong_to_the_option_before():
+    from fastconv.cli.main import _joined
+
+    assert _joined(["--points", "-1,0", "x"]) == ["--points=-1,0", "x"]
+    assert _joined(["--points", "-.5"]) == ["--points=-.5"]
+    assert _joined(["--points=1", "-1"]) == ["--points=1", "-1"]
+    assert _joined(["size", "-1"]) == ["size", "-1"]
+    assert _joined(["--points", "-x"]) == ["--points", "-x"]
+    assert _joined(["--points", "-"]) == ["--points", "-"]
+    assert _joined(["-1"]) == ["-1"]
+    assert _joined(["--a", "-1", "-2"]) == ["--a=-1", "-2"]
+
+
+def test_shards_are_read_and_refused():
+    from fastconv.cli.verbs.search import _executor, _shard
+
+    assert _shard("2/5") == (2, 5)
+    for text in ("2", "a/3", "3/b", "/"):
+        with pytest.raises(ValueError, match=f"--shard is '{text}': write I/N"):
+            _shard(text)
+    with _executor(None) as nothing:
+        assert nothing is None
+    with pytest.raises(ValueError, match="--workers is 0: pass a positive number"), _executor(0):
+        pass
+    with _executor(1) as executor:
+        assert executor._max_workers == 1

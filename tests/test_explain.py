@@ -329,6 +329,23 @@ def test_a_bound_takes_the_cheapest_steps_to_it():
     assert estimated.layers[0].why == "chosen: the fastest, estimated"
 
 
+@pytest.mark.parametrize(
+    ("first", "second", "chosen"),
+    [  # milliseconds and errors, in 1e-6, of the exact and the fast option of two layers; one exact option is enough
+        ((2, 3.9, 1, 4), (11, 0.1, 1, 4), ["F(2x2,3x3)", "direct"]),  # a little error for a little time is dearer
+        ((10, 0.1, 9, 4), (5, 0.1, 1, 4), ["direct", "F(2x2,3x3)"]),  # what is slow already may be the cheaper step
+        ((3, 0.1, 1, 4), (2.5, 0.1, 1, 3.9), ["F(2x2,3x3)", "direct"]),
+    ],
+)
+def test_a_step_costs_time_for_the_squared_error_that_it_takes_away(first, second, chosen):
+    layers = [
+        replace(FIRST, name=name, options=(option("direct", slow * 1e-3, low * 1e-6), option("F(2x2,3x3)", fast * 1e-3, high * 1e-6)))
+        for name, (slow, low, fast, high) in (("one", first), ("two", second))
+    ]
+    found = explain_module._bounded(Explanation("net", "the given inputs", True, 1, None, tuple(layers)), 4.1e-6)
+    assert [layer.algorithm for layer in found.layers] == chosen
+
+
 def test_algorithms_are_offered_by_their_taps():
     offered = {
         (2, 2): ["F(2x2,2x2)"],

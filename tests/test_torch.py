@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import copy
 import io
+import math
 import pickle
+import re
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
@@ -12,6 +14,7 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pytest
 
+import fastconv as fc
 import fastconv.torch
 
 torch = pytest.importorskip("torch", reason="PyTorch is not installed: pip install 'fastconv[torch]'")
@@ -591,3 +594,115 @@ def test_an_emulated_layer_says_what_it_was_given(rest, said):
     with torch.inference_mode(), pytest.raises(ValueError, match="takes float32 on the CPU") as told:
         emulated(x, *rest)
     assert str(told.value).endswith(said)
+def test_outputs_of_every_kind_are_compared_one_by_one():
+    class Many(nn.Module):
+        def __init__(self, pack):
+            super().__init__()
+            self.conv, self.pack = nn.Conv2d(2, 3, 3), pack
+
+        def forward(self, x):
+            y = self.conv(x)
+            return self.pack(y, -2 * y)
+
+    x, seen = torch.randn(2, 2, 9, 9), []
+
+    def metric(outputs, reference, direct):
+        seen.append({name: array.shape for name, array in outputs.items()})
+        assert list(outputs) == list(reference) == list(direct)
+        assert all(array.dtype == np.float64 for array in reference.values())
+        return {"double": float(np.abs(outputs.get("1", 0) + 2 * outputs["0"]).max())}
+
+    for pack in (lambda a, b: (a, b), lambda a, b: [a, b], lambda a, b: {"p": a, "q": b}):
+        report = fastconv.torch.compare(Many(pack).eval(), x, ["F(2x2,3x3)"], metric=metric, repeats=1, name="many")
+        assert [row.metric for row in report.rows] == [{"double": 0.0}] * 2
+        assert report.network == "many"
+    fastconv.torch.compare(Many(lambda a, b: a).eval(), x, ["F(2x2,3x3)"], metric=metric, repeats=1)
+    pair = (2, 3, 7, 7)
+    assert seen == [{"0": pair, "1": pair}] * 6 + [{"0": pair}] * 2
+
+
+def test_a_report_counts_images_layers_and_products():
+    module = nn.Sequential(nn.Conv2d(2, 4, 3, padding=1), nn.Conv2d(4, 4, 3, stride=2), nn.Conv2d(4, 2, 5, padding=2)).eval()
+    report = fastconv.torch.compare(module, torch.randn(3, 2, 12, 12), ["F(2x2,3x3)"], policies=["fp32", "fp16"], repeats=1)
+    assert (report.network, report.images, report.layers) == ("Sequential", 3, ("0", "1", "2"))
+    rows = [(row.algorithm, row.policy, row.ran, row.multiplications_per_output) for row in report.rows]
+    assert rows == [("direct", "fp32", 2, None), ("F(2x2,3x3)", "fp32", 1, 4), ("direct", "fp16", 3, None), ("F(2x2,3x3)", "fp16", 1, 4)]
+    assert [math.isnan(row.speed_vs_direct) for row in report.rows] == [False, False, True, True]
+    assert report.rows[0].speed_vs_direct == 1
+    one = nn.Conv1d(2, 4, 3).eval()
+    assert fastconv.torch.compare(one, (torch.randn(2, 9),), ["direct"], repeats=1).layers == ("",)
+    with pytest.raises(ValueError, match="there is nothing to compare: name at least one policy and one sum over channels"):
+        fastconv.torch.compare(one, torch.randn(1, 2, 9), policies=[])
+
+
+def test_modules_are_timed_in_turns(monkeypatch):
+    from fastconv.torch import report
+
+    calls = []
+    monkeypatch.setattr(report, "_timed", lambda module, feeds: calls.append(module) or float(len(calls)))
+    times = report._in_turns(["a", None, "b"], (), 3)
+    assert calls == ["a", "b", "b", "a", "b", "a"]
+    assert (times[0], times[2]) == (4.0, 3.0)
+    assert math.isnan(times[1])
+
+
+@pytest.mark.parametrize("kind", [nn.ConvTranspose2d, nn.Conv3d])
+def test_emulated_layers_say_what_they_were_given(kind):
+    layer = fastconv.torch.convert(kind(2, 4, 3).eval(), policy="fp16")
+    rank = len(layer.kernel_size)
+    x = torch.randn(1, 2, *(5,) * rank)
+    shape = lambda *n: str(tuple(n)).replace("(", r"\(").replace(")", r"\)")
+    takes = rf"^an emulated convolution takes float32 on the CPU, {rank + 1} or {rank + 2} axes, not "
+    with torch.no_grad():
+        with pytest.raises(ValueError, match=takes + "torch.float64 on cpu, shape " + shape(*x.shape) + "$"):
+            layer(x.double())
+        with pytest.raises(ValueError, match=takes + "torch.float32 on cpu, shape " + shape(*x.shape, 1) + "$"):
+            layer(x[..., None])
+        with pytest.raises(ValueError, match=takes + "torch.float32 on cpu, shape " + shape(*x.shape[2:]) + "$"):
+            layer(x[0, 0])
+        if kind is nn.ConvTranspose2d:
+            with pytest.raises(ValueError, match=r", shape \(1, 2, 5, 5\), with an output_size$"):
+                layer(x, (8, 8))
+        np.testing.assert_array_equal(layer(x[0]), layer(x)[0])
+
+
+def test_emulated_convolutions_say_what_they_were_given():
+    layer = fastconv.torch.convert(nn.Conv1d(2, 4, 3), policy="fp16")
+    with torch.no_grad():
+        for x in (torch.randn(1, 1, 2, 5), torch.randn(5), torch.randn(1, 2, 5).double()):
+            given = f"{x.dtype} on cpu, shape {tuple(x.shape)}, with weights of torch.float32 on cpu"
+            with pytest.raises(
+                ValueError, match="^" + re.escape(f"an emulated convolution takes float32 on the CPU, 2 or 3 axes, not {given}") + "$"
+            ):
+                layer(x)
+
+
+def test_layers_are_eligible_by_kernel_stride_dilation_groups_and_type():
+    from fastconv.torch.convert import is_eligible
+
+    def eligible(*algorithms, kind=nn.Conv2d, taps=3, **options):
+        return [is_eligible(kind(4, 4, taps, **options), fc.algorithm(a) if "F" in a else a) for a in algorithms]
+
+    assert eligible("auto", "direct", "F(2x2,3x3)", "F(2x2,5x5)") == [True, True, True, False]
+    assert eligible("auto", kind=nn.Conv1d) == [True]
+    assert eligible("auto", taps=2) == [False]
+    assert eligible("auto", taps=(3, 2)) == [False]
+    assert eligible("auto", taps=(3, 5)) == [True]
+    assert eligible("auto", stride=2) == [False]
+    assert eligible("auto", groups=2) == [False]
+    assert eligible("auto", dilation=(1, 2)) == [False]
+    assert eligible("auto", kind=nn.Conv3d) == eligible("auto", kind=nn.ConvTranspose2d) == [False]
+    assert [is_eligible(nn.Conv2d(4, 4, 3).to(t)) for t in (torch.float64, torch.float16, torch.bfloat16)] == [True, False, False]
+    assert not is_eligible(nn.ReLU())
+
+
+def test_how_a_layer_runs_is_read_as_it_was_written():
+    from fastconv.arithmetic import POLICIES
+    from fastconv.torch.how import How, how_of
+
+    two, other = fc.algorithm("F(2x2,3x3)"), fc.algorithm("F(4x4,3x3)")
+    for algorithm in ("direct", two, (two, other)):
+        for policy in (None, "fp16", POLICIES["mixed"]):
+            how = How(algorithm, 3, policy, "blocked", True)
+            assert how_of(how.text()) == how
+    assert how_of(How("F(2x2,3x3)").text()) == How(two, None, None, "linear", False)
