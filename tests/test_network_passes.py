@@ -7,6 +7,7 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 import fastconv as fc
+from fastconv.network import Graph, Node, Value
 from fastconv.network.rewrite.optimise import known_from_shapes, optimised
 from fastconv.network.run import execute
 from fastconv.network.run.assign import assigned
@@ -358,3 +359,140 @@ def as_written_tensor(net, x, name, monkeypatch):
     with monkeypatch.context() as patch:
         patch.setattr(execute, "fast", lambda *_: None)
         return Runner(net.graph, assigned(net.graph, "direct"), optimise=False)({"x": x}, [name])[name]
+
+
+def drawn(nodes, weights=(), inputs=("x",), outputs=("y",)):
+    """A graph of nodes (operator, inputs, outputs, attributes), each named after its first output."""
+    value = lambda name: Value(name, None, None)
+    made = [Node(out.split()[0], op, tuple(ins.split(" ")) if ins else (), tuple(out.split()), given, 17) for op, ins, out, given in nodes]
+    return Graph.build("g", map(value, inputs), map(value, outputs), dict(weights), made)
+
+
+def parts(graph):
+    return [(n.operator, " ".join(n.inputs), " ".join(n.outputs), [f.operator for f in n.fused]) for n in graph.nodes]
+
+
+W = {"w": random(6, 4, 3, 3), "v": random(6, 6, 3, 3, seed=1)}
+
+
+def test_what_shapes_tell_is_known():
+    def known(*nodes, weights=(), inputs=("x",)):
+        return sorted(known_from_shapes(drawn(nodes, weights, inputs, [nodes[-1][2].split()[0]])))
+
+    shape = ("Shape", "x", "s", {})
+    assert known(shape, ("Gather", "s i", "g", {}), ("Add", "g i", "y", {}), weights={"i": np.array(1)}) == ["g", "s", "y"]
+    assert known(("Add", "x x", "a", {}), ("Shape", "a", "y", {})) == ["y"]  # the shapes of a sum follow from those of its terms
+    assert known(("NonZero", "x", "n", {}), ("Shape", "n", "y", {})) == []
+    assert known(shape, ("Reshape", "x s", "r", {}), ("Shape", "r", "y", {})) == ["s", "y"]
+    assert known(("Reshape", "x t", "r", {}), ("Shape", "r", "y", {}), inputs=("x", "t")) == []
+    assert known(("Add", "x t", "r", {}), ("Shape", "r", "y", {}), inputs=("x", "t")) == ["y"]
+    # The values of what is filled decide its shape, also where the shape of these is known.
+    assert known(("ConstantOfShape", "x", "r", {}), ("Shape", "r", "y", {})) == []
+    assert known(shape, ("ConstantOfShape", "s", "r", {}), ("Shape", "r", "y", {})) == ["r", "s", "y"]
+    assert known(("Compress", "x c", "r", {}), ("Shape", "r", "y", {}), weights={"c": np.ones(2, bool)}) == []
+    assert known(("Slice", "x a b", "r", {}), ("Shape", "r", "y", {}), weights={"a": np.array([0]), "b": np.array([1])}) == ["y"]
+    assert known(("Dropout", "x", "r m", {}), ("Size", "m", "y", {})) == ["y"]
+
+
+def test_a_gate_by_its_sigmoid_becomes_one_node():
+    nodes = lambda product: [("Sigmoid", "x", "s", {}), ("Mul", product, "y", {})]
+    for product in ("x s", "s x"):
+        (node,) = optimised(drawn(nodes(product)), ()).nodes
+        assert (node.operator, node.inputs, node.outputs, node.attributes, node.opset) == ("Swish", ("x",), ("y",), {"alpha": 1.0}, 24)
+    kept = [("Sigmoid", "x", "s", []), ("Mul", "x s", "y", [])]
+    assert parts(optimised(drawn(nodes("x s")), ["s"])) == kept
+    assert parts(optimised(drawn(nodes("x s"), outputs=("y", "s")), ())) == kept
+    assert parts(optimised(drawn(nodes("s s")), ())) == [("Sigmoid", "x", "s", []), ("Mul", "s s", "y", [])]
+    assert parts(optimised(drawn(nodes("z s"), inputs=("x", "z")), ())) == [("Sigmoid", "x", "s", []), ("Mul", "z s", "y", [])]
+    twice = [*nodes("x s"), ("Add", "y s", "z", {})]
+    assert parts(optimised(drawn(twice, outputs=("z",)), ()))[:2] == kept
+    assert parts(optimised(drawn([("Sigmoid", "x", "s", {}), ("Add", "x s", "y", {})]), ())) == [kept[0], ("Add", "x s", "y", [])]
+
+
+def test_an_activation_hangs_on_the_node_before_it():
+    conv = ("Conv", "x w", "c", {})
+    assert parts(optimised(drawn([conv, ("Relu", "c", "y", {})], W), ())) == [("Conv", "x w", "y", ["Relu"])]
+    assert parts(optimised(drawn([conv, ("Relu", "c", "y", {})], W), ["c"])) == [("Conv", "x w", "c", []), ("Relu", "c", "y", [])]
+    assert parts(optimised(drawn([conv, ("Relu", "c", "y", {})], W, outputs=("c", "y")), ()))[0][3] == []
+    twice = [conv, ("Relu", "c", "y", {}), ("Neg", "c", "z", {})]
+    assert parts(optimised(drawn(twice, W, outputs=("y", "z")), ()))[0][3] == []
+    chain = [conv, ("Relu", "c", "r", {}), ("LeakyRelu", "r", "y", {"alpha": 0.5})]  # one at most
+    assert parts(optimised(drawn(chain, W), ())) == [("Conv", "x w", "r", ["Relu"]), ("LeakyRelu", "r", "y", [])]
+    bound = [conv, ("Clip", "c low", "y", {})]
+    assert parts(optimised(drawn(bound, W | {"low": np.array(0, np.float32)}), ())) == [("Conv", "x w", "y", ["Clip"])]
+    assert parts(optimised(drawn(bound, W, inputs=("x", "low")), ())) == [("Conv", "x w", "c", []), ("Clip", "c low", "y", [])]
+    assert parts(optimised(drawn([("Sub", "x z", "c", {}), ("Relu", "c", "y", {})], inputs=("x", "z")), ()))[0][3] == []
+    assert parts(optimised(drawn([conv, ("Tanh", "c", "y", {})], W), ()))[0][3] == []
+
+
+def test_a_sum_hangs_on_the_convolution_that_comes_last():
+    first, second = ("Conv", "x w", "c", {}), ("Conv", "c v", "d", {})
+    for order in ("c d", "d c"):
+        got = parts(optimised(drawn([first, second, ("Add", order, "y", {})], W), ()))
+        assert got == [("Conv", "x w", "c", []), ("Conv", "c v  c", "y", ["Add"])]
+    got = parts(optimised(drawn([first, second, ("Add", "c d", "s", {}), ("Relu", "s", "y", {})], W), ()))
+    assert got[1] == ("Conv", "c v  c", "y", ["Add", "Relu"])
+    bias = W | {"b": random(6, seed=2)}
+    got = parts(optimised(drawn([first, ("Conv", "c v b", "d", {}), ("Add", "c d", "y", {})], bias), ()))
+    assert got[1] == ("Conv", "c v b c", "y", ["Add"])
+    both = [("Conv", "x w", "c", {}), ("Conv", "x w", "d", {}), ("Add", "d c", "y", {})]
+    assert parts(optimised(drawn(both, W), ())) == [("Conv", "x w", "c", []), ("Conv", "x w  c", "y", ["Add"])]
+    apart = lambda nodes, *wanted, **more: [part[3] for part in parts(optimised(drawn(nodes, W, **more), wanted))]
+    plain = [[], [], []]
+    assert apart([first, second, ("Add", "c d", "y", {})], "d") == plain
+    assert apart([first, second, ("Add", "c d", "y", {})], "c") == plain
+    assert apart([first, ("Conv", "c v", "d", {"group": 2}), ("Add", "c d", "y", {})]) == plain
+    assert apart([second, ("Add", "d z", "y", {})], inputs=("c", "z")) == plain[:2]  # an input is the caller's
+    assert apart([first, second, ("Sub", "c d", "y", {})]) == plain
+    assert apart([first, second, ("Relu", "d", "r", {}), ("Add", "c r", "y", {})]) == [[], ["Relu"], []]
+    assert apart([first, second, ("Add", "c d", "y", {}), ("Neg", "d", "z", {})], outputs=("y", "z")) == [[], [], [], []]
+    view = [first, ("Identity", "c", "i", {}), second, ("Add", "c d", "y", {})]
+    assert apart(view, outputs=("y", "i")) == [[]] * 4  # under another name the shortcut's memory is still there
+
+
+def test_a_graph_whose_names_are_not_its_own_is_left_alone():
+    twins = [Node("n", "Relu", ("x",), ("a",), {}, 17), Node("n", "Neg", ("a",), ("y",), {}, 17)]
+    graph = Graph.build("g", [Value("x", None, None)], [Value("y", None, None)], {}, twins)
+    assert optimised(graph, ()) is graph
+
+
+def test_a_normalisation_is_folded_into_weights_and_bias():
+    scale, shift, mean, var = np.float32([2, 3]), np.float32([5, 7]), np.float32([11, 13]), np.float32([4, 16])
+    weight, bias = np.ones((2, 1, 1, 1), np.float32), np.float32([17, 19])
+    numbers = {"w": weight, "b": bias, "s": scale, "t": shift, "m": mean, "v": var}
+
+    def folded(conv="x w b", norm=None, extra=(), weights=(), **attributes):
+        nodes = [("Conv", conv, "c", {}), ("BatchNormalization", "c s t m v", "y", {"epsilon": 0.0} | (norm or {})), *extra]
+        return optimised(drawn(nodes, numbers | dict(weights), **attributes), ())
+
+    got = folded()
+    (node,) = got.nodes
+    assert node.outputs == ("y",)
+    assert got.constants[node.inputs[1]].reshape(-1).tolist() == [1, 0.75]
+    assert got.constants[node.inputs[2]].tolist() == [17 - 11 + 5, (19 - 13) * 0.75 + 7]
+    got = folded("x w")
+    assert got.constants[got.nodes[0].inputs[2]].tolist() == [5 - 11, 7 - 13 * 0.75]
+    assert set(got.constants) == set(got.nodes[0].inputs[1:])
+    assert len(folded(norm={"training_mode": 1}).nodes) == 2
+    assert len(folded(norm={"spatial": 0}).nodes) == 2
+    assert len(folded(extra=[("Neg", "c", "z", {})], outputs=("y", "z")).nodes) == 3
+    assert len(folded(outputs=("y", "c")).nodes) == 2
+    assert len(folded(weights={"s": scale.astype("f8")}).nodes) == 2
+    assert len(folded(weights={"s": scale[:1]}).nodes) == 2
+    assert len(folded(weights={"b": bias[:1]}).nodes) == 2
+    assert len(folded(weights={"v": np.float32([-1, 1])}).nodes) == 2  # what is no number is left to the run
+    assert len(folded(weights={"v": np.float32([1, 1])}, norm={"epsilon": 3.0}).nodes) == 1
+
+
+@pytest.mark.parametrize("algorithm", ["fft", "direct", "im2col"])
+def test_a_shortcut_is_added_to_each_input_anew(algorithm, monkeypatch):
+    """What a convolution cannot add itself is added after it in every run, not in the first alone."""
+    nodes = [node("Relu", "x", "a"), node("Conv", "a w", "c", pads=[1] * 4), node("Add", "c a", "s"), node("Relu", "s", "y")]
+    for group in (1, 2):
+        weight = random(6, 6 // group, 3, 3)
+        nodes[1] = node("Conv", "a w", "c", pads=[1] * 4, group=group)
+        net = network(nodes, {"w": weight})
+        for seed in range(3):
+            feeds = {"x": random(2, 6, 9, 8, seed=seed)}
+            got = net.run(feeds, algorithm)["y"]
+            np.testing.assert_array_equal(got, as_written(net, feeds, monkeypatch, algorithm)["y"])

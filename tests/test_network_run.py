@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -10,9 +12,13 @@ from onnx import TensorProto, helper, numpy_helper
 from support.models import chain
 
 import fastconv as fc
+from fastconv.network import Graph, Node, Value
 from fastconv.network.rewrite.passes import widened
 from fastconv.network.run import execute
-from fastconv.network.run.assign import assigned, is_eligible
+from fastconv.network.run.assign import assigned, is_eligible, resolved
+from fastconv.network.run.blocks import plain, plain_shape, readers_in_blocks
+from fastconv.network.run.feeds import checked_feeds, converted_feeds
+from fastconv.network.run.tape import Part, places
 
 
 @pytest.fixture(scope="module")
@@ -234,3 +240,164 @@ def test_one_dimensional_convolutions_and_weights_that_are_computed():
     wanted = np.stack([np.tensordot(padded[:, :, i : i + 5], w, ([1, 2], [1, 2])) for i in range(0, 19, 2)], -1)
     for result in out.values():
         np.testing.assert_allclose(result, wanted, atol=15 * 2.0**-23 * 15)
+
+
+def layer(kernel=(3, 3), operator="Conv", constant=True, **attributes):
+    """A graph of one convolution, and the node."""
+    given = {name: (value if isinstance(value, int) else tuple(value)) for name, value in attributes.items()}
+    node = Node("n", operator, ("x", "w"), ("y",), given, 17)
+    weights = {"w": np.ones((4, 4, *kernel), np.float32)} if constant else {}
+    inputs = [Value(name, None, None) for name in ("x", *(() if constant else ("w",)))]
+    return Graph.build("g", inputs, [Value("y", None, None)], weights, [node]), node
+
+
+def test_layers_are_eligible_by_kernel_stride_dilation_and_groups():
+    small, large, strided = (resolved(name) for name in ("F(2x2,3x3)", "F(2x2,5x5)", "F(2x2,3x3)s2"))
+    wide = resolved("F(2x2,3x5)")
+    assert is_eligible(*layer())
+    assert [is_eligible(*layer(), choice) for choice in (small, large, strided, wide, 3, 5)] == [True, False, False, False, True, False]
+    assert is_eligible(*layer((3, 5)), wide)
+    assert not is_eligible(*layer((5, 3)), wide)
+    assert [is_eligible(*layer(strides=(2, 2)), choice) for choice in ("auto", small, strided)] == [False, False, True]
+    assert not is_eligible(*layer(strides=(1, 2)))
+    assert not is_eligible(*layer(dilations=(1, 2)))
+    assert not is_eligible(*layer(group=2))
+    assert is_eligible(*layer(group=1, strides=(1, 1), dilations=(1, 1)))
+    assert not is_eligible(*layer((3,)))
+    assert is_eligible(*layer((2, 3, 3), strides=(2, 1, 1), dilations=(2, 1, 1)), small)
+    assert not is_eligible(*layer(operator="ConvTranspose"))
+    assert not is_eligible(*layer(constant=False))
+
+
+def test_phases_take_dense_layers_of_stride_two():
+    run = lambda *made: assigned(made[0], "phases")["n"]
+    assert run(*layer(strides=(2, 2))) == "phases"
+    assert run(*layer((3, 4), strides=(2, 2))) == "phases"
+    assert run(*layer((2, 3, 3), strides=(1, 2, 2))) == "phases"
+    for other in (layer(), layer((2, 3), strides=(2, 2)), layer(strides=(2, 1)), layer(strides=(3, 3)), layer((3,), strides=(2,))):
+        assert run(*other) == "direct"
+    assert run(*layer(strides=(2, 2), dilations=(1, 2))) == "direct"
+    assert run(*layer(strides=(2, 2), group=2)) == "direct"
+    assert run(*layer(strides=(2, 2), constant=False)) == "direct"
+    assert [assigned(layer(group=2)[0], name)["n"] for name in ("auto", "direct", "im2col", "fft")] == [
+        "auto",
+        "direct",
+        "direct",
+        "direct",
+    ]
+    assert [assigned(layer()[0], name)["n"] for name in ("auto", "direct", "im2col", "fft")] == ["auto", "direct", "im2col", "fft"]
+
+
+def test_what_a_layer_cannot_run_is_told():
+    graph, _ = layer(group=2)
+    for name, what in (("F(2x2,3x3)", "3x3 convolution of stride 1"), ("F(2x2,3x5)", "3x5 convolution of stride 1")):
+        with pytest.raises(ValueError, match=f"is no dense {what} and cannot run '{re.escape(name)}'"):
+            assigned(graph, {"n": name})
+    with pytest.raises(ValueError, match="the network has no convolution 'm'; it has n"):
+        assigned(graph, {"m": "direct"})
+    with pytest.raises(ValueError, match="the network has no convolution 'm'; it has none"):
+        assigned(layer(operator="ConvTranspose")[0], {"m": "direct"})
+    with pytest.raises(TypeError, match="an algorithm is a name, a BilinearAlgorithm or a mapping from layers to these, not int"):
+        assigned(graph, 3)
+    with pytest.raises(TypeError, match="not tuple"):
+        assigned(graph, (resolved("F(2x2,3x3)"),))
+    assert assigned(graph, {}) == {"n": "auto"}
+
+
+def test_feeds_are_checked_one_by_one():
+    f4 = np.dtype(np.float32)
+    values = [Value("x", f4, ("N", 3)), Value("z", f4, ("N",)), Value("k", np.dtype(np.int64), None)]
+    graph = Graph.build("g", values, [Value("x", None, None)], {}, [])
+    x, z, k = np.ones((2, 3), f4), np.ones(2, f4), np.arange(2)
+    given = checked_feeds(graph, {"k": k, "z": z, "x": x})
+    assert list(given) == ["x", "z", "k"]
+    assert given["x"] is x
+    for feeds, kind, message in (
+        ([x], TypeError, "inputs are a mapping from names to arrays, not list"),
+        ({"x": x, "z": z}, ValueError, "the input 'k' is missing; the network needs k: int64"),
+        ({"x": x, "z": z, "k": k, "q": x}, ValueError, "the network has no input 'q'; its inputs are 'x', 'z', 'k'"),
+        ({"x": [1], "z": z, "k": k}, TypeError, "the input 'x' must be a numpy array, not list"),
+        (
+            {"x": x.astype("f8"), "z": z, "k": k},
+            TypeError,
+            "the input 'x' must have the type float32, not float64; convert it with .astype",
+        ),
+        ({"x": x[0], "z": z, "k": k}, ValueError, r"the input 'x' has the shape \(3,\); the network needs x: float32"),
+        ({"x": x[:, :2], "z": z, "k": k}, ValueError, r"the input 'x' has the shape \(2, 2\); the network needs x: float32"),
+        ({"x": x, "z": z[:1], "k": k}, ValueError, "the length N is 2 in the input 'x' and 1 in 'z'"),
+    ):
+        with pytest.raises(kind, match=message):
+            checked_feeds(graph, feeds)
+    with pytest.raises(ValueError, match="the network has no input 'q'; its inputs are none"):
+        checked_feeds(Graph.build("g", [], [], {}, []), {"q": x})
+    wide = Graph.build("g", [Value("x", np.dtype(np.float64), None)], [Value("x", None, None)], {}, [])
+    assert checked_feeds(wide, {"x": x})["x"].dtype == np.float64
+    assert checked_feeds(wide, {"x": np.float32(3)})["x"].shape == ()
+    with pytest.raises(TypeError, match="must have the type float64, not int64"):
+        checked_feeds(wide, {"x": k})
+    half = Graph.build("g", [Value("x", np.dtype(np.float16), None), values[2]], [Value("x", None, None)], {}, [])
+    converted = converted_feeds(half, {"x": np.float16([1, 2]), "k": k, "q": np.float16([3])})
+    assert (converted["x"].dtype, converted["k"].dtype, converted["q"].dtype) == (np.float32, np.int64, np.float16)
+    assert converted_feeds(half, {"x": x})["x"] is x
+    assert converted_feeds(half, [x])[0] is x
+
+
+def test_tensors_die_after_their_last_reader():
+    value = lambda name: Value(name, None, None)
+    nodes = [
+        Node("a", "Relu", ("x",), ("a",), {}, 17),
+        Node("b", "Dropout", ("a",), ("b", "mask"), {}, 17),
+        Node("c", "Add", ("b", "a"), ("c",), {}, 17),
+        Node("d", "Neg", ("c",), ("y",), {}, 17),
+    ]
+    graph = Graph.build("g", [value("x")], [value("y")], {}, nodes)
+    dead = lambda wanted: [set(names) for names in execute.Program.of(graph, wanted, frozenset()).dead]
+    assert dead(()) == [{"x"}, {"mask"}, {"a", "b"}, {"c"}]
+    assert dead(("b", "mask")) == [{"x"}, set(), {"a"}, {"c"}]
+
+
+def test_what_is_kept_is_what_was_used_last():
+    kept, made = execute.Kept(2), []
+    get = lambda key: kept.get(key, lambda: made.append(key) or key * 2)
+    assert kept.last() is None
+    assert [get("a"), get("b"), get("a"), get("c"), get("a"), get("b")] == ["aa", "bb", "aa", "cc", "aa", "bb"]
+    assert made == ["a", "b", "c", "b"]
+    assert kept.last() == "bb"
+    assert (kept.held("a"), kept.held("c")) == ("aa", None)
+
+
+def test_parts_of_memory_lie_beside_those_that_live_with_them():
+    assert places([]) == ([], 0)
+    assert places([Part(1, 0, 0), Part(1, 1, 1)]) == ([0, 0], 64)
+    assert places([Part(64, 0, 1), Part(65, 1, 1), Part(1, 1, 2)]) == ([128, 0, 192], 256)
+    # A gap that something dead has left is filled, if it is large enough.
+    assert places([Part(300, 0, 3), Part(200, 0, 1), Part(128, 2, 3), Part(64, 0, 3)]) == ([0, 320, 320, 576], 640)
+    assert places([Part(300, 0, 0), Part(200, 0, 2), Part(192, 1, 1), Part(256, 2, 2)])[0] == [0, 320, 0, 0]
+
+
+def test_tensors_between_nodes_that_serve_blocks_may_lie_in_them():
+    value = lambda name: Value(name, None, None)
+    conv = lambda name, x, *more: Node(name, "Conv", (x, "w", *more), (name,), {}, 17)
+    weights = {"w": np.ones((4, 4, 3, 3), np.float32)}
+
+    def found(*nodes, wanted=(), weights=weights, outputs=None):
+        graph = Graph.build("g", [value("x")], [value(name) for name in outputs or [nodes[-1].outputs[0]]], weights, nodes)
+        return {name: [node.name for node in readers] for name, readers in readers_in_blocks(graph, wanted).items()}
+
+    a, b = conv("a", "x"), conv("b", "a")
+    assert found(a, b) == {"a": ["b"]}
+    assert found(a, b, wanted=["a"]) == found(a, b, outputs=["a", "b"]) == {}
+    assert found(a, Node("r", "Tanh", ("a",), ("r",), {}, 17)) == {}
+    assert found(a, b, Node("r", "Add", ("a", "b"), ("r",), {}, 17)) == {}
+    assert found(a, conv("b", "a", "", "a")) == {}
+    pool = Node("p", "MaxPool", ("a",), ("p",), {"kernel_shape": (2, 2)}, 17)
+    assert found(a, pool, conv("b", "p")) == {"a": ["p"], "p": ["b"]}
+    assert found(a, b, pool, conv("c", "a"), outputs=["b", "p", "c"]) == {"a": ["b", "p", "c"]}
+    two = Node("p", "MaxPool", ("a",), ("p", "i"), {"kernel_shape": (2, 2)}, 17)
+    assert found(a, two, conv("b", "p")) == {}
+    assert found(a, replace(two, outputs=("p", "")), conv("b", "p")) == {"a": ["p"], "p": ["b"]}
+    assert found(a, replace(pool, attributes={"kernel_shape": (2, 2, 2)}), conv("b", "p")) == {}
+    assert found(a, b, weights={"w": np.ones((4, 4, 3), np.float32)}) == {}
+    array = np.arange(2 * 3 * 2 * 2 * 4).reshape(2, 3, 2, 2, 4)
+    assert plain_shape(array) == (2, 12, 2, 2)
+    np.testing.assert_array_equal(plain(array)[1, 6], array[1, 1, :, :, 2])

@@ -67,3 +67,11 @@ def test_values_that_are_not_finite_leave_gaps(data):
     file = io.BytesIO()
     comparison_figure(data).savefig(file, format="png")
     assert file.getvalue().startswith(b"\x89PNG")
+
+
+def test_more_rows_take_more_room(data):
+    heights = []
+    for count in (3, 4, 12):
+        data["rows"] = [row(f"F({k})", "", k + 1) for k in range(count)]
+        heights.append(comparison_figure(data).get_size_inches()[1])
+    assert heights == sorted(set(heights))

@@ -228,3 +228,9 @@ def test_squeezenet_in_fp16():
         assert not any(e.overflows for e in extents.values())
         assert (got["logits"].argmax(axis=1) == direct_fp16.argmax(axis=1)).all()
         assert np.linalg.norm(got["logits"] - exact) < most * np.linalg.norm(exact)  # measured 0.002 and 0.005
+
+
+@pytest.mark.parametrize("policy", ["fp16", "bf16", "fp16-balanced"])
+@pytest.mark.parametrize("algorithm", ["direct", "F(2x2,3x3)"])
+def test_nothing_is_emulated_to_nothing(net, policy, algorithm):
+    assert net.run({"x": np.zeros((0, 3, 16, 16), np.float32)}, algorithm, policy)["y"].shape == (0, 2)

@@ -487,3 +487,34 @@ def test_pictures_need_an_extra_which_is_named(load, monkeypatch):
     function = getattr(import_module(f"fastconv.network.zoo.{module}"), name)
     with pytest.raises(RuntimeError, match=r'needs scikit-image, which is not installed: pip install "fastconv\[demo\]"'):
         function(*([np.zeros((3, 8, 8))] if name == "halved" else []))
+
+
+@pytest.mark.parametrize("zipped", [False, True])
+def test_tensors_without_numbers_are_read(torch_names, zipped):
+    arrays = {"none": np.zeros((0, 3), np.float32), "one": np.float32([[7]]), "last": np.arange(3)}
+    got = read_tensors(written(arrays, *torch_names, zipped))
+    for name, array in arrays.items():
+        assert (got[name].dtype, got[name].shape) == (array.dtype, array.shape)
+        np.testing.assert_array_equal(got[name], array)
+
+
+def test_the_demosaicking_network_takes_its_border_off_each_side():
+    rng = np.random.default_rng(0)
+    tensors = {name: (rng.standard_normal(shape) / 50).astype(np.float32) for name, shape in demosaic.SHAPES.items()}
+    net = fc.load_onnx(demosaic.model(tensors))
+    picture = net.run({"mosaic": rng.random((1, 3, 66, 70)).astype(np.float32)}, "direct")["picture"]
+    assert picture.shape == demosaic._inside(np.zeros((1, 3, 66, 70))).shape == (1, 3, 4, 8)
+    assert demosaic._inside(np.arange(70)[None, None].repeat(70, 1))[0, 0].tolist() == list(range(31, 39))
+    (value,) = net.inputs
+    assert (value.name, value.shape[1], [node.opset for node in net.graph.nodes][:1]) == ("mosaic", 3, [17])
+
+
+def test_mosaics_keep_one_colour_of_each_pixel():
+    seen = demosaic.mosaicked(np.arange(1, 28).reshape(3, 3, 3))
+    assert seen.tolist() == [
+        [[0, 2, 0], [0, 0, 0], [0, 8, 0]],
+        [[10, 0, 12], [0, 14, 0], [16, 0, 18]],
+        [[0, 0, 0], [22, 0, 24], [0, 0, 0]],
+    ]
+    assert demosaic.psnr(np.array([0.5, 0.75]), np.array([0.5, 0.5])) == pytest.approx(10 * np.log10(32))
+    assert demosaic.psnr(np.ones(2), np.ones(2)) == np.inf

@@ -84,3 +84,27 @@ def test_what_is_alike_in_all_pixels_outlives_an_average():
     assert 0 < layer.systematic < layer.predicted
     # What is alike in all pixels is one sum of few errors: right within a factor of two.
     assert 0.5 < found.predicted / found.measured < 2
+
+
+def test_distances_are_relative_and_means_are_of_squares():
+    from fastconv.network.predict import propagate
+
+    assert propagate._distance(np.float32([3, 5]), np.float64([3, 4])) == 0.2
+    assert propagate._distance(np.float32([3, 5]), np.zeros(2)) == 0
+    assert propagate._joined(np.array([3.0, 4])) == pytest.approx(12.5**0.5)
+    x = np.random.default_rng(1).standard_normal((200, 300)) * 5
+    change = propagate.disturbed(x) - x
+    # 60,000 numbers: three standard errors of their root mean square are 1 %.
+    assert np.sqrt(np.mean(change**2)) == pytest.approx(5e-7, rel=0.02)
+    assert abs(change.mean()) < 1e-8
+    np.testing.assert_array_equal(propagate.disturbed(x), propagate.disturbed(x))
+
+
+def test_some_groups_stand_for_all():
+    from fastconv.network.predict.propagate import _groups
+
+    weight, x = np.arange(12).reshape(12, 1, 1, 1), np.arange(6).reshape(1, 6, 1, 1)
+    seen = [(w.reshape(-1).tolist(), part.reshape(-1).tolist()) for w, part in _groups(weight, x, 6)]
+    assert seen == [([0, 1], [0]), ([2, 3], [1]), ([6, 7], [3]), ([10, 11], [5])]
+    assert [w.reshape(-1).tolist() for w, _ in _groups(weight, x, 2)] == [list(range(6)), list(range(6, 12))]
+    assert len(list(_groups(weight, x, 1))) == 1
