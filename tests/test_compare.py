@@ -12,6 +12,7 @@ from onnx import TensorProto, helper, numpy_helper
 from support.models import chain, dense_chain
 
 import fastconv as fc
+from fastconv.network.study import counted, final_error, ratio, square
 from fastconv.network.study.compare import (
     Comparison,
     Row,
@@ -23,6 +24,8 @@ from fastconv.network.study.compare import (
     published_contenders,
     usual_contenders,
 )
+from fastconv.network.study.count import fast_share, multiply_adds
+from fastconv.network.study.race import length
 
 KEYS = [
     "algorithm",
@@ -428,3 +431,38 @@ def test_agreement_is_of_the_first_output():
     assert math.isnan(agreement({"y": one * np.nan}, {"y": one}, {})["psnr_fp64"])
     assert agreement({"y": np.arange(3)}, {"y": np.arange(3)}, {}) == {}
     assert agreement({"y": one[:0]}, {"y": one[:0]}, {}) == {}
+
+
+def test_layers_that_run_an_algorithm_are_counted():
+    small, large = fc.algorithm("F(2x2,3x3)"), fc.algorithm("F(4x4,3x3)")
+    assert counted("F(2x2,3x3)", small, [small, "direct", large, small]) == 2
+    assert counted("F(2x2,3x3)", "F(2x2,3x3)", [small, "direct"]) == 1
+    assert counted("fitted", {"a": small}, [small, "direct", large]) == 2
+    assert counted("direct", "direct", ["direct", "auto"]) == 1
+    assert counted("im2col", "im2col", ["direct"]) == 0
+    assert counted("F(2x2,3x3)", small, []) == 0
+    for rival in (small, {"a": small}):
+        with pytest.raises(ValueError, match=r"no convolution of the network can run F\(2x2,3x3\)"):
+            counted("F(2x2,3x3)", rival, ["direct"])
+
+
+def test_the_share_of_fast_layers_is_that_of_their_multiply_adds():
+    feeds = {"x": np.ones((1, 2, 12, 12), np.float32)}
+    net = convolutions((3, 2, 5, 5), (3, 2, 1, 7), (3, 2, 3, 3), (3, 2, 3, 2), (3, 2, 1, 1))
+    counts = multiply_adds(net, feeds)
+    assert list(counts.values()) == [6 * n for n in (25 * 64, 7 * 12 * 6, 9 * 100, 6 * 110, 144)]
+    assert fast_share(net, feeds) == (25 * 64 + 9 * 100) / (25 * 64 + 7 * 72 + 900 + 660 + 144)
+    assert fast_share(convolutions((3, 2, 1, 1)), feeds) == 0
+
+
+def test_sums_of_squares_and_final_errors():
+    x = np.ones(2**15 + 3, np.float32) * 2
+    assert square(x) == 4 * (2**15 + 3)
+    assert square(x, x - 1) == 2**15 + 3
+    assert (ratio(9, 4), ratio(0, 0), ratio(1, 0)) == (1.5, 0, math.inf)
+    truth = {"a": np.array([3.0, 0]), "k": np.array([7]), "b": np.array([4.0])}
+    got = {"a": np.array([3.0, 1]), "k": np.array([9]), "b": np.array([2.0])}
+    assert final_error(got, truth) == (pytest.approx(math.sqrt(5) / 5), 2)
+    assert final_error({"k": got["k"]}, {"k": truth["k"]}) == (pytest.approx(2 / 7), 2)
+    assert length({"n": np.float32(3), "x": np.ones((4, 2)), "y": np.ones((5, 2))}) == 5
+    assert length({"n": np.float32(3)}) == 1
