@@ -1,15 +1,19 @@
 """The command line: what it prints, its status, and one line for every complaint."""
 
+import argparse
+import importlib
 import json
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
+import fastconv
 from fastconv.cli import main
 
 
@@ -460,8 +464,6 @@ def test_inputs_come_from_files_by_name(run, model, tmp_path):
 
 
 def test_the_program_says_its_version_its_help_and_that_it_was_interrupted(run, monkeypatch):
-    import fastconv
-
     assert run("--version") == (0, f"fastconv {fastconv.__version__}\n", "")
     status, out, _ = run()
     assert status == 0
@@ -507,3 +509,45 @@ def test_shards_are_read_and_refused():
         pass
     with _executor(1) as executor:
         assert executor._max_workers == 1
+
+
+MEASURED = {
+    "policy": "fp32",
+    "order": "huffman",
+    "channels": 1,
+    "channel_sum": "linear",
+    "inputs": "uniform-libstdcxx",
+    "trials": 5000,
+    "seed": 0,
+}
+DERIVED = {"policy": "fp32", "order": "huffman", "channels": 1, "channel_sum": "linear", "inputs": "normal", "scale_w": 1.0, "scale_x": 1.0}
+SEARCHED = {"policy": "fp32", "objective": "predicted", "store": "search.sqlite", "merge": [], "shard": "0/1", "infinity": "both"}
+NUMBERS = {"starts": 32, "height": 16, "bits": 5, "keep": 64, "confirm": 16, "trials": 5000, "seed": 0, "show": 10}
+FIGURE = {"output": Path("."), "overwrite": False}
+DEFAULTS = {
+    "matrices": {},
+    "points": MEASURED,
+    "error": MEASURED,
+    "tolerance": DERIVED | {"confidence": 1 - 1e-9, "outputs": 10**6},
+    "search": SEARCHED | NUMBERS,
+    "compare": {"repeats": 5} | FIGURE,
+    "networks": {"explain": False, "images": 1, "algorithm": "auto", "measure": False} | FIGURE,
+    "bench": {"channels": 64, "size": 56, "kernel": 3, "batch": 1, "turns": 15},
+}
+
+
+@pytest.mark.parametrize("verb", DEFAULTS)
+def test_options_have_the_defaults_that_the_manual_names(verb):
+    parser = argparse.ArgumentParser(add_help=False)
+    importlib.import_module(f"fastconv.cli.verbs.{verb}").arguments(parser)
+    assert {action.dest: action.default for action in parser._actions if action.default is not None} == DEFAULTS[verb]
+
+
+def test_matrices_of_a_rectangle_are_told_by_their_sides(run):
+    data = json.loads(run("matrices", "F(4x2,3x3)", "--json")[1])
+    assert {side: (one["m"], one["r"], one["verified"]) for side, one in data.items()} == {"height": (4, 3, True), "width": (2, 3, True)}
+    assert "programs" not in data["height"]
+    heads = [line for line in run("matrices", "F(4x2,3x3)")[1].splitlines() if "verified" in line]
+    assert [head.partition(": ")[0] for head in heads] == ["height", "width"]
+    assert run("matrices", "F(2x2,3x3)")[1].startswith(repr(fastconv.algorithm("F(2x2,3x3)")))
+    assert "\nAT\n" in run("matrices", "F(2x2,3x3)", "--program", "huffman")[1]

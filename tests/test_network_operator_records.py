@@ -170,7 +170,7 @@ SERVED = {
     "AveragePool": "2 2 0 2 2 2 2 2 2 0",
     "BatchNormalization": "2 2 2 2 2",
     "Clip": "1 2 1 2 1 1 1 2 0",
-    "ConvTranspose": "1 1 1 1 1 1 1 0 1",
+    "ConvTranspose": "1 1 1 1 1 1 1 0 1 1",
     "Gemm": "2 2 1 0 0 2 2 1 1",
     "GlobalAveragePool": "2 2",
     "HardSigmoid": "2 2 2",

@@ -443,6 +443,14 @@ FINE = {
         ),
         of(
             normal(1, 4, 3, 4),
+            normal(4, 2, 2, 2),
+            strides=[2, 2],
+            auto_pad="SAME_LOWER",
+            terms=24,
+            wanted=lambda x, w: transposed(x, w, (2, 2), (0, 0), (6, 8)),
+        ),
+        of(
+            normal(1, 4, 3, 4),
             normal(4, 2, 3, 2),
             strides=[2, 2],
             auto_pad="VALID",
