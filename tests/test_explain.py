@@ -254,6 +254,8 @@ def test_tiles_that_are_offered_grow_with_the_kernel(r, expected):
     offered = [option.algorithm for option in layer.options if option.algorithm.startswith("F")]
     assert offered[: len(expected)] == expected
     assert set(offered[len(expected) :]) <= {layer.algorithm}
+
+
 def option(algorithm, seconds, error, **more):
     return Option(algorithm, 4.0, error, seconds, 2**20, **more)
 

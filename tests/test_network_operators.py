@@ -15,9 +15,9 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from onnx import TensorProto, helper, numpy_helper
-from support.models import OLD, OPSET, model
 from support.claims import run
-from support.examples import Example, exact, of
+from support.examples import Example, exact
+from support.models import OLD, OPSET, model
 
 from fastconv.network import Node, load_onnx
 from fastconv.network.operators import OPERATORS, Call, is_narrow
@@ -363,7 +363,6 @@ def test_means_of_integers_go_towards_zero():
     agrees(helper.make_node("ReduceMean", ["x"], ["y"], axes=[0], keepdims=0), {"x": x}, 17)
 
 
-GROUPED = {"num_groups": 2, "epsilon": 0.0}
 PARTS = tuple(np.float32([1, 2]) * k for k in (1, 2, 3)) + (np.float32([4, 16]),)
 EMPTY = np.zeros((0, 3), np.float32)
 EDGES = {
@@ -376,11 +375,6 @@ EDGES = {
         "BatchNormalization",
         exact(np.float32([[7, 22]]), *PARTS, epsilon=0.0, opset=13),
         (np.float32([[4, 12]]),),
-    ),
-    "a scale for each group": (
-        "GroupNormalization",
-        of(np.float32([[[1], [3], [2], [6]]]), *PARTS[:2], **GROUPED),
-        (np.float32([[[1], [3], [2], [6]]]),),
     ),
     "no axis is left": ("ReduceMax", exact(EMPTY, np.array([1])), (np.zeros((0, 1), np.float32),)),
     "nothing to sum": ("ReduceSum", exact(EMPTY, np.array([0])), (np.zeros((1, 3), np.float32),)),

@@ -168,6 +168,8 @@ def test_a_cell_is_as_wide_as_a_terminal_shows_it():
     table = Table(("name", "n"), ((first, "1"), (second, "2"), ("e\u0301abc", "3")))
     lines = [line for line in table.text(80).splitlines() if line.rstrip().endswith(("1", "2", "3"))]
     assert [line.replace(first, "abcd").replace("e\u0301", "e") for line in lines] == ["abcd  1", "abcd  2", "eabc  3"]
+
+
 def test_every_line_of_a_table_that_is_cut():
     """Cells no wider than the title of their column, or than a mark, stay; the others are numbered row by row, the same once."""
     rows = (

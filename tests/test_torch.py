@@ -594,6 +594,8 @@ def test_an_emulated_layer_says_what_it_was_given(rest, said):
     with torch.inference_mode(), pytest.raises(ValueError, match="takes float32 on the CPU") as told:
         emulated(x, *rest)
     assert str(told.value).endswith(said)
+
+
 def test_outputs_of_every_kind_are_compared_one_by_one():
     class Many(nn.Module):
         def __init__(self, pack):
