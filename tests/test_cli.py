@@ -293,8 +293,9 @@ class Bar:
 
     told = ()
 
-    def __init__(self, *columns, transient, disable, console):
-        assert (transient, disable) == (True, not console.is_terminal)
+    def __init__(self, *columns, transient, console):
+        assert transient
+        assert console.is_terminal
 
     def __enter__(self):
         Bar.told = []
@@ -304,25 +305,27 @@ class Bar:
         pass
 
     def add_task(self, description, total, **fields):
-        Bar.told.append({"description": description, "total": total, **fields})
+        Bar.told.append((0, total, fields["share"], description))
         return "task"
 
-    def update(self, task, **fields):
+    def update(self, task, completed, total, share, description):
         assert task == "task"
-        Bar.told.append(fields)
+        Bar.told.append((completed, total, share, description))
 
 
 def test_progress_says_what_is_done_and_how_fast(monkeypatch):
     from fastconv.cli.verbs import compare, search
 
     monkeypatch.setattr("rich.progress.Progress", Bar)
+    monkeypatch.setattr("rich.console.Console.is_terminal", True)
     with compare._progress("compare net") as tell:
         tell(0, 0, "first run")
         tell(2, 7, "direct")
     assert Bar.told == [
-        {"description": "compare net: loading", "total": None, "share": ""},
-        {"completed": 0, "total": None, "share": "", "description": "compare net: first run"},
-        {"completed": 2, "total": 7, "share": "2/7 runs", "description": "compare net: direct"},
+        (0, None, "", "compare net"),
+        (0, None, "", "compare net: loading"),
+        (0, None, "", "compare net: first run"),
+        (2, 7, "2/7 runs", "compare net: direct"),
     ]
     ticks = iter([10.0, 10.0, 14.0])
     monkeypatch.setattr(search.time, "perf_counter", lambda: next(ticks))
@@ -330,10 +333,19 @@ def test_progress_says_what_is_done_and_how_fast(monkeypatch):
         tell(1, 9, 3)
         tell(2, 9, 8000)
     assert Bar.told == [
-        {"description": "F(4,3)", "total": None, "rate": ""},
-        {"completed": 1, "total": 9, "rate": "1/9 units, 3,000,000,000 sets/s"},
-        {"completed": 2, "total": 9, "rate": "2/9 units, 2,000 sets/s"},
+        (0, None, "", "F(4,3)"),
+        (1, 9, "1/9 units, 3,000,000,000 sets/s", "F(4,3)"),
+        (2, 9, "2/9 units, 2,000 sets/s", "F(4,3)"),
     ]
+
+
+def test_no_progress_where_nobody_looks(monkeypatch, capsys):
+    from fastconv.cli.progress import progress
+
+    monkeypatch.setattr("rich.progress.Progress", None)
+    with progress("work") as tell:
+        tell(1, 2, "1/2 units", "now")
+    assert capsys.readouterr() == ("", "")
 
 
 def test_notes_of_a_comparison_come_in_order(run, monkeypatch, model, tmp_path):

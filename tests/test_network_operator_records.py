@@ -6,9 +6,11 @@ import math
 from dataclasses import dataclass, field, replace
 
 import numpy as np
+import onnx
 import pytest
 from support.claims import CLAIMS, assert_close, attributes_of, check, claims_of, compiled, examples_of, feeds_of, model_of, run
 from support.examples import EXAMPLES
+from support.models import OLD
 
 import fastconv as fc
 from fastconv.network import Graph, Node, Value
@@ -18,7 +20,18 @@ from fastconv.network.rewrite.optimise import optimised
 from fastconv.network.run.execute import Runner
 from fastconv.network.study.count import multiply_adds
 
-NAMES = sorted(OPERATORS)
+NAMES = sorted(name for name in OPERATORS if onnx.defs.has(name))
+"""Those that this release of onnx knows."""
+WRONG_IN_OLD = {
+    "CenterCropPad": "pads or crops, not both",
+    "Conv": "pads otherwise for auto_pad",
+    "CumSum": "widens int32",
+    "OneHot": "sets an entry for an index outside the depth",
+    "ReduceL1 ReduceL2 ReduceLogSumExp ReduceMean ReduceProd ReduceSumSquare": "takes no axes for all, noop_with_empty_axes or not",
+    "ReverseSequence": "has no sequences of length zero",
+    "ScatterElements": "replaces where it should multiply",
+}
+"""What the reference evaluators of old releases of onnx get wrong."""
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -32,6 +45,8 @@ def test_every_example_has_an_operator():
 
 @pytest.mark.parametrize(("name", "claim"), [(name, claim) for name in NAMES for claim in claims_of(OPERATORS[name])])
 def test_records_keep_what_they_claim(name, claim):
+    if OLD and claim == "standard" and name in " ".join(WRONG_IN_OLD).split():
+        pytest.skip("the reference evaluator of this release of onnx is wrong")
     check(OPERATORS[name], claim, EXAMPLES)
 
 

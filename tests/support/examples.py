@@ -9,7 +9,9 @@ from typing import Any
 import numpy as np
 from onnx import TensorProto
 
-OPSET = 24
+from support.models import OPSET as NEWEST
+
+OPSET = min(24, NEWEST)
 
 
 @dataclass(frozen=True)

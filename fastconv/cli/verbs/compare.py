@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
@@ -12,6 +11,7 @@ from typing import Any
 
 from fastconv.cli.files import add_figure, feeds_of, figure_path, save_figure
 from fastconv.cli.options import print_json, print_tables
+from fastconv.cli.progress import progress
 from fastconv.network import compare, first_images, known_network, known_networks, load_onnx, usual_contenders
 
 
@@ -42,8 +42,8 @@ def run(args: argparse.Namespace) -> int:
         options["policies"] = _names(args.policies)
     if args.sums is not None:
         options["channel_sums"] = _names(args.sums)
-    with _progress(f"compare {title}") as progress:
-        report = compare(net, feeds, algorithms, threads=args.threads, repeats=args.repeats, progress=progress, name=title, **options)
+    with _progress(f"compare {title}") as tell:
+        report = compare(net, feeds, algorithms, threads=args.threads, repeats=args.repeats, progress=tell, name=title, **options)
     figure = save_figure(comparison_figure(report.to_dict()), target, args.overwrite)
     if args.json:
         print_json(report.to_dict() | {"figure": str(figure)})
@@ -77,23 +77,7 @@ def _job(args: argparse.Namespace) -> tuple[str, Any, Mapping[str, Any], dict[st
 
 @contextmanager
 def _progress(what: str) -> Iterator[Any]:
-    """Show on standard error, where that is a terminal, what is done and for how long; yield the callback ``(done, total, label)``."""
-    from rich.console import Console
-    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
-
-    console = Console(file=sys.stderr)
-    columns = (
-        BarColumn(20),
-        TextColumn("{task.fields[share]}"),
-        TimeElapsedColumn(),
-        TimeRemainingColumn(),
-        TextColumn("{task.description}"),
-    )
-    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
-        task = bar.add_task(f"{what}: loading", total=None, share="")
-
-        def tell(done: int, total: int, label: str) -> None:
-            share = f"{done}/{total} runs" if total else ""
-            bar.update(task, completed=done, total=total or None, share=share, description=f"{what}: {label}")
-
-        yield tell
+    """Show how many runs are done; yield the callback ``(done, total, label)`` of `compare`."""
+    with progress(what) as tell:
+        tell(0, 0, "", "loading")
+        yield lambda done, total, label: tell(done, total, f"{done}/{total} runs" if total else "", label)

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from fastconv.cli.options import add_formats, add_size, dims_of, print_json, print_tables, square_of
+from fastconv.cli.progress import progress
 from fastconv.search import Store, search_points
 
 
@@ -59,8 +60,8 @@ def run(args: argparse.Namespace) -> int:
         with Store(args.store) as store:
             store.merge(args.merge)
     begun = time.perf_counter()
-    with _executor(args.workers) as executor, _progress(f"F({m},{r}) in {dims}-D") as progress:
-        found = search_points(m, r, dims, args.policy, executor=executor, progress=progress, **options)
+    with _executor(args.workers) as executor, _progress(f"F({m},{r}) in {dims}-D") as tell:
+        found = search_points(m, r, dims, args.policy, executor=executor, progress=tell, **options)
     seconds = time.perf_counter() - begun
     if args.json:
         print_json(found.to_dict() | {"seconds": seconds, "store": args.store})
@@ -96,18 +97,12 @@ def _executor(workers: int | None) -> Iterator[Any]:
 
 @contextmanager
 def _progress(what: str) -> Iterator[Any]:
-    """Show a bar with rate and time left on standard error where that is a terminal."""
-    from rich.console import Console
-    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
-
-    console = Console(file=sys.stderr)
-    columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[rate]}"), TimeElapsedColumn(), TimeRemainingColumn())
+    """Show how many units are done and how fast; yield the callback ``(done, total, evaluated)`` of `search_points`."""
     begun = time.perf_counter()
-    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
-        task = bar.add_task(what, total=None, rate="")
 
-        def tell(done: int, total: int, evaluated: int) -> None:
-            rate = evaluated / max(time.perf_counter() - begun, 1e-9)
-            bar.update(task, completed=done, total=total, rate=f"{done}/{total} units, {rate:,.0f} sets/s")
+    def told(done: int, total: int, evaluated: int) -> None:
+        rate = evaluated / max(time.perf_counter() - begun, 1e-9)
+        tell(done, total, f"{done}/{total} units, {rate:,.0f} sets/s", "")
 
-        yield tell
+    with progress(what) as tell:
+        yield told
