@@ -222,8 +222,6 @@ def verdict(change: Change, tree: Path, tests: list[str]) -> tuple[str, float]:
     begun = time.perf_counter()
     try:
         path.write_text(change.planted(text), encoding="utf-8")
-        if change.file.startswith(COMPILED):  # numba compiles a function again if its own file changes, not for those that it calls
-            shutil.rmtree(tree / ".numba", ignore_errors=True)
         options = ["-x", "-q", "-n", "0", "-p", "no:cacheprovider", "--no-header", f"--timeout={HANGS}", "--timeout-method=thread"]
         command = [sys.executable, "-m", "pytest", *options, f"@{chosen}"]
         process = subprocess.Popen(command, cwd=tree, env=_environment(tree), stdout=subprocess.PIPE, text=True, start_new_session=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import ctypes
+import importlib
 import shutil
 import subprocess
 import sys
@@ -13,6 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+import fastconv
 from fastconv.native import lanes_of, link, load, machine
 from fastconv.native import objects as store
 from fastconv.native.source.emit import emitted
@@ -84,6 +86,46 @@ def test_another_machine_or_parameter_has_another_name(monkeypatch):
         names.add(store.digest_of("native", "a", 1))
     store._compiler.cache_clear()
     assert len(names) == 7
+
+
+CALLED = """from fastconv.native.source import jit
+
+
+@jit
+def called(x):
+    return x + {added}
+"""
+CALLER = """from fastconv.called import called
+from fastconv.native.source import jit
+
+
+@jit
+def caller(x):
+    return 10 * called(x)
+"""
+
+
+def test_functions_that_numba_keeps_are_compiled_again_when_one_that_they_call_changes(tmp_path, monkeypatch):
+    shutil.copytree(store._PACKAGE / "native", tmp_path / "native", ignore=shutil.ignore_patterns("*.pyc"))
+    monkeypatch.setattr(store, "_PACKAGE", tmp_path)
+    monkeypatch.setattr(sys, "dont_write_bytecode", True)
+    monkeypatch.setattr(fastconv, "__path__", [*fastconv.__path__, str(tmp_path)])
+    (tmp_path / "caller.py").write_text(CALLER)
+    results, found = [], []
+    for added in (1, 1, 5):
+        (tmp_path / "called.py").write_text(CALLED.format(added=added))
+        for name in ("caller", "called"):
+            monkeypatch.delitem(sys.modules, f"fastconv.{name}", raising=False)
+        importlib.invalidate_caches()
+        store._digest.cache_clear()
+        function = importlib.import_module("fastconv.caller").caller
+        results.append(function(1))
+        found.append(sum(function.stats.cache_hits.values()))
+        monkeypatch.delattr(fastconv, "caller", raising=False)
+        monkeypatch.delattr(fastconv, "called", raising=False)
+    store._digest.cache_clear()
+    assert results == [20, 20, 60]
+    assert found == [0, 1, 0]
 
 
 SOURCES = sorted(path.stem for path in (store._PACKAGE / "kernels" / "source").glob("*.py") if path.stem != "__init__")

@@ -25,8 +25,8 @@ from fastconv.native.own import read_own, write_own
 _DIGEST = hashlib.sha256().digest_size
 _LOCK = threading.RLock()
 _PACKAGE = Path(__file__).parents[1]
-_IMPORTED = re.compile(r"^\s*from fastconv\.(kernels\.[\w.]+|\w+)", re.MULTILINE)
-"""What a source imports from this package: modules of the kernels, and whole floors below them."""
+_IMPORTED = re.compile(r"^\s*from fastconv\.([\w.]+) import", re.MULTILINE)
+"""What a source imports from this package: modules, and whole folders."""
 
 
 @dataclass(frozen=True)
@@ -79,18 +79,21 @@ def digest_of(module: str, *parameters: object) -> str:
     Parameters
     ----------
     module : str
-        Where the code is made, without ``fastconv.``; a floor stands for all its modules.
+        Where the code is made, without ``fastconv.``; a folder stands for all its modules.
     *parameters
         What else the code depends on, in a form whose `repr` says it all.
     """
-    floor = module.partition(".")[0]
-    sources = _digest(module if floor == "kernels" else floor) + _digest("native")  # which every function is compiled by
-    return hashlib.sha256(sources + _compiler() + repr(parameters).encode()).hexdigest()[:16]
+    return hashlib.sha256(sources_of(module) + _compiler() + repr(parameters).encode()).hexdigest()[:16]
+
+
+def sources_of(module: str) -> bytes:
+    """Return a digest of the sources that code is compiled from: a module, all that it imports, and what every function is compiled by."""
+    return _digest(module) + _digest("native")
 
 
 @cache
 def _digest(module: str) -> bytes:
-    """Return a digest of a module's text and of those that it imports from here; of a floor, of the text of all its modules."""
+    """Return a digest of a module's text and of those that it imports from here; of a folder, of the text of all its modules."""
     path = _PACKAGE.joinpath(*module.split("."))
     if path.is_dir():
         return hashlib.sha256(b"".join(one.read_bytes() for one in sorted(path.rglob("*.py")))).digest()

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 from numba import njit
+
+from fastconv.native.objects import sources_of
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -23,8 +25,11 @@ def inlined(function: F) -> F:
 
 def kept(function: F, keep: bool) -> F:
     """Compile a function at its first call, and keep its code on disk if it is to be kept."""
-    made: F = njit(cache=keep, nogil=True, error_model="numpy")(function)
-    return made
+    made: Any = njit(cache=keep, nogil=True, error_model="numpy")(function)
+    if keep:
+        # numba compiles a kept function again when its own file changes, not for the files of those that it calls
+        made._cache._cache_file._source_stamp = sources_of(function.__module__.removeprefix("fastconv."))
+    return cast(F, made)
 
 
 def bare(*signature: Any) -> Any:
