@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 import fastconv
-from fastconv.native import lanes_of, link, load, machine
+from fastconv.native import digests, lanes_of, link, load, machine
 from fastconv.native import objects as store
 from fastconv.native.source.emit import emitted
 
@@ -79,12 +79,12 @@ def test_a_folder_that_cannot_be_written_keeps_nothing(folder):
 
 def test_another_machine_or_parameter_has_another_name(monkeypatch):
     here = machine()
-    names = {store.digest_of("native", "a", 1), store.digest_of("native", "a", 2), store.digest_of("native", "b", 1)}
+    names = {digests.digest_of("native", "a", 1), digests.digest_of("native", "a", 2), digests.digest_of("native", "b", 1)}
     for other in (replace(here, vector_bytes=8), replace(here, fma=not here.fma), replace(here, cpu="another"), replace(here, line=256)):
-        monkeypatch.setattr(store, "machine", lambda other=other: other)
-        store._compiler.cache_clear()
-        names.add(store.digest_of("native", "a", 1))
-    store._compiler.cache_clear()
+        monkeypatch.setattr(digests, "machine", lambda other=other: other)
+        digests._compiler.cache_clear()
+        names.add(digests.digest_of("native", "a", 1))
+    digests._compiler.cache_clear()
     assert len(names) == 7
 
 
@@ -106,8 +106,8 @@ def caller(x):
 
 
 def test_functions_that_numba_keeps_are_compiled_again_when_one_that_they_call_changes(tmp_path, monkeypatch):
-    shutil.copytree(store._PACKAGE / "native", tmp_path / "native", ignore=shutil.ignore_patterns("*.pyc"))
-    monkeypatch.setattr(store, "_PACKAGE", tmp_path)
+    shutil.copytree(digests._PACKAGE / "native", tmp_path / "native", ignore=shutil.ignore_patterns("*.pyc"))
+    monkeypatch.setattr(digests, "_PACKAGE", tmp_path)
     monkeypatch.setattr(sys, "dont_write_bytecode", True)
     monkeypatch.setattr(fastconv, "__path__", [*fastconv.__path__, str(tmp_path)])
     (tmp_path / "caller.py").write_text(CALLER)
@@ -117,43 +117,43 @@ def test_functions_that_numba_keeps_are_compiled_again_when_one_that_they_call_c
         for name in ("caller", "called"):
             monkeypatch.delitem(sys.modules, f"fastconv.{name}", raising=False)
         importlib.invalidate_caches()
-        store._digest.cache_clear()
+        digests._digest.cache_clear()
         function = importlib.import_module("fastconv.caller").caller
         results.append(function(1))
         found.append(sum(function.stats.cache_hits.values()))
         monkeypatch.delattr(fastconv, "caller", raising=False)
         monkeypatch.delattr(fastconv, "called", raising=False)
-    store._digest.cache_clear()
+    digests._digest.cache_clear()
     assert results == [20, 20, 60]
     assert found == [0, 1, 0]
 
 
-SOURCES = sorted(path.stem for path in (store._PACKAGE / "kernels" / "source").glob("*.py") if path.stem != "__init__")
+SOURCES = sorted(path.stem for path in (digests._PACKAGE / "kernels" / "source").glob("*.py") if path.stem != "__init__")
 
 
 @pytest.fixture
 def edited(tmp_path, monkeypatch):
     """Return which sources of kernels have other digests when a line is added to a file; they are read from a copy of the package."""
-    shutil.copytree(store._PACKAGE, tmp_path / "fastconv", ignore=shutil.ignore_patterns("*.pyc", "data"))
-    monkeypatch.setattr(store, "_PACKAGE", tmp_path / "fastconv")
+    shutil.copytree(digests._PACKAGE, tmp_path / "fastconv", ignore=shutil.ignore_patterns("*.pyc", "data"))
+    monkeypatch.setattr(digests, "_PACKAGE", tmp_path / "fastconv")
 
-    def digests():
-        store._digest.cache_clear()
-        return {name: store.digest_of(f"kernels.source.{name}") for name in SOURCES}
+    def named():
+        digests._digest.cache_clear()
+        return {name: digests.digest_of(f"kernels.source.{name}") for name in SOURCES}
 
-    before = digests()
+    before = named()
 
     def edit(name):
         path = tmp_path / "fastconv" / name
         text = path.read_text(encoding="utf-8")
         path.write_text(text + "# another line\n", encoding="utf-8")
-        after = digests()
+        after = named()
         path.write_text(text, encoding="utf-8")
         return {name for name in SOURCES if after[name] != before[name]}
 
     yield edit
-    assert digests() == before
-    store._digest.cache_clear()
+    assert named() == before
+    digests._digest.cache_clear()
 
 
 def test_names_change_with_what_code_is_made_from(edited):
@@ -170,7 +170,7 @@ def test_names_change_with_what_code_is_made_from(edited):
 @pytest.mark.parametrize("source", SOURCES)
 def test_names_change_with_all_that_a_source_loads(source, edited):
     """A fresh process loads the source; the package that it is in holds a docstring and nothing else."""
-    assert len(ast.parse((store._PACKAGE / "kernels/source/__init__.py").read_text(encoding="utf-8")).body) == 1
+    assert len(ast.parse((digests._PACKAGE / "kernels/source/__init__.py").read_text(encoding="utf-8")).body) == 1
     script = (
         f"import sys, fastconv.kernels.source.{source}\nprint(*(m.__file__ for n, m in sys.modules.items() if n.startswith('fastconv')))"
     )

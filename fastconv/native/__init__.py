@@ -1,9 +1,10 @@
 """What the machine is, and how compiled code is loaded into the process."""
 
+from fastconv.native.digests import digest_of
 from fastconv.native.link import ROOM, load, undefined
 from fastconv.native.machine import KIND, SIZE, Machine, lanes_of, machine, machine_of, target_machine
 from fastconv.native.memory import lasting, round_up
-from fastconv.native.objects import Compiled, compiled, digest_of
+from fastconv.native.objects import Compiled, compiled
 from fastconv.native.own import read_own, write_own
 from fastconv.native.records import described, record
 from fastconv.native.threads import APART, COUNTER, NOTHING, Job, Pool, flush_subnormals, flushes, memory, processors, run_all, threads_of

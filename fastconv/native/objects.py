@@ -9,7 +9,6 @@ from __future__ import annotations
 import ctypes
 import hashlib
 import importlib
-import re
 import threading
 from collections.abc import Callable
 from contextlib import suppress
@@ -18,15 +17,12 @@ from functools import cache, cached_property
 from pathlib import Path
 
 from fastconv.files import cache_folder
+from fastconv.native.digests import digest_of
 from fastconv.native.link import load
-from fastconv.native.machine import machine
 from fastconv.native.own import read_own, write_own
 
 _DIGEST = hashlib.sha256().digest_size
 _LOCK = threading.RLock()
-_PACKAGE = Path(__file__).parents[1]
-_IMPORTED = re.compile(r"^\s*from fastconv\.([\w.]+) import", re.MULTILINE)
-"""What a source imports from this package: modules, and whole folders."""
 
 
 @dataclass(frozen=True)
@@ -71,42 +67,6 @@ def _compiled(source: str, parameters: tuple[object, ...]) -> Compiled:
         with suppress(OSError):  # a folder that cannot be written keeps nothing
             _write(path, code)
     return Compiled(name, load(name, code[1:]), code[0])
-
-
-def digest_of(module: str, *parameters: object) -> str:
-    """Return what names code compiled for this machine from a module and all that it imports.
-
-    Parameters
-    ----------
-    module : str
-        Where the code is made, without ``fastconv.``; a folder stands for all its modules.
-    *parameters
-        What else the code depends on, in a form whose `repr` says it all.
-    """
-    return hashlib.sha256(sources_of(module) + _compiler() + repr(parameters).encode()).hexdigest()[:16]
-
-
-def sources_of(module: str) -> bytes:
-    """Return a digest of the sources that code is compiled from: a module, all that it imports, and what every function is compiled by."""
-    return _digest(module) + _digest("native")
-
-
-@cache
-def _digest(module: str) -> bytes:
-    """Return a digest of a module's text and of those that it imports from here; of a folder, of the text of all its modules."""
-    path = _PACKAGE.joinpath(*module.split("."))
-    if path.is_dir():
-        return hashlib.sha256(b"".join(one.read_bytes() for one in sorted(path.rglob("*.py")))).digest()
-    text = path.with_suffix(".py").read_bytes()
-    imported = sorted({*_IMPORTED.findall(text.decode())})
-    return hashlib.sha256(text + b"".join(_digest(one) for one in imported)).digest()
-
-
-@cache
-def _compiler() -> bytes:
-    from importlib.metadata import version
-
-    return repr((version("numba"), version("llvmlite"), machine())).encode()
 
 
 def folder() -> Path:

@@ -7,7 +7,7 @@ from typing import Any, TypeVar, cast
 
 from numba import njit
 
-from fastconv.native.objects import sources_of
+from fastconv.native.digests import sources_of
 
 F = TypeVar("F", bound=Callable[..., Any])
 
