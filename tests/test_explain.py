@@ -388,6 +388,7 @@ def test_inputs_are_drawn_as_the_model_says(net):
 def test_the_figure_shows_milliseconds_and_the_span_of_each_layer():
     figure = explanation_figure(Explanation("net", "the given inputs", False, 1, 1e-6, (FIRST, LAST)))
     upper, lower = figure.axes
+    assert upper.get_shared_x_axes().joined(upper, lower)
     spans = [(list(line.get_xdata()), list(line.get_ydata())) for line in lower.lines[-2:]]
     assert spans == [([1, 1], [1.0, 4.0]), ([2, 2], [0.5, 0.5])]
     marks = sorted(

@@ -652,7 +652,7 @@ FINE = {
     "DequantizeLinear": (
         of(np.array([[1, -128], [127, 5]], np.int8), np.float32([0.5, 0.1]), np.array([3, -4], np.int8), axis=-2),
         of(np.array([[1, -128], [127, 5]], np.int8), np.float32([0.5, 0.1])),
-        of(np.array([2**24 + 1, -5], np.int32), np.float32(0.5), wanted=lambda x, s: (x * np.float64(s)).astype(np.float32)),
+        exact(np.array([2**24 + 1, -5], np.int32), np.float32(3), wanted=lambda x, s: (x * np.float64(s)).astype(np.float32)),
         of(
             np.array([[1, -128, 7], [127, 5, 9]], np.int8),
             np.float32([[0.5, 2], [0.25, 4]]),
