@@ -5,6 +5,8 @@ Each but `mean` equals its definition in numpy bit for bit (zeros may differ in 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -55,11 +57,27 @@ def planewise(
         Threads, at most.
     """
     shape = activation or Activation()
-    parts = [np.asarray(part, x.dtype) for part in (*(affine or (0, 1, 0)), shape.slope)]
-    channels = max((part.size for part in parts), default=1)
+    if affine is None and not isinstance(shape.slope, np.ndarray):
+        record, description = _alike(x.dtype, x.size, other is not None, shape.slope, shape.low, shape.high)
+    else:
+        record, description = _planes(x, (*(affine or (0, 1, 0)), shape.slope, shape.low, shape.high), other is not None)
+    items = -(-int(description["count"]) // int(description["group"]))
+    return Job(compiled("kernels.planes.planes", kind_of(x)), description, items, (x, other, record, out), members(x, threads))
+
+
+@lru_cache(maxsize=256)
+def _alike(dtype: np.dtype[Any], total: int, sums: bool, *activation: float) -> tuple[Array, Array]:
+    """Return what a job over planes reads, where no channel differs from another: networks have many nodes of few kinds."""
+    return _planes(np.empty((1, total), dtype), (0, 1, 0, *activation), sums)
+
+
+def _planes(x: Array, numbers: Sequence[float | Array], sums: bool) -> tuple[Array, Array]:
+    """Return what a job over planes reads: six numbers for each channel, or for all; and the description."""
+    parts = [np.asarray(part, x.dtype) for part in numbers[:4]]
+    channels = max(part.size for part in parts)
     record = np.empty((channels, 6), x.dtype)
     with np.errstate(over="ignore"):  # bounds past the format bound nothing
-        for k, part in enumerate((*parts, shape.low, shape.high)):
+        for k, part in enumerate((*parts, *numbers[4:])):
             record[:, k] = part
     if channels == 1:  # no plane differs from another: cut where it suits
         size = _CHUNK
@@ -68,9 +86,7 @@ def planewise(
         size = int(np.prod(x.shape[2:], dtype=np.int64))
         count = x.shape[0] * x.shape[1]
     group = max(1, _CHUNK // max(size, 1))
-    description = described(PLANES, total=x.size, size=size, count=count, group=group, channels=channels, sums=other is not None)
-    arrays = (x, other, record, out)
-    return Job(compiled("kernels.planes.planes", kind_of(x)), description, -(-count // group), arrays, members(x, threads))
+    return record, described(PLANES, total=x.size, size=size, count=count, group=group, channels=channels, sums=sums)
 
 
 def windows(x: Array, out: Array, kernel: Any, strides: Any, dilations: Any, begin: Any) -> dict[str, int]:

@@ -129,6 +129,13 @@ def _check_sources(inputs: tuple[Value, ...], outputs: tuple[Value, ...], consta
 
 def _topological(nodes: tuple[Node, ...], known: set[str]) -> tuple[Node, ...]:
     """Kahn's algorithm; the given order is kept wherever it already is topological."""
+    there = known | {""}
+    for node in nodes:
+        if not there.issuperset(node.inputs):
+            break
+        there.update(node.outputs)
+    else:
+        return nodes
     waits = [len({name for name in node.inputs if name and name not in known}) for node in nodes]
     readers: dict[str, list[int]] = {}
     for index, node in enumerate(nodes):
