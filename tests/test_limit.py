@@ -16,7 +16,7 @@ from fastconv.cli import main
 from fastconv.exact import FORMATS
 from fastconv.search import certified_limit
 from fastconv.search.limit import choices, jets, lists
-from fastconv.search.limit.box import limit_of_box, places, room, transforms
+from fastconv.search.limit.box import _bounded_cost, _in_depth, limit_of_box, places, room, transforms
 from fastconv.search.limit.certified import MARGIN, first_order_error, limits, load, scale_of, start
 from fastconv.search.limit.queue import possible
 from fastconv.search.limit.quick import quick_limit
@@ -374,17 +374,44 @@ def test_the_trees_of_a_row_are_those_with_and_without_what_may_be_absent():
     assert choices.strip(trees, -1, 1) == -1
 
 
+def huffman_cost(squares):
+    heap, total = sorted(squares), 0.0
+    while len(heap) > 1:
+        both = heapq.heappop(heap) + heapq.heappop(heap)
+        total += both
+        heapq.heappush(heap, both)
+    return total
+
+
 def test_the_least_cost_is_that_of_huffmans_tree():
     rng = np.random.default_rng(6)
     for size in (0, 1, 2, 3, 4, 5, 6) * 5:
         squares = rng.integers(1, 50, size + 1).astype(float)
-        heap, total = list(squares[:size]), 0.0
-        heapq.heapify(heap)
-        while len(heap) > 1:
-            both = heapq.heappop(heap) + heapq.heappop(heap)
-            total += both
-            heapq.heappush(heap, both)
-        assert choices.least_cost(squares.copy(), size) == total
+        assert choices.least_cost(squares.copy(), size) == huffman_cost(squares[:size])
+
+
+def test_the_least_cost_over_all_trees_holds_for_every_depth_of_a_leaf():
+    """Values are Huffman's at both ends; a leaf lies 1 to ``leaves - 1`` deep, which bounds the slopes; entries of zero are no leaves."""
+    rng = np.random.default_rng(7)
+    for zero in itertools.product((False, True), repeat=4):
+        Q = np.sort(rng.integers(-9, 10, (6, 3, 2)), axis=2).astype(float)
+        Q[1:5, 0] = np.abs(Q[1:5, 0])
+        Q[1:5, 0].sort(axis=1)
+        _bounded_cost(Q, 0, 1, np.array(zero))
+        leaves = [k for k in range(4) if not zero[k]]
+        assert Q[0, 0].tolist() == [huffman_cost([Q[1 + k, 0, end] for k in leaves]) for end in (0, 1)]
+        for axis in (1, 2):
+            slopes = [sorted(depth * end for depth in (1, len(leaves) - 1) for end in Q[1 + k, axis]) for k in leaves if len(leaves) > 1]
+            assert Q[0, axis].tolist() == [sum(s[0] for s in slopes), sum(s[-1] for s in slopes)]
+
+
+@pytest.mark.parametrize(
+    ("merges", "depths"), [((), (0, 0, 0)), ((0b011,), (1, 1, 0)), ((0b011, 0b111), (2, 2, 1)), ((0b111, 0b110), (1, 2, 2))]
+)
+def test_the_cost_of_a_tree_counts_each_leaf_as_often_as_it_is_summed(merges, depths):
+    Q = np.sort(np.random.default_rng(8).integers(-9, 10, (4, 3, 2)), axis=2).astype(float)
+    _in_depth(Q, 3, 0, 3, np.uint64(sum(1 << mask for mask in merges)))
+    assert np.array_equal(Q[3], np.tensordot(depths, Q[:3], 1))
 
 
 class Box:
