@@ -50,6 +50,22 @@ def test_records_keep_what_they_claim(name, claim):
     check(OPERATORS[name], claim, EXAMPLES)
 
 
+TRAITS = {
+    "follower": "BatchNormalization Celu Clip Elu Gelu HardSigmoid HardSwish LeakyRelu Mish PRelu Relu Selu Sigmoid Softplus Softsign "
+    "Swish Tanh ThresholdedRelu",
+    "fresh": "Add AveragePool BatchNormalization Conv GlobalAveragePool HardSwish LeakyRelu MaxPool Mul Relu Sigmoid Swish",
+    "view": "Dropout Flatten Identity Reshape Slice Split Squeeze Transpose Unsqueeze",
+    "takes_activation": "Add BatchNormalization Conv ConvTranspose Gemm",
+    "activation": "Clip LeakyRelu PRelu Relu",
+}
+"""What errors are measured behind, what needs no copy, and what fuses: a network without it is slower, or its report less exact."""
+
+
+@pytest.mark.parametrize("trait", TRAITS)
+def test_what_networks_live_on_is_claimed(trait):
+    assert {name for name in OPERATORS if getattr(OPERATORS[name], trait)} == {*TRAITS[trait].split()}
+
+
 def constant_inputs(example):
     """Return the inputs to keep as constants: all but the first."""
     return tuple(f"x{k}" for k, a in enumerate(example.inputs) if k and a is not None)
