@@ -16,10 +16,11 @@ from fastconv.cli import main
 from fastconv.exact import FORMATS
 from fastconv.search import certified_limit
 from fastconv.search.limit import choices, jets, lists
-from fastconv.search.limit.box import _bounded_cost, _in_depth, limit_of_box, places, room, transforms
+from fastconv.search.limit.box import _bounded_cost, _in_depth, entries_of, limit_of_box, places, transforms, undecided, unlisted
 from fastconv.search.limit.certified import MARGIN, first_order_error, limits, load, scale_of, start
 from fastconv.search.limit.queue import possible
 from fastconv.search.limit.quick import quick_limit
+from fastconv.search.limit.records import Size
 
 UNIT = scale_of(FORMATS["fp32"])
 SPECIAL = [Fraction(p) for p in ("-2", "-7/4", "-3/2", "-1", "-3/4", "-1/2", "-1/4", "0", "1/4", "1/2", "3/4", "1", "5/4", "3/2", "7/4")]
@@ -72,7 +73,7 @@ def test_the_limit_of_a_box_is_below_every_set_in_it(box, dims, random):
     order = list(range(len(us)))
     random.shuffle(order)
     n = len(us) + infinity
-    limit = limit_of_box(np.array(lo), np.array(hi), infinity, n - 2, 3, dims, math.inf, np.empty(len(us)))
+    limit = limit_of_box(np.array(lo), np.array(hi), Size(infinity, n - 2, 3, dims), math.inf, np.empty(len(us)))
     assert limit <= error(us, infinity, dims, order) * (1 + 1e-5)
 
 
@@ -84,7 +85,7 @@ def test_narrow_boxes_give_the_error_itself(infinity, dims):
     for _ in range(5):
         us = np.sort(rng.choice(np.arange(-18, 19), 4 - infinity, replace=False) / 10 + 0.0137)
         least = min(error(us, infinity, dims, order) for order in itertools.permutations(range(len(us))))
-        got = [limit_of_box(us - w, us + w, infinity, 2, 3, dims, math.inf, np.empty(len(us))) for w in (1e-3, 1e-5, 1e-7)]
+        got = [limit_of_box(us - w, us + w, Size(infinity, 2, 3, dims), math.inf, np.empty(len(us))) for w in (1e-3, 1e-5, 1e-7)]
         assert got[0] <= got[1] * (1 + 1e-9)
         assert 0.999 * least < got[2] <= least * (1 + 1e-5)
 
@@ -95,7 +96,7 @@ def test_the_shipped_sets_are_near_the_limit_of_their_place(n):
     row = best_row(n - 2, 3, 1)
     points = sorted(Fraction(p) for p in row["points"].split()[:-1])
     us = np.array([float(p if abs(p) <= 1 else 2 - 1 / p if p > 0 else -2 - 1 / p) for p in points])
-    limit = limit_of_box(us, us, True, n - 2, 3, 1, math.inf, np.empty(n - 1))
+    limit = limit_of_box(us, us, Size(True, n - 2, 3, 1), math.inf, np.empty(n - 1))
     assert 0.96 < limit / (first_order_error(fc.toom_cook(n - 2, 3, row["points"].split()), 1) / UNIT) <= 1 + 1e-5
 
 
@@ -104,9 +105,10 @@ def test_jets_hold_exact_entries_and_their_derivatives(numerators, seed):
     rng = np.random.default_rng(seed)
     us = np.sort(np.array(numerators) / 32 + 1 / 64)
     lo, hi = us - rng.integers(0, 17, 5) / 1024, us + rng.integers(0, 17, 5) / 1024
-    Q = np.empty((room(5, 3, 3), 6, 2))
-    transforms(lo, hi, False, 5, 3, Q)
-    _, _, B, G = places(5, 3)
+    size = Size(False, 3, 3, 1)
+    Q = np.empty((places(size).room, 6, 2))
+    transforms(lo, hi, size, Q)
+    B, G = places(size).B, places(size).G
     inside = [Fraction(a) + (Fraction(b) - Fraction(a)) * Fraction(int(rng.integers(0, 9)), 8) for a, b in zip(lo, hi, strict=True)]
 
     def exact(place):
@@ -426,16 +428,13 @@ class Box:
                 cell = math.floor(u) if u < 2 else 1
                 if u != round(u):
                     ends[j] = min(max(u + side * width, cell), cell + 1)
-        Q = np.empty((room(self.n, self.m, 3), 1, 2))
-        transforms(lo, hi, infinity, self.n, 3, Q)
-        n, (BE, D, B, G) = self.n, places(self.n, 3)
-        self.AL, self.BE, self.D = Q[:BE], Q[BE:D], Q[D:B].reshape(n, n, 1, 2)
-        self.B, self.G = Q[B:G].reshape(n, n, 1, 2), Q[G : G + 3 * n].reshape(n, 3, 1, 2)
-        self.zero_B, self.mult_B, self.mult_G = np.zeros((n, n), np.bool_), np.zeros((n, n), np.bool_), np.zeros((n, 3), np.bool_)
-        self.sum_G, self.mult_A, self.X = np.zeros(n, np.bool_), np.zeros((self.m, n), np.bool_), np.empty((n, 2))
-        self.ratio_B, self.ratio_G = np.zeros((n, n, n), np.bool_), np.zeros((n, n, 3), np.bool_)
-        flags = (self.zero_B, self.mult_B, self.mult_G, self.sum_G, self.mult_A, self.X, self.ratio_B, self.ratio_G)
-        choices.choices(infinity, self.m, 3, self.AL, self.BE, self.B, self.D, *flags)
+        self.of = Size(infinity, self.m, 3, 1)
+        Q = np.empty((places(self.of).room, 1, 2))
+        transforms(lo, hi, self.of, Q)
+        self.entries, self.chosen = entries_of(Q, self.of), undecided(self.of)
+        choices.choose(self.of, self.entries, self.chosen)
+        for record in (self.entries, self.chosen):
+            vars(self).update(record._asdict())
 
     def size(self, j, c):
         """Magnitudes of an entry of BT, zero if it may be zero."""
@@ -524,16 +523,14 @@ def row_trees(box, i):
 
 
 def lists_of(box):
-    n, m, TREES = box.n, box.m, choices.TREES
-    found = [np.zeros((n, TREES), np.uint64), np.zeros(n, np.int64), np.zeros(n, np.uint64)]
-    found += [np.zeros((m, TREES), np.uint64), np.zeros(m, np.int64)]
-    lists.list_trees(box.infinity, m, box.B, box.X, box.zero_B, *found)
+    found = unlisted(box.of)
+    lists.list_trees(box.of, box.B, box.chosen, found)
     return found
 
 
 def test_the_trees_of_both_transforms_are_listed():
     for box in drawn_boxes(100, 8):
-        trees_B, count_B, sums_B, trees_A, count_A = lists_of(box)
+        trees_B, trees_A, count_B, count_A, sums_B = lists_of(box)
         for j in range(box.n):
             sizes = np.array([box.size(j, c) for c in range(box.n)])
             maybe = box.zero_B[j] & (sizes[:, 1] > 0)
@@ -556,15 +553,14 @@ def test_the_trees_of_both_transforms_are_listed():
 
 def shares_of(box, sums_B, room_=2000):
     shares = np.full((room_, 4), 99)
-    given_ = (box.B, box.BE, box.X, box.AL, box.zero_B, box.mult_B, box.mult_G, box.ratio_B, box.ratio_G, sums_B, shares)
-    return lists.list_shares(box.infinity, 3, *given_), shares
+    return lists.list_shares(box.of, box.entries, box.chosen, sums_B, shares), shares
 
 
 def test_what_two_rows_may_round_once_is_listed():
     """Products of a power of two as ratio, sums over such columns that both rows may have, and the sum of a point and its opposite."""
     widened = 1 + choices.SLACK
     for box in drawn_boxes(200, 9):
-        sums_B = lists_of(box)[2]
+        sums_B = lists_of(box).sums_B
         expected = []
         for j, q in itertools.combinations(reversed(range(box.n)), 2):
             both = {c for c in range(box.n) if box.zero_B[j, c] and box.zero_B[q, c]}
@@ -648,8 +644,7 @@ def test_the_quick_limit_adds_the_least_of_each_term(dims):
             variances = e + p + o
         else:
             variances = np.array([[3 * e[i] + p[i] * e[j] + p[i] * p[j] + o[i] * p[j] + 3 * o[j] for j in range(m)] for i in range(m)])
-        flags = (box.zero_B, box.mult_B, box.mult_G, box.sum_G, box.mult_A, box.ratio_B, box.ratio_G)
-        found = quick_limit(box.infinity, m, 3, dims, box.AL, box.BE, box.D, box.B, box.G, *flags)
+        found = quick_limit(box.of._replace(dims=dims), box.entries, box.chosen)
         assert found == pytest.approx(np.sqrt(variances).mean(), rel=1e-9)
 
 
@@ -678,7 +673,7 @@ def test_limits_do_not_get_looser(us, width, infinity, dims, enough, limit, slop
     lo = np.array([max(u - width, math.floor(u)) if width else u for u in us])
     hi = np.array([min(u + width, math.floor(u) + 1) if width else u for u in us])
     result = np.empty(len(us))
-    found = limit_of_box(lo, hi, infinity, len(us) + infinity - 2, 3, dims, float(enough), result)
+    found = limit_of_box(lo, hi, Size(infinity, len(us) + infinity - 2, 3, dims), float(enough), result)
     assert found == pytest.approx(limit, rel=1e-7)
     assert result == pytest.approx(slopes, rel=1e-7)
 

@@ -10,11 +10,12 @@ from typing import Any
 
 import numpy as np
 
-from fastconv.native.source import inlined, jit
-from fastconv.search.limit.choices import TREES, choices, least_cost, lowest
+from fastconv.native.source import jit
+from fastconv.search.limit.choices import TREES, choose, least_cost, lowest
 from fastconv.search.limit.jets import add, constant, copy, invert, lower, multiply, negate, root, square
 from fastconv.search.limit.lists import list_shares, list_trees
 from fastconv.search.limit.quick import quick_limit
+from fastconv.search.limit.records import Choices, Entries, Places, Trees
 
 APART = 2.0**-12
 """Least distance of points at which gradients are used: nearer ones are ruled out by the quick limit."""
@@ -24,25 +25,47 @@ MONOTONE = 0.3
 """How much such a coordinate counts for when a box is split."""
 
 
-@inlined
-def places(n: int, r: int) -> tuple[int, int, int, int]:
-    """Return where beta, the differences, BT and G begin in the pool, which alpha begins, and behind them what is free."""
-    return n, 2 * n, 2 * n + n * n, 2 * n + 2 * n * n
+@jit
+def places(size: Any) -> Any:
+    """Return where the jets of a limit begin in its pool."""
+    m, r = size.m, size.r
+    n = m + r - 1
+    BE, D, B = n, 2 * n, 2 * n + n * n
+    G = B + n * n
+    A = G + n * r
+    squares = A + m * n
+    power, before, own = squares + n, squares + 2 * n, squares + 3 * n
+    GG = own + n
+    BB, H, Z = GG + n * n, GG + 2 * n * n, GG + 3 * n * n
+    E = Z + n * n
+    P, S, F = E + m, E + 2 * m, E + 3 * m
+    work = F + m
+    other, least, cost, gamma = work + 1, work + 2, work + 3, work + 4
+    length, result, spare, scratch = work + 5, work + 6, work + 7, work + 8
+    variance = scratch + 2
+    ends = variance + 64
+    shared = ends + n * n
+    room = shared + n * n * m
+    return Places(
+        BE, D, B, G, A, squares, power, before, own, GG, BB, H, Z, E, P, S, F,
+        work, other, least, cost, gamma, length, result, spare, scratch, variance, ends, shared, room,
+    )  # fmt: skip
 
 
 @jit
-def transforms(lo: Any, hi: Any, inf: bool, n: int, r: int, Q: Any) -> None:
+def transforms(lo: Any, hi: Any, size: Any, Q: Any) -> None:
     """Fill the jets of alpha, beta, ``D[j, t] = alpha_j beta_t - beta_j alpha_t > 0`` for j > t, BT, and the rows of G times N_j.
 
     Row j of BT holds the coefficients of ``prod (beta_t x - alpha_t)`` over t != j, that of G ``beta_j**(r-1-k) alpha_j**k``.
     """
-    BE, D, B, G = places(n, r)
-    free = G + n * r
-    slots = Q.shape[1]
+    r, slots = size.r, Q.shape[1]
+    n = size.m + r - 1
+    pool = places(size)
+    BE, D, B, G, free = pool.BE, pool.D, pool.B, pool.G, pool.work
     for j in range(n):
         constant(Q, j, 1.0)
         constant(Q, BE + j, 0.0)
-        if inf and j == n - 1:
+        if size.infinity and j == n - 1:
             continue
         if lo[j] >= -1 and hi[j] <= 1:
             Q[j, 0, 0], Q[j, 0, 1] = lo[j], hi[j]
@@ -132,15 +155,15 @@ def _unknown(Q: Any, out: int) -> None:
 
 
 @jit
-def _mean_root(Q: Any, out: int, E: int, P: int, O: int, m: int, r: int, dims: int, work: int) -> None:  # noqa: E741
+def _mean_root(Q: Any, out: int, pool: Any, size: Any) -> None:
     """Set a jet to the mean over outputs of the root of the variances, of what rounds before, at and after the product."""
-    sum_, part = work, work + 1
+    m, (F, P, S), sum_, part = size.m, (pool.F, pool.P, pool.S), pool.scratch, pool.scratch + 1
     constant(Q, out, 0.0)
     for i in range(m):
-        if dims == 1:
-            copy(Q, sum_, E + i)
+        if size.dims == 1:
+            copy(Q, sum_, F + i)
             add(Q, sum_, P + i, 1.0)
-            add(Q, sum_, O + i, 1.0)
+            add(Q, sum_, S + i, 1.0)
             if not Q[sum_, 0, 0] > 0:
                 _unknown(Q, out)
                 return
@@ -149,13 +172,13 @@ def _mean_root(Q: Any, out: int, E: int, P: int, O: int, m: int, r: int, dims: i
             continue
         for j in range(m):
             constant(Q, sum_, 0.0)
-            add(Q, sum_, E + i, float(r))
-            add(Q, sum_, O + j, float(r))
-            copy(Q, part, E + j)
+            add(Q, sum_, F + i, float(size.r))
+            add(Q, sum_, S + j, float(size.r))
+            copy(Q, part, F + j)
             add(Q, part, P + j, 1.0)
             multiply(Q, part, part, P + i)
             add(Q, sum_, part, 1.0)
-            multiply(Q, part, O + i, P + j)
+            multiply(Q, part, S + i, P + j)
             add(Q, sum_, part, 1.0)
             if not Q[sum_, 0, 0] > 0:
                 _unknown(Q, out)
@@ -165,238 +188,273 @@ def _mean_root(Q: Any, out: int, E: int, P: int, O: int, m: int, r: int, dims: i
 
 
 @jit
-def jet_limit(
-    inf: bool,
-    m: int,
-    r: int,
-    dims: int,
-    Q: Any,
-    zero_B: Any,
-    mult_B: Any,
-    mult_G: Any,
-    sum_G: Any,
-    mult_A: Any,
-    trees_B: Any,
-    count_B: Any,
-    trees_A: Any,
-    count_A: Any,
-    shares: Any,
-    count: int,
-) -> Any:
-    """Return where the pool then holds the jet of a function that is at most the error on all of the box whose choices are given."""
+def _column(Q: Any, pool: Any, size: Any, j: int) -> None:
+    """Set the jets of a column of AT over the denominator of the row of G: all that is asked for is their product."""
+    m, r = size.m, size.r
     n = m + r - 1
-    BE, D, B, G = places(n, r)
-    A = G + n * r
-    squares = A + m * n
-    power, before, own = squares + n, squares + 2 * n, squares + 3 * n
-    GG, BB, H, Z = own + n, own + n + n * n, own + n + 2 * n * n, own + n + 3 * n * n
-    E, P = Z + n * n, Z + n * n + m
-    O, F = P + m, P + 2 * m  # noqa: E741
-    free = F + m
-    work, other, least, cost, gamma, length, result, spare = free, free + 1, free + 2, free + 3, free + 4, free + 5, free + 6, free + 7
-    scratch = free + 8
-    variance, ends = scratch + 2, scratch + 66
-    shared = ends + n * n
-    for j in range(n):
-        constant(Q, other, 1.0)
-        for t in range(n):
-            if t != j:
-                multiply(Q, other, other, D + max(j, t) * n + min(j, t))
-        invert(Q, other, other)
-        for i in range(m):
-            at = A + i * n + j
-            copy(Q, at, other)  # AT / N: all that is asked for is their product
-            for t in range(m - 1):
-                multiply(Q, at, at, j if t < i else BE + j)
-        constant(Q, gamma, 0.0)
-        constant(Q, cost, 0.0)
-        for k in range(r):
-            square(Q, squares + k, G + j * r + k)
-            add(Q, gamma, squares + k, 1.0)
-            if mult_G[j, k]:
-                add(Q, cost, squares + k, 1.0)
-        if sum_G[j]:  # the two lightest of 1, a, a**2 first
-            add(Q, cost, gamma, 1.0)
-            add(Q, cost, squares + 1, 1.0)
-            add(Q, cost, squares + (2 if Q[BE + j, 0, 0] == 1.0 and Q[BE + j, 0, 1] == 1.0 else 0), 1.0)
-        constant(Q, length, 0.0)
-        constant(Q, before + j, 0.0)
-        for c in range(n):
-            square(Q, squares + c, B + j * n + c)
-            add(Q, length, squares + c, 1.0)
-            if mult_B[j, c]:
-                add(Q, before + j, squares + c, 1.0)
-        if count_B[j] < 0:
-            _bounded_cost(Q, least, squares, zero_B[j])
-        else:
-            _in_depth(Q, least, squares, n, trees_B[j, 0])
-            for t in range(1, count_B[j]):
-                _in_depth(Q, work, squares, n, trees_B[j, t])
-                lower(Q, least, work)
-        add(Q, before + j, least, 1.0)
-        multiply(Q, before + j, before + j, gamma)
-        multiply(Q, cost, cost, length)
-        add(Q, before + j, cost, 1.0)
-        multiply(Q, power + j, gamma, length)
-        for q in range(j):
-            at = j * n + q
-            constant(Q, GG + at, 0.0)
-            for k in range(r):
-                multiply(Q, work, G + j * r + k, G + q * r + k)
-                add(Q, GG + at, work, 1.0)
-            constant(Q, BB + at, 0.0)
-            for c in range(n):
-                multiply(Q, work, B + j * n + c, B + q * n + c)
-                add(Q, BB + at, work, 1.0)
-            multiply(Q, H + at, GG + at, BB + at)
+    constant(Q, pool.other, 1.0)
+    for t in range(n):
+        if t != j:
+            multiply(Q, pool.other, pool.other, pool.D + max(j, t) * n + min(j, t))
+    invert(Q, pool.other, pool.other)
+    for i in range(m):
+        at = pool.A + i * n + j
+        copy(Q, at, pool.other)
+        for t in range(m - 1):
+            multiply(Q, at, at, j if t < i else pool.BE + j)
 
-    # What rows j and q round once adds, over all outputs, a multiple h of AT_ij AT_iq: the error is concave in h, least at an end.
-    pairs = 0
-    first, second = np.empty(n * n, np.int64), np.empty(n * n, np.int64)
-    for s in range(count):
+
+@jit
+def _product(Q: Any, pool: Any, size: Any, chosen: Any, trees: Any, j: int) -> None:
+    """Set the jets of a product: its variance, and that of the roundings of the kernel and of the input before it."""
+    r, squares, cost, gamma, length = size.r, pool.squares, pool.cost, pool.gamma, pool.length
+    n, before, beta = size.m + r - 1, pool.before + j, pool.BE + j
+    constant(Q, gamma, 0.0)
+    constant(Q, cost, 0.0)
+    for k in range(r):
+        square(Q, squares + k, pool.G + j * r + k)
+        add(Q, gamma, squares + k, 1.0)
+        if chosen.mult_G[j, k]:
+            add(Q, cost, squares + k, 1.0)
+    if chosen.sum_G[j]:  # the two lightest of 1, a, a**2 first
+        add(Q, cost, gamma, 1.0)
+        add(Q, cost, squares + 1, 1.0)
+        add(Q, cost, squares + (2 if Q[beta, 0, 0] == 1.0 and Q[beta, 0, 1] == 1.0 else 0), 1.0)
+    constant(Q, length, 0.0)
+    constant(Q, before, 0.0)
+    for c in range(n):
+        square(Q, squares + c, pool.B + j * n + c)
+        add(Q, length, squares + c, 1.0)
+        if chosen.mult_B[j, c]:
+            add(Q, before, squares + c, 1.0)
+    if trees.count_B[j] < 0:
+        _bounded_cost(Q, pool.least, squares, chosen.zero_B[j])
+    else:
+        _in_depth(Q, pool.least, squares, n, trees.B[j, 0])
+        for t in range(1, trees.count_B[j]):
+            _in_depth(Q, pool.work, squares, n, trees.B[j, t])
+            lower(Q, pool.least, pool.work)
+    add(Q, before, pool.least, 1.0)
+    multiply(Q, before, before, gamma)
+    multiply(Q, cost, cost, length)
+    add(Q, before, cost, 1.0)
+    multiply(Q, pool.power + j, gamma, length)
+
+
+@jit
+def _correlation(Q: Any, pool: Any, size: Any, j: int, q: int) -> None:
+    """Set the jets of the products of two rows of G, of BT, and of both."""
+    r, work = size.r, pool.work
+    n = size.m + r - 1
+    at = j * n + q
+    constant(Q, pool.GG + at, 0.0)
+    for k in range(r):
+        multiply(Q, work, pool.G + j * r + k, pool.G + q * r + k)
+        add(Q, pool.GG + at, work, 1.0)
+    constant(Q, pool.BB + at, 0.0)
+    for c in range(n):
+        multiply(Q, work, pool.B + j * n + c, pool.B + q * n + c)
+        add(Q, pool.BB + at, work, 1.0)
+    multiply(Q, pool.H + at, pool.GG + at, pool.BB + at)
+
+
+@jit
+def _rounded_once(Q: Any, pool: Any, size: Any, shares: Any, rows: Any) -> int:
+    """Set the jets of what each pair of rows may round once, at least and at most; enter the pairs in `rows`, return how many.
+
+    Over all outputs it adds a multiple h of AT_ij AT_iq: the error is concave in h, least at an end.
+    """
+    r, work, spare = size.r, pool.work, pool.spare
+    n, pairs = size.m + r - 1, 0
+    for s in range(len(shares)):
         of_G, j, q, mask = shares[s, 0], shares[s, 1], shares[s, 2], shares[s, 3]
-        if pairs == 0 or first[pairs - 1] != j or second[pairs - 1] != q:
-            first[pairs], second[pairs] = j, q
-            constant(Q, ends + 2 * pairs, 0.0)
-            constant(Q, ends + 2 * pairs + 1, 0.0)
+        if pairs == 0 or rows[pairs - 1, 0] != j or rows[pairs - 1, 1] != q:
+            rows[pairs, 0], rows[pairs, 1] = j, q
+            constant(Q, pool.ends + 2 * pairs, 0.0)
+            constant(Q, pool.ends + 2 * pairs + 1, 0.0)
             pairs += 1
         constant(Q, spare, 0.0)
         for c in range(n):
             if (mask >> c) & 1:
                 if of_G:
-                    multiply(Q, work, G + j * r + c, G + q * r + c)
+                    multiply(Q, work, pool.G + j * r + c, pool.G + q * r + c)
                 else:
-                    multiply(Q, work, B + j * n + c, B + q * n + c)
+                    multiply(Q, work, pool.B + j * n + c, pool.B + q * n + c)
                 add(Q, spare, work, 2.0)
-        multiply(Q, spare, spare, (BB if of_G else GG) + j * n + q)
+        multiply(Q, spare, spare, (pool.BB if of_G else pool.GG) + j * n + q)
         for end in range(2):
-            constant(Q, other, 0.0)
-            lower(Q, other, spare)
-            add(Q, ends + 2 * (pairs - 1) + end, other, 1.0 - 2.0 * end)
+            constant(Q, pool.other, 0.0)
+            lower(Q, pool.other, spare)
+            add(Q, pool.ends + 2 * (pairs - 1) + end, pool.other, 1.0 - 2.0 * end)
             negate(Q, spare)
-
-    known = np.empty(64, np.bool_)
-    for i in range(m):
-        constant(Q, E + i, 0.0)
-        constant(Q, P + i, 0.0)
-        constant(Q, O + i, float(r))
-        for j in range(n):
-            square(Q, other, A + i * n + j)
-            multiply(Q, work, other, before + j)
-            add(Q, E + i, work, 1.0)
-            multiply(Q, own + j, other, power + j)
-            add(Q, P + i, own + j, 1.0)
-            if mult_A[i, j]:
-                add(Q, O + i, own + j, 1.0)
-            for q in range(j):
-                at = j * n + q
-                multiply(Q, Z + at, A + i * n + j, A + i * n + q)
-                if (j - q) % 2:  # N_j N_q has this sign
-                    negate(Q, Z + at)
-        for t in range(pairs):
-            for end in range(2):
-                multiply(Q, shared + (i * pairs + t) * 2 + end, Z + first[t] * n + second[t], ends + 2 * t + end)
-        if count_A[i] <= 0:
-            continue
-        for j in range(n):
-            for q in range(j):
-                multiply(Q, Z + j * n + q, Z + j * n + q, H + j * n + q)
-        known[:] = False
-        for t in range(count_A[i]):
-            constant(Q, work, 0.0)
-            left = trees_A[i, t]
-            while left & (left - np.uint64(1)):  # the last sum is the output, its variance r
-                mask = lowest(left)
-                left &= left - np.uint64(1)
-                at = variance + mask
-                if not known[mask]:
-                    known[mask] = True
-                    constant(Q, at, 0.0)
-                    for j in range(n):
-                        if (mask >> j) & 1:
-                            add(Q, at, own + j, 1.0)
-                            for q in range(j):
-                                if (mask >> q) & 1:
-                                    add(Q, at, Z + j * n + q, 2.0)
-                    Q[at, 0, 0], Q[at, 0, 1] = max(Q[at, 0, 0], 0.0), max(Q[at, 0, 1], 0.0)
-                add(Q, work, at, 1.0)
-            if t == 0:
-                copy(Q, least, work)
-            else:
-                lower(Q, least, work)
-        add(Q, O + i, least, 1.0)
-    split = min(pairs, PAIRS)
-    for choice in range(1 << split):
-        for i in range(m):
-            copy(Q, F + i, E + i)
-            for t in range(pairs):
-                at = shared + (i * pairs + t) * 2
-                if t < split:
-                    add(Q, F + i, at + ((choice >> t) & 1), 1.0)
-                    continue
-                copy(Q, least, at)
-                lower(Q, least, at + 1)
-                add(Q, F + i, least, 1.0)
-        _mean_root(Q, work if choice else result, F, P, O, m, r, dims, scratch)
-        if choice:
-            lower(Q, result, work)
-    return result
-
-
-@inlined
-def room(n: int, m: int, r: int) -> int:
-    """Return how many jets `jet_limit` works with."""
-    return 3 * n + n * n * 8 + n * r + m * n + 5 * n + 5 * m + 80 + n * n * (m + 1)
+    return pairs
 
 
 @jit
-def limit_of_box(lo: Any, hi: Any, inf: bool, m: int, r: int, dims: int, enough: float, result: Any) -> Any:
+def _variances(Q: Any, pool: Any, size: Any, mult_A: Any, i: int) -> None:
+    """Set the jets of the variances of an output, without its partial sums, and of what each pair of products has in common."""
+    n = size.m + size.r - 1
+    constant(Q, pool.E + i, 0.0)
+    constant(Q, pool.P + i, 0.0)
+    constant(Q, pool.S + i, float(size.r))
+    for j in range(n):
+        square(Q, pool.other, pool.A + i * n + j)
+        multiply(Q, pool.work, pool.other, pool.before + j)
+        add(Q, pool.E + i, pool.work, 1.0)
+        multiply(Q, pool.own + j, pool.other, pool.power + j)
+        add(Q, pool.P + i, pool.own + j, 1.0)
+        if mult_A[i, j]:
+            add(Q, pool.S + i, pool.own + j, 1.0)
+        for q in range(j):
+            at = pool.Z + j * n + q
+            multiply(Q, at, pool.A + i * n + j, pool.A + i * n + q)
+            if (j - q) % 2:  # N_j N_q has this sign
+                negate(Q, at)
+
+
+@jit
+def _partial_sums(Q: Any, pool: Any, n: int, trees: Any, known: Any) -> None:
+    """Set a jet to the least variance of partial sums over the trees of an output; the last sum is the output, its variance r."""
+    for j in range(n):
+        for q in range(j):
+            multiply(Q, pool.Z + j * n + q, pool.Z + j * n + q, pool.H + j * n + q)
+    known[:] = False
+    for t in range(len(trees)):
+        constant(Q, pool.work, 0.0)
+        left = trees[t]
+        while left & (left - np.uint64(1)):
+            mask = lowest(left)
+            left &= left - np.uint64(1)
+            at = pool.variance + mask
+            if not known[mask]:
+                known[mask] = True
+                constant(Q, at, 0.0)
+                for j in range(n):
+                    if (mask >> j) & 1:
+                        add(Q, at, pool.own + j, 1.0)
+                        for q in range(j):
+                            if (mask >> q) & 1:
+                                add(Q, at, pool.Z + j * n + q, 2.0)
+                Q[at, 0, 0], Q[at, 0, 1] = max(Q[at, 0, 0], 0.0), max(Q[at, 0, 1], 0.0)
+            add(Q, pool.work, at, 1.0)
+        if t == 0:
+            copy(Q, pool.least, pool.work)
+        else:
+            lower(Q, pool.least, pool.work)
+
+
+@jit
+def _least_mean(Q: Any, pool: Any, size: Any, pairs: int) -> None:
+    """Set the result to the least mean error over what pairs of rows may round once: both ends of some, the better one of the others."""
+    split = min(pairs, PAIRS)
+    for choice in range(1 << split):
+        for i in range(size.m):
+            copy(Q, pool.F + i, pool.E + i)
+            for t in range(pairs):
+                at = pool.shared + (i * pairs + t) * 2
+                if t < split:
+                    add(Q, pool.F + i, at + ((choice >> t) & 1), 1.0)
+                    continue
+                copy(Q, pool.least, at)
+                lower(Q, pool.least, at + 1)
+                add(Q, pool.F + i, pool.least, 1.0)
+        _mean_root(Q, pool.work if choice else pool.result, pool, size)
+        if choice:
+            lower(Q, pool.result, pool.work)
+
+
+@jit
+def jet_limit(size: Any, Q: Any, chosen: Any, trees: Any, shares: Any) -> Any:
+    """Return where the pool then holds the jet of a function that is at most the error on all of the box whose choices are given."""
+    n, pool = size.m + size.r - 1, places(size)
+    for j in range(n):
+        _column(Q, pool, size, j)
+        _product(Q, pool, size, chosen, trees, j)
+        for q in range(j):
+            _correlation(Q, pool, size, j, q)
+    rows = np.empty((n * n, 2), np.int64)
+    pairs = _rounded_once(Q, pool, size, shares, rows)
+    known = np.empty(64, np.bool_)
+    for i in range(size.m):
+        _variances(Q, pool, size, chosen.mult_A, i)
+        for t in range(pairs):
+            for end in range(2):
+                common = pool.Z + rows[t, 0] * n + rows[t, 1]
+                multiply(Q, pool.shared + (i * pairs + t) * 2 + end, common, pool.ends + 2 * t + end)
+        if trees.count_A[i] > 0:
+            _partial_sums(Q, pool, n, trees.A[i, : trees.count_A[i]], known)
+            add(Q, pool.S + i, pool.least, 1.0)
+    _least_mean(Q, pool, size, pairs)
+    return pool.result
+
+
+@jit
+def entries_of(Q: Any, size: Any) -> Any:
+    """Return the transforms in a pool."""
+    pool = places(size)
+    r, slots = size.r, Q.shape[1]
+    n = size.m + r - 1
+    D, B = Q[pool.D : pool.B].reshape(n, n, slots, 2), Q[pool.B : pool.G].reshape(n, n, slots, 2)
+    return Entries(Q[: pool.BE], Q[pool.BE : pool.D], D, B, Q[pool.G : pool.A].reshape(n, r, slots, 2))
+
+
+@jit
+def undecided(size: Any) -> Any:
+    """Return room for the choices on a box."""
+    m, r = size.m, size.r
+    n = m + r - 1
+    zero_B, mult_B, mult_G = np.zeros((n, n), np.bool_), np.zeros((n, n), np.bool_), np.zeros((n, r), np.bool_)
+    mult_A, sum_G, X = np.zeros((m, n), np.bool_), np.zeros(n, np.bool_), np.empty((n, 2))
+    return Choices(zero_B, mult_B, mult_G, mult_A, sum_G, X, np.zeros((n, n, n), np.bool_), np.zeros((n, n, r), np.bool_))
+
+
+@jit
+def unlisted(size: Any) -> Any:
+    """Return room for the trees of the rows."""
+    n = size.m + size.r - 1
+    of_B, of_A = np.zeros((n, TREES), np.uint64), np.zeros((size.m, TREES), np.uint64)
+    return Trees(of_B, of_A, np.zeros(n, np.int64), np.zeros(size.m, np.int64), np.zeros(n, np.uint64))
+
+
+@jit
+def limit_of_box(lo: Any, hi: Any, size: Any, enough: float, result: Any) -> Any:
     """Return a number that the error, in units of one rounding, does not go below in the box; enter slopes in `result`.
 
     Parameters
     ----------
     lo, hi : array, (k,)
         Ends of the box, ascending points, none across -1, 0 or 1.
-    inf : bool
-        Whether infinity is a point too.
-    m, r, dims : int
-        Size and dimension.
+    size : Size
+        What the limit is for.
     enough : float
         Where the quick limit reaches this the gradient is not asked for.
     result : array, (k,)
         How much of the box's range of values each coordinate answers for; zeros where only the quick limit was computed.
     """
-    n, d = m + r - 1, len(lo)
+    n, d = size.m + size.r - 1, len(lo)
     result[:] = 0.0
-    Q = np.empty((room(n, m, r), 1, 2))
-    BE, D, B, G = places(n, r)
-    transforms(lo, hi, inf, n, r, Q)
-    al, be, dd = Q[:BE], Q[BE:D], Q[D:B].reshape(n, n, 1, 2)
-    b, g = Q[B:G].reshape(n, n, 1, 2), Q[G : G + n * r].reshape(n, r, 1, 2)
-    zero_B, mult_B = np.zeros((n, n), np.bool_), np.zeros((n, n), np.bool_)
-    mult_G, sum_G, mult_A = np.zeros((n, r), np.bool_), np.zeros(n, np.bool_), np.zeros((m, n), np.bool_)
-    X, ratio_B, ratio_G = np.empty((n, 2)), np.zeros((n, n, n), np.bool_), np.zeros((n, n, r), np.bool_)
-    choices(inf, m, r, al, be, b, dd, zero_B, mult_B, mult_G, sum_G, mult_A, X, ratio_B, ratio_G)
-    limit = quick_limit(inf, m, r, dims, al, be, dd, b, g, zero_B, mult_B, mult_G, sum_G, mult_A, ratio_B, ratio_G)
+    Q = np.empty((places(size).room, 1, 2))
+    transforms(lo, hi, size, Q)
+    entries, chosen = entries_of(Q, size), undecided(size)
+    choose(size, entries, chosen)
+    limit = quick_limit(size, entries, chosen)
     if limit >= enough:
         return limit
     for j in range(n):
         for t in range(j):
-            if dd[j, t, 0, 0] < APART:
+            if entries.D[j, t, 0, 0] < APART:
                 return limit
-    trees_B, count_B, sums_B = np.zeros((n, TREES), np.uint64), np.zeros(n, np.int64), np.zeros(n, np.uint64)
-    trees_A, count_A = np.zeros((m, TREES), np.uint64), np.zeros(m, np.int64)
-    shares = np.zeros((256, 4), np.int64)
-    list_trees(inf, m, b, X, zero_B, trees_B, count_B, sums_B, trees_A, count_A)
-    count = list_shares(inf, r, b, be, X, al, zero_B, mult_B, mult_G, ratio_B, ratio_G, sums_B, shares)
+    trees, shares = unlisted(size), np.zeros((256, 4), np.int64)
+    list_trees(size, entries.B, chosen, trees)
+    count = list_shares(size, entries, chosen, trees.sums_B, shares)
     if count < 0:
         return limit
     wide = np.empty((len(Q), 1 + d, 2))
     low, high = lo.copy(), hi.copy()
     jet = wide[0]
     for turn in range(TURNS):
-        transforms(low, high, inf, n, r, wide)
-        at = jet_limit(inf, m, r, dims, wide, zero_B, mult_B, mult_G, sum_G, mult_A, trees_B, count_B, trees_A, count_A, shares, count)
+        transforms(low, high, size, wide)
+        at = jet_limit(size, wide, chosen, trees, shares[:count])
         jet = wide[at]
         limit = max(limit, jet[0, 0])
         changed = False
@@ -424,6 +482,6 @@ def limit_of_box(lo: Any, hi: Any, inf: bool, m: int, r: int, dims: int, enough:
             if a < b_:  # where what is lost to both sides is the same
                 where[k] = min(max(low[k] + (high[k] - low[k]) * (-a / (b_ - a)), low[k]), high[k])
             drop += max(-a * (high[k] - where[k]), b_ * (where[k] - low[k]))
-    transforms(where, where, inf, n, r, Q)
-    at = jet_limit(inf, m, r, dims, Q, zero_B, mult_B, mult_G, sum_G, mult_A, trees_B, count_B, trees_A, count_A, shares, count)
+    transforms(where, where, size, Q)
+    at = jet_limit(size, Q, chosen, trees, shares[:count])
     return max(limit, Q[at, 0, 0] - drop)

@@ -29,6 +29,7 @@ from fastconv.error.predict import nodes_of, unit
 from fastconv.exact import FORMATS, Format
 from fastconv.files import replacing
 from fastconv.program import programs_of
+from fastconv.search.limit.records import Heap, Size
 
 Array = npt.NDArray[Any]
 
@@ -127,8 +128,8 @@ class Limit:
         """Examine about so many boxes; return whether there is more to do."""
         from fastconv.search.limit.queue import branch
 
-        args = (self.boxes, self.slopes, self.limits, self.heap, self.size, self.infinity, self.m, self.r, self.dims, self.goal, boxes)
-        self.size, examined = branch(*args)
+        queue, size = Heap(self.boxes, self.slopes, self.limits, self.heap), Size(self.infinity, self.m, self.r, self.dims)
+        self.size, examined = branch(queue, self.size, size, self.goal, boxes)
         self.examined += examined
         return bool(examined >= boxes)
 

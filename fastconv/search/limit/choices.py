@@ -174,30 +174,13 @@ def least_cost(squares: Any, size: int) -> float:
 
 
 @jit
-def choices(
-    inf: bool,
-    m: int,
-    r: int,
-    AL: Any,
-    BE: Any,
-    B: Any,
-    D: Any,
-    zero_B: Any,
-    mult_B: Any,
-    mult_G: Any,
-    sum_G: Any,
-    mult_A: Any,
-    X: Any,
-    ratio_B: Any,
-    ratio_G: Any,
-) -> None:
-    """Decide on a box: entries of BT that may be zero, products that are certainly rounded, ratios that may be powers of two.
-
-    AL, BE, B and D are jets; X receives the magnitudes of the points, ratio_B and ratio_G hold where entries of two rows may
-    be equal up to a power of two, so that their products are one value.
-    """
+def choose(size: Any, entries: Any, found: Any) -> None:
+    """Fill the choices of a box: entries of BT that may be zero, products that are certainly rounded, ratios that may be powers of two."""
+    infinity, m, r, _ = size
+    AL, BE, D, B, _ = entries
+    zero_B, mult_B, mult_G, mult_A, sum_G, X, ratio_B, ratio_G = found
     n = m + r - 1
-    finite = n - inf
+    finite = n - infinity
     bounded = True
     scale = 1.0
     for j in range(n):
@@ -206,7 +189,7 @@ def choices(
         small, large = min(abs(AL[j, 0, 0]), abs(AL[j, 0, 1])), max(abs(AL[j, 0, 0]), abs(AL[j, 0, 1]))
         X[j, 0], X[j, 1] = small / BE[j, 0, 1], (large / BE[j, 0, 0] if BE[j, 0, 0] > 0 else np.inf)
         bounded = bounded and BE[j, 0, 0] > 0
-    if inf:
+    if infinity:
         X[n - 1, 0] = X[n - 1, 1] = np.inf
     rest, denominator = np.empty((n, 2)), np.empty((n, 2))
     for j in range(n):

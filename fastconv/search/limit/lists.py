@@ -11,8 +11,9 @@ from fastconv.search.limit.choices import SLACK, lowest, may_be_power, ratio, st
 
 
 @jit
-def list_trees(inf: bool, m: int, B: Any, X: Any, zero_B: Any, trees_B: Any, count_B: Any, sums_B: Any, trees_A: Any, count_A: Any) -> None:
+def list_trees(size: Any, B: Any, chosen: Any, trees: Any) -> None:
     """List the possible trees of the rows of BT, without the columns that may be zero, and of AT, and the sums of those of BT with them."""
+    zero_B, X = chosen.zero_B, chosen.X
     n = len(B)
     lo, hi, present, maybe = np.empty(n), np.empty(n), np.empty(n, np.bool_), np.empty(n, np.bool_)
     for j in range(n):
@@ -24,16 +25,16 @@ def list_trees(inf: bool, m: int, B: Any, X: Any, zero_B: Any, trees_B: Any, cou
         columns = 0
         for c in range(n):
             columns |= zero_B[j, c] << c
-        count_B[j] = trees_of(lo, hi, present, maybe, trees_B[j])
-        sums_B[j] = union(trees_B[j], count_B[j])
-        count_B[j] = strip(trees_B[j], count_B[j], columns)
-    for i in range(m):
+        count = trees_of(lo, hi, present, maybe, trees.B[j])
+        trees.sums_B[j] = union(trees.B[j], count)
+        trees.count_B[j] = strip(trees.B[j], count, columns)
+    for i in range(size.m):
         for j in range(n):
             lo[j], hi[j] = X[j, 0] ** i, X[j, 1] ** i
             present[j], maybe[j] = True, i > 0 and X[j, 0] <= 0
-            if inf and j == n - 1:
-                present[j], lo[j], hi[j] = i == m - 1, 1.0, 1.0
-        count_A[i] = trees_of(lo, hi, present, maybe, trees_A[i])
+            if size.infinity and j == n - 1:
+                present[j], lo[j], hi[j] = i == size.m - 1, 1.0, 1.0
+        trees.count_A[i] = trees_of(lo, hi, present, maybe, trees.A[i])
 
 
 @jit
@@ -47,22 +48,10 @@ def _may_share(sums: Any, zeros: int, mask: int) -> bool:
 
 
 @jit
-def list_shares(
-    inf: bool,
-    r: int,
-    B: Any,
-    BE: Any,
-    X: Any,
-    AL: Any,
-    zero_B: Any,
-    mult_B: Any,
-    mult_G: Any,
-    ratio_B: Any,
-    ratio_G: Any,
-    sums_B: Any,
-    shares: Any,
-) -> int:
+def list_shares(size: Any, entries: Any, chosen: Any, sums_B: Any, shares: Any) -> int:
     """List what pairs of rows may round once for both: (1 for G or 0 for BT, row, row, columns); return how many, -1 for too many."""
+    AL, BE, _, B, _ = entries
+    zero_B, mult_B, mult_G, _, _, X, ratio_B, ratio_G = chosen
     n = len(B)
     count = 0
     low, high, sign, one = np.empty(n), np.empty(n), np.empty(n, np.int64), np.ones(2)
@@ -94,7 +83,7 @@ def list_shares(
                     if (mask >> c) & 1:
                         a, b = max(a, low[c]), min(b, high[c])
                         plus, minus = plus or sign[c] > 0, minus or sign[c] < 0
-                own = BE[j, 0] if not (inf and j == n - 1) else one
+                own = BE[j, 0] if not (size.infinity and j == n - 1) else one
                 least, most = ratio(own[0], own[1], BE[q, 0, 0], BE[q, 0, 1])  # the rows are held without these factors
                 agree = not (plus and minus) and a * (1 - SLACK) <= b * (1 + SLACK) and may_be_power(min(a, b) * least, max(a, b) * most)
                 if agree and _may_share(sums_B[j] & sums_B[q], zeros, mask):
@@ -102,7 +91,7 @@ def list_shares(
                         return -1
                     shares[count, 0], shares[count, 1], shares[count, 2], shares[count, 3] = 0, j, q, mask
                     count += 1
-            for k in range(r):
+            for k in range(size.r):
                 if ratio_G[j, q, k] and (mult_G[j, k] or mult_G[q, k]):
                     if count == len(shares):
                         return -1
@@ -110,7 +99,7 @@ def list_shares(
                     count += 1
             opposite = AL[j, 0, 1] >= 0 >= AL[q, 0, 0] and X[j, 0] <= X[q, 1] * (1 + SLACK) and X[q, 0] <= X[j, 1] * (1 + SLACK)
             unit = X[j, 0] <= 1 + SLACK and X[j, 1] >= 1 - SLACK
-            if opposite and unit and not (inf and j == n - 1):
+            if opposite and unit and not (size.infinity and j == n - 1):
                 if count == len(shares):
                     return -1
                 shares[count, 0], shares[count, 1], shares[count, 2], shares[count, 3] = 1, j, q, 5

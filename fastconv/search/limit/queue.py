@@ -47,33 +47,32 @@ def possible(lo: Any, hi: Any) -> bool:
 
 
 @jit
-def branch(
-    boxes: Any, slopes: Any, limits: Any, heap: Any, size: int, inf: bool, m: int, r: int, dims: int, target: float, steps: int
-) -> tuple[int, int]:
+def branch(queue: Any, count: int, size: Any, target: float, steps: int) -> tuple[int, int]:
     """Split the boxes of the least limits until none below the target is left, the room is used up, or so many steps are done.
 
     Parameters
     ----------
-    boxes : array, (room, 2, k)
-        Ends of boxes; the first `size` are in the heap.
-    slopes : array, (room, k)
-        What `limit_of_box` says each coordinate answers for.
-    limits : array, (room,)
-        Their lower limits.
-    heap : array, (room,)
-        A permutation: the numbers of the boxes, a heap by their limits, then the numbers of free ones.
-    size : int
-        Boxes in the heap.
+    queue : Heap
+        The first `count` in its order are open.
+    count : int
+        Open boxes.
+    size : Size
+        What the limit is for.
+    target : float
+        What is to be proved, in units of one rounding.
+    steps : int
+        Boxes to examine, about.
 
     Returns
     -------
     int, int
         Boxes in the heap, boxes examined.
     """
+    boxes, slopes, limits, heap = queue
     k = boxes.shape[2]
     examined = 0
     slope = np.empty(k)
-    while size and examined < steps and size + 1 < len(heap) and limits[heap[0]] < target:
+    while count and examined < steps and count + 1 < len(heap) and limits[heap[0]] < target:
         parent = heap[0]
         score, axis = 0.0, 0
         for t in range(k):
@@ -85,20 +84,20 @@ def branch(
             break
         lo, hi, limit = boxes[parent, 0].copy(), boxes[parent, 1].copy(), limits[parent]
         middle = 0.5 * (lo[axis] + hi[axis])
-        size -= 1
-        heap[0], heap[size] = heap[size], heap[0]
-        _down(heap, limits, size)
+        count -= 1
+        heap[0], heap[count] = heap[count], heap[0]
+        _down(heap, limits, count)
         for half in range(2):
-            number = heap[size]
+            number = heap[count]
             boxes[number, 0], boxes[number, 1] = lo, hi
             boxes[number, 1 - half, axis] = middle
             if not possible(boxes[number, 0], boxes[number, 1]):
                 continue
             examined += 1
-            found = max(limit, limit_of_box(boxes[number, 0], boxes[number, 1], inf, m, r, dims, target, slope))
+            found = max(limit, limit_of_box(boxes[number, 0], boxes[number, 1], size, target, slope))
             if found >= target:
                 continue
             limits[number], slopes[number] = found, slope
-            _up(heap, limits, size)
-            size += 1
-    return size, examined
+            _up(heap, limits, count)
+            count += 1
+    return count, examined

@@ -65,25 +65,11 @@ def _mean_root(e: Any, p: Any, o: Any, r: int, dims: int) -> Any:
 
 
 @jit
-def quick_limit(
-    inf: bool,
-    m: int,
-    r: int,
-    dims: int,
-    AL: Any,
-    BE: Any,
-    D: Any,
-    B: Any,
-    G: Any,
-    zero_B: Any,
-    mult_B: Any,
-    mult_G: Any,
-    sum_G: Any,
-    mult_A: Any,
-    ratio_B: Any,
-    ratio_G: Any,
-) -> Any:
+def quick_limit(size: Any, entries: Any, chosen: Any) -> Any:
     """Return a lower limit from the least value of each positive term, partial sums in AT z left out."""
+    _, m, r, dims = size
+    AL, BE, D, B, G = entries
+    zero_B, mult_B, mult_G, mult_A, sum_G, _, ratio_B, ratio_G = chosen
     n = m + r - 1
     cos_G, cos_B = np.zeros((n, n)), np.zeros((n, n))
     for j in range(n):
@@ -122,12 +108,12 @@ def quick_limit(
     _kept(together, cos_G, kept)
     e, p, o = np.zeros(m), np.zeros(m), np.full(m, float(r))
     for j in range(n):
-        size = 0
+        leaves = 0
         for c in range(n):
             if not zero_B[j, c]:
-                squares[size] = _least_square(B[j, c])
-                size += 1
-        input[j] += kept[j] * least_cost(squares, size)
+                squares[leaves] = _least_square(B[j, c])
+                leaves += 1
+        input[j] += kept[j] * least_cost(squares, leaves)
         scale = 1.0
         for t in range(n):
             if t != j:
