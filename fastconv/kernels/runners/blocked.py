@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -86,162 +87,241 @@ class Blocked:
 
 def blocked(layer: Layer, method: Method, weight: Array, order: str, threads: int, shaped: bool = False) -> Blocked:
     """Describe a layer; `method` is a fast algorithm or ``im2col``; an activation follows if it is `shaped`."""
-    kind = KIND[layer.dtype.itemsize]
-    size, lanes = SIZE[kind], lanes_of(kind)
-    mr, nv = tile_panel()
-    taken, made = layer.channels // layer.groups, layer.filters // layer.groups
-    (rh, rw), (dh, dw) = layer.kernel, layer.dilation
-    out_h, out_w = layer.output
+    form = _Form(layer, method, threads)
+    fields = _sizes(form, shaped)
+    fields |= _memory(form, bool(fields["past"]))
+    check_bytes("a workspace", fields["workspace"] * threads)
+    check_bytes("packed weights", layer.groups * fields["u_group"])
+    programs, tables = _programs(form, order)
+    joiner = _joiner(form, programs["output_w"], shaped)
+    description = described(LAYER, **fields, **_steps(form, programs, tables), joiner=compiled(*joiner).address)
     if method.axes is None:
-        m, step, rows, offsets = (1, 1), layer.stride, rh, tuple(k * dw for k in range(rw))
-        products = (rh, rw)
+        u = weight.reshape(layer.groups, 1, form.made, -1)
     else:
-        alg_h, alg_w = method.axes
-        m = (alg_h.m, alg_w.m)
-        step = (alg_h.m * alg_h.stride, alg_w.m * alg_w.stride)
-        rows, offsets, products = alg_h.n, tuple(range(alg_w.n)), (alg_h.products, alg_w.products)
-    tiles_h, tiles_w = -(-out_h // m[0]), -(-out_w // m[1])
-    taps, span = len(offsets), offsets[-1] + 1
-    work = work_of(layer, method.sizes)
-    tiles, xis, depth = work.tiles, work.xis, work.depth
+        u = transformed_weights(method.axes, weight, order)[None]
+    if form.mt:
+        u = np.pad(u, ((0, 0), (0, 0), (0, form.held - form.made), (0, 0)))
+    items = layer.groups * form.blocks * form.shares
+    u = packed(u, form.kblock, form.panel, form.work.chain)
+    return Blocked(description, u, tuple(tables.values()), items, form.held if form.mt else 0, joiner)
 
-    blocks_in, blocks_out = layer.blocks
-    best = cut(work, threads, any(layer.blocks) or None)
-    block, shares, mt, nk = best.block, best.shares, best.mt, best.nk
-    has_h, has_w = (method.axes is not None and not _trivial(method.axes[k]) for k in (0, 1))
-    turned = bool(mt and has_w and layer.groups == 1 and taken % lanes == 0 and not blocks_in)
-    pixels = blocks_in or turned  # in V the channels of a tile lie in blocks
-    blocks = parts(tiles, block)
-    panel = nk * lanes if mt else mr
-    held = round_up(made, panel) if mt else made  # filters in memory
-    panels = parts(made, panel)
-    kblocks = round_up(parts(panels, max(1, OUTPUT_BYTES // (xis * block * size * panel))), shares)
-    kblock = parts(panels, kblocks) * panel
-    kblocks = parts(made, kblock)
 
-    d: dict[str, int] = {}
-    d |= dict.fromkeys(("input_h", "input_h_constants", "output_h", "output_h_constants", "output_w", "adds"), 0)  # unless set below
-    d |= {
-        "size": size,
-        "bias": size * (4 if shaped else 1),
-        "lanes": lanes,
-        "pixel": lanes if blocks_in else 1,
-        "out_pixel": lanes if blocks_out else 1,
+class _Form:
+    """What the fields of a layer follow from: its tiles, how they and the filters are cut, and what lies in the lanes.
+
+    Attributes
+    ----------
+    kind, size, lanes : str, int, int
+        Of the layer's numbers, and how many a vector holds.
+    taken, made : int
+        Channels and filters of a group.
+    m, step, products, tiles : pairs of int
+        Outputs of a tile, inputs from tile to tile, its products, and tiles along height and width.
+    rows, offsets : int, tuple of int
+        Rows of inputs of a tile, and its columns from the first.
+    has_h, has_w : bool
+        Whether there is a transform along that axis.
+    block, blocks, shares : int
+        Tiles of an item, how many such there are, and among how many items the filters are shared.
+    mt, nk, panel : int
+        Tiles and vectors of filters of the inner product, 0 tiles where tiles are in the lanes; filters of a panel.
+    kblock, kblocks, held : int
+        Filters of an item's part, how many such there are, and filters in memory.
+    turned, pixels : bool
+        Whether rows are turned into pixels; whether channels of a tile lie in blocks in V.
+    """
+
+    def __init__(self, layer: Layer, method: Method, threads: int) -> None:
+        self.layer, self.method = layer, method
+        self.kind = KIND[layer.dtype.itemsize]
+        self.size, self.lanes = SIZE[self.kind], lanes_of(self.kind)
+        self.taken, self.made = layer.channels // layer.groups, layer.filters // layer.groups
+        if method.axes is None:
+            self.m, self.step, self.products = (1, 1), layer.stride, layer.kernel
+            self.rows, self.offsets = layer.kernel[0], tuple(k * layer.dilation[1] for k in range(layer.kernel[1]))
+        else:
+            alg_h, alg_w = method.axes
+            self.m, self.products = (alg_h.m, alg_w.m), (alg_h.products, alg_w.products)
+            self.step = (alg_h.m * alg_h.stride, alg_w.m * alg_w.stride)
+            self.rows, self.offsets = alg_h.n, tuple(range(alg_w.n))
+        self.tiles = (-(-layer.output[0] // self.m[0]), -(-layer.output[1] // self.m[1]))
+        self.has_h, self.has_w = (method.axes is not None and method.axes[k].n != 1 for k in (0, 1))
+        self.work = work_of(layer, method.sizes)
+        best = cut(self.work, threads, any(layer.blocks) or None)
+        self.block, self.shares, self.mt, self.nk = best.block, best.shares, best.mt, best.nk
+        self.turned = bool(self.mt and self.has_w and layer.groups == 1 and self.taken % self.lanes == 0 and not layer.blocks[0])
+        self.pixels = layer.blocks[0] or self.turned
+        self.blocks = parts(self.work.tiles, self.block)
+        self.panel = self.nk * self.lanes if self.mt else tile_panel()[0]
+        self.held = round_up(self.made, self.panel) if self.mt else self.made
+        panels = parts(self.made, self.panel)
+        least = parts(panels, max(1, OUTPUT_BYTES // (self.work.xis * self.block * self.size * self.panel)))
+        self.kblock = parts(panels, round_up(least, self.shares)) * self.panel
+        self.kblocks = parts(self.made, self.kblock)
+
+
+def _sizes(form: _Form, shaped: bool) -> dict[str, int]:
+    """Return the fields that say what there is to compute."""
+    layer, work, into, back = form.layer, form.work, *form.layer.blocks
+    pointwise = form.method.axes is None and layer.kernel == layer.stride == (1, 1) and layer.padding == ((0, 0), (0, 0))
+    written = layer.batch * layer.filters * layer.output[0] * layer.output[1] * form.size
+    return {
+        "size": form.size,
+        "bias": form.size * (4 if shaped else 1),
+        "lanes": form.lanes,
+        "pixel": form.lanes if into else 1,
+        "out_pixel": form.lanes if back else 1,
         "groups": layer.groups,
-        "channels": taken,
+        "channels": form.taken,
         "height": layer.height,
         "width": layer.width,
+        "out_channels": form.made,
+        "out_height": layer.output[0],
+        "out_width": layer.output[1],
+        "pad_top": layer.padding[0][0],
+        "pad_left": layer.padding[1][0],
+        "tiles": work.tiles,
+        "tiles_h": form.tiles[0],
+        "tiles_w": form.tiles[1],
+        "step_h": form.step[0],
+        "step_w": form.step[1],
+        "out_h": form.m[0],
+        "out_w": form.m[1],
+        "rows": form.rows,
+        "row_step": layer.dilation[0] if form.method.axes is None else 1,
+        "taps": len(form.offsets),
+        "span": form.offsets[-1] + 1,
+        "products_h": form.products[0],
+        "products_w": form.products[1],
+        "block": form.block,
+        "blocks": form.blocks,
+        "shares": form.shares,
+        "kblock": form.kblock,
+        "kblocks": form.kblocks,
+        "depth": work.depth,
+        "channel_block": work.chain,
+        "xis": work.xis,
+        "mr": tile_panel()[0],
+        "mt": form.mt,
+        "nk": form.nk,
+        "straight": pointwise and layer.height * layer.width * form.size <= STRAIGHT_BYTES,
+        "past": written >= PAST_BYTES and not back,
+        "adds": 0,
+        "u_kblock": work.xis * form.kblock * work.depth * form.size,
+        "u_group": work.xis * form.held * work.depth * form.size,
     }
-    d |= {"out_channels": made, "out_height": out_h, "out_width": out_w, "pad_top": layer.padding[0][0], "pad_left": layer.padding[1][0]}
-    d |= {"tiles": tiles, "tiles_h": tiles_h, "tiles_w": tiles_w, "step_h": step[0], "step_w": step[1], "out_h": m[0], "out_w": m[1]}
-    d |= {"rows": rows, "row_step": dh if method.axes is None else 1, "taps": taps, "span": span}
-    d |= {"products_h": products[0], "products_w": products[1]}
-    d |= {"block": block, "blocks": blocks, "shares": shares, "kblock": kblock, "kblocks": kblocks}
-    d |= {"depth": depth, "channel_block": work.chain, "xis": xis, "mr": mr, "mt": mt, "nk": nk}
 
-    plane = layer.height * layer.width * size
-    pointwise = method.axes is None and layer.kernel == layer.stride == (1, 1) and layer.padding == ((0, 0), (0, 0))
-    d |= {"straight": pointwise and plane <= STRAIGHT_BYTES}
-    d |= {"past": layer.batch * layer.filters * out_h * out_w * size >= PAST_BYTES and not blocks_out}
-    vector = machine().vector_bytes
+
+def _memory(form: _Form, past: bool) -> dict[str, int]:
+    """Return the fields that say where everything lies in a thread's workspace, and how far apart."""
+    size, lanes, block, mt, pixels, vector = form.size, form.lanes, form.block, form.mt, form.pixels, machine().vector_bytes
+    (out_h, out_w), (_, step_w), (products_h, products_w), span = form.m, form.step, form.products, form.offsets[-1] + 1
+    depth, xis, taps, tiles_w = form.work.depth, form.work.xis, len(form.offsets), form.tiles[1]
     run = round_up(min(block, tiles_w), lanes)
     # Splitting loads whole vectors of `step` numbers a lane, and clearing and transforming write whole vectors.
-    pitch = round_up((run * step[1] + span + lanes) * size * d["pixel"], vector) + vector
-    take = max(1, (TAKE_BYTES // (products[0] * vector) - span) // step[1])
-    take_pitch = _odd_lines((take * step[1] + span) * vector)
+    pitch = round_up((run * step_w + span + lanes) * size * (lanes if form.layer.blocks[0] else 1), vector) + vector
+    take = max(1, (TAKE_BYTES // (products_h * vector) - span) // step_w)
+    take_pitch = _odd_lines((take * step_w + span) * vector)
     strips = (block + tiles_w - 2) // tiles_w + 1
     line = round_up(block, lanes) * size
     lane_pitch = line + vector
-    padded = 64  # an odd number of cache lines between the xi, so that they do not fall into the same cache set
-    ldv = line if has_w else lane_pitch
-    if pixels:
-        ldv = round_up(block, mt) * vector
-    v_xi = _odd_lines(depth // (lanes if pixels else 1) * ldv + vector) + (0 if has_w else padded)
-    m_tile = nk * lanes * size  # the tiles of a panel's filters follow each other, so that they are written as a stream
+    ldv = round_up(block, mt) * vector if pixels else line if form.has_w else lane_pitch
+    padded = 0 if form.has_w else 64  # an odd number of cache lines between the xi, so that they do not fall into the same cache set
+    v_xi = _odd_lines(depth // (lanes if pixels else 1) * ldv + vector) + padded
+    m_tile = form.nk * lanes * size  # the tiles of a panel's filters follow each other, so that they are written as a stream
     m_panel = (round_up(block, mt) + lanes) * m_tile if mt else 0
-    m_xi = _odd_lines(kblock // panel * m_panel if mt else kblock * lane_pitch)
-    chunk = round_up(block, lanes)
-    if method.axes is not None:
-        most = LONGEST_CHUNK
-        if has_h:
-            most = min(most, HALF_BYTES // (m[0] * products[1] * vector) // lanes * lanes - lanes)
-        chunk = max(lanes, min(chunk, most))
-    square = m[0] * m[1] * lane_pitch
-    whole, half, out_line = square, m[0] * products[1] * lane_pitch, m[1] * lane_pitch
-    piece = block if d["past"] else chunk
+    m_xi = _odd_lines(form.kblock // form.panel * m_panel if mt else form.kblock * lane_pitch)
+    chunk = _chunk(form)
+    piece = block if past else chunk
     if mt:
-        half, whole = m[0] * products[1] * (chunk + lanes) * vector, 0
-        out_line = _odd_lines((piece + 2 * lanes) * m[1] * size)
-        square = lanes * m[0] * out_line
-    if method.axes is None:
-        into_v = {"v_row": taps * ldv, "v_tap": ldv, "v_channel": rows * taps * ldv}
+        half, whole = out_h * products_w * (chunk + lanes) * vector, 0
+        out_line = _odd_lines((piece + 2 * lanes) * out_w * size)
+        square = lanes * out_h * out_line
     else:
-        into_v = {"v_row": products[1] * v_xi, "v_tap": v_xi, "v_channel": ldv}
-    d |= {
-        "take": take,
-        "take_pitch": take_pitch,
-        "pitch": pitch,
-        "lane_pitch": lane_pitch,
-        "ldv": ldv,
-        "v_xi": v_xi,
-        **into_v,
-        "m_xi": m_xi,
-    }
-    d |= {"m_tile": m_tile, "m_panel": m_panel, "line": out_line, "chunk": chunk, "piece": piece, "turn": tiles_turned(m[1], lanes)}
-    d |= {"u_kblock": xis * kblock * depth * size, "u_group": xis * held * depth * size}
-    d |= _places(
+        half, out_line = out_h * products_w * lane_pitch, out_w * lane_pitch
+        whole = square = out_h * out_w * lane_pitch
+    if form.method.axes is None:
+        into_v = {"v_row": taps * ldv, "v_tap": ldv, "v_channel": form.rows * taps * ldv}
+    else:
+        into_v = {"v_row": products_w * v_xi, "v_tap": v_xi, "v_channel": ldv}
+    places = _places(
         {
             "strips": block * STRIP.itemsize,
-            "band": strips * rows * pitch + vector,
-            "turned": rows * take_pitch * turned,
-            "column": products[0] * (take_pitch if pixels else pitch) * has_h + vector,
+            "band": strips * form.rows * pitch + vector,
+            "turned": form.rows * take_pitch * form.turned,
+            "column": products_h * (take_pitch if pixels else pitch) * form.has_h + vector,
             "input": xis * v_xi + vector * (1 + mt),
             "output": xis * m_xi + vector,
-            "half": half * has_h + vector,
-            "whole": whole * has_w + vector,
-            "lines": square + vector * m[1],
+            "half": half * form.has_h + vector,
+            "whole": whole * form.has_w + vector,
+            "lines": square + vector * out_w,
         }
     )
-    check_bytes("a workspace", d["workspace"] * threads)
-    check_bytes("packed weights", layer.groups * d["u_group"])
+    apart = {"take_pitch": take_pitch, "pitch": pitch, "lane_pitch": lane_pitch, "ldv": ldv, "v_xi": v_xi, "line": out_line}
+    apart |= {"m_xi": m_xi, "m_tile": m_tile, "m_panel": m_panel}
+    return places | into_v | apart | {"take": take, "chunk": chunk, "piece": piece, "turn": tiles_turned(out_w, lanes)}
 
-    # An axis without a transform has the program of the identity where one is read along the width, and none along the height.
-    tables: list[Array] = []
-    texts = {"input": (",".join(map(str, range(taps))), taps), "output": ("0", 1)}
-    into, back = (Shape(f"{count}||{names}", ()) for names, count in texts.values())
-    if method.axes is not None and has_w:
-        programs = programs_of(method.axes[1], order)
-        into, back = shape_of(programs.input), shape_of(programs.output)
-    if method.axes is not None and has_h:
-        programs = programs_of(method.axes[0], order)
-        for function, constants, shape in (
-            ("input_h", "input_h_constants", shape_of(programs.input)),
-            ("output_h", "output_h_constants", shape_of(programs.output)),
-        ):
-            tables.append(shape.table(layer.dtype))
-            d |= {function: compiled("kernels.steps.transform", kind, shape.text).address, constants: tables[-1].ctypes.data}
-    tables += [into.table(layer.dtype), back.table(layer.dtype)]
-    d |= {"input_w_constants": tables[-2].ctypes.data, "output_w_constants": tables[-1].ctypes.data}
-    splitter = ("kernels.steps.transform", kind, into.text) if pixels else ("kernels.steps.split", kind, step[1], offsets, into.text)
-    d |= {"pixels": compiled("kernels.steps.pixels", kind).address if turned else 0}
-    d |= {"splitter": compiled(*splitter).address}
-    if mt:
-        d |= {"product": compiled("kernels.steps.product_filters", kind, mt, nk, lanes if pixels else 1).address}
-        joiner: tuple[Any, ...] = ("kernels.steps.join_filters", kind, m[1], back.text, int(shaped))
-        if blocks_out:
-            joiner = ("kernels.steps.finish_pixels", kind, back.text, int(shaped))
+
+def _chunk(form: _Form) -> int:
+    """Return how many tiles are transformed back at once."""
+    whole = round_up(form.block, form.lanes)
+    if form.method.axes is None:
+        return whole
+    most = LONGEST_CHUNK
+    if form.has_h:
+        row = form.m[0] * form.products[1] * machine().vector_bytes
+        most = min(most, HALF_BYTES // row // form.lanes * form.lanes - form.lanes)
+    return max(form.lanes, min(whole, most))
+
+
+def _programs(form: _Form, order: str) -> tuple[dict[str, Shape], dict[str, Array]]:
+    """Return the programs of the transforms along each axis, and their constants.
+
+    An axis without a transform has the program of the identity where one is read along the width, and none along the height.
+    """
+    taps = len(form.offsets)
+    found = {"input_w": Shape(f"{taps}||{','.join(map(str, range(taps)))}", ()), "output_w": Shape("1||0", ())}
+    for along, has, axis in (("h", form.has_h, 0), ("w", form.has_w, 1)):
+        if form.method.axes is not None and has:
+            programs = programs_of(form.method.axes[axis], order)
+            found |= {f"input_{along}": shape_of(programs.input), f"output_{along}": shape_of(programs.output)}
+    return found, {name: shape.table(form.layer.dtype) for name, shape in found.items()}
+
+
+def _steps(form: _Form, programs: Mapping[str, Shape], tables: Mapping[str, Array]) -> dict[str, int]:
+    """Return the fields that say where the compiled parts and their constants are."""
+    kind = form.kind
+
+    def transform(name: str) -> int:
+        return compiled("kernels.steps.transform", kind, programs[name].text).address
+
+    if form.pixels:
+        splitter = transform("input_w")
     else:
-        d |= {"product": compiled("kernels.steps.product", kind, mr, nv, made % mr).address}
-        joiner = ("kernels.steps.join", kind, m[1], int(shaped))
-        d |= {"output_w": compiled("kernels.steps.transform", kind, back.text).address if has_w else 0}
-    d |= {"joiner": compiled(*joiner).address}
+        splitter = compiled("kernels.steps.split", kind, form.step[1], form.offsets, programs["input_w"].text).address
+    if form.mt:
+        product = compiled("kernels.steps.product_filters", kind, form.mt, form.nk, form.lanes if form.pixels else 1)
+    else:
+        product = compiled("kernels.steps.product", kind, *tile_panel(), form.made % tile_panel()[0])
+    along_h = {name: transform(name) if form.has_h else 0 for name in ("input_h", "output_h")}
+    constants = {f"{name}_constants": tables[name].ctypes.data if name in tables else 0 for name in (*along_h, "input_w", "output_w")}
+    return {
+        **along_h,
+        **constants,
+        "output_w": transform("output_w") if form.has_w and not form.mt else 0,
+        "pixels": compiled("kernels.steps.pixels", kind).address if form.turned else 0,
+        "splitter": splitter,
+        "product": product.address,
+    }
 
-    description = described(LAYER, **d)
-    u = weight.reshape(layer.groups, 1, made, -1) if method.axes is None else transformed_weights(method.axes, weight, order)[None]
-    if mt:
-        u = np.pad(u, ((0, 0), (0, 0), (0, held - made), (0, 0)))
-    items = layer.groups * blocks * shares
-    return Blocked(description, packed(u, kblock, panel, work.chain), tuple(tables), items, held if mt else 0, joiner)
+
+def _joiner(form: _Form, back: Shape, shaped: bool) -> tuple[Any, ...]:
+    """Return the step that writes the output, by name and parameters."""
+    if form.mt and form.layer.blocks[1]:
+        return "kernels.steps.finish_pixels", form.kind, back.text, int(shaped)
+    if form.mt:
+        return "kernels.steps.join_filters", form.kind, form.m[1], back.text, int(shaped)
+    return "kernels.steps.join", form.kind, form.m[1], int(shaped)
 
 
 def in_lanes(table: Array, groups: int, parts: Blocked) -> Array:
@@ -250,10 +330,6 @@ def in_lanes(table: Array, groups: int, parts: Blocked) -> Array:
     records = table.reshape(groups, -1, table.shape[1])
     records = np.pad(records, ((0, 0), (0, parts.held - records.shape[1]), (0, 0)))
     return np.ascontiguousarray(records.reshape(groups, -1, lanes, table.shape[1]).swapaxes(2, 3))
-
-
-def _trivial(alg: Any) -> bool:
-    return bool(alg.n == 1)
 
 
 def _odd_lines(size: int) -> int:
