@@ -64,42 +64,44 @@ def _sigmoid(builder: Any, kind: str, x: Any) -> Any:
     return builder.select(builder.fcmp_unordered("uno", x, x), x, y)
 
 
-@intrinsic(prefer_literal=True)
-def curve_vector(typingctx: Any, kind: Any, lanes: Any, name: Any, dst: Any, src: Any, other: Any, table: Any) -> Any:
-    """Write a vector of a curve; `other` is where the second factor is, `table` holds alpha and beta."""
+def curve_writer(kind: str, name: str) -> Any:
+    """Return ``write(dst, src, other, table)``: a vector of a curve; the second factor is at `other`, alpha and beta are at `table`."""
+    vector = vector_of(kind, lanes_of(kind))
 
-    def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-        _, _, _, dst, src, other, table = args
-        form, which = kind.literal_value, name.literal_value
-        vector = vector_of(form, lanes.literal_value)
-        x = load_at(builder, src, vector)
-
+    def value(builder: Any, x: Any, other: Any, table: Any) -> Any:
         def parameter(address: Any) -> Any:
-            return splat(builder, load_at(builder, address, ELEMENT[form]), vector)
+            return splat(builder, load_at(builder, address, ELEMENT[kind]), vector)
 
-        if which == "product":
-            y = builder.fmul(x, load_at(builder, other, vector))
-        elif which == "scaled":
-            y = builder.fmul(x, parameter(other))
-        elif which == "sigmoid":
-            y = _sigmoid(builder, form, x)
-        elif which == "swish":
-            y = builder.fmul(x, _sigmoid(builder, form, builder.fmul(parameter(table), x)))
-        elif which == "hard_sigmoid":
-            beta = parameter(builder.add(table, I64(SIZE[form])))
-            y = _bounded(builder, builder.fadd(builder.fmul(parameter(table), x), beta), 0.0, 1.0)
-        else:
-            line = builder.fadd(builder.fdiv(x, _constant(vector, 6.0)), _constant(vector, 0.5))
-            y = builder.fmul(x, _bounded(builder, line, 0.0, 1.0))
-        store_at(builder, y, dst)
-        return context.get_dummy_value()
+        if name == "product":
+            return builder.fmul(x, load_at(builder, other, vector))
+        if name == "scaled":
+            return builder.fmul(x, parameter(other))
+        if name == "sigmoid":
+            return _sigmoid(builder, kind, x)
+        if name == "swish":
+            return builder.fmul(x, _sigmoid(builder, kind, builder.fmul(parameter(table), x)))
+        if name == "hard_sigmoid":
+            beta = parameter(builder.add(table, I64(SIZE[kind])))
+            return _bounded(builder, builder.fadd(builder.fmul(parameter(table), x), beta), 0.0, 1.0)
+        line = builder.fadd(builder.fdiv(x, _constant(vector, 6.0)), _constant(vector, 0.5))
+        return builder.fmul(x, _bounded(builder, line, 0.0, 1.0))
 
-    return types.void(kind, lanes, name, dst, src, other, table), codegen
+    @intrinsic
+    def write(typingctx: Any, dst: Any, src: Any, other: Any, table: Any) -> Any:
+        def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+            dst, src, other, table = args
+            store_at(builder, value(builder, load_at(builder, src, vector), other, table), dst)
+            return context.get_dummy_value()
+
+        return types.void(dst, src, other, table), codegen
+
+    return write
 
 
 def curve(kind: str, name: str) -> Callable[..., None]:
     """Make what computes a curve: an item is some pieces, planes where each is scaled by a number of its own."""
     lanes, size = lanes_of(kind), SIZE[kind]
+    write = curve_writer(kind, name)
     vector, planes, pairs = lanes * size, name == "scaled", name == "product"
 
     def curve(description, counter, items, x, other, table, y, workspace):  # type: ignore[no-untyped-def]
@@ -118,17 +120,17 @@ def curve(kind: str, name: str) -> Callable[..., None]:
                 if length >= vector:
                     i = 0
                     while i + vector <= length:
-                        curve_vector(kind, lanes, name, dst + i, src + i, second + i * pairs, table)
+                        write(dst + i, src + i, second + i * pairs, table)
                         i += vector
                     if i < length:  # the last vector: what it shares with the one before is written twice, alike
                         i = length - vector
-                        curve_vector(kind, lanes, name, dst + i, src + i, second + i * pairs, table)
+                        write(dst + i, src + i, second + i * pairs, table)
                 else:
                     copy(workspace, src, length)
                     if pairs:
                         copy(workspace + 2 * vector, second, length)
                         second = workspace + 2 * vector
-                    curve_vector(kind, lanes, name, workspace + vector, workspace, second, table)
+                    write(workspace + vector, workspace, second, table)
                     copy(dst, workspace + vector, length)
             item = claim(counter)
 

@@ -9,12 +9,13 @@ from numba import carray
 from fastconv.kernels.records import DEPTHWISE
 from fastconv.kernels.source.engine import copy
 from fastconv.native import SIZE, lanes_of, machine
-from fastconv.native.source import claim, depthwise_vector, pointer
+from fastconv.native.source import claim, depthwise_summer, pointer
 
 
 def planes(kind: str, step: int, rows: int, offsets: tuple[int, ...], shaped: int) -> Callable[..., None]:
     """Make the layer: an item is a plane of the input, copied between zeros, and the filters that read it."""
-    lanes, size, text, fused = lanes_of(kind), SIZE[kind], ",".join(map(str, offsets)), machine().fma
+    lanes, size = lanes_of(kind), SIZE[kind]
+    vector = depthwise_summer(kind, step, rows, offsets, machine().fma, shaped)
     taps, fields = rows * len(offsets), 4 if shaped else 1
 
     def planes(description, counter, items, x, u, bias, y, workspace):  # type: ignore[no-untyped-def]
@@ -35,26 +36,11 @@ def planes(kind: str, step: int, rows: int, offsets: tuple[int, ...], shaped: in
                     row = workspace + i * down * pitch
                     if out_width >= lanes:
                         for j in range(0, out_width - lanes + 1, lanes):
-                            depthwise_vector(
-                                kind,
-                                lanes,
-                                step,
-                                rows,
-                                text,
-                                fused,
-                                shaped,
-                                row + j * step * size,
-                                apart * pitch,
-                                w,
-                                record,
-                                out + j * size,
-                            )
+                            vector((row + j * step * size, apart * pitch), w, record, out + j * size)
                         j = out_width - lanes  # the last vector: what it shares with the one before is written twice, alike
-                        depthwise_vector(
-                            kind, lanes, step, rows, text, fused, shaped, row + j * step * size, apart * pitch, w, record, out + j * size
-                        )
+                        vector((row + j * step * size, apart * pitch), w, record, out + j * size)
                     else:
-                        depthwise_vector(kind, lanes, step, rows, text, fused, shaped, row, apart * pitch, w, record, spill)
+                        vector((row, apart * pitch), w, record, spill)
                         copy(out, spill, out_width * size)
                     out += out_width * size
             item = claim(counter)

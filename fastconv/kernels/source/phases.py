@@ -11,7 +11,7 @@ from numba.extending import intrinsic
 
 from fastconv.kernels.records import PHASES, ROWS, TOGETHER
 from fastconv.kernels.source.engine import copy, zero
-from fastconv.kernels.source.programs import join_lanes
+from fastconv.kernels.source.programs import lane_joiner
 from fastconv.native import SIZE, lanes_of, machine
 from fastconv.native.source import claim, clear, load_every, pointer, store_at
 
@@ -66,7 +66,7 @@ def phases(kind: str, step: int) -> Callable[..., None]:
 
 def together(kind: str, step: int) -> Callable[..., None]:
     """Make what puts the phases of images together: an item is a channel of the output."""
-    lanes, size, plain = lanes_of(kind), SIZE[kind], 0
+    size, join = SIZE[kind], lane_joiner(kind, step, 0, 0)
 
     def together(description, counter, items, x, u, bias, y, workspace):  # type: ignore[no-untyped-def]
         d = carray(pointer(description), (1,), TOGETHER)[0]
@@ -84,7 +84,7 @@ def together(kind: str, step: int) -> Callable[..., None]:
             for i in range(out_rows):
                 src = source + (i + top) % sh * sw * made * plane + (i + top) // sh * row
                 for k in range(0, row, V):
-                    join_lanes(kind, lanes, step, plain, plain, src + k, made * plane, line + k * step, none)
+                    join((src + k, made * plane), line + k * step, none)
                 copy(y + (item * out_rows + i) * out, line + left * size, out)
             item = claim(counter)
 

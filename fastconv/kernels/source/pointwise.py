@@ -10,7 +10,7 @@ from numba import carray
 from fastconv.kernels.records import POINTWISE
 from fastconv.kernels.source.engine import copy
 from fastconv.native import SIZE, lanes_of, machine
-from fastconv.native.source import claim, finish_panel, integers, move, pointer
+from fastconv.native.source import Panel, claim, integers, move, panel_finisher, pointer
 
 V = machine().vector_bytes
 AHEAD = 2048
@@ -20,7 +20,10 @@ AHEAD = 2048
 def pixels(kind: str, mr: int, nv: int, shaped: int) -> Callable[..., None]:
     """Make the layer; a panel is `mr` filters by `nv` vectors of pixels."""
     lanes, size, fused = lanes_of(kind), SIZE[kind], machine().fma
-    wide, less, tall, one = nv * lanes, max(nv - 1, 1), nv * mr, 1
+    sizes = ((mr, nv), (mr, max(nv - 1, 1)), (nv * mr, 1), (mr, 1))
+    panels = (Panel(kind, lanes, rows, columns, fused, AHEAD) for rows, columns in sizes)
+    whole_panel, narrow_panel, tall_panel, single_panel = (panel_finisher(panel, mr, shaped) for panel in panels)
+    wide = nv * lanes
     line, fields = wide * size, 4 if shaped else 1
 
     def pixels(description, counter, items, x, u, table, y, workspace):  # type: ignore[no-untyped-def]
@@ -84,26 +87,15 @@ def pixels(kind: str, mr: int, nv: int, shaped: int) -> Callable[..., None]:
                             last = 1 if first + c + terms == channels else 0
                             b, factors, add = packed + (p - begin) * sheet + c * line, a + c * mr * size, first + c
                             r, far = record + k * mr * fields * size, depth * mr * size
+                            v, to, which = (b, line), (total, line), (add, last)
                             if vectors == nv:
-                                finish_panel(
-                                    kind, lanes, mr, mr, nv, fused, AHEAD, shaped,
-                                    terms, factors, far, b, line, total, line, add, last, r, other, out, ldo,
-                                )  # fmt: skip
+                                whole_panel(terms, (factors, far), v, to, which, r, (other, out, ldo))
                             elif vectors > 1:
-                                finish_panel(
-                                    kind, lanes, mr, mr, less, fused, AHEAD, shaped,
-                                    terms, factors, far, b, line, total, line, add, last, r, other, out, ldo,
-                                )  # fmt: skip
+                                narrow_panel(terms, (factors, far), v, to, which, r, (other, out, ldo))
                             elif count == nv:
-                                finish_panel(
-                                    kind, lanes, mr, tall, one, fused, AHEAD, shaped,
-                                    terms, factors, far, b, line, total, line, add, last, r, other, out, ldo,
-                                )  # fmt: skip
+                                tall_panel(terms, (factors, far), v, to, which, r, (other, out, ldo))
                             else:
-                                finish_panel(
-                                    kind, lanes, mr, mr, one, fused, AHEAD, shaped,
-                                    terms, factors, far, b, line, total, line, add, last, r, other, out, ldo,
-                                )  # fmt: skip
+                                single_panel(terms, (factors, far), v, to, which, r, (other, out, ldo))
                         if not whole and first + depth == channels:
                             for i in range(made):
                                 copy(final + i * row, spare + i * line, here * size)

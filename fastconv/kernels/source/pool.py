@@ -14,43 +14,46 @@ from numba.extending import intrinsic
 from fastconv.kernels.records import POOL, ROWS
 from fastconv.kernels.source.engine import copy
 from fastconv.native import SIZE, lanes_of, machine
-from fastconv.native.source import I64, claim, load_every, move, pointer, splat, store_at, vector_of
+from fastconv.native.source import I64, claim, load_every, move, pair_of, pointer, splat, store_at, vector_of
 
 V = machine().vector_bytes
 
 
-@intrinsic(prefer_literal=True)
-def largest(typingctx: Any, kind: Any, lanes: Any, step: Any, dst: Any, src: Any, stride: Any, count: Any) -> Any:
-    """Write the largest of `count` vectors, `stride` bytes apart, of every `step`-th number each; NaN is larger than any."""
+def largest_of(kind: str, step: int) -> Any:
+    """Return ``largest(dst, (src, stride), count)``: the largest of `count` vectors of every `step`-th number each; NaN is larger than any.
 
-    def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-        _, _, _, dst, src, stride, count = args
+    The vectors are `stride` bytes apart.
+    """
 
-        def vector(at: Any) -> Any:
-            return load_every(builder, at, kind.literal_value, lanes.literal_value, step.literal_value)
+    @intrinsic
+    def largest(typingctx: Any, dst: Any, source: Any, count: Any) -> Any:
+        def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+            dst, source, count = args
+            src, stride = pair_of(builder, source)
+            first, before = load_every(builder, src, kind, lanes_of(kind), step), builder.block
+            test, body, done = (builder.append_basic_block(name) for name in ("test", "larger", "largest"))
+            builder.branch(test)
+            builder.position_at_end(test)
+            at, left, most = builder.phi(I64), builder.phi(I64), builder.phi(first.type)
+            for phi, start in ((at, src), (left, count), (most, first)):
+                phi.add_incoming(start, before)
+            builder.cbranch(builder.icmp_signed(">", left, I64(1)), body, done)
+            builder.position_at_end(body)
+            after = builder.add(at, stride)
+            b = load_every(builder, after, kind, lanes_of(kind), step)
+            # One instruction, which gives b where either is NaN; another two for what was NaN before.
+            more = builder.select(builder.fcmp_ordered(">", most, b), most, b)
+            more = builder.select(builder.fcmp_unordered("uno", most, most), most, more)
+            for phi, value in ((at, after), (left, builder.sub(left, I64(1))), (most, more)):
+                phi.add_incoming(value, body)
+            builder.branch(test)
+            builder.position_at_end(done)
+            store_at(builder, most, dst)
+            return context.get_dummy_value()
 
-        first, before = vector(src), builder.block
-        test, body, done = (builder.append_basic_block(name) for name in ("test", "larger", "largest"))
-        builder.branch(test)
-        builder.position_at_end(test)
-        at, left, most = builder.phi(I64), builder.phi(I64), builder.phi(first.type)
-        for phi, start in ((at, src), (left, count), (most, first)):
-            phi.add_incoming(start, before)
-        builder.cbranch(builder.icmp_signed(">", left, I64(1)), body, done)
-        builder.position_at_end(body)
-        after = builder.add(at, stride)
-        b = vector(after)
-        # One instruction, which gives b where either is NaN; another two for what was NaN before.
-        more = builder.select(builder.fcmp_ordered(">", most, b), most, b)
-        more = builder.select(builder.fcmp_unordered("uno", most, most), most, more)
-        for phi, value in ((at, after), (left, builder.sub(left, I64(1))), (most, more)):
-            phi.add_incoming(value, body)
-        builder.branch(test)
-        builder.position_at_end(done)
-        store_at(builder, most, dst)
-        return context.get_dummy_value()
+        return types.void(dst, source, count), codegen
 
-    return types.void(kind, lanes, step, dst, src, stride, count), codegen
+    return largest
 
 
 @intrinsic(prefer_literal=True)
@@ -67,7 +70,7 @@ def least(typingctx: Any, kind: Any, lanes: Any, dst: Any) -> Any:
 
 def pool(kind: str, step: int) -> Callable[..., None]:
     """Make the pool; strides that no vectors are made for have a `step` of one and are taken apart beforehand."""
-    lanes, size, one = lanes_of(kind), SIZE[kind], 1
+    lanes, size, largest, every = lanes_of(kind), SIZE[kind], largest_of(kind, 1), largest_of(kind, step)
 
     def pool(description, counter, items, x, u, bias, y, workspace):  # type: ignore[no-untyped-def]
         d = carray(pointer(description), (1,), POOL)[0]
@@ -88,15 +91,15 @@ def pool(kind: str, step: int) -> Callable[..., None]:
                     src, k = source + (start + low * dh) * row, 0
                     if low < high:
                         while k + V <= row:
-                            largest(kind, lanes, one, begin + k, src + k, dh * row, high - low)
+                            largest(begin + k, (src + k, dh * row), high - low)
                             k += V
                         if k < row and row >= V:
                             k = row - V
-                            largest(kind, lanes, one, begin + k, src + k, dh * row, high - low)
+                            largest(begin + k, (src + k, dh * row), high - low)
                         elif k < row:
                             for p in range(high - low):
                                 copy(apart + p * V, src + p * dh * row, row)
-                            largest(kind, lanes, one, result, apart, V, high - low)
+                            largest(result, (apart, V), high - low)
                             copy(begin, result, row)
                     else:
                         for k in range(0, pitch, V):
@@ -110,7 +113,7 @@ def pool(kind: str, step: int) -> Callable[..., None]:
                                     move(4, apart + q * held + k * size + b, src + (k * sw + q * dw) * size + b)
                         src, taps = apart, held
                     for k in range(0, out, V):
-                        largest(kind, lanes, step, result + k, src + k * step, taps, kw)
+                        every(result + k, (src + k * step, taps), kw)
                     copy(target + i * out, result, out)
             plane = claim(counter)
 
@@ -119,7 +122,7 @@ def pool(kind: str, step: int) -> Callable[..., None]:
 
 def pool_blocks(kind: str) -> Callable[..., None]:
     """Make the pool of planes whose pixels are vectors of channels: of the rows of a window first, then of its columns."""
-    lanes, one = lanes_of(kind), 1
+    lanes, largest = lanes_of(kind), largest_of(kind, 1)
 
     def pool_blocks(description, counter, items, x, u, bias, y, workspace):  # type: ignore[no-untyped-def]
         d = carray(pointer(description), (1,), POOL)[0]
@@ -134,7 +137,7 @@ def pool_blocks(kind: str) -> Callable[..., None]:
                 low, high = max(0, (dh - 1 - start) // dh), min(kh, (h - 1 - start + dh) // dh)
                 for j in range(w):
                     if low < high:
-                        largest(kind, lanes, one, workspace + j * V, source + (start + low * dh) * row + j * V, dh * row, high - low)
+                        largest(workspace + j * V, (source + (start + low * dh) * row + j * V, dh * row), high - low)
                     else:
                         least(kind, lanes, workspace + j * V)
                 for j in range(ow):
@@ -144,7 +147,7 @@ def pool_blocks(kind: str) -> Callable[..., None]:
                         first, last = max(0, (dw - 1 - start) // dw), min(kw, (w - 1 - start + dw) // dw)
                     to = target + (i * ow + j) * V
                     if first < last:
-                        largest(kind, lanes, one, to, workspace + (start + first * dw) * V, dw * V, last - first)
+                        largest(to, (workspace + (start + first * dw) * V, dw * V), last - first)
                     else:
                         least(kind, lanes, to)
             plane = claim(counter)

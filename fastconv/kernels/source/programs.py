@@ -6,6 +6,7 @@ instructions, so no transform is written twice.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from fractions import Fraction
 from typing import Any
 
@@ -14,8 +15,8 @@ from numba.core import types
 from numba.extending import intrinsic
 
 from fastconv.kernels.records import tiles_turned
-from fastconv.native import SIZE
-from fastconv.native.source import ELEMENT, I64, activate, fuse, load_at, offset_by, shuffle, splat, store_at, vector_of
+from fastconv.native import SIZE, lanes_of
+from fastconv.native.source import ELEMENT, I64, activate, fuse, load_at, offset_by, pair_of, shuffle, splat, store_at, vector_of
 from fastconv.program import Reading, program_of_text
 
 
@@ -38,47 +39,49 @@ def _vectors(builder: Any, kind: str, vector: ir.Type, constants: Any) -> Readin
     )
 
 
-@intrinsic(prefer_literal=True)
-def run_program(
-    typingctx: Any, kind: Any, lanes: Any, text: Any, src: Any, src_stride: Any, dst: Any, dst_stride: Any, constants: Any
-) -> Any:
-    """Run a program on vectors: input i at ``src + i src_stride``, output o at ``dst + o dst_stride``, strides in bytes."""
-    program = program_of_text(text.literal_value)
+def program_runner(kind: str, text: str) -> Any:
+    """Return ``run((src, src_stride), (dst, dst_stride), constants)``, which runs a program on vectors.
 
-    def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-        _, _, _, src, src_stride, dst, dst_stride, constants = args
-        vector = vector_of(kind.literal_value, lanes.literal_value)
-        inputs = [load_at(builder, offset_by(builder, src, src_stride, i), vector) for i in range(program.inputs)]
-        for o, value in enumerate(program.read(inputs, _vectors(builder, kind.literal_value, vector, constants))):
-            store_at(builder, value, offset_by(builder, dst, dst_stride, o))
-        return context.get_dummy_value()
-
-    return types.void(kind, lanes, text, src, src_stride, dst, dst_stride, constants), codegen
-
-
-@intrinsic(prefer_literal=True)
-def split_lanes(
-    typingctx: Any, kind: Any, lanes: Any, step: Any, offsets: Any, text: Any, src: Any, dst: Any, dst_stride: Any, constants: Any
-) -> Any:
-    """Take apart a row and run a program on its parts: lane l of part j is element ``l step + offsets[j]`` of `src`.
-
-    Output o of the program goes to ``dst + o dst_stride``.
+    Input i is at ``src + i src_stride``, output o at ``dst + o dst_stride``, strides in bytes.
     """
-    shifts = [int(t) for t in offsets.literal_value.split(",")]
-    program = program_of_text(text.literal_value)
+    program, vector = program_of_text(text), vector_of(kind, lanes_of(kind))
 
-    def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-        _, _, _, _, _, src, dst, dst_stride, constants = args
-        vector = vector_of(kind.literal_value, lanes.literal_value)
-        if step.literal_value > 1 and shifts == list(range(len(shifts))) and len(shifts) > 3:
-            parts = _columns(builder, src, step.literal_value * SIZE[kind.literal_value], len(shifts), vector)
-        else:
-            parts = _strided(builder, src, step.literal_value, shifts, vector)
-        for o, value in enumerate(program.read(parts, _vectors(builder, kind.literal_value, vector, constants))):
-            store_at(builder, value, offset_by(builder, dst, dst_stride, o))
-        return context.get_dummy_value()
+    @intrinsic
+    def run(typingctx: Any, source: Any, target: Any, constants: Any) -> Any:
+        def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+            (src, src_stride), (dst, dst_stride) = (pair_of(builder, pair) for pair in args[:2])
+            inputs = [load_at(builder, offset_by(builder, src, src_stride, i), vector) for i in range(program.inputs)]
+            for o, value in enumerate(program.read(inputs, _vectors(builder, kind, vector, args[2]))):
+                store_at(builder, value, offset_by(builder, dst, dst_stride, o))
+            return context.get_dummy_value()
 
-    return types.void(kind, lanes, step, offsets, text, src, dst, dst_stride, constants), codegen
+        return types.void(source, target, constants), codegen
+
+    return run
+
+
+def lane_splitter(kind: str, step: int, offsets: Sequence[int], text: str) -> Any:
+    """Return ``split(src, (dst, dst_stride), constants)``, which takes apart a row and runs a program on its parts.
+
+    Lane l of part j is element ``l step + offsets[j]`` of `src`; output o of the program goes to ``dst + o dst_stride``.
+    """
+    program, vector, shifts = program_of_text(text), vector_of(kind, lanes_of(kind)), list(offsets)
+
+    @intrinsic
+    def split(typingctx: Any, src: Any, target: Any, constants: Any) -> Any:
+        def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+            dst, dst_stride = pair_of(builder, args[1])
+            if step > 1 and shifts == list(range(len(shifts))) and len(shifts) > 3:
+                parts = _columns(builder, args[0], step * SIZE[kind], len(shifts), vector)
+            else:
+                parts = _strided(builder, args[0], step, shifts, vector)
+            for o, value in enumerate(program.read(parts, _vectors(builder, kind, vector, args[2]))):
+                store_at(builder, value, offset_by(builder, dst, dst_stride, o))
+            return context.get_dummy_value()
+
+        return types.void(src, target, constants), codegen
+
+    return split
 
 
 def _strided(builder: Any, src: Any, m: int, shifts: list[int], vector: ir.Type) -> list[Any]:
@@ -177,141 +180,121 @@ def turn_square(typingctx: Any, kind: Any, lanes: Any, src: Any, src_row: Any, d
     return types.void(kind, lanes, src, src_row, dst), codegen
 
 
-@intrinsic(prefer_literal=True)
-def join_lanes(
-    typingctx: Any, kind: Any, lanes: Any, step: Any, shaped: Any, adds: Any, src: Any, src_stride: Any, dst: Any, bias: Any
-) -> Any:
-    """Put a row together: element ``l step + b`` of `dst` is lane l of vector b plus the number at `bias`.
+def lane_joiner(kind: str, step: int, shaped: int, adds: int) -> Any:
+    """Return ``join((src, src_stride), dst, bias)``, which puts a row together from `step` vectors.
 
-    Where it `adds`, what `dst` holds is added then. Where it is `shaped`, slope, low and high of `Activation` follow the bias.
+    Element ``l step + b`` of `dst` is lane l of vector b plus the number at `bias`. Where it `adds`, what `dst` holds is added then.
+    Where it is `shaped`, slope, low and high of `Activation` follow the bias.
     """
+    vector = vector_of(kind, lanes_of(kind))
+    width = vector.count
 
-    def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-        _, _, _, _, _, src, src_stride, dst, bias = args
-        m, width = step.literal_value, lanes.literal_value
-        vector = vector_of(kind.literal_value, width)
-        shift = splat(builder, load_at(builder, bias, vector.element), vector)
-        parts = [builder.fadd(load_at(builder, offset_by(builder, src, src_stride, b), vector), shift) for b in range(m)]
-
-        def activated(parts: list[Any]) -> list[Any]:
-            if not shaped.literal_value:
-                return parts
-            size = SIZE[kind.literal_value]
-            scalars = [load_at(builder, builder.add(bias, I64(k * size)), vector.element) for k in (1, 2, 3)]
-            return activate(builder, parts, *(splat(builder, scalar, parts[0].type) for scalar in scalars))
-
-        if not adds.literal_value:
-            parts = activated(parts)
+    def joined(builder: Any, parts: list[Any]) -> Any:
+        """Return vectors as one whose first numbers are the first of each. It concatenates, and permutes once: host code unpacks then."""
         row, size = parts[0], width
-        # Concatenate first and permute once: the code generator then picks the host's own unpack instructions.
         for part in parts[1:]:
             widened = shuffle(builder, part, part, [min(i, width - 1) for i in range(size)]) if size > width else part
             row = shuffle(builder, row, widened, [*range(size), *range(size, size + width)])
             size += width
-        if m > 1:
-            row = shuffle(builder, row, row, [b * width + lane for lane in range(width) for b in range(m)])
-        if adds.literal_value:
-            (row,) = activated([builder.fadd(row, load_at(builder, dst, row.type))])
-        store_at(builder, row, dst)
-        return context.get_dummy_value()
+        return row if step == 1 else shuffle(builder, row, row, [b * width + lane for lane in range(width) for b in range(step)])
 
-    return types.void(kind, lanes, step, shaped, adds, src, src_stride, dst, bias), codegen
+    @intrinsic
+    def join(typingctx: Any, source: Any, dst: Any, bias: Any) -> Any:
+        def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+            source, dst, bias = args
+            src, src_stride = pair_of(builder, source)
+            shift = splat(builder, load_at(builder, bias, vector.element), vector)
+            parts = [builder.fadd(load_at(builder, offset_by(builder, src, src_stride, b), vector), shift) for b in range(step)]
+
+            def activated(parts: list[Any]) -> list[Any]:
+                if not shaped:
+                    return parts
+                scalars = [load_at(builder, builder.add(bias, I64(k * SIZE[kind])), vector.element) for k in (1, 2, 3)]
+                return activate(builder, parts, *(splat(builder, scalar, parts[0].type) for scalar in scalars))
+
+            row = joined(builder, parts if adds else activated(parts))
+            if adds:
+                (row,) = activated([builder.fadd(row, load_at(builder, dst, row.type))])
+            store_at(builder, row, dst)
+            return context.get_dummy_value()
+
+        return types.void(source, dst, bias), codegen
+
+    return join
 
 
-@intrinsic(prefer_literal=True)
-def turn_filters(
-    typingctx: Any,
-    kind: Any,
-    lanes: Any,
-    text: Any,
-    shaped: Any,
-    adds: Any,
-    src: Any,
-    src_tap: Any,
-    src_tile: Any,
-    dst: Any,
-    dst_filter: Any,
-    bias: Any,
-    constants: Any,
-) -> Any:
-    """Run a program on tiles whose lanes are filters and turn what comes out into rows, one a filter.
+def filter_turner(kind: str, text: str, shaped: int, adds: int) -> Any:
+    """Return ``turn((src, src_tap, src_tile), (dst, dst_filter), bias, constants)``: a program on tiles whose lanes are filters.
 
-    Input j of tile t is at ``src + t src_tile + j src_tap``. The outputs of as many tiles as give whole vectors follow each
-    other in a row: that of lane l is at ``dst + l dst_filter``. Lane l of the vector at `bias` is added to them, then, where it
-    `adds`, what is there; where it is `shaped`, vectors of slope, low and high of `Activation` follow the bias.
+    What comes out is turned into rows, one a filter. Input j of tile t is at ``src + t src_tile + j src_tap``. The outputs of as
+    many tiles as give whole vectors follow each other in a row: that of lane l is at ``dst + l dst_filter``. Lane l of the vector at
+    `bias` is added to them, then, where it `adds`, what is there; where it is `shaped`, vectors of slope, low and high of
+    `Activation` follow the bias.
     """
-    program = program_of_text(text.literal_value)
+    program, vector = program_of_text(text), vector_of(kind, lanes_of(kind))
+    width, size, fields = vector.count, SIZE[kind], 4 if shaped else 1
 
-    def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-        _, _, _, _, _, src, src_tap, src_tile, dst, dst_filter, bias, constants = args
-        width, size = lanes.literal_value, SIZE[kind.literal_value]
-        vector = vector_of(kind.literal_value, width)
-        reading = _vectors(builder, kind.literal_value, vector, constants)
-        fields = 4 if shaped.literal_value else 1
-        record = [load_at(builder, builder.add(bias, I64(k * width * size)), vector) for k in range(fields)]
+    def finished(builder: Any, row: Any, place: Any, bias: Any, lane: int) -> Any:
+        """Add what is there to a row of one filter, and activate it."""
+        row = builder.fadd(row, load_at(builder, place, vector))
+        scalars = [load_at(builder, builder.add(bias, I64((k * width + lane) * size)), vector.element) for k in range(1, fields)]
+        return activate(builder, [row], *(splat(builder, scalar, vector) for scalar in scalars))[0] if scalars else row
 
-        def finished(row: Any, place: Any, lane: int) -> Any:
-            """Add what is there to a row of one filter, and activate it."""
-            row = builder.fadd(row, load_at(builder, place, vector))
-            scalars = [load_at(builder, builder.add(bias, I64((k * width + lane) * size)), vector.element) for k in range(1, fields)]
-            return activate(builder, [row], *(splat(builder, scalar, vector) for scalar in scalars))[0] if scalars else row
+    @intrinsic
+    def turn(typingctx: Any, source: Any, target: Any, bias: Any, constants: Any) -> Any:
+        def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+            source, target, bias, constants = args
+            src, src_tap, src_tile = (builder.extract_value(source, k) for k in range(3))
+            at, dst_filter = pair_of(builder, target)
+            reading = _vectors(builder, kind, vector, constants)
+            record = [load_at(builder, builder.add(bias, I64(k * width * size)), vector) for k in range(fields)]
+            waiting: list[Any] = []
+            for t in range(tiles_turned(len(program.outputs), width)):
+                tile = offset_by(builder, src, src_tile, t)
+                inputs = [load_at(builder, offset_by(builder, tile, src_tap, j), vector) for j in range(program.inputs)]
+                values = [builder.fadd(value, record[0]) for value in program.read(inputs, reading)]
+                waiting += activate(builder, values, *record[1:]) if shaped and not adds else values
+                while len(waiting) >= width:
+                    for lane, row in enumerate(_turned(builder, waiting[:width])):
+                        place = offset_by(builder, at, dst_filter, lane)
+                        store_at(builder, finished(builder, row, place, bias, lane) if adds else row, place)
+                    waiting, at = waiting[width:], builder.add(at, I64(width * size))
+            return context.get_dummy_value()
 
-        waiting: list[Any] = []
-        at = dst
-        for t in range(tiles_turned(len(program.outputs), width)):
-            tile = offset_by(builder, src, src_tile, t)
-            values = program.read([load_at(builder, offset_by(builder, tile, src_tap, j), vector) for j in range(program.inputs)], reading)
-            values = [builder.fadd(value, record[0]) for value in values]
-            waiting += activate(builder, values, *record[1:]) if shaped.literal_value and not adds.literal_value else values
-            while len(waiting) >= width:
-                for lane, row in enumerate(_turned(builder, waiting[:width])):
-                    place = offset_by(builder, at, dst_filter, lane)
-                    store_at(builder, finished(row, place, lane) if adds.literal_value else row, place)
-                waiting, at = waiting[width:], builder.add(at, I64(width * size))
-        return context.get_dummy_value()
+        return types.void(source, target, bias, constants), codegen
 
-    return types.void(kind, lanes, text, shaped, adds, src, src_tap, src_tile, dst, dst_filter, bias, constants), codegen
+    return turn
 
 
-@intrinsic(prefer_literal=True)
-def finish_tile(
-    typingctx: Any,
-    kind: Any,
-    lanes: Any,
-    text: Any,
-    shaped: Any,
-    adds: Any,
-    src: Any,
-    src_tap: Any,
-    dst: Any,
-    bias: Any,
-    constants: Any,
-) -> Any:
-    """Run a program on vectors of filters, input j at ``src + j src_tap``, and finish its outputs, which follow each other at `dst`.
+def tile_finisher(kind: str, text: str, shaped: int, adds: int) -> Any:
+    """Return ``finish((src, src_tap), dst, bias, constants)``: a program on vectors of filters whose outputs follow each other at `dst`.
 
-    The vector at `bias` is added, then, where it `adds`, what is at `dst`; where it is `shaped`, vectors of slope, low and high
-    of `Activation` follow the bias.
+    Input j is at ``src + j src_tap``. The vector at `bias` is added to each output, then, where it `adds`, what is at `dst`; where
+    it is `shaped`, vectors of slope, low and high of `Activation` follow the bias.
     """
-    program = program_of_text(text.literal_value)
+    program, vector = program_of_text(text), vector_of(kind, lanes_of(kind))
+    width = vector.count * SIZE[kind]
 
-    def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-        *_, src, src_tap, dst, bias, constants = args
-        vector = vector_of(kind.literal_value, lanes.literal_value)
-        width = vector.count * SIZE[kind.literal_value]
-        invariant = builder.module.add_metadata([])
-        record = [load_at(builder, builder.add(bias, I64(k * width)), vector) for k in range(4 if shaped.literal_value else 1)]
-        for field in record:
-            field.set_metadata("invariant.load", invariant)
-        values = [load_at(builder, offset_by(builder, src, src_tap, j), vector) for j in range(program.inputs)]
-        values = program.read(values, _vectors(builder, kind.literal_value, vector, constants))
-        values = [builder.fadd(value, record[0]) for value in values]
-        places = [builder.add(dst, I64(k * width)) for k in range(len(values))]
-        if adds.literal_value:
-            values = [builder.fadd(value, load_at(builder, place, vector)) for value, place in zip(values, places, strict=True)]
-        if shaped.literal_value:
-            values = activate(builder, values, *record[1:])
-        for value, place in zip(values, places, strict=True):
-            store_at(builder, value, place)
-        return context.get_dummy_value()
+    @intrinsic
+    def finish(typingctx: Any, source: Any, dst: Any, bias: Any, constants: Any) -> Any:
+        def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+            source, dst, bias, constants = args
+            src, src_tap = pair_of(builder, source)
+            invariant = builder.module.add_metadata([])
+            record = [load_at(builder, builder.add(bias, I64(k * width)), vector) for k in range(4 if shaped else 1)]
+            for field in record:
+                field.set_metadata("invariant.load", invariant)
+            values = [load_at(builder, offset_by(builder, src, src_tap, j), vector) for j in range(program.inputs)]
+            values = [builder.fadd(value, record[0]) for value in program.read(values, _vectors(builder, kind, vector, constants))]
+            places = [builder.add(dst, I64(k * width)) for k in range(len(values))]
+            if adds:
+                values = [builder.fadd(value, load_at(builder, place, vector)) for value, place in zip(values, places, strict=True)]
+            if shaped:
+                values = activate(builder, values, *record[1:])
+            for value, place in zip(values, places, strict=True):
+                store_at(builder, value, place)
+            return context.get_dummy_value()
 
-    return types.void(kind, lanes, text, shaped, adds, src, src_tap, dst, bias, constants), codegen
+        return types.void(source, dst, bias, constants), codegen
+
+    return finish

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 from fastconv.kernels.records import tiles_turned
-from fastconv.kernels.source.programs import finish_tile, join_lanes, run_program, split_lanes, turn_filters, turn_square
+from fastconv.kernels.source.programs import filter_turner, lane_joiner, lane_splitter, program_runner, tile_finisher, turn_square
 from fastconv.native import SIZE, lanes_of, machine
-from fastconv.native.source import inlined, move, multiply_panel
+from fastconv.native.source import Panel, move, panel_multiplier, part
 
 AHEAD = 2048
 """Bytes from a factor of the inner product to the one that is fetched meanwhile, weights as vectors: one panel of two vectors."""
@@ -18,7 +19,7 @@ AHEAD_SCALARS = 1024
 
 def transform(kind: str, text: str) -> Callable[..., None]:
     """Make a program that runs over two nested loops of vectors; strides and steps are in bytes."""
-    lanes = lanes_of(kind)
+    run = program_runner(kind, text)
 
     def transform(  # type: ignore[no-untyped-def]
         src, src_stride, src_outer, src_inner, dst, dst_stride, dst_outer, dst_inner, outer, inner, constants
@@ -26,35 +27,35 @@ def transform(kind: str, text: str) -> Callable[..., None]:
         for i in range(outer):
             for k in range(inner):
                 at, to = src + i * src_outer + k * src_inner, dst + i * dst_outer + k * dst_inner
-                run_program(kind, lanes, text, at, src_stride, to, dst_stride, constants)
+                run((at, src_stride), (to, dst_stride), constants)
 
     return transform
 
 
 def split(kind: str, step: int, offsets: tuple[int, ...], text: str) -> Callable[..., None]:
     """Make the step that turns rows of an image into lanes, one lane a tile, and runs a program on them."""
-    lanes, size, shifts = lanes_of(kind), SIZE[kind], ",".join(map(str, offsets))
+    lanes, size, take_apart = lanes_of(kind), SIZE[kind], lane_splitter(kind, step, offsets, text)
     advance = lanes * step * size
 
     def split(src, src_row, dst, dst_row, dst_stride, rows, vectors, constants):  # type: ignore[no-untyped-def]
         for i in range(rows):
             for k in range(vectors):
                 at, to = src + i * src_row + k * advance, dst + i * dst_row + k * lanes * size
-                split_lanes(kind, lanes, step, shifts, text, at, to, dst_stride, constants)
+                take_apart(at, (to, dst_stride), constants)
 
     return split
 
 
 def join(kind: str, step: int, shaped: int, adds: int = 0) -> Callable[..., None]:
     """Make the step that turns lanes into rows of an image, adds the bias and what `adds` says, and, where `shaped`, activates."""
-    lanes, size = lanes_of(kind), SIZE[kind]
+    lanes, size, put_together = lanes_of(kind), SIZE[kind], lane_joiner(kind, step, shaped, adds)
     advance = lanes * step * size
 
     def join(src, src_row, src_stride, dst, dst_row, rows, vectors, bias):  # type: ignore[no-untyped-def]
         for i in range(rows):
             for k in range(vectors):
                 at, to = src + i * src_row + k * lanes * size, dst + i * dst_row + k * advance
-                join_lanes(kind, lanes, step, shaped, adds, at, src_stride, to, bias)
+                put_together((at, src_stride), to, bias)
 
     return join
 
@@ -79,18 +80,23 @@ def pixels(kind: str) -> Callable[..., None]:
     return pixels
 
 
-@inlined
-def _panel(kind, lanes, size, mr, nv, less, one, fused, ahead, count, a, b, ldv, to, ldm, c, tiles):  # type: ignore[no-untyped-def]
-    """Multiply one panel: as many vectors of tiles at once as fit, then fewer. Inlined, so that sizes stay literal."""
-    t = 0
-    while t + nv * lanes <= tiles:
-        multiply_panel(kind, lanes, mr, nv, fused, ahead, 0, 1, count, a, mr * size, b + t * size, ldv, to + t * size, ldm, c)
-        t += nv * lanes
-    if t + less * lanes <= tiles:
-        multiply_panel(kind, lanes, mr, less, fused, ahead, 0, 1, count, a, mr * size, b + t * size, ldv, to + t * size, ldm, c)
-        t += less * lanes
-    if t < tiles:
-        multiply_panel(kind, lanes, mr, one, fused, ahead, 0, 1, count, a, mr * size, b + t * size, ldv, to + t * size, ldm, c)
+def _panel(kind: str, rows: int, nv: int, ahead: int) -> Any:
+    """Make the product of one panel: as many vectors of tiles at once as fit, then fewer."""
+    lanes, size, fused, less = lanes_of(kind), SIZE[kind], machine().fma, max(nv - 1, 1)
+    whole, narrow, single = (panel_multiplier(Panel(kind, lanes, rows, columns, fused, ahead)) for columns in (nv, less, 1))
+
+    def panel(count, a, v, out, add, tiles):  # type: ignore[no-untyped-def]
+        t, (b, ldv), (to, ldm) = 0, v, out
+        while t + nv * lanes <= tiles:
+            whole(count, (a, rows * size), (b + t * size, ldv), (to + t * size, ldm), add)
+            t += nv * lanes
+        if t + less * lanes <= tiles:
+            narrow(count, (a, rows * size), (b + t * size, ldv), (to + t * size, ldm), add)
+            t += less * lanes
+        if t < tiles:
+            single(count, (a, rows * size), (b + t * size, ldv), (to + t * size, ldm), add)
+
+    return part(panel)
 
 
 def product(kind: str, mr: int, nv: int, tail: int, ahead: int = AHEAD_SCALARS) -> Callable[..., None]:
@@ -98,8 +104,8 @@ def product(kind: str, mr: int, nv: int, tail: int, ahead: int = AHEAD_SCALARS) 
 
     A panel holds `mr` output channels, the last one `tail`; `nv` vectors of tiles go at once.
     """
-    lanes, size, fused = lanes_of(kind), SIZE[kind], machine().fma
-    last, less, one = tail or mr, max(nv - 1, 1), 1
+    size, last = SIZE[kind], tail or mr
+    panel, last_panel = _panel(kind, mr, nv, ahead), _panel(kind, last, nv, ahead)
 
     def product(xis, panels, tails, tiles, depth, block, u, v, v_xi, ldv, m, m_xi, ldm):  # type: ignore[no-untyped-def]
         a = u
@@ -109,11 +115,11 @@ def product(kind: str, mr: int, nv: int, tail: int, ahead: int = AHEAD_SCALARS) 
                 b = v + xi * v_xi + c * ldv
                 to = m + xi * m_xi
                 for _ in range(panels):
-                    _panel(kind, lanes, size, mr, nv, less, one, fused, ahead, count, a, b, ldv, to, ldm, c, tiles)  # type: ignore[no-untyped-call]
+                    panel(count, a, (b, ldv), (to, ldm), c, tiles)
                     a += count * mr * size
                     to += mr * ldm
                 if tails:
-                    _panel(kind, lanes, size, last, nv, less, one, fused, ahead, count, a, b, ldv, to, ldm, c, tiles)  # type: ignore[no-untyped-call]
+                    last_panel(count, a, (b, ldv), (to, ldm), c, tiles)
                     a += count * last * size
 
     return product
@@ -126,7 +132,8 @@ def product_filters(kind: str, mt: int, nk: int, together: int = 1, ahead: int =
     `nk` vectors. In V as many channels of a tile as go `together` follow each other, then those of the next tile. Each output is
     the same chain of multiply-adds as in `product`.
     """
-    lanes, size, fused = lanes_of(kind), SIZE[kind], machine().fma
+    lanes, size = lanes_of(kind), SIZE[kind]
+    multiply = panel_multiplier(Panel(kind, lanes, mt, nk, machine().fma, 0, ahead, together))
     row, wide = mt * together * size, nk * lanes * together * size
 
     def product_filters(xis, panels, turns, depth, block, u, v, v_xi, ldv, m, m_xi, m_panel, ldm):  # type: ignore[no-untyped-def]
@@ -137,7 +144,7 @@ def product_filters(kind: str, mt: int, nk: int, together: int = 1, ahead: int =
                 for _ in range(panels):
                     b, at = v + xi * v_xi + c // together * ldv, to
                     for _ in range(turns):
-                        multiply_panel(kind, lanes, mt, nk, fused, 0, ahead, together, count, b, ldv, a, wide, at, ldm, c)
+                        multiply(count, (b, ldv), (a, wide), (at, ldm), c)
                         b += row
                         at += mt * ldm
                     a += count * wide
@@ -148,8 +155,7 @@ def product_filters(kind: str, mt: int, nk: int, together: int = 1, ahead: int =
 
 def join_filters(kind: str, m: int, text: str, shaped: int, adds: int = 0) -> Callable[..., None]:
     """Make the step that runs a program on filters in lanes, turns them into rows of an image, adds the bias and activates."""
-    lanes = lanes_of(kind)
-    tiles = tiles_turned(m, lanes)
+    turn, tiles = filter_turner(kind, text, shaped, adds), tiles_turned(m, lanes_of(kind))
     wide = tiles * m * SIZE[kind]
 
     def join_filters(  # type: ignore[no-untyped-def]
@@ -158,14 +164,14 @@ def join_filters(kind: str, m: int, text: str, shaped: int, adds: int = 0) -> Ca
         for i in range(rows):
             for k in range(turns):
                 at, to = src + i * src_row + k * tiles * src_tile, dst + i * dst_row + k * wide
-                turn_filters(kind, lanes, text, shaped, adds, at, src_tap, src_tile, to, dst_filter, bias, constants)
+                turn((at, src_tap, src_tile), (to, dst_filter), bias, constants)
 
     return join_filters
 
 
 def finish_pixels(kind: str, text: str, shaped: int, adds: int = 0) -> Callable[..., None]:
     """Make the step that runs a program on filters in lanes, adds the bias and activates: each output is a vector of a pixel."""
-    lanes = lanes_of(kind)
+    finish = tile_finisher(kind, text, shaped, adds)
 
     def finish_pixels(  # type: ignore[no-untyped-def]
         src, src_row, src_tap, src_tile, dst, dst_row, dst_tile, rows, tiles, bias, constants
@@ -173,6 +179,6 @@ def finish_pixels(kind: str, text: str, shaped: int, adds: int = 0) -> Callable[
         for i in range(rows):
             for k in range(tiles):
                 at, to = src + i * src_row + k * src_tile, dst + i * dst_row + k * dst_tile
-                finish_tile(kind, lanes, text, shaped, adds, at, src_tap, to, bias, constants)
+                finish((at, src_tap), to, bias, constants)
 
     return finish_pixels

@@ -1,4 +1,4 @@
-"""One intrinsic: a panel of a matrix product from its first term to the finished output."""
+"""One instruction: a panel of a matrix product from its first term to the finished output."""
 
 from __future__ import annotations
 
@@ -11,11 +11,13 @@ from numba.extending import intrinsic
 from fastconv.native.machine import SIZE
 from fastconv.native.source.vectors import (
     I64,
+    Panel,
     activate,
     chains,
     load_at,
     multiplied_and_added,
     offset_by,
+    pair_of,
     prefetch,
     splat,
     store_at,
@@ -23,109 +25,91 @@ from fastconv.native.source.vectors import (
 )
 
 
-@intrinsic(prefer_literal=True)
-def finish_panel(
-    typingctx: Any,
-    kind: Any,
-    lanes: Any,
-    mr: Any,
-    rows: Any,
-    nv: Any,
-    fused: Any,
-    ahead: Any,
-    shaped: Any,
-    depth: Any,
-    u: Any,
-    panel: Any,
-    v: Any,
-    ldv: Any,
-    sums: Any,
-    lds: Any,
-    add: Any,
-    last: Any,
-    table: Any,
-    other: Any,
-    out: Any,
-    ldo: Any,
-) -> Any:
-    """Multiply `rows` filters by `nv` vectors of outputs over `depth` terms; then keep the sums, or finish them.
+def panel_finisher(panel: Panel, step: int, shaped: int) -> Any:
+    """Return ``finish(depth, (u, apart), (v, ldv), (sums, lds), (add, last), table, (other, out, ldo))``.
 
-    Filters lie in panels of `mr`, `panel` bytes apart at `u`, their terms one after the other; a term of `v` starts every `ldv`
-    bytes. Each output is one chain of multiply-adds from zero; `add` adds what is at `sums`, rows `lds` bytes apart. If it is
-    the `last` chain, the bias in `table`, then the numbers at `other`, if that is not zero, are added, what `table` holds besides is
-    applied (`shaped`, as in `join_lanes`), and rows are written at `out`, `ldo` bytes apart, as those at `other`. Else the sums are kept.
+    It computes the sums of a panel, or its outputs. Filters, the rows of the panel, lie in panels of `step`, `apart` bytes apart at
+    `u`, their terms one after the other; a term of `v` starts every `ldv` bytes. Each output is one chain of multiply-adds over `depth`
+    terms from zero; `add` adds what is at `sums`, rows `lds` bytes apart. If it is the `last` chain, the bias in `table`, then the
+    numbers at `other`, if that is not zero, are added, what `table` holds besides is applied (`shaped`, as in `lane_joiner`), and
+    rows are written at `out`, `ldo` bytes apart, as those at `other`. Else the sums are kept.
     """
+    count, columns, size, vector = panel.rows, panel.columns, SIZE[panel.kind], vector_of(panel.kind, panel.lanes)
+    width, fields = vector.count * size, 4 if shaped else 1
+    pairs = [(i, j) for i in range(count) for j in range(columns)]
 
-    def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-        *_, depth, u, panel, v, ldv, sums, lds, add, last, table, other, out, ldo = args
-        count, columns, size, step = rows.literal_value, nv.literal_value, SIZE[kind.literal_value], mr.literal_value
-        vector = vector_of(kind.literal_value, lanes.literal_value)
-        width = vector.count * size
-        panels = [offset_by(builder, I64(0), panel, k) for k in range(-(-count // step))]
+    def sums_of(builder: Any, u: Any, v: Any, depth: Any) -> list[Any]:
+        panels = [offset_by(builder, I64(0), u[1], k) for k in range(-(-count // step))]
 
         def term(at_u: Any, at_v: Any, totals: Sequence[Any]) -> Iterator[Any]:
             vectors = [load_at(builder, builder.add(at_v, I64(k * width)), vector) for k in range(columns)]
             for k, offset in enumerate(panels):
                 at = builder.add(at_u, offset)
-                prefetch(builder, builder.add(at, I64(ahead.literal_value)))
+                prefetch(builder, builder.add(at, I64(panel.ahead_u)))
                 for i in range(k * step, min(count, (k + 1) * step)):
                     factor = splat(builder, load_at(builder, builder.add(at, I64((i - k * step) * size)), vector.element), vector)
                     for j in range(columns):
-                        yield multiplied_and_added(builder, factor, vectors[j], totals[i * columns + j], fused.literal_value)
+                        yield multiplied_and_added(builder, factor, vectors[j], totals[i * columns + j], panel.fused)
 
-        after = chains(builder, vector, count * columns, depth, (u, v), (I64(step * size), ldv), term)
+        return chains(builder, vector, count * columns, depth, (u[0], v[0]), (I64(step * size), v[1]), term)
 
-        def place(base: Any, stride: Any, i: int, j: int) -> Any:
-            return builder.add(offset_by(builder, base, stride, i), I64(j * width))
+    def place(builder: Any, base: Any, stride: Any, i: int, j: int) -> Any:
+        return builder.add(offset_by(builder, base, stride, i), I64(j * width))
 
-        def either(test: Any, then: Callable[[], list[Any]], otherwise: list[Any]) -> list[Any]:
-            """Return `then` where the test is not zero."""
-            here = builder.block
-            with builder.if_then(builder.icmp_signed("!=", test, I64(0))):
-                made, end = then(), builder.block
-            merged = []
-            for new, old in zip(made, otherwise, strict=True):
-                phi = builder.phi(vector)
-                phi.add_incoming(new, end)
-                phi.add_incoming(old, here)
-                merged.append(phi)
-            return merged
+    def either(builder: Any, test: Any, then: Callable[[], list[Any]], otherwise: list[Any]) -> list[Any]:
+        """Return `then` where the test is not zero."""
+        here = builder.block
+        with builder.if_then(builder.icmp_signed("!=", test, I64(0))):
+            made, end = then(), builder.block
+        merged = []
+        for new, old in zip(made, otherwise, strict=True):
+            phi = builder.phi(vector)
+            phi.add_incoming(new, end)
+            phi.add_incoming(old, here)
+            merged.append(phi)
+        return merged
 
-        pairs = [(i, j) for i in range(count) for j in range(columns)]
-        added = either(
-            add,
-            lambda: [builder.fadd(load_at(builder, place(sums, lds, i, j), vector), a) for (i, j), a in zip(pairs, after, strict=True)],
-            after,
-        )
-        fields = 4 if shaped.literal_value else 1
-        with builder.if_else(builder.icmp_signed("!=", last, I64(0))) as (finishing, keeping):
-            with finishing:
+    def added_to(builder: Any, values: list[Any], base: Any, stride: Any) -> list[Any]:
+        """Return the sums with what is there, where that is somewhere."""
+        sums = []
+        for (i, j), value in zip(pairs, values, strict=True):
+            sums.append(builder.fadd(load_at(builder, place(builder, base, stride, i, j), vector), value))
+        return sums
 
-                def record(i: int, k: int) -> Any:
-                    at = builder.add(table, I64((i * fields + k) * size))
-                    return splat(builder, load_at(builder, at, vector.element), vector)
+    def finished(builder: Any, values: list[Any], table: Any, given: tuple[Any, Any, Any]) -> None:
+        """Write the outputs."""
+        other, out, ldo = given
 
-                z = []
-                for i in range(count):
-                    shift = record(i, 0)
-                    z += [builder.fadd(added[i * columns + j], shift) for j in range(columns)]
-                z = either(
-                    other,
-                    lambda: [
-                        builder.fadd(a, load_at(builder, place(other, ldo, i, j), vector)) for (i, j), a in zip(pairs, z, strict=True)
-                    ],
-                    z,
-                )
-                for i in range(count):
-                    row = z[i * columns : (i + 1) * columns]
-                    if fields == 4:
-                        row = activate(builder, row, *(record(i, k) for k in (1, 2, 3)))
-                    for j, value in enumerate(row):
-                        store_at(builder, value, place(out, ldo, i, j))
-            with keeping:
-                for (i, j), value in zip(pairs, added, strict=True):
-                    store_at(builder, value, place(sums, lds, i, j))
-        return context.get_dummy_value()
+        def record(i: int, k: int) -> Any:
+            return splat(builder, load_at(builder, builder.add(table, I64((i * fields + k) * size)), vector.element), vector)
 
-    given = (kind, lanes, mr, rows, nv, fused, ahead, shaped, depth, u, panel, v, ldv, sums, lds, add, last, table, other, out, ldo)
-    return types.void(*given), codegen
+        z = []
+        for i in range(count):
+            shift = record(i, 0)
+            z += [builder.fadd(values[i * columns + j], shift) for j in range(columns)]
+        z = either(builder, other, lambda: added_to(builder, z, other, ldo), z)
+        for i in range(count):
+            row = z[i * columns : (i + 1) * columns]
+            if fields == 4:
+                row = activate(builder, row, *(record(i, k) for k in (1, 2, 3)))
+            for j, value in enumerate(row):
+                store_at(builder, value, place(builder, out, ldo, i, j))
+
+    @intrinsic
+    def finish(typingctx: Any, depth: Any, u: Any, v: Any, sums: Any, which: Any, table: Any, out: Any) -> Any:
+        def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+            depth, u, v, sums, which, table, out = args
+            (base, lds), (add, last) = pair_of(builder, sums), pair_of(builder, which)
+            after = sums_of(builder, pair_of(builder, u), pair_of(builder, v), depth)
+            added = either(builder, add, lambda: added_to(builder, after, base, lds), after)
+            with builder.if_else(builder.icmp_signed("!=", last, I64(0))) as (finishing, keeping):
+                with finishing:
+                    finished(builder, added, table, tuple(builder.extract_value(out, k) for k in range(3)))
+                with keeping:
+                    for (i, j), value in zip(pairs, added, strict=True):
+                        store_at(builder, value, place(builder, base, lds, i, j))
+            return context.get_dummy_value()
+
+        return types.void(depth, u, v, sums, which, table, out), codegen
+
+    return finish

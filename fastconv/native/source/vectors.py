@@ -6,13 +6,14 @@ Everything here takes addresses as integers. What runs programs of `fastconv.pro
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from llvmlite import ir
 from numba.core import types
 from numba.extending import intrinsic
 
-from fastconv.native.machine import SIZE
+from fastconv.native.machine import SIZE, lanes_of
 
 I64 = ir.IntType(64)
 I32 = ir.IntType(32)
@@ -170,6 +171,11 @@ def call(typingctx: Any, address: Any, args: Any) -> Any:
     return types.void(address, args), codegen
 
 
+def pair_of(builder: Any, pair: Any) -> tuple[Any, Any]:
+    """Return the two values of a tuple: an address, and the bytes from one thing there to the next."""
+    return builder.extract_value(pair, 0), builder.extract_value(pair, 1)
+
+
 def activate(builder: Any, parts: list[Any], slope: Any, low: Any, high: Any) -> list[Any]:
     """Apply an `Activation`. Ordered comparisons: NaN is neither below nor above anything and stays."""
     zero = ir.Constant(slope.type, [0.0] * slope.type.count)
@@ -212,117 +218,121 @@ def chains(
     return after
 
 
-@intrinsic(prefer_literal=True)
-def multiply_panel(
-    typingctx: Any,
-    kind: Any,
-    lanes: Any,
-    mr: Any,
-    nv: Any,
-    fused: Any,
-    ahead_u: Any,
-    ahead_v: Any,
-    terms: Any,
-    depth: Any,
-    u: Any,
-    ldu: Any,
-    v: Any,
-    ldv: Any,
-    out: Any,
-    ldo: Any,
-    add: Any,
-) -> Any:
-    """Compute ``out (mr x nv vectors) = [out +] u v``: the inner product of the layer, accumulators in registers.
+@dataclass(frozen=True)
+class Panel:
+    """What an inner product keeps in registers.
 
-    `mr` numbers of `u` meet `nv` vectors of `v` at each term of a step of the depth, of `terms` terms, which follow each other in
-    `v` and, number by number, in `u`; a step of `u` starts every `ldu` bytes, one of `v` every `ldv`, a row of `out` every `ldo`.
-    Each output is one chain of multiply-adds over the channels, starting from zero; `add` then adds it to `out`.
+    Attributes
+    ----------
+    kind : str
+        Format of the numbers.
+    lanes : int
+        Numbers of a vector.
+    rows, columns : int
+        Numbers of u, and vectors of v, that meet at each term.
+    fused : bool
+        Whether products are added with one rounding.
+    ahead_u, ahead_v : int
+        Bytes from what is read to what is fetched meanwhile; 0 fetches nothing.
+    terms : int
+        Terms of a step: they follow each other in v and, number by number, in u.
     """
 
-    def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-        *_, depth, u, ldu, v, ldv, out, ldo, add = args
-        rows, columns, size, together = mr.literal_value, nv.literal_value, SIZE[kind.literal_value], terms.literal_value
-        vector = vector_of(kind.literal_value, lanes.literal_value)
-        width = vector.count * size
+    kind: str
+    lanes: int
+    rows: int
+    columns: int
+    fused: bool
+    ahead_u: int = 0
+    ahead_v: int = 0
+    terms: int = 1
 
+
+def panel_multiplier(panel: Panel) -> Any:
+    """Return ``multiply(depth, (u, ldu), (v, ldv), (out, ldo), add)``: ``out = [out +] u v``, the inner product of a layer.
+
+    A step of `u` starts every `ldu` bytes, one of `v` every `ldv`, a row of `out` every `ldo`. Each output is one chain of
+    multiply-adds over the `depth` steps, starting from zero; `add` then adds it to `out`.
+    """
+    rows, columns, size, vector = panel.rows, panel.columns, SIZE[panel.kind], vector_of(panel.kind, panel.lanes)
+    width = vector.count * size
+
+    def steps_of(builder: Any, u: Any, v: Any, depth: Any) -> list[Any]:
         def term(at_u: Any, at_v: Any, sums: Sequence[Any]) -> Iterator[Any]:
             vectors = [load_at(builder, builder.add(at_v, I64(k * width)), vector) for k in range(columns)]
-            for stream, ahead in ((at_u, ahead_u), (at_v, ahead_v)):
-                if ahead.literal_value:
-                    prefetch(builder, builder.add(stream, I64(ahead.literal_value)))
+            for stream, ahead in ((at_u, panel.ahead_u), (at_v, panel.ahead_v)):
+                if ahead:
+                    prefetch(builder, builder.add(stream, I64(ahead)))
             for i in range(rows):
-                factor = splat(builder, load_at(builder, builder.add(at_u, I64(i * together * size)), vector.element), vector)
+                factor = splat(builder, load_at(builder, builder.add(at_u, I64(i * panel.terms * size)), vector.element), vector)
                 for k in range(columns):
-                    yield multiplied_and_added(builder, factor, vectors[k], sums[i * columns + k], fused.literal_value)
+                    yield multiplied_and_added(builder, factor, vectors[k], sums[i * columns + k], panel.fused)
 
         def step(at_u: Any, at_v: Any, sums: Sequence[Any]) -> Sequence[Any]:
-            for t in range(together):
+            for t in range(panel.terms):
                 sums = list(term(builder.add(at_u, I64(t * size)), builder.add(at_v, I64(t * columns * width)), sums))
             return sums
 
-        after = chains(builder, vector, rows * columns, depth, (u, v), (ldu, ldv), step)
+        return chains(builder, vector, rows * columns, depth, (u[0], v[0]), (u[1], v[1]), step)
 
-        def each(write: Callable[[Any, Any], Any]) -> None:
-            for i in range(rows):
-                row = offset_by(builder, out, ldo, i)
-                for k in range(columns):
-                    at = builder.add(row, I64(k * width))
-                    store_at(builder, write(at, after[i * columns + k]), at)
+    @intrinsic
+    def multiply(typingctx: Any, depth: Any, u: Any, v: Any, out: Any, add: Any) -> Any:
+        def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+            depth, u, v, out, add = args
+            after = steps_of(builder, pair_of(builder, u), pair_of(builder, v), depth)
+            to, ldo = pair_of(builder, out)
 
-        with builder.if_else(builder.icmp_signed("!=", add, I64(0))) as (adding, setting):
-            with adding:
-                each(lambda at, value: builder.fadd(load_at(builder, at, vector), value))
-            with setting:
-                each(lambda at, value: value)
-        return context.get_dummy_value()
+            def each(write: Callable[[Any, Any], Any]) -> None:
+                for i in range(rows):
+                    row = offset_by(builder, to, ldo, i)
+                    for k in range(columns):
+                        at = builder.add(row, I64(k * width))
+                        store_at(builder, write(at, after[i * columns + k]), at)
 
-    return types.void(kind, lanes, mr, nv, fused, ahead_u, ahead_v, terms, depth, u, ldu, v, ldv, out, ldo, add), codegen
+            with builder.if_else(builder.icmp_signed("!=", add, I64(0))) as (adding, setting):
+                with adding:
+                    each(lambda at, value: builder.fadd(load_at(builder, at, vector), value))
+                with setting:
+                    each(lambda at, value: value)
+            return context.get_dummy_value()
+
+        return types.void(depth, u, v, out, add), codegen
+
+    return multiply
 
 
-@intrinsic(prefer_literal=True)
-def depthwise_vector(
-    typingctx: Any,
-    kind: Any,
-    lanes: Any,
-    step: Any,
-    rows: Any,
-    offsets: Any,
-    fused: Any,
-    shaped: Any,
-    src: Any,
-    src_row: Any,
-    w: Any,
-    record: Any,
-    dst: Any,
-) -> Any:
-    """Write a vector of outputs of one channel: lane l sums the taps times the elements ``l step + offset`` of `rows` rows.
+def depthwise_summer(kind: str, step: int, rows: int, offsets: Sequence[int], fused: bool, shaped: int) -> Any:
+    """Return ``vector((src, src_row), w, record, dst)``: a vector of outputs of one channel.
 
-    The sum is one chain of multiply-adds over the taps, from zero; then comes what `record` holds, as in `join_lanes`.
+    Lane l sums the taps at `w` times the elements ``l step + offset`` of `rows` rows, `src_row` bytes apart, in one chain of
+    multiply-adds from zero; then comes what `record` holds, as in `lane_joiner`.
     """
-    shifts = [int(t) for t in offsets.literal_value.split(",")]
+    size, vector = SIZE[kind], vector_of(kind, lanes_of(kind))
 
-    def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-        _, _, _, _, _, _, _, src, src_row, w, record, dst = args
-        size, width = SIZE[kind.literal_value], lanes.literal_value
-        vector = vector_of(kind.literal_value, width)
-        invariant = builder.module.add_metadata([])
+    @intrinsic
+    def depthwise(typingctx: Any, src: Any, w: Any, record: Any, dst: Any) -> Any:
+        def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+            source, w, record, dst = args
+            src, src_row = pair_of(builder, source)
+            invariant = builder.module.add_metadata([])
 
-        def scalar(address: Any, k: int) -> Any:
-            value = load_at(builder, builder.add(address, I64(k * size)), vector.element)
-            value.set_metadata("invariant.load", invariant)
-            return splat(builder, value, vector)
+            def scalar(address: Any, k: int) -> Any:
+                value = load_at(builder, builder.add(address, I64(k * size)), vector.element)
+                value.set_metadata("invariant.load", invariant)
+                return splat(builder, value, vector)
 
-        total = ir.Constant(vector, [0.0] * width)
-        for i in range(rows.literal_value):
-            row = offset_by(builder, src, src_row, i)
-            for j, shift in enumerate(shifts):
-                part = load_every(builder, builder.add(row, I64(shift * size)), kind.literal_value, width, step.literal_value)
-                factor = scalar(w, i * len(shifts) + j)
-                total = multiplied_and_added(builder, factor, part, total, fused.literal_value)
-        total = builder.fadd(total, scalar(record, 0))
-        if shaped.literal_value:
-            total = activate(builder, [total], *(scalar(record, k) for k in (1, 2, 3)))[0]
-        store_at(builder, total, dst)
-        return context.get_dummy_value()
+            total = ir.Constant(vector, [0.0] * vector.count)
+            for i in range(rows):
+                row = offset_by(builder, src, src_row, i)
+                for j, offset in enumerate(offsets):
+                    part = load_every(builder, builder.add(row, I64(offset * size)), kind, vector.count, step)
+                    total = multiplied_and_added(builder, scalar(w, i * len(offsets) + j), part, total, fused)
+            total = builder.fadd(total, scalar(record, 0))
+            if shaped:
+                total = activate(builder, [total], *(scalar(record, k) for k in (1, 2, 3)))[0]
+            store_at(builder, total, dst)
+            return context.get_dummy_value()
 
-    return types.void(kind, lanes, step, rows, offsets, fused, shaped, src, src_row, w, record, dst), codegen
+        return types.void(src, w, record, dst), codegen
+
+    return depthwise
