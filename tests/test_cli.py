@@ -288,6 +288,16 @@ def test_a_limit_is_told_where_it_says_something(size, says, capsys):
     assert ("of the best possible (certified)" in capsys.readouterr().out) == says
 
 
+def test_a_reader_that_goes_away_is_no_error():
+    """As ``fastconv points ... | head -1``: what is written then goes nowhere, and the interpreter has nothing left to flush."""
+    script = "import sys; from fastconv.cli import main; status = main(['matrices', '2', '3']); print('more'); sys.exit(status)"
+    reader, writer = os.pipe()
+    os.close(reader)
+    done = subprocess.run([sys.executable, "-u", "-c", script], stdout=writer, stderr=subprocess.PIPE, text=True)
+    os.close(writer)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
 class Bar:
     """A progress bar that keeps what it is told."""
 

@@ -496,3 +496,28 @@ def test_a_shortcut_is_added_to_each_input_anew(algorithm, monkeypatch):
             feeds = {"x": random(2, 6, 9, 8, seed=seed)}
             got = net.run(feeds, algorithm)["y"]
             np.testing.assert_array_equal(got, as_written(net, feeds, monkeypatch, algorithm)["y"])
+
+
+DENSE = {"w": random(6, 5), "t": random(5, 6, seed=1), "b": random(5, seed=2), "row": random(1, 5, seed=2)}
+
+
+@pytest.mark.parametrize(
+    ("nodes", "jobs"),
+    [
+        ([node("Gemm", "x w b", "y")], 1),
+        ([node("Gemm", "x t row", "y", transB=1)], 1),
+        ([node("Gemm", "x w", "y")], 1),
+        ([node("Gemm", "x w b", "g"), node("Relu", "g", "y")], 1),
+        ([node("MatMul", "x w", "y")], 1),
+        ([node("Gemm", "x w b", "g"), node("Sigmoid", "g", "y")], 2),
+    ],
+)
+def test_dense_layers_are_one_job_each(nodes, jobs, monkeypatch):
+    net, x = network(nodes, DENSE), random(4, 6, seed=3)
+    runner = net.prepare("direct")
+    got = runner({"x": x})["y"]
+    steps = runner._tapes.last()._steps
+    assert [isinstance(step, Placed) for step in steps] == [True] * jobs
+    # Seven roundings on each side, of no more than the sum of the magnitudes; the activations do not enlarge them, and round four times.
+    largest = (np.abs(x) @ np.abs(DENSE["w"])).max() + (np.abs(x) @ np.abs(DENSE["t"].T)).max() + np.abs(DENSE["b"]).max()
+    np.testing.assert_allclose(got, as_written(net, {"x": x}, monkeypatch)["y"], rtol=0, atol=2 * 11 * 2.0**-24 * max(largest, 1))

@@ -205,6 +205,8 @@ def test_every_line_of_a_table_that_is_cut():
             "a note",
         ]
     )
+    assert "[1]" not in table.text(43)
+    assert "[1]" in table.text(42)
     assert table.text(3) == table.text(24)
     assert table.text(24).splitlines()[2:] == [
         "layer  which  how",
