@@ -18,7 +18,6 @@ from fastconv.algebra.interpolate import Matrix, matrices_at
 from fastconv.algebra.names import name_of
 from fastconv.exact import (
     FORMATS,
-    INF,
     PLAIN,
     Field,
     Format,
@@ -150,16 +149,6 @@ class BilinearAlgorithm(Shown):
         ('F(4x4,3x3)', 'F(4,3)/7')
         """
         return name_of((self,) * dims)
-
-    @property
-    def is_rational(self) -> bool:
-        """Whether every entry is a rational number."""
-        return all(isinstance(e, Fraction) for matrix in (self.AT, self.G, self.BT) for row in matrix for e in row)
-
-    @property
-    def is_modified(self) -> bool:
-        """Whether infinity is among the points: the modified Toom-Cook algorithm."""
-        return INF in self.points
 
     @classmethod
     def from_matrices(

@@ -43,6 +43,7 @@ def make_all():
     from fastconv.kernels.operators import curves, pixelwise, pool
     from fastconv.kernels.operators.dense import dense
     from fastconv.kernels.runners.transposed import Transposed
+    from fastconv.kernels.source.curves import CURVES
     from fastconv.native import lanes_of, threads
 
     lanes = lanes_of("f4")
@@ -65,7 +66,7 @@ def make_all():
         pixelwise.average_pool(x, out, both, both, (1, 1), (0, 0), np.ones((4, 4), dtype))
         pixelwise.mean(x, np.ones((1, 4, 1, 1), dtype))
         pixelwise.planewise(x, np.ones_like(x))
-        for name in curves.CURVES:
+        for name in CURVES:
             curves.curve(name, x, np.ones_like(x), np.ones_like(x))
         dense(np.ones((2, 8), dtype), np.ones((4, 8), dtype), np.ones((2, 4), dtype), True)
         Transposed((1, 8, 8, 8), np.ones((8, 4, 4, 4), dtype), None, both, (1, 1), (16, 16), 1, 1)

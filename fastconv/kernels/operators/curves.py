@@ -14,7 +14,6 @@ from fastconv.kernels.operators.pixelwise import kind_of, members
 from fastconv.kernels.records import CURVE
 from fastconv.native import Job, compiled, described
 
-CURVES = ("hard_sigmoid", "hard_swish", "product", "scaled", "sigmoid", "swish")
 _CHUNK = 2**12
 """Elements that one claim of work should hold at least."""
 

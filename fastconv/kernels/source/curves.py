@@ -16,7 +16,7 @@ from numba.extending import intrinsic
 from fastconv.kernels.records import CURVE
 from fastconv.kernels.source.engine import copy
 from fastconv.native import SIZE, lanes_of, machine
-from fastconv.native.source import ELEMENT, I64, claim, load_at, multiplied_and_added, pointer, splat, store_at, vector_of
+from fastconv.native.source import I64, claim, load_at, multiplied_and_added, pointer, splat, store_at, vector_of
 
 _LOG_2 = Fraction("0.693147180559945309417232121458176568")
 _FORMATS = {"f4": (23, 7, 88.0, ir.IntType(32)), "f8": (52, 13, 709.0, I64)}
@@ -64,33 +64,52 @@ def _sigmoid(builder: Any, kind: str, x: Any) -> Any:
     return builder.select(builder.fcmp_unordered("uno", x, x), x, y)
 
 
+def _number_at(builder: Any, address: Any, vector: ir.Type) -> Any:
+    return splat(builder, load_at(builder, address, vector.element), vector)
+
+
+def _product(builder: Any, kind: str, x: Any, other: Any, table: Any) -> Any:
+    return builder.fmul(x, load_at(builder, other, x.type))
+
+
+def _scaled(builder: Any, kind: str, x: Any, other: Any, table: Any) -> Any:
+    return builder.fmul(x, _number_at(builder, other, x.type))
+
+
+def _swish(builder: Any, kind: str, x: Any, other: Any, table: Any) -> Any:
+    return builder.fmul(x, _sigmoid(builder, kind, builder.fmul(_number_at(builder, table, x.type), x)))
+
+
+def _hard_sigmoid(builder: Any, kind: str, x: Any, other: Any, table: Any) -> Any:
+    alpha, beta = (_number_at(builder, builder.add(table, I64(k * SIZE[kind])), x.type) for k in (0, 1))
+    return _bounded(builder, builder.fadd(builder.fmul(alpha, x), beta), 0.0, 1.0)
+
+
+def _hard_swish(builder: Any, kind: str, x: Any, other: Any, table: Any) -> Any:
+    line = builder.fadd(builder.fdiv(x, _constant(x.type, 6.0)), _constant(x.type, 0.5))
+    return builder.fmul(x, _bounded(builder, line, 0.0, 1.0))
+
+
+CURVES: dict[str, Callable[[Any, str, Any, Any, Any], Any]] = {
+    "hard_sigmoid": _hard_sigmoid,
+    "hard_swish": _hard_swish,
+    "product": _product,
+    "scaled": _scaled,
+    "sigmoid": lambda builder, kind, x, other, table: _sigmoid(builder, kind, x),
+    "swish": _swish,
+}
+"""Each emits ``(builder, kind, x, other, table)``: a vector of the curve, the second factor at `other`, alpha and beta at `table`."""
+
+
 def curve_writer(kind: str, name: str) -> Any:
-    """Return ``write(dst, src, other, table)``: a vector of a curve; the second factor is at `other`, alpha and beta are at `table`."""
+    """Return ``write(dst, src, other, table)``, which writes a vector of a curve."""
     vector = vector_of(kind, lanes_of(kind))
-
-    def value(builder: Any, x: Any, other: Any, table: Any) -> Any:
-        def parameter(address: Any) -> Any:
-            return splat(builder, load_at(builder, address, ELEMENT[kind]), vector)
-
-        if name == "product":
-            return builder.fmul(x, load_at(builder, other, vector))
-        if name == "scaled":
-            return builder.fmul(x, parameter(other))
-        if name == "sigmoid":
-            return _sigmoid(builder, kind, x)
-        if name == "swish":
-            return builder.fmul(x, _sigmoid(builder, kind, builder.fmul(parameter(table), x)))
-        if name == "hard_sigmoid":
-            beta = parameter(builder.add(table, I64(SIZE[kind])))
-            return _bounded(builder, builder.fadd(builder.fmul(parameter(table), x), beta), 0.0, 1.0)
-        line = builder.fadd(builder.fdiv(x, _constant(vector, 6.0)), _constant(vector, 0.5))
-        return builder.fmul(x, _bounded(builder, line, 0.0, 1.0))
 
     @intrinsic
     def write(typingctx: Any, dst: Any, src: Any, other: Any, table: Any) -> Any:
         def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
             dst, src, other, table = args
-            store_at(builder, value(builder, load_at(builder, src, vector), other, table), dst)
+            store_at(builder, CURVES[name](builder, kind, load_at(builder, src, vector), other, table), dst)
             return context.get_dummy_value()
 
         return types.void(dst, src, other, table), codegen
