@@ -35,41 +35,22 @@ ROOT = Path(__file__).parents[1]
 EQUIVALENT = Path(__file__).with_name("equivalent.json")
 PACKAGE = ROOT / "fastconv"
 TESTS = {
-    "files": ["test_files", "test_native"],
-    "tables": ["test_tables", "test_cli"],
-    "exact": ["test_exact", "test_toom_cook", "test_complex_points"],
-    "algebra": ["test_toom_cook", "test_complex_points", "test_strided", "test_families", "test_rectangles", "test_guards", "test_exact"],
-    "program": ["test_program", "test_toom_cook", "test_error"],
-    "arithmetic": ["test_exact", "test_error", "test_bound", "test_policies"],
-    "error": [
-        "test_error",
-        "test_bound",
-        "test_predict",
-        "test_predict_lanes",
-        "test_predict_sample",
-        "test_tolerance",
-        "test_guards",
-        "test_values",
-    ],
-    "search": ["test_search", "test_limit", "test_predict_lanes"],
-    "native": ["test_native", "test_kernels_threads", "test_kernels_compiled", "test_kernels"],
-    "kernels": ["test_kernels*", "test_guards", "test_strided", "test_complex_points"],
-    "network": [
-        "test_network_*",
-        "test_compare",
-        "test_explain",
-        "test_fit",
-        "test_policies",
-        "test_pretrained",
-        "test_propagate",
-        "test_weights_file",
-    ],
-    "torch": ["test_torch"],
-    "plot": ["test_plot", "test_cli"],
-    "cli": ["test_cli", "test_readme", "test_tables"],
+    "algebra": ["exact"],
+    "program": ["algebra", "error"],
+    "arithmetic": ["exact", "error", "network/test_policies.py"],
+    "error": ["algebra/test_guards.py"],
+    "search": ["error/test_predict_lanes.py"],
+    "torch": ["with_torch"],
+    "native": ["kernels/test_layers.py"],
+    "kernels": ["native", "algebra/test_guards.py"],
+    "files": ["native"],
+    "tables": ["cli"],
+    "plot": ["cli"],
+    "cli": ["house/test_readme.py", "tables"],
+    "__init__.py": ["house", "cli"],
 }
-"""The tests of each floor, by the names of their files; its own doctests come besides."""
-APART = {"test_kernels_machines.py", "test_kernels_targets.py"}
+"""Where the tests of each floor are besides the folder of its name; its own doctests come besides."""
+APART = {"kernels/test_machines.py", "kernels/test_targets.py"}
 COMPILED = tuple(f"fastconv/{folder}/" for folder in ("kernels", "native", "error/predict/compiled", "search/limit"))
 """Where a line runs while it is compiled, which the first test that needs the code does for all that follow."""
 FEW = 20
@@ -231,8 +212,10 @@ def tests_of(change: Change, tree: Path, known: Mapping[str, Mapping[int, list[s
     if len(found) >= FEW and not change.file.startswith(COMPILED):
         return found
     floor = change.file.split("/")[1]
-    files = sorted({file for name in TESTS.get(floor, ["test_floors", "test_cli"]) for file in (tree / "tests").glob(f"{name}.py")})
-    return found + [str(file) for file in files if file.name not in APART] + [str(tree / "fastconv" / floor)]
+    places = [tree / "tests" / name for name in (floor, *TESTS.get(floor, []))]
+    files = [file for place in places for file in (sorted(place.glob("test_*.py")) if place.is_dir() else [place]) if file.exists()]
+    apart = {tree / "tests" / name for name in APART}
+    return found + [str(file) for file in files if file not in apart] + [str(tree / "fastconv" / floor)]
 
 
 def verdict(change: Change, tree: Path, tests: list[str]) -> tuple[str, float]:

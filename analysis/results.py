@@ -2,7 +2,7 @@
 
     python analysis/results.py
 
-`pages()` gives each page as text; tests/test_results.py compares them with the files.
+`pages()` gives each page as text; tests/house/test_results.py compares them with the files.
 """
 
 from __future__ import annotations

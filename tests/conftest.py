@@ -7,7 +7,7 @@ pytest.register_assert_rewrite("support.claims")
 settings.register_profile("ci", derandomize=True, deadline=None, database=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("ci")
 
-LONG = ("test_kernels_machines.py", "test_kernels_targets.py")
+LONG = ("test_machines.py", "test_targets.py")
 
 
 def pytest_addoption(parser):

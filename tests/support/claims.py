@@ -291,7 +291,7 @@ def runs_on_blocks(operator, example):
         return False
     assert x.ndim == 4
     if operator.blocks.shape is None:
-        return True  # the layer's method decides: tests/test_kernels_blocks.py
+        return True  # the layer's method decides: tests/kernels/test_blocks.py
     wanted = run(operator, example)[0]
     assert operator.blocks.shape(call, x.shape) == wanted.shape
     lanes = machine().vector_bytes // x.itemsize

@@ -2,7 +2,7 @@
 
 A node of a tree is the set of the columns it sums, a whole number with one bit per column. Two rows share a node where
 they sum the same columns in the same order, and their entries differ by one power of two and sign.
-`fastconv.program` builds the same trees in exact arithmetic; tests/test_predict_lanes.py compares them.
+`fastconv.program` builds the same trees in exact arithmetic; tests/error/test_predict_lanes.py compares them.
 """
 
 from __future__ import annotations

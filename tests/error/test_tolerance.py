@@ -7,11 +7,11 @@ import math
 import subprocess
 from dataclasses import replace
 from fractions import Fraction
-from pathlib import Path
 from shutil import which
 
 import numpy as np
 import pytest
+from support import ROOT
 
 import fastconv as fc
 from fastconv.arithmetic import policy_named, round_to
@@ -255,7 +255,7 @@ def test_bad_input_is_refused_in_one_sentence(call, kind, words):
 
 
 def test_the_examples_of_the_page_on_bounds_run():
-    page = Path(__file__).parent.parent / "docs" / "error-bounds.md"
+    page = ROOT / "docs" / "error-bounds.md"
     failed, tried = doctest.testfile(str(page), module_relative=False)
     assert failed == 0
     assert tried > 8

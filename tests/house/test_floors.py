@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from support import ROOT
 
 import fastconv
 
@@ -155,7 +156,7 @@ def test_public_names_exist():
     assert set(fastconv.__all__) <= set(dir(fastconv))
 
 
-@pytest.mark.parametrize("path", sorted(Path(__file__).parent.rglob("*.py")), ids=lambda path: path.name)
+@pytest.mark.parametrize("path", sorted((ROOT / "tests").rglob("*.py")), ids=lambda path: path.name)
 def test_no_test_imports_a_test(path):
     """What several tests need stands in tests/support."""
     names = [node.module or "" for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))) if isinstance(node, ast.ImportFrom)]

@@ -7,20 +7,20 @@ lacks: the compiler calls the C library's.
 from __future__ import annotations
 
 import os
-import re
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from support import ROOT
 
 from fastconv.native import machine
 from fastconv.native.machine import VARIABLE
 
 HERE = Path(__file__).parent
-APART = {"test_kernels_machines.py", "test_kernels_targets.py", "test_kernels_auto.py", "test_kernels_compiled.py", "test_kernels_input.py"}
-"""Tests that choose a machine themselves, and those of choices, of kept code and of arguments, which no vector enters."""
-TESTS = sorted(path for path in HERE.glob("test_*.py") if re.match("test_(kernels|strided|complex)", path.name) and path.name not in APART)
+APART = {"test_machines.py", "test_targets.py", "test_auto.py", "test_input.py"}
+"""Tests that choose a machine themselves, and those of choices and of arguments, which no vector enters."""
+TESTS = [*sorted(path for path in HERE.glob("test_*.py") if path.name not in APART), ROOT / "tests" / "native" / "test_threads.py"]
 
 SETTINGS = [(width, fma) for width in (16, 32, 64) for fma in (False, True)]
 
@@ -29,7 +29,7 @@ SETTINGS = [(width, fma) for width in (16, 32, 64) for fma in (False, True)]
 def test_the_tests_of_the_kernels_pass_on_another_machine(width, fma, tmp_path):
     own = os.environ | {VARIABLE: f"vector_bytes={width} fma={int(fma)}"}
     own_folder = ["--basetemp", str(tmp_path / "of_pytest"), "-p", "no:cacheprovider"]
-    command = [sys.executable, "-m", "pytest", "-q", "-n", "0", "-k", "kernels or twin", *own_folder, *map(str, TESTS)]
-    done = subprocess.run(command, env=own, cwd=HERE.parent, capture_output=True, text=True, timeout=900)
+    command = [sys.executable, "-m", "pytest", "-q", "-n", "0", *own_folder, *map(str, TESTS)]
+    done = subprocess.run(command, env=own, cwd=ROOT, capture_output=True, text=True, timeout=900)
     assert done.returncode == 0, done.stdout[-20000:]
     assert " skipped" not in done.stdout

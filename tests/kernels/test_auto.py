@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import sys
 import tracemalloc
-from pathlib import Path
 
 import numpy as np
 import pytest
+from support import ROOT
 
 from fastconv import conv2d, plan_conv1d, plan_conv2d
 from fastconv.kernels.choose import estimated
@@ -151,7 +151,7 @@ def test_a_call_allocates_nothing_but_the_output(name, groups):
 
 def benchmarked():
     """The layers of the benchmark."""
-    folder = str(Path(__file__).parent.parent / "benchmarks")
+    folder = str(ROOT / "benchmarks")
     sys.path.insert(0, folder)
     try:
         from layers import CASES

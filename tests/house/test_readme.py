@@ -2,17 +2,17 @@
 
 import re
 import shlex
-from pathlib import Path
 
 import numpy as np
 import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
+from support import ROOT
 
 from fastconv.cli import main
 from fastconv.cli.main import VERBS
 
-README = Path(__file__).parent.parent / "README.md"
+README = ROOT / "README.md"
 BLOCKS = re.findall(r"```(\w+)\n(.*?)```", README.read_text(encoding="utf-8"), re.DOTALL)
 
 

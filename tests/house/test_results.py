@@ -7,13 +7,13 @@ import sys
 from pathlib import Path
 
 import pytest
+from support import ROOT
 
-ROOT = Path(__file__).parent.parent
 if not (ROOT / "figures" / "recorded.csv").exists():
     pytest.skip("the stored measurements are in the repository, not in the source distribution", allow_module_level=True)
 sys.path.insert(0, str(ROOT / "analysis"))
-import recorded  # noqa: E402
-import results  # noqa: E402
+import recorded
+import results
 
 PAGES = results.pages()
 

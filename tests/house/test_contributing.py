@@ -7,11 +7,10 @@ import shutil
 import subprocess
 import sys
 import textwrap
-from pathlib import Path
 
 import pytest
+from support import ROOT
 
-ROOT = Path(__file__).parent.parent
 PAGE = ROOT / "CONTRIBUTING.md"
 
 
@@ -59,7 +58,7 @@ def test_an_operator_is_one_record_and_one_example(copy):
     add(operators, "OPERATORS: tuple[", f"{definition}\n\n")
     add(operators, '    Operator("Identity",', textwrap.indent(record, "    "))
     add(copy / "tests" / "support" / "examples.py", '    "Identity":', textwrap.indent(example, "    "))
-    output = passed(copy, "tests/test_network_operator_records.py", "-k", "HannWindow")
+    output = passed(copy, "tests/network/test_operator_records.py", "-k", "HannWindow")
     for claim in ("standard", "inputs", "shaped_by", "wide"):
         assert f"[HannWindow-{claim}] PASSED" in output
 
@@ -70,7 +69,7 @@ def test_a_published_point_set_is_two_lines(copy):
     add(file, '"fastconv": "measured by fastconv"', source)
     add(file, '["lavin2016", [1, 2], "0 1 -1"],', points)
     assert said(copy, "print(*fc.algorithm('F(4x4,3x3)', 'toy2026').points)") == "0 1/2 -1/2 2 -2 inf"
-    assert "test_the_catalogue_is_whole PASSED" in passed(copy, "tests/test_toom_cook.py", "-k", "catalogue")
+    assert "test_the_catalogue_is_whole PASSED" in passed(copy, "tests/algebra/test_toom_cook.py", "-k", "catalogue")
 
 
 def test_a_number_format_is_one_line(copy):
@@ -78,7 +77,7 @@ def test_a_number_format_is_one_line(copy):
     add(copy / "fastconv" / "exact" / "formats.py", '        _ieee("tf32", 19, 8),', textwrap.indent(line, "        "))
     wide, narrow = (float(said(copy, f"print(fc.measure_error('F(2x2,3x3)', policy={name!r}).mean_abs)")) for name in ("fp24", "tf32"))
     assert wide == pytest.approx(narrow / 2**6, rel=0.1)  # 17 bits and 11
-    assert "[fp24]" in passed(copy, "tests/test_exact.py", "-k", "fp24")
+    assert "[fp24]" in passed(copy, "tests/exact/test_exact.py", "-k", "fp24")
 
 
 def test_a_processor_is_one_entry(copy):
@@ -96,7 +95,7 @@ def test_an_algorithm_family_is_a_module_and_an_entry(copy):
     add(families, "from fastconv.algebra.strided", "from fastconv.algebra.pairs import pairs\n")
     add(families, '    Family("complex points"', textwrap.indent(entry, "    "))
     add(copy / "tests" / "test_families.py", '"F(4x4,3x3)", ', '"F(2x2,3x3)/6", ')
-    assert passed(copy, "tests/test_families.py").count("[F(2x2,3x3)/6] PASSED") == 3
+    assert passed(copy, "tests/algebra/test_families.py").count("[F(2x2,3x3)/6] PASSED") == 3
 
 
 @pytest.mark.parametrize("link", re.findall(r"\]\(((?!http)[^)#]+)", PAGE.read_text(encoding="utf-8")))

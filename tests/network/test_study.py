@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import math
 import sys
-from pathlib import Path
 
 import pytest
+from support import ROOT
 
-ROOT = Path(__file__).parent.parent
 if not (ROOT / "figures" / "networks.csv").exists():
     pytest.skip("the stored measurements are in the repository, not in the source distribution", allow_module_level=True)
 sys.path.insert(0, str(ROOT / "analysis"))
-import networks_tables as study  # noqa: E402
-from common import read_csv  # noqa: E402
+import networks_tables as study
+from common import read_csv
 
 ROWS = read_csv("networks.csv")
 

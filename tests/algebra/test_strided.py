@@ -4,19 +4,15 @@ from __future__ import annotations
 
 import sys
 from fractions import Fraction
-from pathlib import Path
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from support.twin import twin
+from support import ROOT
 
 import fastconv as fc
 from fastconv.algebra import parse_name
-from fastconv.kernels.choose import estimated
-from fastconv.kernels.choose.cut import CHANNEL_CHAIN
-from fastconv.native import machine
 
 POINTS = [Fraction(0), "inf", *(sign * Fraction(p, q) for p, q in ((1, 1), (1, 2), (2, 1), (1, 3), (3, 1), (2, 3)) for sign in (1, -1))]
 
@@ -99,54 +95,6 @@ def test_bounds_and_tolerances_hold():
         fc.Sample(w, x).predict(alg)
 
 
-LAYERS = [
-    ("F(4x4,3x3)s2", (1, 35, 21, 18), 9, (3, 3), 2, 1),
-    ("F(2x2,3x3)s2", (2, 3, 9, 9), 3, (3, 3), 2, 0),
-    ("F(3x3,5x5)s2", (1, 4, 30, 41), 33, (5, 5), 2, 2),
-    ("F(2x2,7x7)s3", (1, 4, 30, 41), 8, (7, 7), 3, 3),
-    ("F(6,3)s2", (1, 4, 1, 57), 5, (1, 3), (1, 2), (0, 1)),
-    ("F(4x3,3x5)s2", (1, 40, 17, 40), 12, (3, 5), 2, (1, 2)),
-    ("F(5x5,3x3)s2", (1, 16, 56, 56), 24, (3, 3), 2, 1),
-    ("F(4x4,3x3)s2", (1, 8, 3, 3), 8, (3, 3), 2, 0),
-]
-
-
-@pytest.mark.parametrize(("name", "shape", "filters", "kernel", "stride", "padding"), LAYERS, ids=lambda v: str(v))
-def test_layers_equal_their_numpy_twin(name, shape, filters, kernel, stride, padding):
-    rng = np.random.default_rng(1)
-    x, w = rng.standard_normal(shape).astype("f4"), rng.standard_normal((filters, shape[1], *kernel)).astype("f4")
-    plans = [fc.plan_conv2d(w, None, stride, padding, input_shape=shape, algorithm=name, threads=t) for t in (1, 3)]
-    y = plans[0](x)
-    np.testing.assert_array_equal(y, plans[1](x))
-    np.testing.assert_array_equal(y, twin(plans[0].layer, plans[0].method, x, w, None, plans[0].order, CHANNEL_CHAIN, machine().fma))
-    truth = fc.conv2d(x.astype("f8"), w.astype("f8"), None, stride, padding, algorithm="direct")
-    predicted = max(fc.predict_error(alg, 2, "fp32", channels=shape[1], inputs="normal").relative_l2 for alg in plans[0].method.axes)
-    assert np.linalg.norm(y - truth) <= 2 * predicted * np.linalg.norm(truth)
-
-
-def test_auto_weighs_them_against_direct_convolution():
-    """Whichever it takes keeps the limit on the error."""
-    w = np.ones((128, 128, 3, 3), np.float32)
-    for limit in (1e-6, 3e-7, 2e-7):
-        plan = fc.plan_conv2d(w, None, 2, 1, input_shape=(1, 128, 56, 56), max_error=limit)
-        assert plan.algorithm == "direct" or plan.algorithm.endswith("s2")
-        assert estimated(plan.layer, plan.method.axes or ()).error <= limit
-    one = fc.plan_conv2d(w, None, 2, 1, input_shape=(1, 128, 56, 56), algorithm="F(4x4,3x3)s2")
-    assert "multiplications per output and channel: 5.0625, direct 9" in one.explain()
-
-
-def test_another_stride_is_refused():
-    w, shape = np.ones((4, 4, 3, 3), np.float32), (1, 4, 20, 20)
-    with pytest.raises(ValueError, match=r"F\(4x4,3x3\) does not fit stride 2x2: it is for 1x1; pass 'F\(4x4,3x3\)s2', 'auto'"):
-        fc.plan_conv2d(w, None, 2, input_shape=shape, algorithm="F(4x4,3x3)")
-    with pytest.raises(ValueError, match=r"F\(4x4,3x3\)s2 does not fit stride 1x1"):
-        fc.plan_conv2d(w, input_shape=shape, algorithm="F(4x4,3x3)s2")
-    with pytest.raises(ValueError, match="does not fit dilation 2x2"):
-        fc.plan_conv2d(w, None, 2, 0, 2, input_shape=shape, algorithm="F(4x4,3x3)s2")
-    with pytest.raises(ValueError, match="has tiles of 17: layers run tiles of at most 16"):
-        fc.plan_conv2d(w, None, 2, input_shape=shape, algorithm="F(8x8,3x3)s2")
-
-
 def test_networks_run_and_emulate_them():
     from onnx import TensorProto, helper, numpy_helper
 
@@ -169,10 +117,9 @@ def test_networks_run_and_emulate_them():
 
 
 def test_the_stored_measurements_are_those_of_the_algorithms():
-    root = Path(__file__).parent.parent
-    if not (root / "figures" / "strides.csv").exists():
+    if not (ROOT / "figures" / "strides.csv").exists():
         pytest.skip("the stored measurements are in the repository, not in the source distribution")
-    sys.path.insert(0, str(root / "analysis"))
+    sys.path.insert(0, str(ROOT / "analysis"))
     from common import read_csv
 
     for row in read_csv("strides.csv"):

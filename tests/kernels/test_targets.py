@@ -7,14 +7,14 @@ import os
 import platform
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
+from support import ROOT
 
 from fastconv.native.machine import VARIABLE
 from fastconv.native.source.emit import OUTSIDE
 
-SCRIPT = Path(__file__).parent / "support" / "every_kernel.py"
+SCRIPT = ROOT / "tests" / "support" / "every_kernel.py"
 ARM = ["aarch64-unknown-linux-gnu:neoverse-n1", "aarch64-unknown-linux-gnu:neoverse-v1", "arm64-apple-darwin:apple-m1"]
 OWN = {"x86_64": ["x86_64-apple-darwin:haswell", "x86_64-pc-windows-msvc-elf:haswell"], "aarch64": ["arm64-apple-darwin:apple-m1"]}
 PRODUCTS = ("steps_product_filters", "steps_product", "pointwise_pixels")

@@ -8,11 +8,9 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from support.twin import twin
 
 import fastconv as fc
 from fastconv.exact import Gaussian, exact_point, half_angle_root, to_text
-from fastconv.kernels.choose.accuracy import order_of
 from fastconv.program import program_of, programs_of
 from fastconv.program.fold import folded, transposed
 
@@ -159,63 +157,6 @@ def test_the_error_hardly_grows_with_the_tile():
     assert circle[1] < 1.5 * circle[0]
     real = [fc.predict_error(fc.toom_cook(n - 4, 5, fc.best_points(n - 4, 5)), dims=2).relative_l2 for n in (6, 18)]
     assert real[1] > 1000 * real[0]
-
-
-def layer_arrays(channels, filters, shape, kernel, dtype="f4"):
-    rng = np.random.default_rng([channels, *shape])
-    return rng.standard_normal((2, channels, *shape)).astype(dtype), rng.standard_normal((filters, channels, *kernel)).astype(dtype)
-
-
-@pytest.mark.parametrize(
-    ("name", "shape", "kernel", "dtype"),
-    [
-        ("F(6x6,5x5)/13", (13, 17), (5, 5), "f4"),
-        ("F(3x3,3x3)/6", (9, 4), (3, 3), "f8"),
-        ("F(14x14,5x5)/25", (14, 30), (5, 5), "f4"),
-        ("F(10,9)/25", (1, 64), (1, 9), "f4"),
-        ("F(4,3)/7", (40, 3), (3, 1), "f4"),
-    ],
-)
-def test_layers_equal_their_numpy_twin_bit_for_bit(name, shape, kernel, dtype):
-    from fastconv.kernels.choose.cut import CHANNEL_CHAIN
-    from fastconv.native import machine
-
-    x, w = layer_arrays(5, 11, shape, kernel, dtype)
-    pad = (kernel[0] // 2, kernel[1] // 2)
-    plans = [fc.plan_conv2d(w, padding=pad, input_shape=x.shape, algorithm=name, threads=t) for t in (1, 3)]
-    expected = twin(plans[0].layer, plans[0].method, x, w, None, plans[0].order, CHANNEL_CHAIN, machine().fma)
-    for plan in plans:
-        np.testing.assert_array_equal(plan(x), expected)
-    assert name.split("/")[1] in plans[0].algorithm
-    again = fc.plan_conv2d(w, padding=pad, input_shape=x.shape, algorithm=plans[0].algorithm)
-    assert again.method.axes == plans[0].method.axes
-
-
-@pytest.mark.parametrize(("size", "kernel", "dims"), [(56, 5, 2), (56, 7, 2), (2000, 9, 1), (1500, 15, 1)])
-def test_auto_takes_complex_points_for_long_kernels(size, kernel, dims):
-    """And keeps to the limit, against float64, with the margin of one draw: a sum of many independent errors."""
-    x, w = layer_arrays(32, 32, (size,) * dims, (kernel,) * dims)
-    make = fc.plan_conv1d if dims == 1 else fc.plan_conv2d
-    plan = make(w, padding=kernel // 2, input_shape=x.shape)
-    assert "/" in plan.algorithm
-    assert plan.order == order_of(plan.method.axes[1])
-    reference = make(w.astype("f8"), padding=kernel // 2, input_shape=x.shape, algorithm="fft")(x.astype("f8"))
-    assert np.linalg.norm(plan(x) - reference) < 1e-6 * np.linalg.norm(reference)
-
-
-def test_long_tiles_of_real_points_are_refused_with_a_remedy():
-    x, w = layer_arrays(2, 2, (40, 40), (5, 5))
-    with pytest.raises(ValueError, match="at most 16") as refusal:
-        fc.plan_conv2d(w, input_shape=x.shape, algorithm="F(14x14,5x5)")
-    remedy = str(refusal.value).split("'")[1]
-    assert fc.plan_conv2d(w, input_shape=x.shape, algorithm=remedy).method.axes[0].products == 25
-
-
-@pytest.mark.parametrize("name", ["F(4x4,3x3)/5", "F(14x14,5x5)/20", "F(80x80,5x5)/122"])
-def test_impossible_numbers_of_products_are_refused(name):
-    x, w = layer_arrays(2, 2, (40, 40), (3, 3) if "3x3" in name else (5, 5))
-    with pytest.raises(ValueError, match=r"at least n|sets are known with|at most 66"):
-        fc.plan_conv2d(w, input_shape=x.shape, algorithm=name)
 
 
 def test_what_is_known_is_named_where_a_number_of_pairs_is_not():
