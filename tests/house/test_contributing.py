@@ -94,7 +94,7 @@ def test_an_algorithm_family_is_a_module_and_an_entry(copy):
     families = copy / "fastconv" / "algebra" / "families.py"
     add(families, "from fastconv.algebra.strided", "from fastconv.algebra.pairs import pairs\n")
     add(families, '    Family("complex points"', textwrap.indent(entry, "    "))
-    add(copy / "tests" / "test_families.py", '"F(4x4,3x3)", ', '"F(2x2,3x3)/6", ')
+    add(copy / "tests" / "algebra" / "test_families.py", '"F(4x4,3x3)", ', '"F(2x2,3x3)/6", ')
     assert passed(copy, "tests/algebra/test_families.py").count("[F(2x2,3x3)/6] PASSED") == 3
 
 

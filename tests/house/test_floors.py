@@ -161,3 +161,10 @@ def test_no_test_imports_a_test(path):
     """What several tests need stands in tests/support."""
     names = [node.module or "" for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))) if isinstance(node, ast.ImportFrom)]
     assert [name for name in names if name.startswith("test_")] == []
+
+
+def test_tests_lie_as_the_floors_do():
+    """A folder for each floor but those that others test; `with_torch`, for a folder `torch` would pass for the library where it lacks."""
+    folders = {path.parent.name for path in (ROOT / "tests").rglob("test_*.py")}
+    assert folders <= {*FLOORS, "house", "with_torch"} - {"torch"}
+    assert {*FLOORS} - folders == {"arithmetic", "torch"}
