@@ -14,7 +14,7 @@ from fastconv import plan_conv2d
 from fastconv.kernels import RELU, Activation
 from fastconv.kernels.choose.cut import CHANNEL_CHAIN, cut
 from fastconv.kernels.functional import blocks_of, plan_in_blocks
-from fastconv.kernels.operators.pool import max_pool
+from fastconv.kernels.operators import Windows, max_pool
 from fastconv.kernels.runners import blocked
 from fastconv.native import machine
 from fastconv.native.threads import Pool
@@ -179,13 +179,13 @@ def test_plans_say_where_channels_lie_in_blocks():
     ],
 )
 def test_pools_are_the_same_bit_for_bit(dtype, size, out, kernel, strides, dilations, begin):
-    lanes = lanes_of(dtype)
+    lanes, windows = lanes_of(dtype), Windows(kernel, strides, dilations, begin)
     x = random(2, 3 * lanes, *size, dtype=dtype)
     x[RNG.random(x.shape) < 0.02] = np.nan
     wanted, y = np.empty((*x.shape[:2], *out), dtype), np.zeros((2, 3, *out, lanes), dtype)
-    Pool().run(max_pool(x, wanted, kernel, strides, dilations, begin))
+    Pool().run(max_pool(x, wanted, windows))
     for threads in (1, 2):
-        Pool().run(max_pool(in_blocks(x), y, kernel, strides, dilations, begin, threads))
+        Pool().run(max_pool(in_blocks(x), y, windows, threads))
         assert plain_shape(y) == wanted.shape
         np.testing.assert_array_equal(plain(y), wanted)
         y[...] = 0

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from fastconv.kernels import Activation
-from fastconv.kernels.operators.pixelwise import average_pool, kind_of, mean, members, planewise
+from fastconv.kernels.operators.pixelwise import Windows, average_pool, kind_of, mean, members, planewise
 from fastconv.kernels.operators.pool import max_pool
 from fastconv.native.threads import Pool
 
@@ -48,7 +48,7 @@ def test_the_largest_of_each_window(dtype, size, out, kernel, strides, dilations
     for threads in (1, 2):
         y, workspaces = np.zeros((*x.shape[:2], *out), dtype), Pool()
         for _ in range(2):  # the second time in a workspace that has been used
-            workspaces.run(max_pool(x, y, kernel, strides, dilations, begin, threads))
+            workspaces.run(max_pool(x, y, Windows(kernel, strides, dilations, begin), threads))
             np.testing.assert_array_equal(y, wanted)
 
 
@@ -107,7 +107,7 @@ def test_the_mean_of_each_window(size, out, kernel, strides, dilations, begin):
     wanted = by_definition(np.sum, x, out, kernel, strides, dilations, begin) / count
     for threads in (1, 2):
         y = np.full_like(wanted, 9)
-        Pool().run(average_pool(x, y, kernel, strides, dilations, begin, count, threads))
+        Pool().run(average_pool(x, y, Windows(kernel, strides, dilations, begin), count, threads))
         np.testing.assert_array_equal(y, wanted)
 
 

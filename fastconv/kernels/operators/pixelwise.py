@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import lru_cache
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -89,17 +89,25 @@ def _planes(x: Array, numbers: Sequence[float | Array], sums: bool) -> tuple[Arr
     return record, described(PLANES, total=x.size, size=size, count=count, group=group, channels=channels, sums=sums)
 
 
-def windows(x: Array, out: Array, kernel: Any, strides: Any, dilations: Any, begin: Any) -> dict[str, int]:
-    """Return what the records of pools say of their windows, by name; `begin` is the padding before rows and columns."""
-    given = {"kernel": kernel, "stride": strides, "dilation": dilations}
-    pairs = {f"{name}_{axis}": int(value) for name, pair in given.items() for axis, value in zip("hw", pair, strict=True)}
-    (height, width), (out_height, out_width), (top, left) = x.shape[2:4], out.shape[2:4], begin
-    return pairs | {"height": height, "width": width, "out_height": out_height, "out_width": out_width, "top": top, "left": left}
+class Windows(NamedTuple):
+    """Where a pool looks, along rows and columns; `begin` is the padding before them."""
+
+    kernel: Sequence[int]
+    strides: Sequence[int]
+    dilations: Sequence[int]
+    begin: Sequence[int]
+
+    def fields(self, x: Array, out: Array) -> dict[str, int]:
+        """Return what the records of pools say of it, by name."""
+        given = {"kernel": self.kernel, "stride": self.strides, "dilation": self.dilations}
+        pairs = {f"{name}_{axis}": int(value) for name, pair in given.items() for axis, value in zip("hw", pair, strict=True)}
+        (height, width), (out_height, out_width), (top, left) = x.shape[2:4], out.shape[2:4], self.begin
+        return pairs | {"height": height, "width": width, "out_height": out_height, "out_width": out_width, "top": top, "left": left}
 
 
-def average_pool(x: Array, out: Array, kernel: Any, strides: Any, dilations: Any, begin: Any, count: Array, threads: int = 1) -> Job:
+def average_pool(x: Array, out: Array, windows: Windows, count: Array, threads: int = 1) -> Job:
     """Return the job that writes the sum of each window divided by `count`: arrays (batch, channels, height, width)."""
-    description = described(AVERAGE, **windows(x, out, kernel, strides, dilations, begin))
+    description = described(AVERAGE, **windows.fields(x, out))
     planes = x.shape[0] * x.shape[1]
     return Job(compiled("kernels.planes.average", kind_of(x)), description, planes, (x, count, None, out), members(x, threads))
 

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from fastconv.kernels.layer import Array
-from fastconv.kernels.operators.pixelwise import kind_of, members, windows
+from fastconv.kernels.operators.pixelwise import Windows, kind_of, members
 from fastconv.kernels.records import POOL, ROWS
 from fastconv.native import Job, compiled, described, machine, round_up
 
@@ -13,15 +11,16 @@ STEPS = (1, 2)
 """Strides along a row that vectors are taken apart for; others go number by number."""
 
 
-def max_pool(x: Array, out: Array, kernel: Any, strides: Any, dilations: Any, begin: Any, threads: int = 1) -> Job:
+def max_pool(x: Array, out: Array, windows: Windows, threads: int = 1) -> Job:
     """Return the job that writes the maximum of each window, NaN where it holds one: arrays (batch, channels, height, width).
 
     Channels may lie in blocks of as many as a vector holds: (batch, channels / lanes, height, width, lanes).
     """
+    kernel, strides, dilations, begin = windows
     w, ow, size, v = x.shape[3], out.shape[3], x.itemsize, machine().vector_bytes
     reach = max(begin[1] + w, (ow - 1) * strides[1] + (kernel[1] - 1) * dilations[1] + 1)
     held, pitch = round_up(ow * size + v, 64), round_up(reach * size + 2 * v * strides[1], 64)
-    description = described(POOL, **windows(x, out, kernel, strides, dilations, begin), held=held, pitch=pitch)
+    description = described(POOL, **windows.fields(x, out), held=held, pitch=pitch)
     room = held + ROWS * pitch + held * kernel[1] + v * kernel[0]
     planes, step = x.shape[0] * x.shape[1], strides[1] if strides[1] in STEPS else 1
     if x.ndim == 5:

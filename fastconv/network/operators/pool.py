@@ -115,10 +115,10 @@ def _view(call: Call, shape: tuple[int, ...]) -> Window:
     return window(call, shape[2:4], call["kernel_shape"], bool(call.get("ceil_mode", 0)))
 
 
-def _geometry(view: Window, shape: tuple[int, ...]) -> tuple[Any, Any, Any, Any]:
+def _windows(view: Window, shape: tuple[int, ...]) -> kernels.Windows:
     # A stride longer than the input gives its one window too.
     strides = tuple(min(s, n + b + e) for s, n, b, e in zip(view.strides, shape[2:4], view.begin, view.end, strict=True))
-    return view.kernel, strides, view.dilations, view.begin
+    return kernels.Windows(view.kernel, strides, view.dilations, view.begin)
 
 
 def compiled_max_pool(node: Node, call: Call, inputs: list[Array | None], place: Place) -> Array | None:
@@ -128,7 +128,7 @@ def compiled_max_pool(node: Node, call: Call, inputs: list[Array | None], place:
         return None
     view = _view(call, x.shape)
     y = place.allocate(call.reserve((*x.shape[:2], *view.out, *x.shape[4:]), x.dtype), x.dtype)
-    job = kernels.max_pool(x, y, *_geometry(view, x.shape), threads=place.threads)
+    job = kernels.max_pool(x, y, _windows(view, x.shape), place.threads)
     if job.room > _POOL_BYTES:  # of windows that lie in their padding
         return None
     place.do(job)
@@ -142,17 +142,16 @@ def compiled_average_pool(node: Node, call: Call, inputs: list[Array | None], pl
         return None
     view = _view(call, x.shape)
     y = place.allocate(call.reserve((*x.shape[:2], *view.out), x.dtype), x.dtype)
-    before, after = (view.begin, view.end) if call["count_include_pad"] else ((0, 0), (0, 0))
-    axes = zip(x.shape[2:], view.out, view.kernel, view.strides, view.dilations, view.begin, before, after, strict=True)
-    rows, columns = (_inside(*axis) for axis in axes)
+    rows, columns = (_inside(view, axis, length, bool(call["count_include_pad"])) for axis, length in enumerate(x.shape[2:]))
     count = np.asarray(rows[:, None] * columns, x.dtype)
-    place.do(kernels.average_pool(x, y, *_geometry(view, x.shape), count, place.threads))
+    place.do(kernels.average_pool(x, y, _windows(view, x.shape), count, place.threads))
     return y
 
 
-def _inside(length: int, out: int, kernel: int, stride: int, dilation: int, begin: int, before: int, after: int) -> Array:
-    """Count along one axis how many taps of each window lie inside the input, or the part of the padding that counts."""
-    at = np.arange(out)[:, None] * stride + np.arange(kernel) * dilation - begin
+def _inside(view: Window, axis: int, length: int, padding: bool) -> Array:
+    """Count along one axis how many taps of each window lie inside the input, or in the padding where that counts."""
+    before, after = (view.begin[axis], view.end[axis]) if padding else (0, 0)
+    at = np.arange(view.out[axis])[:, None] * view.strides[axis] + np.arange(view.kernel[axis]) * view.dilations[axis] - view.begin[axis]
     return np.asarray(((at >= -before) & (at < length + after)).sum(axis=1))
 
 
