@@ -73,7 +73,9 @@ _COMPARISONS = {
     ast.Is: ast.IsNot,
     ast.IsNot: ast.Is,
 }
-COMMUTATIVE = frozenset("add mul fadd fmul and_ or_ xor maximum minimum multiply logical_and logical_or equal not_equal gcd lcm".split())
+COMMUTATIVE = frozenset(
+    "add mul fadd fmul and_ or_ xor maximum minimum multiply logical_and logical_or equal not_equal gcd lcm hypot broadcast_shapes".split()
+)
 
 
 class Change(NamedTuple):
