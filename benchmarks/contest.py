@@ -35,6 +35,10 @@ Maker = Callable[[Any, int], Call]
 """From a case and a number of threads to a call that computes it; the call returns the output as an array."""
 
 
+BEFORE = ", before"
+"""What follows the name of a contender that an earlier fastconv is."""
+
+
 class RefusedError(Exception):
     """A contender cannot do a case; the text says why."""
 
@@ -214,6 +218,7 @@ def arguments(doc: str, what: str, cases: Sequence[str], makers: Sequence[str], 
     """Return the parser of a contest's command line; `what` the cases are is the name of an option."""
     parser = argparse.ArgumentParser(description=doc.splitlines()[0])
     parser.add_argument("--python", nargs="+", default=[], metavar="PYTHON", help="interpreters that hold peers")
+    parser.add_argument("--before", metavar="PYTHON", help="an interpreter that holds an earlier fastconv, which runs beside ours")
     parser.add_argument(f"--{what}", dest="cases", nargs="+", default=list(cases), choices=cases, metavar="NAME", help=", ".join(cases))
     parser.add_argument("--contenders", nargs="+", choices=makers, metavar="NAME", help="default: ours by default, and all peers found")
     parser.add_argument("--turns", type=int, default=turns)
@@ -247,10 +252,12 @@ def entered(
 ) -> tuple[argparse.Namespace, dict[str, str]] | None:
     """Read the command line: return the options and the Python of each contender that is to run.
 
-    Of ours, those of `shown`, or the first, run unless told otherwise. None where the process was one of `contender`'s or
-    `found`'s: it has then served `cases` or said what it holds.
+    Of ours, those of `shown`, or the first, run unless told otherwise, and beside it the first of an earlier fastconv, if one is
+    given. None where the process was one of `contender`'s or `found`'s: it has then served `cases` or said what it holds.
     """
     options = parser.parse_args()
+    first = next(iter(mine))
+    mine = {**mine, f"{first}{BEFORE}": mine[first]}
     if options.list:
         print(json.dumps(held(mine, peers)))
         return None
@@ -258,6 +265,12 @@ def entered(
         serve({**mine, **{name: maker for name, (_, maker) in peers.items()}}, cases(), options.serve, options.threads)
         return None
     where = found([sys.executable, *options.python], script)
+    where.pop(f"{first}{BEFORE}", None)
+    if options.before:
+        if (earlier := found([options.before], script).get(first)) is None:
+            parser.error(f"--before {options.before} holds no fastconv")
+        where[f"{first}{BEFORE}"] = earlier
+        shown = [*(shown or [first]), f"{first}{BEFORE}"]
     names = options.contenders or [*(shown or list(mine)[:1]), *(name for name in peers if name in where)]
     if missing := [name for name in names if name not in where]:
         parser.error(f"no Python given holds {', '.join(missing)}")

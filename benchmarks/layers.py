@@ -1,15 +1,15 @@
 """Time convolution layers against the libraries that a user would pick instead.
 
-    python benchmarks/layers.py [--python PYTHON ...] [--layers NAME ...] [--contenders NAME ...] [--turns 9] [--threads 2]
+    python benchmarks/layers.py [--python PYTHON ...] [--before PYTHON] [--layers NAME ...] [--contenders NAME ...] [--turns 9]
+                                [--threads 2]
 
 Each ``--python`` is an interpreter that holds peers (torch, onnxruntime, openvino, ncnn, MNN, ai-edge-litert, jax), in
-environments of their own if need be. How turns are taken: benchmarks/contest.py; how peers are asked:
-benchmarks/layer_peers.py. Effective GFLOP/s are those of the direct convolution over the time taken, whatever the
-algorithm; the error is the relative L2 norm of the difference to a direct convolution in float64. The share of the
-machine is the time of a row's own roofline over the time taken: the multiplications of the algorithm that ran, at the
-multiply-add rate of that turn, or its bytes (input, output, packed weights) at the rate of copying so many, whichever
-takes longer. The results go to
-figures/layers_THREADS.csv, from which analysis/layers_figures.py draws.
+environments of their own if need be; ``--before`` is one that holds an earlier fastconv, to run beside this one. How turns are
+taken: benchmarks/contest.py; how peers are asked: benchmarks/layer_peers.py. Effective GFLOP/s are those of the direct
+convolution over the time taken, whatever the algorithm; the error is the relative L2 norm of the difference to a direct
+convolution in float64. The share of the machine is the time of a row's own roofline over the time taken: the multiplications of
+the algorithm that ran, at the multiply-add rate of that turn, or its bytes (input, output, packed weights) at the rate of copying
+so many, whichever takes longer. The results go to figures/layers_THREADS.csv, from which analysis/layers_figures.py draws.
 """
 
 from __future__ import annotations
@@ -212,6 +212,10 @@ def main() -> None:
     contest.contest(script, pythons, options.cases, options.turns, options.threads, truth, report)
     if options.json:
         print(json.dumps(rows))
+    times = {(row["layer"], row["contender"]): row["milliseconds"] for row in rows}
+    ratios = [times[case, OURS + contest.BEFORE] / t for (case, name), t in times.items() if name == OURS and options.before]
+    if ratios:
+        say(f"{OURS}: {contest.geometric_mean(ratios):.3f} times as fast as before, {min(ratios):.3f} to {max(ratios):.3f}")
     for name in pythons:
         if name in MINE:
             for title, cases in GROUPS.items():

