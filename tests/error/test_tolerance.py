@@ -170,6 +170,7 @@ def test_the_tolerance_follows_its_arguments():
     alg = fc.algorithm("F(4x4,3x3)")
     base = tolerance(alg, 16)
     assert base.confidence == 1 - 1e-9
+    assert base.atol == tolerance(alg, 16, outputs=10**6).atol
     assert tolerance(alg, 16, confidence=0.9).atol < base.atol < tolerance(alg, 16, outputs=10**9).atol
     assert math.isclose(tolerance(alg, 16, scale_w=0.25, scale_x=8).atol, 2 * base.atol, rel_tol=1e-6)
     assert tolerance(alg, 16, channel_sum="pairwise").atol < base.atol < tolerance(alg, 64).atol

@@ -403,6 +403,7 @@ def test_images_are_counted_and_cut_along_the_first_axis(net, x):
     assert [part["x"].shape[0] for part in _batches(net, {"x": x}, 2)[1]] == [2, 2, 1]
     assert [part["x"].shape[0] for part in _batches(net, {"x": x}, 5)[1]] == [5]
     assert _batches(net, {"x": x}, 2)[0] == 5
+    assert _batches(net, {}, 2) == (1, [{}])
     number = np.float32(3)
     cut = first_images({"x": x, "n": number}, 2)
     np.testing.assert_array_equal(cut["x"], x[:2])
