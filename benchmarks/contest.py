@@ -220,7 +220,8 @@ def arguments(doc: str, what: str, cases: Sequence[str], makers: Sequence[str], 
     parser.add_argument("--python", nargs="+", default=[], metavar="PYTHON", help="interpreters that hold peers")
     parser.add_argument("--before", metavar="PYTHON", help="an interpreter that holds an earlier fastconv, which runs beside ours")
     parser.add_argument(f"--{what}", dest="cases", nargs="+", default=list(cases), choices=cases, metavar="NAME", help=", ".join(cases))
-    parser.add_argument("--contenders", nargs="+", choices=makers, metavar="NAME", help="default: ours by default, and all peers found")
+    names = [*makers, f"{makers[0]}{BEFORE}"]
+    parser.add_argument("--contenders", nargs="+", choices=names, metavar="NAME", help="default: ours by default, and all peers found")
     parser.add_argument("--turns", type=int, default=turns)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--json", action="store_true", help="print rows as JSON")

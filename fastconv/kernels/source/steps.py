@@ -8,7 +8,7 @@ from typing import Any
 from fastconv.kernels.records import tiles_turned
 from fastconv.kernels.source.programs import filter_turner, lane_joiner, lane_splitter, program_runner, tile_finisher, turn_square
 from fastconv.native import SIZE, lanes_of, machine
-from fastconv.native.source import Panel, move, panel_multiplier, part
+from fastconv.native.source import Panel, inlined, move, panel_multiplier
 
 AHEAD = 2048
 """Bytes from a factor of the inner product to the one that is fetched meanwhile, weights as vectors: one panel of two vectors."""
@@ -81,7 +81,7 @@ def pixels(kind: str) -> Callable[..., None]:
 
 
 def _panel(kind: str, rows: int, nv: int, ahead: int) -> Any:
-    """Make the product of one panel: as many vectors of tiles at once as fit, then fewer."""
+    """Make the product of one panel: as many vectors of tiles at once as fit, then fewer. It becomes a part of what calls it."""
     lanes, size, fused, less = lanes_of(kind), SIZE[kind], machine().fma, max(nv - 1, 1)
     whole, narrow, single = (panel_multiplier(Panel(kind, lanes, rows, columns, fused, ahead)) for columns in (nv, less, 1))
 
@@ -96,7 +96,7 @@ def _panel(kind: str, rows: int, nv: int, ahead: int) -> Any:
         if t < tiles:
             single(count, (a, rows * size), (b + t * size, ldv), (to + t * size, ldm), add)
 
-    return part(panel)
+    return inlined(panel)
 
 
 def product(kind: str, mr: int, nv: int, tail: int, ahead: int = AHEAD_SCALARS) -> Callable[..., None]:
