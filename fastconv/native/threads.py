@@ -157,6 +157,13 @@ class Job:
         }
         return before + _in_order(given)
 
+    def keeping(self, arrays: tuple[Array | None, Array | None, Array | None, Array | None]) -> Job:
+        """Return the same job on these arrays, as `dataclasses.replace` does, in a third of the time."""
+        other: Job = object.__new__(Job)
+        other.__dict__.update(self.__dict__, arrays=arrays)
+        other.__dict__.pop("addresses", None)
+        return other
+
     @cached_property
     def addresses(self) -> tuple[int, ...]:
         """Where the arrays are."""

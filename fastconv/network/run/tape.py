@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -102,10 +102,15 @@ class Recorder:
         if known and not jobs:
             self.fixed.update(named)
             return tuple(results)
-        here = [
-            self._placed(name, array) for name, array in zip(node.inputs, inputs, strict=True) if name in self.tensors and array is not None
-        ]
-        views: dict[str, Any] = {name: self._view(array, here) for name, array in named}
+        told = {id(array): at for job in jobs for array, at in zip(job.arrays, job.addresses, strict=True)}
+
+        def address(array: Array) -> int:
+            at = told.get(id(array))
+            return array.ctypes.data if at is None else at
+
+        given = zip(node.inputs, inputs, strict=True)
+        here = [self._placed(name, address(array)) for name, array in given if name in self.tensors and array is not None]
+        views: dict[str, Any] = {name: self._view(array, address(array), here) for name, array in named}
         still = operator_of(node).view and not node.fused and node.inputs[0] in self.tensors
         still = still and all(name in constants or name in self.fixed for name in node.inputs[1:] if name)
         if still and not jobs and None not in views.values():
@@ -118,16 +123,16 @@ class Recorder:
                 self.tensors[name] = views[name]
             elif name:
                 self._new(name, array, len(self.steps))
-        here += [self._placed(name, array) for name, array in zip(node.outputs, results, strict=False) if name]
+        here += [self._placed(name, address(array)) for name, array in zip(node.outputs, results, strict=False) if name]
         if jobs:
             for job in jobs:
                 where = tuple(self._where(array, at, here) for array, at in zip(job.arrays, job.addresses, strict=True))
                 rest = tuple(array if place is None else None for array, place in zip(job.arrays, where, strict=True))
-                self.steps.append(Placed(replace(job, arrays=rest), where))  # of the arrays only constants are kept
+                self.steps.append(Placed(job.keeping(rest), where))  # of the arrays only constants are kept
         else:
-            given = tuple(name if name in self.tensors else a for name, a in zip(node.inputs, inputs, strict=True))
+            read = tuple(name if name in self.tensors else a for name, a in zip(node.inputs, inputs, strict=True))
             held = {name: constants[name] for part in (node, *node.fused) for name in part.inputs if name in constants}
-            self.steps.append(Step(node, given, node.outputs, held))
+            self.steps.append(Step(node, read, node.outputs, held))
         for tensor, _ in here:
             part = self.parts[tensor.part]
             part.last = max(part.last, len(self.steps) - 1)
@@ -138,13 +143,13 @@ class Recorder:
         self.tensors[name] = Tensor(len(self.parts), 0, array.shape, strides, array.dtype)
         self.parts.append(Part(array.nbytes, first, first))
 
-    def _placed(self, name: str, array: Array) -> tuple[Tensor, int]:
+    def _placed(self, name: str, at: int) -> tuple[Tensor, int]:
         """Return a tensor, and where its part would begin if all of it were where its array is."""
         tensor = self.tensors[name]
-        return tensor, array.ctypes.data - tensor.offset
+        return tensor, at - tensor.offset
 
-    def _view(self, array: Array, here: Iterable[tuple[Tensor, int]]) -> Tensor | None:
-        where = self._where(array, array.ctypes.data, here)
+    def _view(self, array: Array, at: int, here: Iterable[tuple[Tensor, int]]) -> Tensor | None:
+        where = self._where(array, at, here)
         return None if where is None else Tensor(*where, array.shape, array.strides, array.dtype)
 
     def _where(self, array: Array | None, at: int, here: Iterable[tuple[Tensor, int]]) -> tuple[int, int] | None:
