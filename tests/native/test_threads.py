@@ -14,7 +14,7 @@ from fastconv import plan_conv2d
 from fastconv.kernels import Activation
 from fastconv.kernels.runners.blocked import PAST_BYTES
 from fastconv.kernels.runners.depthwise import DepthwiseRunner
-from fastconv.native import machine
+from fastconv.native import Pool, machine
 from fastconv.native import threads as team_of
 from fastconv.native.threads import APART, PortableTeam, Team, Word, processors
 
@@ -53,6 +53,20 @@ def test_networks_of_many_jobs_give_the_same(team):
     for plan, out in zip(plans, outs, strict=True):
         np.testing.assert_array_equal(out, plan_conv2d_again(plan)(x))
     assert len(team.threads) == 2
+
+
+def test_a_job_on_other_arrays_is_the_same_job_there():
+    x, w = X[:, :, :9, :9].copy(), W[:, :, :1, :1].copy()
+    plan = plan_conv2d(w, input_shape=x.shape, threads=1)
+    one, two = np.empty(plan.output_shape, "f4"), np.empty(plan.output_shape, "f4")
+    job = plan.job(x, one)
+    before = job.words(0)
+    other = job.keeping((*job.arrays[:3], two))
+    assert other.addresses == (*job.addresses[:3], two.ctypes.data)
+    assert other.words(0) == tuple(two.ctypes.data if word == one.ctypes.data else word for word in before)
+    assert job.words(0) == before
+    Pool().run(other)
+    np.testing.assert_array_equal(two, plan(x))
 
 
 def plan_conv2d_again(plan):
