@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -100,7 +100,8 @@ def plan_conv2d(
     >>> plan(np.ones((1, 3, 8, 8), np.float32))[0, 0, 0, :3]
     array([12., 18., 18.], dtype=float32)
     """
-    return _plan(2, weight, bias, stride, padding, dilation, groups, input_shape, algorithm, threads, order, activation, max_error)
+    how = _How(algorithm, threads, order, activation, max_error)
+    return _plan(2, weight, bias, (stride, padding, dilation, groups), input_shape, how)
 
 
 def plan_in_blocks(
@@ -119,8 +120,8 @@ def plan_in_blocks(
     max_error: float | None = None,
 ) -> Plan:
     """`plan_conv2d` between the layers of a network: input and output lie in blocks of channels where they are to and can."""
-    arguments = weight, bias, stride, padding, dilation, groups, input_shape, algorithm, threads, None, activation, max_error
-    return _plan(2, *arguments, blocks=blocks)
+    how = _How(algorithm, threads, None, activation, max_error)
+    return _plan(2, weight, bias, (stride, padding, dilation, groups), input_shape, how, blocks)
 
 
 def blocks_of(layer: Layer, method: Method, blocks: tuple[bool, bool] = (True, True)) -> tuple[bool, bool]:
@@ -160,7 +161,8 @@ def plan_conv1d(
     >>> plan(np.arange(6.0)[None, None])
     array([[[ 3.,  6.,  9., 12.]]])
     """
-    return _plan(1, weight, bias, stride, padding, dilation, groups, input_shape, algorithm, threads, order, activation, max_error)
+    how = _How(algorithm, threads, order, activation, max_error)
+    return _plan(1, weight, bias, (stride, padding, dilation, groups), input_shape, how)
 
 
 def conv2d(
@@ -228,29 +230,35 @@ def _convolve(dims: int, given: npt.ArrayLike, weight: npt.ArrayLike, bias: npt.
     one = np.ndim(given) == dims + 1  # without a batch, as torch takes it
     x = array_of("input", np.asarray(given)[None] if one else given, dims + 2)
     stride, padding, dilation, groups, algorithm, threads, order, max_error = arguments
-    y = _plan(dims, weight, bias, stride, padding, dilation, groups, x.shape, algorithm, threads, order, None, max_error)(x)
+    how = _How(algorithm, threads, order, None, max_error)
+    y = _plan(dims, weight, bias, (stride, padding, dilation, groups), x.shape, how)(x)
     return y[0] if one else y
+
+
+class _How(NamedTuple):
+    """How a layer is to run; None leaves it to `auto`."""
+
+    algorithm: Any
+    threads: int | None
+    order: str | None
+    activation: Activation | None
+    max_error: float | None
 
 
 def _plan(
     dims: int,
     weight: npt.ArrayLike,
     bias: npt.ArrayLike | None,
-    stride: Ints,
-    padding: Ints | str,
-    dilation: Ints,
-    groups: int,
+    geometry: tuple[Ints, Ints | str, Ints, int],
     input_shape: Sequence[int],
-    algorithm: Any,
-    threads: int | None,
-    order: str | None,
-    activation: Activation | None,
-    max_error: float | None,
+    how: _How,
     blocks: tuple[bool, bool] = (False, False),
 ) -> Plan:
+    """Make a plan; `geometry` is stride, padding, dilation and groups."""
+    algorithm, threads, order, activation, max_error = how
     w = array_of("weight", weight, dims + 2)
     b = None if bias is None else array_of("bias", bias)
-    layer = layer_of(w, b, stride, padding, dilation, groups, input_shape, dims)
+    layer = layer_of(w, b, *geometry, input_shape)
     count = threads_of(threads)
     method = method_of(algorithm, layer, max_error)
     layer = replace(layer, blocks=blocks_of(layer, method, blocks)) if any(blocks) else layer

@@ -120,9 +120,10 @@ def check_bytes(what: str, size: int) -> None:
 
 
 def layer_of(
-    weight: Array, bias: Array | None, stride: Ints, padding: Ints | str, dilation: Ints, groups: int, input_shape: Sequence[int], dims: int
+    weight: Array, bias: Array | None, stride: Ints, padding: Ints | str, dilation: Ints, groups: int, input_shape: Sequence[int]
 ) -> Layer:
     """Check a layer's arguments; `weight` and `bias` come from `array_of`."""
+    dims = weight.ndim - 2
     shape = _integers("input_shape", input_shape, None)
     if len(shape) not in (dims + 1, dims + 2):
         given = f"input_shape {_shape(shape)} has {len(shape)} numbers"

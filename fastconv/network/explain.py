@@ -205,7 +205,7 @@ def explain(
         if node.name in traces and plan is not None:
             _, x, weight = traces[node.name]
             y = values[node.outputs[0]] if known else None
-            layers.append(_layer(net.graph, node, x, weight, y, plan, pace, count))
+            layers.append(_layer(net.graph, node, x, weight, y, plan, pace))
     inputs = "the given inputs" if known else "independent numbers of variance one"
     found = Explanation(net.name, inputs, measure, count, max_error, tuple(layers))
     return found if max_error is None else _bounded(found, max_error)
@@ -222,7 +222,7 @@ def _drawn(net: Preparable) -> dict[str, Array]:
     return feeds
 
 
-def _layer(graph: Graph, node: Node, x: Array, weight: Array, y: Array | None, plan: Any, pace: float | None, threads: int) -> LayerChoice:
+def _layer(graph: Graph, node: Node, x: Array, weight: Array, y: Array | None, plan: Any, pace: float | None) -> LayerChoice:
     view = window(Call(node.attributes, node.opset), x.shape[2:], weight.shape[2:])
     kernel, entering, output = weight.shape[2:], x.shape, (x.shape[0], weight.shape[0], *view.out)
     x, weight = (np.asarray(part, np.float32 if is_narrow(part.dtype) else part.dtype) for part in (x, weight))
@@ -254,7 +254,7 @@ def _layer(graph: Graph, node: Node, x: Array, weight: Array, y: Array | None, p
         if label == "phases" and plan.method.axes is not None:
             axes, phases = plan.method.axes, math.prod(view.strides)
         taps = phases * math.prod(alg.products / alg.m for alg in axes) if axes else float(np.prod(weight.shape[2:]))
-        estimate = estimated(plan.layer, axes, phases > 1, threads)
+        estimate = estimated(plan.layer, axes, phases > 1, plan.threads)
         size = weight.nbytes * math.prod(alg.products for alg in axes) // math.prod(alg.r for alg in axes)
         option = Option(label, taps, estimate.error * noise, 0.0, size)
         if label == name:
@@ -262,7 +262,7 @@ def _layer(graph: Graph, node: Node, x: Array, weight: Array, y: Array | None, p
         if pace is not None:
             option = replace(option, seconds=estimate.cycles * pace)
         else:
-            option = _measured(option, how, node, x, weight, view, threads)
+            option = _measured(option, how, node, x, weight, view, plan.threads)
         options.append(option)
     why = plan.method.why
     return LayerChoice(node.name, kernel, entering, output, math.sqrt(x_square), name, why, tuple(options), plan.subnormal_weights)

@@ -14,7 +14,7 @@ from fastconv.kernels import Layer, Plan, layer_of, plan_conv1d, plan_conv2d
 from fastconv.native import threads_of
 from fastconv.network.graph import Array
 from fastconv.network.operators import Call, in_a_plane
-from fastconv.network.precision import Emulation, Extents, Scales, Shape, emulation_on, split_policy
+from fastconv.network.precision import Emulation, Extents, Precision, Scales, Shape, emulation_on, split_policy
 from fastconv.network.run import Kept
 from fastconv.torch.how import How, how_of
 
@@ -75,7 +75,7 @@ class Memory:
         if read.policy is None:
             plan: Plan = weights.made.get((x.shape, geometry, how), lambda: _plan(x.shape, weight, bias, geometry, read))
             return plan(x)
-        threads, layer = threads_of(read.threads), layer_of(weight, bias, *geometry, x.shape, weight.ndim - 2)
+        threads, layer = threads_of(read.threads), layer_of(weight, bias, *geometry, x.shape)
         images = x.reshape(layer.batch, layer.channels, layer.height, layer.width)
         images = np.pad(images, [(0, 0), (0, 0), *layer.padding]) if any(geometry.padding) else np.ascontiguousarray(images)
         emulation: Emulation = weights.made.get((geometry, how), lambda: _emulation(images, weight, bias, layer, read))
@@ -92,7 +92,7 @@ class Memory:
         shape = Shape(flat.view.strides, flat.view.dilations, int(attributes["group"]))  # type: ignore[arg-type]
         policy, balanced = split_policy(read.policy or "fp32")
         threads = threads_of(read.threads)
-        make = lambda: emulation_on(flat.x, flat.weight, bias, shape, None, policy, read.channel_sum, balanced, threads)
+        make = lambda: emulation_on(flat.x, flat.weight, bias, shape, None, Precision(policy, read.channel_sum, balanced), threads)
         y, reached = weights.made.get((shape, how), make)(flat.x, threads)
         with self._lock:
             self.extents.join(reached)
@@ -126,4 +126,4 @@ def _emulation(images: Array, weight: Array, bias: Array | None, layer: Layer, h
     policy, balanced = split_policy(how.policy)
     algorithm = how.algorithm if isinstance(how.algorithm, BilinearAlgorithm) else None
     shape = Shape(layer.stride, layer.dilation, layer.groups)
-    return emulation_on(images, taps, bias, shape, algorithm, policy, how.channel_sum, balanced, threads_of(how.threads))
+    return emulation_on(images, taps, bias, shape, algorithm, Precision(policy, how.channel_sum, balanced), threads_of(how.threads))

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import fastconv as fc
-from fastconv.kernels.runners.transposed import Transposed
+from fastconv.kernels.runners.transposed import Frame, Transposed
 from fastconv.native import threads
 
 W, X = np.ones((24, 16, 3, 3), np.float32), np.ones((3, 16, 21, 22), np.float32)
@@ -27,7 +27,7 @@ RUNNERS = {
     "depthwise": lambda t: fc.plan_conv2d(W[:16, :1].copy(), groups=16, input_shape=X.shape, algorithm="direct", threads=t),
     "phases": lambda t: fc.plan_conv2d(W, None, 2, input_shape=X.shape, algorithm="phases", threads=t),
     "stride two": lambda t: fc.plan_conv2d(W, None, 2, input_shape=X.shape, algorithm="F(4x4,3x3)s2", threads=t),
-    "transposed": lambda t: Transposed((3, 16, 9, 9), W[:16].copy(), None, (2, 2), (0, 0), (19, 19), 1, t),
+    "transposed": lambda t: Transposed((3, 16, 9, 9), W[:16].copy(), None, Frame((2, 2), (0, 0), (19, 19)), 1, t),
 }
 
 

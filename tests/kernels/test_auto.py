@@ -21,7 +21,7 @@ WORKSPACE = 32 << 20
 
 def layer(channels, filters, size, kernel=3, dtype="f4", batch=1, dims=2):
     weight = np.broadcast_to(np.zeros((), dtype), (filters, channels, *(kernel,) * dims))
-    return layer_of(weight, None, 1, kernel // 2, 1, 1, (batch, channels, *(size,) * dims), dims)
+    return layer_of(weight, None, 1, kernel // 2, 1, 1, (batch, channels, *(size,) * dims))
 
 
 def arrays(channels, filters, size, kernel=3, dtype="f4", dims=2):

@@ -13,7 +13,7 @@ import pytest
 import fastconv as fc
 from fastconv.kernels.choose import cut as estimate
 from fastconv.kernels.choose import method as choice
-from fastconv.kernels.choose.cut import _cuts, _cycles, _vectors, cut, panel_cycles, size_of, work_of
+from fastconv.kernels.choose.cut import Cut, _costed, _cuts, _vectors, cut, panel_cycles, size_of, work_of
 from fastconv.kernels.layer import layer_of
 from fastconv.kernels.runners.blocked import blocked
 from fastconv.kernels.runners.pack import packed
@@ -25,7 +25,7 @@ from fastconv.native.machine import VARIABLE
 def layer(channels=16, filters=24, kernel=(3, 3), size=(30, 41), stride=1, groups=1, batch=1, dtype="f4", dilation=1):
     weight = np.broadcast_to(np.zeros((), dtype), (filters, channels // groups, *kernel))
     padding = [k // 2 for k in kernel]
-    return layer_of(weight, None, stride, padding, dilation, groups, (batch, channels, *size), 2)
+    return layer_of(weight, None, stride, padding, dilation, groups, (batch, channels, *size))
 
 
 def with_vectors(vector_bytes):
@@ -128,6 +128,11 @@ def _small(**changes):
     return estimate.Work(**(given | changes))
 
 
+def _cycles(work, lanes, threads, block, shares, product, back, filters):
+    found = _costed(work, lanes, threads, Cut(block, shares, 0, 0), product, back, filters)
+    return found.cycles, found.held
+
+
 def test_cycles_are_those_of_the_items_of_the_busiest_thread():
     work, block, product, back = _small(), 16, 100.0, 60.0
     cycles, held = _cycles(work, 8, 1, block, 1, product, back, 32)
@@ -226,9 +231,7 @@ def test_a_cut_is_the_best_of_what_is_allowed(one, threads, lanes, monkeypatch):
 def test_the_product_of_a_cut_is_the_sum_of_its_panels(lanes, monkeypatch):
     monkeypatch.setattr(estimate, "machine", lambda: with_vectors(lanes * 4))
     told = []
-    monkeypatch.setattr(
-        estimate, "_cycles", lambda work, lanes, threads, block, shares, *rest: told.append((block, shares, *rest)) or (0.0, 0.0)
-    )
+    monkeypatch.setattr(estimate, "_costed", lambda work, lanes, threads, way, *rest: told.append((way.block, way.shares, *rest)) or way)
     work = _small(filters=70, tiles=90, row=9)
     cuts = list(_cuts(work, lanes, 2))
     rows, columns = estimate.tile_panel()

@@ -42,7 +42,7 @@ def make_all():
     from fastconv.kernels.functional import plan_in_blocks
     from fastconv.kernels.operators import curves, pixelwise, pool
     from fastconv.kernels.operators.dense import dense
-    from fastconv.kernels.runners.transposed import Transposed
+    from fastconv.kernels.runners.transposed import Frame, Transposed
     from fastconv.kernels.source.curves import CURVES
     from fastconv.native import lanes_of, threads
 
@@ -69,7 +69,7 @@ def make_all():
         for name in CURVES:
             curves.curve(name, x, np.ones_like(x), np.ones_like(x))
         dense(np.ones((2, 8), dtype), np.ones((4, 8), dtype), np.ones((2, 4), dtype), True)
-        Transposed((1, 8, 8, 8), np.ones((8, 4, 4, 4), dtype), None, (2, 2), (1, 1), (16, 16), 1, 1)
+        Transposed((1, 8, 8, 8), np.ones((8, 4, 4, 4), dtype), None, Frame((2, 2), (1, 1), (16, 16)), 1, 1)
     every_panel(lambda: fc.plan_conv2d(w, padding=1, input_shape=(1, lanes, 20, 20), algorithm="F(4x4,3x3)"))
     settings = {"input_shape": (1, lanes, 20, 20), "algorithm": "F(4x4,3x3)", "threads": 2}
     plan_in_blocks((True, True), w, None, 1, 1, 1, 1, activation=None, **settings)

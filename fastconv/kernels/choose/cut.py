@@ -148,7 +148,7 @@ class Cut:
     shares: int
     mt: int
     nk: int
-    cycles: float
+    cycles: float = 0.0
     held: float = 0.0
 
 
@@ -261,27 +261,23 @@ def _cuts(work: Work, lanes: int, threads: int) -> Iterator[Cut]:
                     product = parts(panels, shares) * turns * panel_cycles(mt * nk, mt + nk)
                     filters = round_up(parts(work.filters, shares), lanes)
                     back = block * filters / lanes
-                    yield Cut(block, shares, mt, nk, *_cycles(work, lanes, threads, block, shares, product, back, filters))
+                    yield _costed(work, lanes, threads, Cut(block, shares, mt, nk), product, back, filters)
             if parts(work.filters, rows) >= shares:
                 filters = parts(work.filters, shares)
                 whole, rest = divmod(parts(block, lanes), columns)
                 panel = whole * panel_cycles(rows * columns, rows + columns)
                 panel += panel_cycles(rows * rest, rows + rest) if rest else 0.0
                 back = UNFUSED * filters * parts(block, lanes)
-                yield Cut(block, shares, 0, 0, *_cycles(work, lanes, threads, block, shares, parts(filters, rows) * panel, back, filters))
+                yield _costed(work, lanes, threads, Cut(block, shares, 0, 0), parts(filters, rows) * panel, back, filters)
 
 
-def _cycles(
-    work: Work, lanes: int, threads: int, block: int, shares: int, product: float, back: float, filters: int
-) -> tuple[float, float]:
-    """Add up an item, `product` cycles a step of the depth and `back` vectors a product, and multiply by the items of a thread.
-
-    Second, what of it is saved where the second cache holds the block.
-    """
+def _costed(work: Work, lanes: int, threads: int, way: Cut, product: float, back: float, filters: int) -> Cut:
+    """Add up an item, `product` cycles a step of the depth and `back` vectors a product, and multiply by the items of a thread."""
+    block = way.block
     weights = work.xis * work.depth * work.size
     far = max(0.0, 1.0 - NEAR / (weights * work.filters * work.groups))
     stream = weights * filters * (NEAR_COST + (FAR_COST * min(threads, 4) - NEAR_COST) * far)
-    turns = parts(parts(work.tiles, block) * shares * work.groups, threads) + UNEVEN * (threads > 1)
+    turns = parts(parts(work.tiles, block) * way.shares * work.groups, threads) + UNEVEN * (threads > 1)
     spill = SPILL * max(0.0, math.log2(weights * block / ROOM)) if work.xis > 1 else 0.0
     split = _vectors(work, lanes, block) * work.depth
     vectors = (work.into + spill) * split + (work.back + spill) * back
@@ -290,7 +286,8 @@ def _cycles(
     held = 0.0
     if work.xis > 1:
         held = HELD * _share(1.0 - math.log2(whole / CACHE)) + SMALL * _share(math.log2(ROOM / (weights * block)))
-    return turns * (work.xis * (terms * product + vectors) + stream + ITEM), turns * work.xis * held * (split + back)
+    cycles = turns * (work.xis * (terms * product + vectors) + stream + ITEM)
+    return replace(way, cycles=cycles, held=turns * work.xis * held * (split + back))
 
 
 def _share(value: float) -> float:

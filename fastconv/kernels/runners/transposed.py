@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import numpy as np
 
 from fastconv.kernels.activation import Activation
@@ -19,6 +21,14 @@ MOST = 8
 Pair = tuple[int, ...]
 
 
+class Frame(NamedTuple):
+    """Along height and width: strides, rows and columns that are cropped before the output, and its size."""
+
+    stride: Pair
+    begin: Pair
+    out: Pair
+
+
 class Transposed:
     """A transposed convolution made ready, as a plan is.
 
@@ -28,8 +38,8 @@ class Transposed:
         The input.
     weight : array (channels, filters / groups, rows, columns)
     bias : array (filters), optional
-    stride, begin, out : (int, int)
-        Along height and width; rows and columns that are cropped before the output; its size.
+    frame : Frame
+        Where the output lies.
     groups : int
     threads : int
     activation : Activation, optional
@@ -41,13 +51,12 @@ class Transposed:
         shape: tuple[int, ...],
         weight: Array,
         bias: Array | None,
-        stride: Pair,
-        begin: Pair,
-        out: Pair,
+        frame: Frame,
         groups: int,
         threads: int,
         activation: Activation | None = None,
     ) -> None:
+        stride, begin, out = frame
         batch, channels, height, width = shape
         (sh, sw), made, phases, kind = stride, weight.shape[1], stride[0] * stride[1], KIND[weight.dtype.itemsize]
         kernel = (-(-weight.shape[2] // sh), -(-weight.shape[3] // sw))

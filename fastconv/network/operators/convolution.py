@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from fastconv.kernels.operators import kind_of
-from fastconv.kernels.runners import MOST, Transposed
+from fastconv.kernels.runners import MOST, Frame, Transposed
 from fastconv.network.graph.graph import Array, Node
 from fastconv.network.graph.weights_file import let_go
 from fastconv.network.operators.call import Call
@@ -184,7 +184,7 @@ def compiled_transposed(node: Node, call: Call, inputs: list[Array | None], plac
         none = (0,) * (4 - x.ndim)
         image, taps = (*x.shape[:2], *flat, *x.shape[2:]), weight.reshape(*weight.shape[:2], *flat, *weight.shape[2:])
         begin, size, strides = ((*none, *view.begin), (*flat, *out), (*flat, *view.strides))
-        made = Transposed(image, taps, bias, strides[-2:], begin[-2:], size[-2:], groups, place.threads, activation)
+        made = Transposed(image, taps, bias, Frame(strides[-2:], begin[-2:], size[-2:]), groups, place.threads, activation)
         let_go([weight])
         return made
 

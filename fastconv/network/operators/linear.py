@@ -88,7 +88,7 @@ def compiled_gemm(node: Node, call: Call, inputs: list[Array | None], place: Pla
     activation = place.activation(node.fused, (0, 0))
     plain = call["alpha"] == 1 == call["beta"] and (activation is not None or not node.fused)
     if plain and (c is None or node.inputs[2] in place.constants and c.shape in ((outputs,), (1, outputs)) and c.dtype == a.dtype):
-        return _matrix(node, call, a, b, transposed, place, None if c is None else c.reshape(-1), activation)
+        return _matrix(node, call, a, b, transposed, place, (None if c is None else c.reshape(-1), activation))
     product = _matrix(node, call, a, b, transposed, replace(place, do=place.now))
     y = None if product is None else finished(call, product, c)
     if y is None or not node.fused:
@@ -103,9 +103,13 @@ def compiled_matmul(node: Node, call: Call, inputs: list[Array | None], place: P
 
 
 def _matrix(
-    node: Node, call: Call, a: Array, b: Array, transposed: bool, place: Place, bias: Array | None = None, activation: Any = None
+    node: Node, call: Call, a: Array, b: Array, transposed: bool, place: Place, finish: tuple[Array | None, Any] = (None, None)
 ) -> Array | None:
-    """Multiply by constant weights: few rows read them where they are, many rows are the pixels of a 1x1 convolution."""
+    """Multiply by constant weights: few rows read them where they are, many rows are the pixels of a 1x1 convolution.
+
+    `finish` are a bias and an activation that follow.
+    """
+    bias, activation = finish
     if node.inputs[1] in place.constants and files_of([b]):  # which others may write to, and where they may not be aligned
         b = place.plan(("copied", b.shape), lambda: _copied(b))
     if not kind_of(a, b) or a.shape[1] != b.shape[1 if transposed else 0] or 0 in (*a.shape, *b.shape):

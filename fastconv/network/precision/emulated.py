@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -185,18 +185,25 @@ class Emulation:
         return image.reshape(len(x), filters, down * m, across * m)[:, :, :height, :width], reached
 
 
+class Precision(NamedTuple):
+    """How a layer rounds: its policy, how channels are summed, and whether it is balanced."""
+
+    policy: Policy
+    channel_sum: str
+    balanced: bool
+
+
 def emulation_on(
     x: Array,
     weight: Array,
     bias: Array | None,
     shape: Shape,
     algorithm: BilinearAlgorithm | None,
-    policy: Policy,
-    channel_sum: str,
-    balanced: bool,
+    precision: Precision,
     threads: int,
 ) -> Emulation:
-    """Make a layer; if it is to be `balanced`, with rows balanced for the policy and scaled by what it reaches on the input `x`."""
+    """Make a layer; if it is to be balanced, with rows balanced for the policy and scaled by what it reaches on the input `x`."""
+    policy, channel_sum, balanced = precision
     if algorithm is None or not balanced:
         return Emulation(weight, bias, shape, algorithm, policy, channel_sum)
     algorithm = algorithm.balanced(min((policy.kernel, policy.input, policy.output), key=lambda fmt: fmt.largest))

@@ -14,7 +14,7 @@ from fastconv.native import processors
 from fastconv.network.graph.graph import Array, Graph, Node
 from fastconv.network.operators.call import MEMORY_LIMIT, Call
 from fastconv.network.operators.table import operator_of
-from fastconv.network.precision.emulated import Emulation, Extents, Shape, emulation_on
+from fastconv.network.precision.emulated import Emulation, Extents, Precision, Shape, emulation_on
 from fastconv.network.precision.names import Scales, split_policy
 from fastconv.network.rewrite.passes import narrowed
 from fastconv.network.run.assign import Choice
@@ -129,4 +129,5 @@ class EmulatedRunner(Runner):
     def _made(self, name: str, weight: Array, bias: Array | None, shape: Shape, x: Array) -> Emulation:
         choice = self.algorithms.get(name, "direct")
         algorithm = choice if isinstance(choice, BilinearAlgorithm) else None
-        return emulation_on(x, weight, bias, shape, algorithm, self.policy, self.channel_sum, self.balanced, self.threads or processors())
+        precision = Precision(self.policy, self.channel_sum, self.balanced)
+        return emulation_on(x, weight, bias, shape, algorithm, precision, self.threads or processors())

@@ -8,7 +8,7 @@ import time
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -75,6 +75,14 @@ class Kept:
             return self._things.get(key)
 
 
+class Course(NamedTuple):
+    """Nodes, each with the tensors that die after it; what only shapes tell; who reads tensors that may lie in blocks of channels."""
+
+    steps: Sequence[tuple[Node, tuple[str, ...]]]
+    shaped: frozenset[str]
+    blocks: Readers
+
+
 @dataclass(frozen=True, eq=False)
 class Program:
     """A network as it is run: the rewritten graph, what dies after each node, what the shapes of the inputs tell."""
@@ -85,9 +93,9 @@ class Program:
     blocks: Readers
 
     @property
-    def steps(self) -> list[tuple[Node, tuple[str, ...]]]:
-        """The nodes, each with what dies after it."""
-        return list(zip(self.graph.nodes, self.dead, strict=True))
+    def course(self) -> Course:
+        """What is done one after the other; it holds none of the constants."""
+        return Course(list(zip(self.graph.nodes, self.dead, strict=True)), self.shaped, self.blocks)
 
     @staticmethod
     def of(graph: Graph, wanted: Iterable[str], shaped: frozenset[str]) -> Program:
@@ -180,7 +188,7 @@ class Runner:
         """Run the network once, for its plans, and return the tape of it; what only the plans have read is let go."""
         key = frozenset(wanted)
         program = self._special.held(self._key(wanted, given)) or self._programs.held(key) or self._rewritten(wanted)
-        steps, shaped, blocks, constants = program.steps, program.shaped, program.blocks, dict(program.graph.constants)
+        course, constants = program.course, dict(program.graph.constants)
         del program
         let_go(self.graph.constants.values())
         check_unchanged(self._files)
@@ -188,7 +196,7 @@ class Runner:
         given = {name: array if array.flags.c_contiguous else array.copy() for name, array in given.items()}
         for name, array in given.items():
             recorder.feed(name, array)
-        self._run(steps, shaped, constants, given, key, recorder=recorder, spend=True, blocks=blocks)
+        self._run(course, constants, given, key, recorder=recorder)
         for name in set(wanted).difference(recorder.tensors, recorder.fixed):
             recorder.fixed[name] = self._constant(name, constants)
         check_unchanged(self._files)  # nor while they were read
@@ -197,7 +205,7 @@ class Runner:
         let_go(self.graph.constants.values())
 
         def apply(node: Node, inputs: list[Array | None], constants: Mapping[str, Array]) -> tuple[Array, ...]:
-            return self._apply(node, inputs, self.memory_limit, self._place(node, constants, np.empty, blocks=blocks))
+            return self._apply(node, inputs, self.memory_limit, self._place(node, constants, np.empty, blocks=course.blocks))
 
         return Tape(recorder, wanted, apply)
 
@@ -211,7 +219,7 @@ class Runner:
         check_unchanged(self._files)
         program, record = self._program(wanted, given)
         constants = program.graph.constants
-        values = self._run(program.steps, program.shaped, constants, given, frozenset(wanted), record, watch)
+        values = self._run(program.course._replace(blocks=_NONE), constants, given, frozenset(wanted), record, watch)
         if record is not None:
             self._special.get(self._key(wanted, given), lambda: self._specialised(program, wanted, record))
         found = {name: values[name] if name in values else self._constant(name, constants) for name in wanted}
@@ -242,21 +250,16 @@ class Runner:
 
     def _run(
         self,
-        steps: Iterable[tuple[Node, tuple[str, ...]]],
-        shaped: frozenset[str],
+        course: Course,
         constants: Mapping[str, Array],
         given: Mapping[str, Array],
         wanted: frozenset[str],
         record: dict[str, Array] | None = None,
         watch: Watch | None = None,
         recorder: Recorder | None = None,
-        spend: bool = False,
-        blocks: Readers = _NONE,
     ) -> dict[str, Array]:
-        """Run nodes one after the other; `spend` lets go of each constant once it has been read for the last time.
-
-        Tensors of `blocks` may lie in blocks of channels.
-        """
+        """Run nodes one after the other; where that is recorded, each constant is let go once it has been read for the last time."""
+        steps, shaped, blocks = course
         values = dict(given)
         used = sum(array.nbytes for array in values.values())
         for node, dead in steps:
@@ -281,7 +284,7 @@ class Runner:
             for name in dead:
                 if name in values:
                     used -= values.pop(name).nbytes
-                elif spend and isinstance(constants, dict):
+                elif recorder is not None and isinstance(constants, dict):
                     constants.pop(name, None)
             del inputs, results, jobs  # what is dead gives its memory to the next node
         return values
@@ -458,7 +461,7 @@ class Runner:
         output = (shape[0], weight.shape[0], *view.out)
         if view.begin != view.end or weight.dtype != dtype or finish and place.activation(finish, output) is None:
             return False
-        layer = layer_of(weight, None, view.strides, view.begin, view.dilations, int(call["group"]), shape, 2)
+        layer = layer_of(weight, None, view.strides, view.begin, view.dilations, int(call["group"]), shape)
         return blocks_of(layer, method_of(self.algorithms.get(node.name, "direct"), layer, self._limit(node.name)))[0]
 
     def _limit(self, layer: str) -> float | None:

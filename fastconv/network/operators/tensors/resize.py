@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -76,18 +76,25 @@ def cubic(a: float) -> Callable[[Array], Array]:
     return weight
 
 
-def interpolate(x: Array, axis: int, where: Array, scale: float, reach: int, weight: Any, antialias: bool, outside: bool) -> Array:
+class Curve(NamedTuple):
+    """The weights of taps: ``weight(distance)``, which is zero from `reach` on."""
+
+    reach: int
+    weight: Callable[[Array], Array]
+
+
+def interpolate(x: Array, axis: int, where: Array, scale: float, curve: Curve, antialias: bool, outside: bool) -> Array:
     """Weight and sum the taps around each position of one axis.
 
     With `antialias`, a downscaled axis stretches the weights by 1 / scale; with `outside` (exclude_outside), taps outside
     of the input get no weight and the others share it; otherwise the edge is repeated.
     """
     stretch = min(scale, 1.0) if antialias else 1.0
-    span = math.ceil(reach / stretch)
+    span = math.ceil(curve.reach / stretch)
     first = np.floor(where).astype(np.int64) - span + 1
     length, total = x.shape[axis], 0.0
     taps = [first + k for k in range(2 * span)]
-    weights = [weight((tap - where) * stretch) for tap in taps]
+    weights: list[Any] = [curve.weight((tap - where) * stretch) for tap in taps]
     if outside:
         weights = [np.where((tap >= 0) & (tap < length), w, 0) for tap, w in zip(taps, weights, strict=True)]
     if outside or antialias:
@@ -146,9 +153,9 @@ def _one_axis(call: Call, x: Array, axis: int, where: Array, scale: float) -> Ar
     if antialias and 2 / scale > 2**12:
         raise ValueError(f"a scale of {scale} would average thousands of elements for one")
     if mode == "linear":
-        return interpolate(x, axis, where, scale, 1, triangle, antialias, outside)
+        return interpolate(x, axis, where, scale, Curve(1, triangle), antialias, outside)
     if mode == "cubic":
-        return interpolate(x, axis, where, scale, 2, cubic(float(call["cubic_coeff_a"])), antialias, outside)
+        return interpolate(x, axis, where, scale, Curve(2, cubic(float(call["cubic_coeff_a"]))), antialias, outside)
     raise ValueError(f"mode must be nearest, linear or cubic, not {mode!r}")
 
 
