@@ -18,15 +18,20 @@ from fastconv.native import Job, compiled, described
 
 ALONE = 2**15
 """Elements below which a second thread costs more than it brings."""
+_KINDS = {np.dtype(np.float32): "f4", np.dtype(np.float64): "f8"}
+_PLAIN = 0x101
+"""Of numpy's flags: in C order, and aligned."""
 _CHUNK = 2**13
 """Elements that one claim of work should hold at least."""
 
 
 def kind_of(*arrays: Array) -> str:
     """Return the kernels' name of the arrays' common format, "" where they do not serve it."""
-    kinds = {(a.dtype.kind, a.dtype.itemsize, a.dtype.isnative) for a in arrays}
-    plain = all(a.flags.c_contiguous and a.flags.aligned for a in arrays)
-    return {("f", 4, True): "f4", ("f", 8, True): "f8"}.get(next(iter(kinds)), "") if plain and len(kinds) == 1 else ""
+    kind = arrays[0].dtype
+    for a in arrays:
+        if a.dtype != kind or a.flags.num & _PLAIN != _PLAIN:
+            return ""
+    return _KINDS.get(kind, "")
 
 
 def members(x: Array, threads: int) -> int:

@@ -11,7 +11,7 @@ import math
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -26,8 +26,7 @@ Apply = Callable[[Node, "list[Array | None]", Mapping[str, Array]], tuple[Array,
 """``apply(node, inputs, constants)`` computes a node."""
 
 
-@dataclass(frozen=True)
-class Tensor:
+class Tensor(NamedTuple):
     """Where a tensor lies: in which part of the memory, and how it is strided there."""
 
     part: int
@@ -50,8 +49,7 @@ class Part:
     last: int
 
 
-@dataclass(frozen=True, eq=False)
-class Placed:
+class Placed(NamedTuple):
     """A job with its arrays as offsets in parts of the memory; those of constants are as they are."""
 
     job: Any
