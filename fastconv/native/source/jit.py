@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any, TypeVar, cast
 
 from numba import njit
@@ -27,8 +28,10 @@ def kept(function: F, keep: bool) -> F:
     """Compile a function at its first call, and keep its code on disk if it is to be kept."""
     made: Any = njit(cache=keep, nogil=True, error_model="numpy")(function)
     if keep:
-        # numba compiles a kept function again when its own file changes, not for the files of those that it calls
-        made._cache._cache_file._source_stamp = sources_of(function.__module__.removeprefix("fastconv."))
+        # numba compiles a kept function again when its own file changes, not for the files of those that it calls. Where another
+        # numba keeps its stamp elsewhere, that stamp holds.
+        with suppress(AttributeError):
+            made._cache._cache_file._source_stamp = sources_of(function.__module__.removeprefix("fastconv."))
     return cast(F, made)
 
 
