@@ -73,7 +73,7 @@ def planewise(
 @lru_cache(maxsize=256)
 def _alike(dtype: np.dtype[Any], total: int, sums: bool, *activation: float) -> tuple[Array, Array]:
     """Return what a job over planes reads, where no channel differs from another: networks have many nodes of few kinds."""
-    return _planes(np.empty((1, total), dtype), (0, 1, 0, *activation), sums)
+    return _planes(np.broadcast_to(np.zeros((), dtype), (1, total)), (0, 1, 0, *activation), sums)
 
 
 def _planes(x: Array, numbers: Sequence[float | Array], sums: bool) -> tuple[Array, Array]:
