@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -89,7 +88,7 @@ def compiled_gemm(node: Node, call: Call, inputs: list[Array | None], place: Pla
     plain = call["alpha"] == 1 == call["beta"] and (activation is not None or not node.fused)
     if plain and (c is None or node.inputs[2] in place.constants and c.shape in ((outputs,), (1, outputs)) and c.dtype == a.dtype):
         return _matrix(node, call, a, b, transposed, place, (None if c is None else c.reshape(-1), activation))
-    product = _matrix(node, call, a, b, transposed, replace(place, do=place.now))
+    product = _matrix(node, call, a, b, transposed, place._replace(do=place.now))
     y = None if product is None else finished(call, product, c)
     if y is None or not node.fused:
         return y

@@ -7,7 +7,7 @@ import threading
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -396,7 +396,7 @@ class Runner:
         if begin != end:
             padded = call.reserve((*given[:2], *(n + b + e for n, b, e in zip(given[2:], begin, end, strict=True))), x.dtype)
             x, begin, given = np.pad(x, [(0, 0), (0, 0), *zip(begin, end, strict=True)]), (0, 0), padded
-            place = replace(place, do=place.now)
+            place = place._replace(do=place.now)
         if x.size == 0:
             return None
 

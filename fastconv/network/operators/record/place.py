@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
-from typing import Any
+from types import MappingProxyType
+from typing import Any, NamedTuple
 
 from fastconv.network.graph.graph import Array, Node
 from fastconv.network.operators.call import Call
@@ -13,8 +13,7 @@ Allocate = Callable[[tuple[int, ...], Any], Array]
 Readers = Mapping[str, tuple[Node, ...]]
 
 
-@dataclass(frozen=True)
-class Place:
+class Place(NamedTuple):
     """Where an operator computes: the network's constants, where results go, threads."""
 
     constants: Mapping[str, Array]
@@ -30,7 +29,7 @@ class Place:
     """``activation(nodes, shape)`` returns the activation that fused nodes are; None for no node, or where they are no such."""
     dying: frozenset[str] = frozenset()
     """Inputs that nobody reads after this node: it may write over them."""
-    blocks: Readers = field(default_factory=dict)
+    blocks: Readers = MappingProxyType({})
     """Tensors that may have the channels-blocked layout, with the nodes that read them."""
 
     def is_blocked(self, name: str, array: Array | None) -> bool:
