@@ -205,3 +205,26 @@ def test_what_calls_into_python_is_refused():
 
     with pytest.raises(RuntimeError, match="kernel printed_of_a_test calls .*Py"):
         emitted("printed_of_a_test", printed)
+
+
+FAR_APART = """
+import numpy as np
+import fastconv as fc
+
+x, w = np.ones((1, 8, 16, 16), np.float32), np.ones((8, 8, 3, 3), np.float32)
+try:
+    held = np.zeros({size}, np.float32)
+except MemoryError:  # a system that promises no more than it has
+    held = None
+first = fc.conv2d(x, w, algorithm="direct")
+del held
+print(first[0, 0, 0, 0], fc.conv2d(x, w, algorithm="F(2x2,3x3)")[0, 0, 0, 0])
+"""
+
+
+@pytest.mark.parametrize("gibibytes", [0, 2, 3, 5])
+def test_objects_load_where_free_memory_lies_more_than_two_gibibytes_apart(gibibytes):
+    """Code and constants of an object in mappings that far apart abort the process in LLVM's loader. Zeros are not touched: no memory."""
+    script = FAR_APART.format(size=gibibytes * 2**28)
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    assert (done.returncode, done.stdout.split()) == (0, ["72.0", "72.0"]), done.stderr
