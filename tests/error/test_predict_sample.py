@@ -117,6 +117,16 @@ def test_products_are_rounded_to_a_narrower_accumulator(accumulate, p):
     assert found.relative_l2 == pytest.approx(0.41 * 2.0**-p, rel=0.1)
 
 
+@pytest.mark.parametrize("channels", [1, 3])
+def test_transformed_products_are_rounded_to_a_narrower_accumulator(channels):
+    """Of one channel each product is rounded once to eight bits, which is all that errs; of three, sums as well."""
+    alg, policy = fc.algorithm("F(2x2,3x3)"), fc.Policy("fp32", "fp32", "fp32", "bf16", "fp32")
+    w, x = kernels(channels), tiles("noise", 4, channels)
+    found = fc.Sample(w, x).predict(alg, policy)
+    assert found.shares["sum"] > 0.99
+    assert found.relative_l2 == pytest.approx(measured(alg, w, x, policy, "linear"), rel=0.12)
+
+
 def test_one_channel_has_no_sum():
     assert fc.Sample(kernels(1), tiles("noise", 6, 1)).predict(fc.algorithm("F(4x4,3x3)")).shares["sum"] == 0
 
