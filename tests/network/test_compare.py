@@ -46,16 +46,6 @@ KEYS = [
 
 
 @pytest.fixture(scope="module")
-def net():
-    return fc.load_onnx(chain())
-
-
-@pytest.fixture(scope="module")
-def x():
-    return np.random.default_rng(2).standard_normal((5, 3, 16, 16)).astype(np.float32)
-
-
-@pytest.fixture(scope="module")
 def report(net, x):
     return fc.compare(net, {"x": x}, ["F(2x2,3x3)", "im2col", ("F(4x4,3x3)", "lavin2016", published_contenders()[1].algorithm)], batch=2)
 

@@ -9,7 +9,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from numpy.lib.stride_tricks import sliding_window_view
-from support.models import chain
 
 import fastconv as fc
 from fastconv.arithmetic import POLICIES, policy_named, round_to, setting_of
@@ -136,16 +135,6 @@ def test_pairwise_sums_of_any_length():
 def test_fused_programs_are_refused():
     with pytest.raises(ValueError, match="has fused operations"):
         Transform(program_of(((1, 2),), "sequential+fma"), FORMATS["fp16"], None)
-
-
-@pytest.fixture(scope="module")
-def net():
-    return fc.load_onnx(chain())
-
-
-@pytest.fixture(scope="module")
-def x():
-    return np.random.default_rng(2).standard_normal((5, 3, 16, 16)).astype(np.float32)
 
 
 @pytest.mark.parametrize("policy", ["mixed", "tf32", "fp16", "bf16", "fp16-fp32"])

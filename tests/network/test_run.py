@@ -21,11 +21,6 @@ from fastconv.network.run.feeds import checked_feeds, converted_feeds
 from fastconv.network.run.tape import Part, places
 
 
-@pytest.fixture(scope="module")
-def net():
-    return fc.load_onnx(chain())
-
-
 @pytest.fixture
 def x():
     return np.random.default_rng(2).standard_normal((2, 3, 18, 21)).astype(np.float32)

@@ -63,21 +63,20 @@ def planewise(
     """
     shape = activation or Activation()
     if affine is None and not isinstance(shape.slope, np.ndarray):
-        record, description = _alike(x.dtype, x.size, other is not None, shape.slope, shape.low, shape.high)
+        record, description, items = _alike(x.dtype, x.size, other is not None, shape.slope, shape.low, shape.high)
     else:
-        record, description = _planes(x, (*(affine or (0, 1, 0)), shape.slope, shape.low, shape.high), other is not None)
-    items = -(-int(description["count"]) // int(description["group"]))
+        record, description, items = _planes(x, (*(affine or (0, 1, 0)), shape.slope, shape.low, shape.high), other is not None)
     return Job(compiled("kernels.planes.planes", kind_of(x)), description, items, (x, other, record, out), members(x, threads))
 
 
 @lru_cache(maxsize=256)
-def _alike(dtype: np.dtype[Any], total: int, sums: bool, *activation: float) -> tuple[Array, Array]:
+def _alike(dtype: np.dtype[Any], total: int, sums: bool, *activation: float) -> tuple[Array, Array, int]:
     """Return what a job over planes reads, where no channel differs from another: networks have many nodes of few kinds."""
     return _planes(np.broadcast_to(np.zeros((), dtype), (1, total)), (0, 1, 0, *activation), sums)
 
 
-def _planes(x: Array, numbers: Sequence[float | Array], sums: bool) -> tuple[Array, Array]:
-    """Return what a job over planes reads: six numbers for each channel, or for all; and the description."""
+def _planes(x: Array, numbers: Sequence[float | Array], sums: bool) -> tuple[Array, Array, int]:
+    """Return what a job over planes reads, six numbers for each channel or for all, and the description; and its work items."""
     parts = [np.asarray(part, x.dtype) for part in numbers[:4]]
     channels = max(part.size for part in parts)
     record = np.empty((channels, 6), x.dtype)
@@ -91,7 +90,8 @@ def _planes(x: Array, numbers: Sequence[float | Array], sums: bool) -> tuple[Arr
         size = int(np.prod(x.shape[2:], dtype=np.int64))
         count = x.shape[0] * x.shape[1]
     group = max(1, _CHUNK // max(size, 1))
-    return record, described(PLANES, total=x.size, size=size, count=count, group=group, channels=channels, sums=sums)
+    description = described(PLANES, total=x.size, size=size, count=count, group=group, channels=channels, sums=sums)
+    return record, description, -(-count // group)
 
 
 class Windows(NamedTuple):

@@ -21,7 +21,7 @@ def pixels(kind: str, mr: int, nv: int, shaped: int) -> Callable[..., None]:
     """Make the layer; a panel is `mr` filters by `nv` vectors of pixels."""
     lanes, size, fused = lanes_of(kind), SIZE[kind], machine().fma
     sizes = ((mr, nv), (mr, max(nv - 1, 1)), (nv * mr, 1), (mr, 1))
-    panels = (Panel(kind, lanes, rows, columns, fused, AHEAD) for rows, columns in sizes)
+    panels = (Panel(kind, rows, columns, fused, AHEAD) for rows, columns in sizes)
     whole_panel, narrow_panel, tall_panel, single_panel = (panel_finisher(panel, mr, shaped) for panel in panels)
     wide = nv * lanes
     line, fields = wide * size, 4 if shaped else 1

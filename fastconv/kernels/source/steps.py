@@ -83,7 +83,7 @@ def pixels(kind: str) -> Callable[..., None]:
 def _panel(kind: str, rows: int, nv: int, ahead: int) -> Any:
     """Make the product of one panel: as many vectors of tiles at once as fit, then fewer. It becomes a part of what calls it."""
     lanes, size, fused, less = lanes_of(kind), SIZE[kind], machine().fma, max(nv - 1, 1)
-    whole, narrow, single = (panel_multiplier(Panel(kind, lanes, rows, columns, fused, ahead)) for columns in (nv, less, 1))
+    whole, narrow, single = (panel_multiplier(Panel(kind, rows, columns, fused, ahead)) for columns in (nv, less, 1))
 
     def panel(count, a, v, out, add, tiles):  # type: ignore[no-untyped-def]
         t, (b, ldv), (to, ldm) = 0, v, out
@@ -133,7 +133,7 @@ def product_filters(kind: str, mt: int, nk: int, together: int = 1, ahead: int =
     the same chain of multiply-adds as in `product`.
     """
     lanes, size = lanes_of(kind), SIZE[kind]
-    multiply = panel_multiplier(Panel(kind, lanes, mt, nk, machine().fma, 0, ahead, together))
+    multiply = panel_multiplier(Panel(kind, mt, nk, machine().fma, 0, ahead, together))
     row, wide = mt * together * size, nk * lanes * together * size
 
     def product_filters(xis, panels, turns, depth, block, u, v, v_xi, ldv, m, m_xi, m_panel, ldm):  # type: ignore[no-untyped-def]

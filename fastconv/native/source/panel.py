@@ -8,7 +8,7 @@ from typing import Any
 from numba.core import types
 from numba.extending import intrinsic
 
-from fastconv.native.machine import SIZE
+from fastconv.native.machine import SIZE, lanes_of
 from fastconv.native.source.vectors import (
     I64,
     Panel,
@@ -34,7 +34,7 @@ def panel_finisher(panel: Panel, step: int, shaped: int) -> Any:
     numbers at `other`, if that is not zero, are added, what `table` holds besides is applied (`shaped`, as in `lane_joiner`), and
     rows are written at `out`, `ldo` bytes apart, as those at `other`. Else the sums are kept.
     """
-    count, columns, size, vector = panel.rows, panel.columns, SIZE[panel.kind], vector_of(panel.kind, panel.lanes)
+    count, columns, size, vector = panel.rows, panel.columns, SIZE[panel.kind], vector_of(panel.kind, lanes_of(panel.kind))
     width, fields = vector.count * size, 4 if shaped else 1
     pairs = [(i, j) for i in range(count) for j in range(columns)]
 

@@ -226,8 +226,6 @@ class Panel:
     ----------
     kind : str
         Format of the numbers.
-    lanes : int
-        Numbers of a vector.
     rows, columns : int
         Numbers of u, and vectors of v, that meet at each term.
     fused : bool
@@ -239,7 +237,6 @@ class Panel:
     """
 
     kind: str
-    lanes: int
     rows: int
     columns: int
     fused: bool
@@ -254,7 +251,7 @@ def panel_multiplier(panel: Panel) -> Any:
     A step of `u` starts every `ldu` bytes, one of `v` every `ldv`, a row of `out` every `ldo`. Each output is one chain of
     multiply-adds over the `depth` steps, starting from zero; `add` then adds it to `out`.
     """
-    rows, columns, size, vector = panel.rows, panel.columns, SIZE[panel.kind], vector_of(panel.kind, panel.lanes)
+    rows, columns, size, vector = panel.rows, panel.columns, SIZE[panel.kind], vector_of(panel.kind, lanes_of(panel.kind))
     width = vector.count * size
 
     def steps_of(builder: Any, u: Any, v: Any, depth: Any) -> list[Any]:
