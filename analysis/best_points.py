@@ -10,8 +10,8 @@ For each size, with infinity and without, the steps are:
 4. The best four of these are measured again on all tiles (seed 1).
 5. The cheapest within 0.4 % of the best is measured once more (seed 2), so that its figure is free of selection bias.
 
-The table records where every set overflows, or where the error exceeds the outputs. Nothing is searched where the best set in fp32 and the
-published ones overflow, or have an error of more than three times the outputs.
+The table records sizes where every set overflows, or has an error larger than the outputs. A size is not searched if the best
+set in fp32 and the published ones overflow, or have an error of more than three times the outputs.
 
 A set replaces a row if its error is smaller (beyond the standard errors if it takes more operations), or if its error is within a standard
 error and it takes fewer operations. --replace replaces in any case. The store holds every finished piece of work, so a killed run resumes.
@@ -50,12 +50,12 @@ REORDERED = 3
 ORDERS = 14
 LAST = 4
 FAR = 3.0
-"""Relative error at which no other set helps: sets for one format are within some percent of the best in another."""
+"""Relative error at which no other set helps: sets for one format are within a few percent of the best in another."""
 PRELIMINARY = 4
-"""The first measurements take this part of the tiles of the last."""
+"""The first measurements use one in this many tiles of the last."""
 Points = tuple[Any, ...]
 TIE = 1.004
-"""Sets within this factor of the best count as tied: the one of fewest operations is shipped."""
+"""Sets within this factor of the best count as tied: the one with the fewest operations is shipped."""
 
 
 def published(n: int) -> Iterator[tuple[str, Points]]:
@@ -77,14 +77,14 @@ def trials(n: int, policy: str) -> int:
 
 
 class Bench(NamedTuple):
-    """Where the pieces of work run, and are kept."""
+    """The runner, job and tiles of all measurements."""
 
     runner: Runner
     job: dict[str, Any]
     trials: int
 
     def reports(self, sets: list[Points], seed: int, part: int = 1) -> list[dict[str, Any]]:
-        """Measure sets, their rows balanced where the format is narrow; an error is None where it overflows."""
+        """Measure sets, with balanced rows in narrow formats; an error is None if it overflows."""
         specs = []
         for points in sets:
             infinity = points[-1] is fc.INF
@@ -115,7 +115,7 @@ def operations(m: int, r: int, points: Points) -> tuple[int, int]:
 
 
 def searched(m: int, r: int, dims: int, policy: str, infinity: bool, args: argparse.Namespace, executor: Any) -> tuple[list[Points], int]:
-    """Search; return the best sets by the prediction of the policy, and how many were evaluated."""
+    """Search; return the best sets by the prediction of the policy, and the number evaluated."""
     options = {"store": args.store, "executor": executor, "starts": args.starts, "seed": args.seed, "infinity": infinity, "confirm": 0}
     found = fc.search_points(m, r, dims, args.descend_in or policy, **options)
     sets = [s.points for s in found]
@@ -140,7 +140,7 @@ def row_for(
         best = [fc.best_points(m, r, dims, infinity=infinity)] if best_row(m, r, dims, infinity=infinity) else []
         tried = [report for report in bench.reports([*best, *known], 1, PRELIMINARY) if report["mean_abs"] is not None]
         if best and all(report["relative"] > FAR for report in tried):
-            what = "errs by more than the outputs are" if tried else "overflows"
+            what = "has an error larger than the outputs" if tried else "overflows"
             return row | {"evaluated": len(best) + len(known), "because": f"every set that was tried {what}"}
     found, evaluated = searched(m, r, dims, policy, infinity, args, executor)
     row["evaluated"] = evaluated
@@ -156,7 +156,7 @@ def row_for(
     if report["mean_abs"] is None:
         return row | {"because": "every set that was tried overflows"}
     if report["relative"] >= 1:
-        return row | {"because": "every set that was tried errs by more than the outputs are"}
+        return row | {"because": "every set that was tried has an error larger than the outputs"}
     additions, multiplications = operations(m, r, points)
     alg = algorithm_for(m, r, points[: len(points) - infinity], infinity, policy_named(policy))
     return row | {
@@ -178,7 +178,7 @@ def key(row: dict[str, Any]) -> tuple[Any, ...]:
 
 
 def gains(row: dict[str, Any], old: dict[str, Any] | None) -> bool:
-    """Whether a row takes the place of the one that the table holds: see above."""
+    """Return whether a row replaces the one in the table: see above."""
     if old is None or old["points"] is None:
         return True
     if row["points"] is None:
@@ -190,7 +190,7 @@ def gains(row: dict[str, Any], old: dict[str, Any] | None) -> bool:
 
 
 def write(row: dict[str, Any], replace: bool) -> bool:
-    """Put a row into the table, unless that holds a better one: to a temporary name, then renamed."""
+    """Write a row into the table atomically, unless the table has a better one."""
     table = json.loads(TABLE.read_text(encoding="utf-8")) if TABLE.exists() else {"rows": []}
     rows = {key(old): old for old in table["rows"]}
     if not replace and not gains(row, rows.get(key(row))):
@@ -209,7 +209,7 @@ def sizes(text: str) -> list[int]:
 
 
 def processes(workers: int) -> Any:
-    """Return processes to run in, as a context; None, which is this one, for a single worker."""
+    """Return a pool of processes as a context; None, this process, for a single worker."""
     return ProcessPoolExecutor(workers, mp_context=get_context("spawn")) if workers > 1 else nullcontext()
 
 
@@ -223,7 +223,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--store", default="best.sqlite")
     parser.add_argument("--infinity", choices=("yes", "no", "both"), default="both", help="as a point of every set, of none, or both")
-    parser.add_argument("--descend-in", metavar="POLICY", help="whose prediction the descents minimise; by default that of --policy")
+    parser.add_argument("--descend-in", metavar="POLICY", help="policy that the descents predict in; by default --policy")
     parser.add_argument("--replace", action="store_true", help="replace rows of the table even by worse ones")
     parser.add_argument("--workers", type=int, default=os.cpu_count())
     args = parser.parse_args()

@@ -3,10 +3,10 @@
     python analysis/certified_limit.py [--n 4 5 6] [--dims 1 2] [--within 0.05] [--seconds 120] [--store DIRECTORY]
 
 Branch and bound over all real point sets, with infinity and without (`fastconv.search.limit.certified`). A box holds ascending
-points on the projective line; of a set and its mirror image it holds one. On a box, intervals enclose the entries of AT, G and
-BT. Every zero, power of two, shared value and summation tree that some set in the box may have is granted to all. The remaining
-sum of squares is bounded by its smallest values and by its gradient. The box with the smallest limit is split, until every box is
-proved worse than the goal, best / (1 + within). If the time ends first, the limit is the smallest of the remaining boxes. The
+points on the projective line; mirror images are covered once. On a box, intervals enclose the entries of AT, G and
+BT. Every zero, power of two, shared value and summation tree that is possible for some set in the box is assumed for all. The
+remaining sum of squares is bounded by its smallest values and by its gradient. The box with the smallest limit is split, until every
+box is proved worse than the goal, best / (1 + within). If the time ends first, the limit is the smallest of the remaining boxes. The
 store holds them, and the same command resumes.
 
 Writes fastconv/search/limit/limits.json, which `fastconv points` prints, and figures/certified_limit.csv.
@@ -32,7 +32,7 @@ from fastconv.search.limit.certified import Limit, first_order_error, limits, lo
 
 TABLE = Path(fc.__file__).parent / "search" / "limit" / "limits.json"
 CAPTION = """limit: no real point set has a smaller first-order predicted error (certified); best: that of the shipped set;
-gap: best / limit - 1; closed: whether every box was proved worse than the goal, else the least limit of those left."""
+gap: best / limit - 1; closed: whether every box was proved worse than the goal; if not, the limit is the least of those left."""
 
 
 def best_known(n: int, dims: int, infinity: bool) -> float:
@@ -43,7 +43,7 @@ def best_known(n: int, dims: int, infinity: bool) -> float:
 
 
 def advance(state: Limit, seconds: float, what: str) -> float:
-    """Run a proof for some time; return how long it ran."""
+    """Run a proof for some time; return the seconds it ran."""
     state.run(0)  # compiles
     begun = time.perf_counter()
     columns = (TextColumn("{task.description}"), *Progress.get_default_columns()[1:3], TimeElapsedColumn())
@@ -68,11 +68,11 @@ def known() -> dict[tuple[Any, ...], dict[str, Any]]:
 
 
 def prove(n: int, dims: int, infinity: bool, args: argparse.Namespace) -> None:
-    """Take one proof further and enter what it has proved."""
+    """Continue one proof and write its limit into the table."""
     path = args.store / f"limit-{n}-{dims}-{int(infinity)}.npz"
     scale = scale_of(FORMATS["fp32"])
     best = {kind: best_known(n, dims, kind) for kind in (True, False)}
-    goal = min(best.values()) / (1 + args.within)  # what is worse than the best of both kinds need not be told apart
+    goal = min(best.values()) / (1 + args.within)  # sets worse than the best of both kinds need no finer limit
     key = (n - 2, 3, dims, infinity)
     if path.exists():
         state, before = load(path), known().get(key, {}).get("seconds", 0.0)
@@ -103,10 +103,10 @@ def main() -> None:
     parser.add_argument("--n", type=int, nargs="+", default=[4, 5, 6])
     parser.add_argument("--dims", type=int, nargs="+", default=[1, 2])
     parser.add_argument("--infinity", type=int, nargs="+", default=[1, 0], help="1: with infinity, 0: without")
-    parser.add_argument("--within", type=float, default=0.05, help="prove that nothing is better than the best known by more")
-    parser.add_argument("--seconds", type=float, default=120.0, help="time for each proof; run again to go on")
-    parser.add_argument("--room", type=int, default=2_000_000, help="boxes to hold at most")
-    parser.add_argument("--store", type=Path, default=Path("limits"), help="where the open boxes are kept")
+    parser.add_argument("--within", type=float, default=0.05, help="prove that no set is better than the best known by more")
+    parser.add_argument("--seconds", type=float, default=120.0, help="time for each proof; run again to resume")
+    parser.add_argument("--room", type=int, default=2_000_000, help="largest number of open boxes")
+    parser.add_argument("--store", type=Path, default=Path("limits"), help="folder for the open boxes")
     args = parser.parse_args()
     for n, dims, infinity in product(args.n, args.dims, args.infinity):
         prove(n, dims, bool(infinity), args)

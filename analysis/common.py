@@ -1,4 +1,4 @@
-"""What the scripts share: where figures go, files written whole or not at all, tables, a progress bar."""
+"""Shared by the scripts: paths of figures, atomic writes, tables, a progress bar."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 def style(k: int) -> dict[str, Any]:
-    """Return a line style of its own for the k-th line, told apart in grey too."""
+    """Return the style of the k-th line, distinct from others also in grey."""
     return {"color": COLOURS[k % 7], "marker": MARKERS[k % 7], "ls": DASHES[k % 7], "mfc": "white", "ms": 5, "lw": 1.5}
 
 
@@ -33,7 +33,7 @@ def progress(items: Iterable[Any], what: str) -> Iterator[Any]:
 
 
 def write_csv(name: str, header: Sequence[str], rows: Iterable[Sequence[Any]], measured: bool = True) -> Path:
-    """Write a CSV file into figures/, whole, and record that it was `measured` now."""
+    """Write a CSV file into figures/ atomically, and record the time if it was `measured`."""
     path = FIGURES / name
     with replacing(path) as new, new.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file, lineterminator="\n")
@@ -51,14 +51,14 @@ def read_csv(name: str) -> list[dict[str, str]]:
 
 
 def save(figure: Figure, name: str) -> None:
-    """Write a figure into figures/ as PNG, whole."""
+    """Write a figure into figures/ as PNG, atomically."""
     path = FIGURES / name
     save_figure(figure, path, overwrite=True)
     print(f"drew {path.relative_to(FIGURES.parent)}")
 
 
 def place_labels(ax: Axes, labels: Sequence[tuple[float, float, str, str]], fontsize: float = 7) -> None:
-    """Write ``(x, y, text, colour)`` next to each point of the axes where they cover neither points, lines nor each other.
+    """Write ``(x, y, text, colour)`` next to each point, where they cover neither points, lines nor each other.
 
     Call it when limits, scales and everything else of the figure are set.
     """

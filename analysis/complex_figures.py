@@ -27,12 +27,12 @@ CSV = "complex_points.csv"
 
 
 def algorithms(r: int, policy: str) -> Iterator[tuple[str, fc.BilinearAlgorithm]]:
-    """Yield the algorithms of a panel, and of which kind they are."""
+    """Yield the kinds and algorithms of a panel."""
     for n in range(r + 1, 15):
         try:
             alg = fc.toom_cook(n - r + 1, r, fc.best_points(n - r + 1, r, 2, policy))
             yield KINDS[0], alg.balanced(policy) if policy == "fp16" else alg
-        except ValueError:  # no set of use in that format
+        except ValueError:  # no usable set in that format
             break
     for m, pairs in complex_sizes(r, 2):
         if 2 * pairs + 4 < m + r - 1:  # else it is the circle
@@ -72,15 +72,13 @@ def draw() -> None:
             for row, at in list(zip(of_kind, x, strict=True))[:: len(of_kind) - 1 if kind == KINDS[2] else 1]:
                 labels[-1].append((at, float(row["measured"]), f"{row['m']}/{row['products']}", look["color"]))
         ax.axhline(float(mine[0]["direct"]), color="#888888", lw=1, ls=":", label="direct convolution")
-        ax.set(
-            xscale="log", yscale="log", title=f"{r}x{r} kernels in {policy}", xlabel="multiplications, as a share of direct convolution's"
-        )
+        ax.set(xscale="log", yscale="log", title=f"{r}x{r} kernels in {policy}", xlabel="multiplications, relative to direct convolution")
         ax.xaxis.set_major_formatter(FuncFormatter(lambda v, _: f"{v:g}"))
         ax.xaxis.set_minor_formatter(FuncFormatter(lambda v, _: f"{v:.2g}" if round(v * 100) in (15, 20, 30, 40, 50, 70) else ""))
         ax.grid(True, which="both", lw=0.3)
     axes[0].set_ylabel("relative L2 error, measured")
     figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=4, frameon=False)
-    caption = "Labels: outputs / products an axis. 64 channels in blocks of 32; normal data; in fp32 the kernel transform is in float64."
+    caption = "Labels: outputs / products per axis. 64 channels in blocks of 32; normal data; in fp32 the kernel transform is in float64."
     figure.suptitle(caption, fontsize=9)
     for ax, some in zip(axes, labels, strict=True):
         place_labels(ax, some, 8)

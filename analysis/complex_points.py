@@ -56,7 +56,7 @@ class Parameters(NamedTuple):
         return (Fraction(0), fc.INF, *reals, *self.single, *upper)
 
     def moved(self) -> Iterator[Parameters]:
-        """Yield the sets with one parameter elsewhere."""
+        """Yield the sets that differ in one parameter."""
         for k in range(len(self.reals)):
             for a in REALS:
                 yield self._replace(reals=(*self.reals[:k], a, *self.reals[k + 1 :]))
@@ -69,7 +69,7 @@ class Parameters(NamedTuple):
 
 
 def starts(n: int, pairs: int) -> Iterator[Parameters]:
-    """Yield where the descents begin: complex points equally spaced."""
+    """Yield the starts of the descents: equally spaced complex points."""
     reals, couples = n - 2 * pairs - 2, pairs // 2
     tangents = tuple(Fraction(math.tan(math.pi / 4 * (k + 1) / (couples + 1))).limit_denominator(8) for k in range(couples))
     for start in STARTS:
@@ -78,7 +78,7 @@ def starts(n: int, pairs: int) -> Iterator[Parameters]:
 
 
 def descend(m: int, r: int, dims: int, at: Parameters) -> tuple[float, Parameters]:
-    """Move one parameter at a time to where the error is least until none moves."""
+    """Move one parameter at a time to the least error until none moves."""
     seen: dict[Parameters, float] = {}
 
     def error(p: Parameters) -> float:
@@ -101,7 +101,7 @@ def predicted(m: int, r: int, points: tuple[Any, ...], dims: int) -> float:
 
 
 def row_of(m: int, r: int, pairs: int, dims: int) -> dict[str, Any]:
-    """Search a size, and measure what was found."""
+    """Search a size, and measure the best set."""
     found = [descend(m, r, dims, start) for start in starts(m + r - 1, pairs)]
     error, best = min(found, key=lambda f: f[0])
     points = best.points()
@@ -112,7 +112,7 @@ def row_of(m: int, r: int, pairs: int, dims: int) -> dict[str, Any]:
 
 
 def main() -> None:
-    """Search what is asked for."""
+    """Search the sizes given on the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--r", type=int, required=True, help="taps")
     parser.add_argument("--sizes", nargs="+", required=True, metavar="M/PRODUCTS", help="outputs and products, as in 8/14")

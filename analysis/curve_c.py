@@ -2,7 +2,7 @@
 
     python analysis/curve_c.py [--n 4-18] [--dims 1 2] [--grid 300] [--trials 5000] [--draw]
 
-A set is a subset of the family at c, filled up to n by inf, 0, -1, 1 and by the families of Barabasz et al. 2020 at 1/2, 1/4, 3/4, in this
+A set is a subset of the family at c, completed by inf, 0, -1, 1 and by the families of Barabasz et al. 2020 at 1/2, 1/4, 3/4, in this
 order. (Where inf, 0, -1, 1 suffice, every choice among them is a set.) Other sets are two families at c1, c2 with any of inf, 0, -1, 1. The
 predicted error is drawn along c. At the rationals of small height, the smallest error is measured, and the published set of Barabasz et al.
 2020 on the same tiles. Writes figures/curve_c.csv (the minima of every kind of set) and figures/curve_c_reductions.csv. Draws them into
@@ -60,7 +60,7 @@ class Kind:
 
     @property
     def label(self) -> str:
-        """A name that is short enough for a figure."""
+        """A name short enough for a figure."""
         if len(self.fixed) <= 4:
             return "{" + ", ".join([*self.members, *self.fixed]) + "}"
         return "{" + ", ".join(self.members) + f"}} and {len(self.fixed)} fixed points"
@@ -72,7 +72,7 @@ class Kind:
 
 
 def subsets() -> Iterator[tuple[str, ...]]:
-    """Yield the subsets of the family; of two that differ by all signs or by c -> 1/c, one."""
+    """Yield the subsets of the family, one of each pair that differs by all signs or by c -> 1/c."""
     turned = {"-1/c": "1/c", "-c": "c", "c": "-c", "1/c": "-1/c"}
     inverted = {"-1/c": "-c", "-c": "-1/c", "c": "1/c", "1/c": "c"}
     seen: set[frozenset[str]] = set()
@@ -147,7 +147,7 @@ def minima(n: int, dims: int, trials: int) -> list[list[Any]]:
 
 
 def helped(rows: list[list[Any]]) -> list[list[Any]]:
-    """Count for each subset the sizes where its best union is below the set of Barabasz et al. 2020, as predicted."""
+    """Count for each subset the sizes where its best union has a smaller predicted error than the set of Barabasz et al. 2020."""
     subsets_seen: dict[str, dict[tuple[int, int], float]] = {}
     for n, dims, kind, cs, error, *_ in rows:
         if " " not in cs:
@@ -165,7 +165,7 @@ def helped(rows: list[list[Any]]) -> list[list[Any]]:
 
 
 def stored(dims: int) -> dict[int, list[Kind]]:
-    """Read from figures/curve_c.csv the kinds of sets with one family for each size, that of the least error first."""
+    """Read from figures/curve_c.csv the kinds of sets with one family by size, the least error first."""
     curves: dict[int, list[Kind]] = {}
     for row in read_csv("curve_c.csv"):
         if int(row["dims"]) == dims and " " not in row["c"]:

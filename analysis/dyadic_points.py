@@ -3,8 +3,8 @@
     python analysis/dyadic_points.py ["F(8x8,3x3)/13"] ["F(8x8,3x3)/12"] ["F(10x10,3x3)/14"]
 
 For each set of a family, the error is predicted on layers of three networks: the second, the middle and the last one that a fast algorithm
-runs (`fastconv.Sample`, fp32, Huffman order). It is weighed as `fastconv.fitted` weighs it. Prints the best sets by the geometric mean over
-the layers, relative to `fastconv.complex_points`, and writes figures/dyadic_points.csv.
+runs (`fastconv.Sample`, fp32, Huffman order). It is weighted as in `fastconv.fitted`. Prints the best sets by the geometric mean
+over the layers, relative to `fastconv.complex_points`, and writes figures/dyadic_points.csv.
 """
 
 from __future__ import annotations
@@ -47,11 +47,11 @@ FAMILIES: dict[str, tuple[Sequence[str], ...]] = {
         ("5/16+15/16*I", "3/8+7/8*I", "3/8+15/16*I", "1/2+7/8*I"),
     ),
 }
-"""Reals, and the pair in the first quadrant, whose mirror image comes with it; 0 and infinity are always there."""
+"""Real points, and the pair in the first quadrant, which includes its mirror image; 0 and infinity are always added."""
 
 
 def samples(name: str, m: int) -> list[fc.Sample]:
-    """Return what three layers of a network meet in tiles of F(m x m, 3x3)."""
+    """Return samples of three layers of a network, in tiles of F(m x m, 3x3)."""
     net, (feeds, _) = known_network(name).load(), feeds_of(name, FEW.get(name, 2))
     found: list[Any] = []
 
@@ -65,7 +65,7 @@ def samples(name: str, m: int) -> list[fc.Sample]:
 
 
 def errors(alg: fc.BilinearAlgorithm, layers: Sequence[fc.Sample]) -> tuple[float, float, float]:
-    """Return the error at the output, and of the layers, in the geometric mean; and that at random."""
+    """Return the geometric mean errors at the output and of the layers, and the error on random data."""
     found = [layer.predict(alg) for layer in layers]
     random = fc.predict_error(alg, 2, POLICY, "huffman", 64, "blocked", "normal").relative_l2
     return geometric_mean(map(at_output, found)), geometric_mean(one.relative_l2 for one in found), random

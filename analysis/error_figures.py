@@ -1,4 +1,4 @@
-"""Measured errors as figures: against the tile size, by order, format and algorithm, and against the number of channels.
+"""Draw measured errors against tile size, by order, format and algorithm, and against channels.
 
     python analysis/error_figures.py [orders] [formats] [modified] [channels]
 
@@ -33,7 +33,7 @@ def trials(n: int, dims: int) -> int:
 
 
 def figure_of(name: str, title: str, key: str, rows: list[list[Any]], axis: str, ylabel: str, header: list[str]) -> None:
-    """Draw one panel a dimension, one line a value of `key`, and write the CSV."""
+    """Draw one panel per dimension, one line per value of `key`, and write the CSV."""
     write_csv(f"error_{name}.csv", header, rows)
     figure = Figure(figsize=(10.5, 5), layout="constrained")
     panels = figure.subplots(1, 2)
@@ -66,7 +66,7 @@ def orders() -> None:
         ["2-D gain on sequential, n =", *SIZES], [[name, *(f"{1 - r[3]:.1%}" for r in rows if r[:2] == [name, 2])] for name in names[1:]]
     )
     header = ["order", "dims", "n", "of_sequential", "mean_abs", "stderr"]
-    title = "Order of summation, fp32: error beside that of summing left to right"
+    title = "Order of summation, fp32: error relative to summing left to right"
     figure_of("orders", title, "order", rows, "tile size n = m + 2", "mean |error| / that of sequential order", header)
 
 

@@ -1,7 +1,7 @@
-"""Count what makes the package easy or hard to read: ``python analysis/house.py [--revision REV] [--json]``.
+"""Measure how easy the package is to read: ``python analysis/house.py [--revision REV] [--json]``.
 
-Prints the modules of each folder, the longest functions, those of most parameters, the lines of the package, and how many places
-repeat others: runs of lines that stand elsewhere too, names of variables aside. With a revision, counts that one of the repository.
+Prints the modules of each folder, the longest functions, those with the most parameters, the lines of the package, and the
+number of repeated places: runs of statements that occur elsewhere up to names and constants. With a revision, counts that one.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ from typing import NamedTuple
 
 ROOT = Path(__file__).parents[1]
 RUN = 6
-"""Statements that count as repeated when they stand in two places in the same order."""
+"""Number of consecutive statements that count as repeated if they occur in two places."""
 
 
 class Function(NamedTuple):
-    """A function as it is counted; `told` are the lines of its docstring."""
+    """Counts of a function; `told` are the lines of its docstring."""
 
     lines: int
     told: int
@@ -34,9 +34,9 @@ class Function(NamedTuple):
 
 
 def functions(package: Path) -> Iterator[Function]:
-    """Yield all functions; ``self``, ``cls`` and numba's ``typingctx`` are no parameters.
+    """Yield all functions; ``self``, ``cls`` and numba's ``typingctx`` do not count as parameters.
 
-    Public ones keep the names of their parameters for other programs; what is compiled is called with numbers in registers.
+    Public functions must keep their parameters; compiled ones take numbers in registers.
     """
     doors = [door for door in (package / "__init__.pyi", package / "__init__.py", package / "torch" / "__init__.py") if door.exists()]
     told = [node for door in doors for node in ast.walk(ast.parse(door.read_text(encoding="utf-8")))]
@@ -57,7 +57,7 @@ def _is_text(node: ast.AST) -> bool:
 
 
 class _Anonymous(ast.NodeTransformer):
-    """Take the names of variables and the values of constants out of a statement."""
+    """Remove the names of variables and the values of constants from a statement."""
 
     def visit_Name(self, node: ast.Name) -> ast.AST:
         return ast.Name("_", node.ctx)
@@ -67,12 +67,12 @@ class _Anonymous(ast.NodeTransformer):
 
 
 def _only_says(node: ast.stmt) -> bool:
-    """Whether a statement is a docstring, or the name and type of a field."""
+    """Return whether a statement is a docstring, or the name and type of a field."""
     return isinstance(node, ast.Expr) or isinstance(node, ast.AnnAssign) and node.value is None
 
 
 def repeated(package: Path) -> dict[str, list[str]]:
-    """Return runs of statements that stand in several places, by their places."""
+    """Return runs of statements that occur in several places, by their places."""
     places = defaultdict(list)
     for path in sorted(package.rglob("*.py")):
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
@@ -109,7 +109,7 @@ def counted(package: Path) -> dict[str, object]:
 def main() -> None:
     """Print the counts of the working tree, or of a revision."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--revision", help="a revision of the repository, by default the working tree")
+    parser.add_argument("--revision", help="a revision of the repository; by default, the working tree")
     parser.add_argument("--json", action="store_true")
     args = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:

@@ -3,8 +3,8 @@
     python analysis/layers_figures.py [two_threads] [one_thread] [curves]
 
 From figures/layers_2.csv and figures/layers_1.csv: bars of the effective GFLOP/s of fastconv and of each peer by layer, with the
-relative L2 error of each above its bar (figures/layers_2_*.png, figures/layers_1_*.png), and a table of how many times as fast as
-each peer fastconv is (figures/layers_2_ratios.csv, figures/layers_1_ratios.csv). From figures/layer_curves.csv: the time of a
+relative L2 error of each above its bar (figures/layers_2_*.png, figures/layers_1_*.png), and a table of the speed of fastconv
+relative to each peer (figures/layers_2_ratios.csv, figures/layers_1_ratios.csv). From figures/layer_curves.csv: the time of a
 layer against its sizes (figures/layer_curves.png).
 """
 
@@ -20,12 +20,12 @@ from matplotlib.patches import Patch
 
 OURS = "fastconv"
 LIMIT = 1e-6
-"""Errors above it are drawn bold: they are not what was asked for."""
+"""Errors above it are printed bold: they exceed the requested accuracy."""
 
 SHADES = ("#222222", "#e8e8e8", "#b0b0b0", "#f8f8f8", "#8c8c8c", "#d0d0d0", "#ffffff", "#c0c0c0", "#a0a0a0")
 HATCHES = ("", "///", "", "...", "\\\\\\", "xxx", "---", "|||", "ooo")
 IN_A_ROW = 7
-"""Layers that stand beside each other in a figure."""
+"""Layers per row of a figure."""
 
 Rows = list[dict[str, str]]
 
@@ -77,21 +77,21 @@ def bars(kind: str, rows: Rows, layers: Sequence[str], threads: int) -> None:
     plural = "s" if threads > 1 else ""
     figure.suptitle(
         f"Layers, float32, {threads} thread{plural}: operations of the direct convolution over the median time.\nAbove each bar its "
-        f"relative L2 error, bold above {LIMIT:.0e}. Multiply-add rate beside the turns {rates[0]:.0f} to {rates[-1]:.0f} GFLOP/s.",
+        f"relative L2 error, bold above {LIMIT:.0e}. Multiply-add rate during the runs {rates[0]:.0f} to {rates[-1]:.0f} GFLOP/s.",
         fontsize=10,
     )
     save(figure, f"layers_{threads}_{kind}.png")
 
 
 def ratios(rows: Rows, threads: int) -> None:
-    """Print and write how many times as fast as each peer fastconv is, by layer and on average (geometric mean)."""
+    """Print and write the speed of fastconv relative to each peer, by layer and on average (geometric mean)."""
     seconds = {(row["layer"], row["contender"]): float(row["milliseconds"]) for row in rows}
     layers, names = list(dict.fromkeys(row["layer"] for row in rows)), list(dict.fromkeys(row["contender"] for row in rows))
     peers = [name for name in names if not name.startswith(OURS)]
     mine = {row["layer"]: row for row in rows if row["contender"] == OURS}
 
     def cells(chosen: Sequence[str]) -> list[float | str]:
-        """Geometric means over those of the layers that a peer computes; over the fastest of each layer at last."""
+        """Geometric means over the layers that a peer computes; last, relative to the fastest peer of each layer."""
         found: list[float | str] = []
         for peer in [*peers, None]:
             logs = []
@@ -110,7 +110,7 @@ def ratios(rows: Rows, threads: int) -> None:
         else:
             table.append([f"mean of {kind}", *cells(chosen), "", ""])
     header = ["layer", *peers, "fastest peer", "share", "relative L2"]
-    print(f"times as fast as, {threads} threads:")
+    print(f"speed relative to each peer, {threads} threads:")
     print_table(header, table)
     write_csv(f"layers_{threads}_ratios.csv", header, table, measured=False)
 
@@ -118,7 +118,7 @@ def ratios(rows: Rows, threads: int) -> None:
 def layers(threads: int) -> None:
     name = f"layers_{threads}.csv"
     if not (FIGURES / name).exists():
-        print(f"figures/{name} is not there: run benchmarks/layers.py --threads {threads}")
+        print(f"figures/{name} does not exist: run benchmarks/layers.py --threads {threads}")
         return
     rows = read_csv(name)
     for kind, chosen in pages(list(dict.fromkeys(row["layer"] for row in rows))).items():

@@ -1,12 +1,12 @@
 """Plant small bugs, one at a time, and count those that the tests catch: ``python analysis/mutants.py --count 150 --seed 2``.
 
 A draw is uniform over all places of `fastconv` where one of the changes below can be made: operators, comparisons, conditions,
-constants, ``min`` and ``max``, ``abs``, swapped arguments. Left alone is what changes nothing: the order of the arguments of sums
-and products, and ``zip(strict=True)``, an assertion. The suite runs once under coverage, which tells the tests that reach each line
-(``pip install pytest-cov pytest-timeout``). Each change is planted into a copy of the tree, and the tests that reach it run, fast
-ones first, until one fails; where coverage sees little (import time, other processes, kept results) or only what compiles a line,
-the tests of its floor too. A test that hangs has failed; what no test has caught after a while is not caught. Results are kept line
-by line in a log, and a repeated run goes on where it was. By hand, not in CI.
+constants, ``min`` and ``max``, ``abs``, swapped arguments. Changes without effect are excluded: the order of the arguments of
+sums and products, and ``zip(strict=True)``, an assertion. The suite runs once under coverage, which records the tests that reach
+each line (``pip install pytest-cov pytest-timeout``). Each change is planted into a copy of the tree, and the tests that reach it
+run, fast ones first, until one fails. The tests of its package run too if coverage is incomplete (import time, other processes,
+cached results) or records only the compilation of a line. A test that hangs has failed. A change that no test catches in time is
+not caught. Results are appended to a log, and a repeated run resumes from it. Run it by hand, not in CI.
 """
 
 from __future__ import annotations
@@ -49,16 +49,16 @@ TESTS = {
     "cli": ["house/test_readme.py", "tables"],
     "__init__.py": ["house", "cli"],
 }
-"""Where the tests of each floor are besides the folder of its name; its own doctests come besides."""
+"""Tests of each package other than the folder of its name and its doctests."""
 APART = {"kernels/test_machines.py", "kernels/test_targets.py"}
 COMPILED = tuple(f"fastconv/{folder}/" for folder in ("kernels", "native", "error/predict/compiled", "search/limit"))
-"""Where a line runs while it is compiled, which the first test that needs the code does for all that follow."""
+"""Code that runs while it is compiled: only the first test that needs it compiles it."""
 FEW = 20
-"""Tests that reach a line. Fewer may be those that came first: a function that keeps its results runs once in a process."""
+"""Number of tests at which coverage is complete: a function with cached results runs only in the first test."""
 SECONDS = 300
-"""Of tests a change: those that would come later do not run."""
+"""Seconds of tests per change: later tests do not run."""
 HANGS = 120
-"""Seconds after which one test has failed: it hangs."""
+"""Seconds after which a test counts as hanging, and fails."""
 
 _BINARY = {ast.Add: ast.Sub, ast.Sub: ast.Add, ast.Mult: ast.Div, ast.Div: ast.Mult, ast.FloorDiv: ast.Mult, ast.Mod: ast.Mult}
 _COMPARISONS = {
@@ -79,7 +79,7 @@ COMMUTATIVE = frozenset(
 
 
 class Change(NamedTuple):
-    """A place in a file, and what stands there instead."""
+    """A place in a file, its text and the replacement."""
 
     file: str
     line: int
@@ -89,7 +89,7 @@ class Change(NamedTuple):
 
     @property
     def text(self) -> str:
-        """Its line as it stands."""
+        """The unchanged line."""
         return (ROOT / self.file).read_text(encoding="utf-8").splitlines()[self.line - 1].strip()
 
     def planted(self, text: str) -> str:
@@ -101,7 +101,7 @@ class Change(NamedTuple):
 
 
 def changes(path: Path) -> Iterator[Change]:
-    """Yield every change that can be made to a module; annotations, texts and what only a type checker reads are left alone."""
+    """Yield every possible change to a module, except in annotations, texts and code for type checkers."""
     text = path.read_text(encoding="utf-8")
     lines = text.splitlines()
     for node in _code(ast.parse(text)):
@@ -154,7 +154,7 @@ def _mutated(node: ast.expr) -> Iterator[str]:
 
 
 def _commutes(function: ast.expr) -> bool:
-    """Whether a function of numpy, of the standard library or of the compiler does not care for the order of its arguments."""
+    """Return whether a function of numpy, the standard library or the compiler is commutative."""
     match function:
         case ast.Attribute(ast.Name("builder" | "np" | "math"), name):
             return name in COMMUTATIVE
@@ -162,7 +162,7 @@ def _commutes(function: ast.expr) -> bool:
 
 
 def is_equivalent(one: Mapping[str, object]) -> bool:
-    """Whether a change was judged to change nothing; its line may have moved up or down since."""
+    """Return whether a change was judged to have no effect; its line may have moved since."""
     found = {name: one[name] for name in ("file", "text", "column", "before", "after")}
     return any(found.items() <= judged.items() for judged in json.loads(EQUIVALENT.read_text(encoding="utf-8")))
 
@@ -187,7 +187,7 @@ def reached(tree: Path) -> dict[str, dict[int, list[str]]]:
         seconds[name] += float(case.get("time", 0))
         if case.find("failure") is not None or case.find("error") is not None:
             broken.add(name)
-    print(f"left out, for they fail without any change: {sorted(broken)}", flush=True)
+    print(f"excluded because they fail without any change: {sorted(broken)}", flush=True)
     data = CoverageData(str(tree / ".coverage"))
     data.read()
     found: dict[str, dict[int, list[str]]] = {}
@@ -209,7 +209,7 @@ def _environment(tree: Path) -> dict[str, str]:
 
 
 def tests_of(change: Change, tree: Path, known: Mapping[str, Mapping[int, list[str]]]) -> list[str]:
-    """Return the tests that may see a change."""
+    """Return the tests that may catch a change."""
     found = known.get(change.file, {}).get(change.line, [])
     if len(found) >= FEW and not change.file.startswith(COMPILED):
         return found
@@ -221,7 +221,7 @@ def tests_of(change: Change, tree: Path, known: Mapping[str, Mapping[int, list[s
 
 
 def verdict(change: Change, tree: Path, tests: list[str]) -> tuple[str, float]:
-    """Return what caught a change, "" for nothing, and the seconds it took."""
+    """Return the test that caught a change, "" if none did, and the seconds it took."""
     path, chosen = tree / change.file, tree / "chosen.txt"
     text = path.read_text(encoding="utf-8")
     chosen.write_text("\n".join(tests), encoding="utf-8")
@@ -234,7 +234,7 @@ def verdict(change: Change, tree: Path, tests: list[str]) -> tuple[str, float]:
         try:
             said, _ = process.communicate(timeout=SECONDS)
         finally:
-            with suppress(ProcessLookupError):  # what the tests began ends with them
+            with suppress(ProcessLookupError):  # end the processes that the tests started
                 os.killpg(process.pid, signal.SIGKILL)
     except subprocess.TimeoutExpired:
         return "", time.perf_counter() - begun
@@ -246,13 +246,13 @@ def verdict(change: Change, tree: Path, tests: list[str]) -> tuple[str, float]:
 
 
 def copied(tree: Path) -> Path:
-    """Return a copy of the project at a path that is not there yet."""
+    """Copy the project to a path that does not exist yet; return it."""
     shutil.copytree(ROOT, tree, ignore=shutil.ignore_patterns(".git", "__pycache__", ".*_cache"))
     return tree
 
 
 def judged(wanted: Sequence[Change], reach: Mapping[str, Mapping[int, list[str]]], jobs: int) -> Iterator[tuple[Change, str, float]]:
-    """Yield each change with what caught it and the seconds, as soon as it is known."""
+    """Yield each change with the test that caught it and the seconds, as soon as known."""
     with tempfile.TemporaryDirectory() as folder, concurrent.futures.ThreadPoolExecutor(jobs) as pool:
         free: queue.Queue[Path] = queue.Queue()
         for k in range(jobs):
@@ -270,13 +270,13 @@ def judged(wanted: Sequence[Change], reach: Mapping[str, Mapping[int, list[str]]
 
 
 def main() -> None:
-    """Plant the changes that the log does not hold yet, and print the table."""
+    """Plant the changes that the log lacks, and print the table."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--count", type=int, default=150)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--jobs", type=int, default=2, help="changes at a time")
     parser.add_argument("--log", type=Path, default=Path("mutants.jsonl"))
-    parser.add_argument("--reach", type=Path, default=Path("reach.json"), help="what coverage told; delete it when the tests change")
+    parser.add_argument("--reach", type=Path, default=Path("reach.json"), help="results of coverage; delete it when the tests change")
     args = parser.parse_args()
     if not args.reach.exists():
         with tempfile.TemporaryDirectory() as folder:

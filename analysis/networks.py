@@ -53,7 +53,7 @@ SINGLE = ("network", "policy", "channel_sum", "algorithm", "points")
 
 
 def stored(name: str) -> list[dict[str, str]]:
-    """Return the rows of a file in figures/, none if there is no file."""
+    """Return the rows of a file in figures/, empty if it does not exist."""
     return read_csv(name) if (FIGURES / name).exists() else []
 
 
@@ -70,7 +70,7 @@ def feeds_of(name: str, images: int | None = None) -> tuple[dict[str, np.ndarray
 
 
 def known(_: str) -> tuple[Contender, ...]:
-    """Return F(2) to F(8) with all known points; for odd sizes the best only."""
+    """Return F(2) to F(8) with all known points; for odd sizes only the best."""
     return published_contenders(sizes=(2, 4, 6, 8), sources=SOURCES) + published_contenders(sizes=(3, 5, 7), sources=SOURCES[-1:])
 
 
@@ -191,8 +191,8 @@ def main() -> None:
     parser.add_argument("--networks", default=";".join(known_networks()))
     parser.add_argument("--sums", default=";".join(SUMS))
     parser.add_argument("--policies", default=";".join(POLICIES), help="empty: none")
-    parser.add_argument("--points", default=";".join(KINDS), help="which contenders")
-    parser.add_argument("--again", action="store_true", help="run what is stored already, too")
+    parser.add_argument("--points", default=";".join(KINDS), help="kinds of contenders")
+    parser.add_argument("--again", action="store_true", help="measure stored rows again")
     parser.add_argument("--predictions", default="fp32;mixed;bf16;fp16", help="policies in which errors are predicted")
     args = parser.parse_args()
     given = (args.sums, args.policies, args.points, args.predictions)

@@ -1,4 +1,4 @@
-"""The tables of docs/results/network-study.md, from what networks.py stored; analysis/results.py writes the page."""
+"""Tables of docs/results/network-study.md from the results of networks.py; analysis/results.py writes the page."""
 
 from __future__ import annotations
 
@@ -40,11 +40,11 @@ class Store:
         }
 
     def row(self, network: str, algorithm: str, policy: str = "fp32", channel_sum: str = "linear", points: str | None = None) -> Row | None:
-        """Return a row; of our points, unless told otherwise."""
+        """Return a row, by default for our points."""
         return self._at.get((network, algorithm.rstrip("*"), points_of(algorithm) if points is None else points, policy, channel_sum))
 
     def error(self, *where: str, points: str | None = None) -> float:
-        """Return the relative error of a row; NaN where there is no such row, or no finite error."""
+        """Return the relative error of a row; NaN if there is no row, or no finite error."""
         row = self.row(*where, points=points)
         return number(row["relative_l2"]) if row else math.nan
 
@@ -192,7 +192,7 @@ def of_dyadic(rows: Sequence[Row]) -> str:
         count = sum(other["algorithm"] == name for other in rows)
         ratios = (f"{number(row[key]):.2f}" for key in ("at_output", "of_layers", "at_random"))
         lines.append((short(name), row["points"].removeprefix("0 inf "), str(count), *ratios))
-    return markdown(("", "points besides 0 and infinity", "sets tried", "at the output", "of layers", "at random"), lines)
+    return markdown(("", "points other than 0 and infinity", "sets tried", "at the output", "of layers", "at random"), lines)
 
 
 def titled(algorithm: str) -> str:
@@ -217,7 +217,7 @@ def of_halves(store: Store) -> str:
 
 
 def same_class(row: Row | None) -> str:
-    """Return the share of images classified as by direct convolution; empty where there are no classes."""
+    """Return the share of images classified as by direct convolution; empty if there are no classes."""
     text = (row.get("agreement") or row.get("agreement_direct") or "") if row else ""
     return percent(float(text), 0 if float(text) == 1 else 1) if text else ""
 

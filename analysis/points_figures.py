@@ -57,7 +57,7 @@ def table() -> None:
                     rows.append(["fastconv" + ("" if infinity else ", without infinity"), dims, n, row["measured"]])
             for infinity, what in ((None, "certified limit"), (True, "certified limit, with infinity")):
                 limit = certified_limit(n - 2, 3, dims, infinity)
-                if limit:  # of the first-order prediction: drawn as that share of the measured error of the best set
+                if limit:  # a limit of the prediction, drawn relative to the measured error of the best set
                     best = best_row(n - 2, 3, dims)
                     rows.append([what, dims, n, (best["measured"] if best else math.nan) / (1 + limit.gap)])
     write_csv("points_table.csv", ["set", "dims", "n", "mean_abs"], rows)
@@ -68,7 +68,7 @@ def table() -> None:
         for k, name in enumerate(names):
             some = [row for row in rows if row[:2] == [name, dims]]
             look = style(k)
-            if name.startswith("certified"):  # not sets but what no set can reach
+            if name.startswith("certified"):  # limits, not sets
                 look = {"color": "0.45", "ls": "", "marker": 6 if name == "certified limit" else "_", "ms": 9, "mew": 2}
             ax.plot([row[2] for row in some], [row[3] / base[row[2]] for row in some], label=name, **look)
         ax.set(xlabel="tile size n = m + 2", ylabel="mean |error| / that of barabasz2020", yscale="log", ylim=(0.18, 3))
@@ -78,7 +78,7 @@ def table() -> None:
         ax.grid(alpha=0.3)
     figure.legend(*ax.get_legend_handles_labels(), frameon=False, loc="outside lower center", ncols=4)
     figure.suptitle(
-        "Point sets, kernel 3, fp32, Huffman order (nova2025 at n = 8, 10 lies above, at 9 and 13; limits below 0.18 are not drawn)"
+        "Point sets, kernel 3, fp32, Huffman order (nova2025 at n = 8, 10 is off scale, at 9 and 13; limits below 0.18 are not drawn)"
     )
     save(figure, "points_table.png")
     best = {(row[1], row[2]): row[3] for row in rows if row[0] == "fastconv"}

@@ -1,6 +1,6 @@
 """Compare predicted with measured errors: published and random point sets, policies, channels.
 
-Writes ``figures/predicted_vs_measured.csv`` and ``.png``, and prints how far the predictions are off.
+Writes ``figures/predicted_vs_measured.csv`` and ``.png``, and prints the deviations of the predictions.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ def random_points(rng: np.random.Generator, n: int) -> list[Any]:
 
 
 def cases(random: int, seed: int) -> list[Case]:
-    """List the cases; sums and inputs go round."""
+    """List the cases; sums and inputs rotate."""
     found = []
     turn = 0
     for dims in (1, 2):
@@ -84,7 +84,7 @@ def cases(random: int, seed: int) -> list[Case]:
 
 
 def run(case: Case, values: float) -> dict[str, Any]:
-    """Predict and measure one case, with as many trials as the budget of values buys."""
+    """Predict and measure one case, with as many trials as the budget of values allows."""
     alg = fc.toom_cook(case.m, case.r, case.points.split())
     options = dict(
         dims=case.dims, policy=case.policy, order=case.order, channels=case.channels, channel_sum=case.channel_sum, inputs=case.inputs
@@ -92,7 +92,7 @@ def run(case: Case, values: float) -> dict[str, Any]:
     start = time.perf_counter()
     try:
         predicted = fc.predict_error(alg, **options)
-    except ValueError:  # the matrices do not fit the format, and what is measured overflows
+    except ValueError:  # the matrices do not fit the format, so the measurement overflows
         predicted = None
     seconds = time.perf_counter() - start
     trials = int(min(20000, max(60, values / (case.channels * alg.n**case.dims))))
@@ -140,7 +140,7 @@ def draw(rows: list[dict[str, Any]], path: Path) -> None:
 
 
 def summary(rows: list[dict[str, Any]]) -> list[str]:
-    """Say how far predictions are off."""
+    """Return lines on the deviations of the predictions."""
     lines = []
     for name, some in (
         ("published, n = 4, 5", [row for row in rows if row["kind"] == "published" and row["n"] <= 5]),
@@ -195,7 +195,7 @@ def main() -> None:
     record(args.output / "predicted_vs_measured.csv")
     draw(fitting, part)
     part.replace(args.output / "predicted_vs_measured.png")
-    print(f"{len(rows) - len(fitting)} of {len(rows)} cases overflow their format and are left out")
+    print(f"{len(rows) - len(fitting)} of {len(rows)} cases overflow their format and are excluded")
     print("\n".join(summary(fitting)))
 
 

@@ -1,4 +1,4 @@
-"""Where measured files came from: figures/recorded.csv names for each the version, CPU, date and command."""
+"""Origin of measured files: figures/recorded.csv holds the version, CPU, date and command of each."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ COLUMNS = ("file", "version", "cpu", "date", "command")
 
 
 def recorded() -> dict[str, dict[str, str]]:
-    """Return the records by file name; a field is empty where it was not kept."""
+    """Return the records by file name; a field is empty if it was not recorded."""
     with (FIGURES / "recorded.csv").open(newline="", encoding="utf-8") as file:
         return {row["file"]: row for row in csv.DictReader(file)}
 
 
 def record(path: Path) -> None:
-    """Enter that this process measured a file of figures/; files elsewhere are not recorded."""
+    """Record that this process measured a file of figures/; ignore files elsewhere."""
     if path.parent.resolve() != FIGURES:
         return
     root = FIGURES.parent

@@ -29,7 +29,7 @@ Rows = list[dict[str, str]]
 
 @dataclass(frozen=True)
 class Section:
-    """A table with a heading, and what a reader must know to read it."""
+    """A table with a heading and an explanation."""
 
     title: str
     about: str
@@ -38,7 +38,7 @@ class Section:
 
 @dataclass(frozen=True)
 class Page:
-    """A page of results: where it comes from and its tables."""
+    """A page of results: its origin and its tables."""
 
     title: str
     about: str
@@ -121,7 +121,7 @@ def best_against_published() -> str:
 
 
 def shipped_sizes() -> str:
-    """Return which sizes the table of best points holds."""
+    """Return the sizes in the table of best points."""
     rows = [row for row in json.loads((TABLES / "best_points.json").read_text(encoding="utf-8"))["rows"] if row.get("points")]
     kinds = [(dims, infinity) for dims in (1, 2) for infinity in (True, False)]
     found = {(row["r"], row["policy"]): dict.fromkeys(kinds, ()) for row in sorted(rows, key=lambda row: row["r"])}
@@ -142,7 +142,7 @@ def points() -> Page:
     heads = ("n", "dims", "predicted gain", "measured gain", "standard error", "operations", "operations, scaled")
     return Page(
         "Point sets",
-        "What [points.md](../points.md) explains. Errors are mean absolute errors.",
+        "Data for [points.md](../points.md). Errors are mean absolute errors.",
         ("table_barabasz.csv", "points_table.csv", "curve_c_reductions.csv", "scan_c.csv", "row_scalings.csv"),
         [
             Section(
@@ -203,13 +203,13 @@ def complex_points() -> Page:
     header = ("r", "policy", "kind", "m", "products per axis", "multiplications, of direct", "predicted", "measured", "direct")
     return Page(
         "Complex points",
-        "What [complex-points.md](../complex-points.md) explains.",
+        "Data for [complex-points.md](../complex-points.md).",
         ("complex_points.csv",),
         [
             Section(
                 "Shipped sets with pairs of complex points",
                 about + " Found by `analysis/complex_points.py`.",
-                markdown(("algorithm", "multiplications per output", "predicted", "measured", "points besides 0 and infinity"), sets),
+                markdown(("algorithm", "multiplications per output", "predicted", "measured", "points other than 0 and infinity"), sets),
             ),
             Section("Real and complex points", about, markdown(header, lines)),
         ],
@@ -230,7 +230,7 @@ def strides() -> Page:
     )
     return Page(
         "Algorithms with a stride",
-        "What [strides.md](../strides.md) explains.",
+        "Data for [strides.md](../strides.md).",
         ("strides.csv",),
         [Section("Multiplications and errors", about, markdown(header, lines))],
     )
@@ -251,7 +251,7 @@ def worst_case() -> Page:
         sections.append(Section(f"{dims}-D", about, markdown(header, lines)))
     return Page(
         "Worst cases",
-        "How much of the bounds of [error-bounds.md](../error-bounds.md) random and adversarial inputs reach.",
+        "Random and adversarial inputs compared with the bounds of [error-bounds.md](../error-bounds.md).",
         ("worst_case.csv",),
         sections,
     )
@@ -273,7 +273,7 @@ def network_study() -> Page:
             ),
             Section(
                 "Points and methods",
-                f"By how much the error is lower than with the points of others; {linear} All sets in Huffman order.",
+                f"Reduction of the error compared with the points of others; {linear} All sets in Huffman order.",
                 study.of_points(store),
             ),
             Section(
@@ -354,11 +354,11 @@ def layers() -> Page:
         sections.append(Section(f"Layers, {name}", "Batch 1, float32, medians of interleaved turns. Error: relative L2 error.", table))
         rows = read_csv(f"layers_{threads}_ratios.csv")
         peers = {column: column for column in list(rows[0])[:-2]}
-        about = "How many times as fast as each peer. Means are geometric."
+        about = "Speed relative to each peer. Means are geometric."
         sections.append(Section(f"Peers, {name}", about, plain(rows, peers)))
     return Page(
         "Speed of layers",
-        "What [kernels.md](../kernels.md) refers to. The multiply-add rate next to each row tells the state of the machine.",
+        "Data for [kernels.md](../kernels.md). The multiply-add rate of each row shows the state of the machine.",
         ("layers_2.csv", "layers_1.csv"),
         sections,
     )
@@ -390,7 +390,7 @@ def kernel_steps() -> Page:
     sections = [Section(*about[name], grid([row for row in rows if row["step"] == name], "layer", "measured", "value")) for name in about]
     return Page(
         "Steps of the kernels",
-        "What each step gained when it was added. These steps cannot be switched off, so no command measures them again. "
+        "Gain of each step when it was added. These steps cannot be switched off, so no command measures them again. "
         "Results are the same bit for bit.",
         ("kernel_steps.csv",),
         sections,
@@ -401,10 +401,10 @@ def startup() -> Page:
     rows = [row | {"seconds": f"{float(row['seconds']):.2f}"} for row in read_csv("startup.csv")]
     columns = {"what": "", "seconds": "seconds", "ran": "algorithm", "vectors": "vectors", "ms": "ms per call"}
     columns |= {"effective_gflops": "effective GFLOP/s", "fma_gflops": "multiply-add GFLOP/s"}
-    about = "Layer 64-64@56, 3x3, two threads. Each line is a process of its own; compiled: into an empty folder."
+    about = "Layer 64-64@56, 3x3, two threads. Each row is a separate process; compiled: into an empty folder."
     return Page(
         "Start-up time",
-        "What [kernels.md](../kernels.md#start-up-time) explains.",
+        "Data for [kernels.md](../kernels.md#start-up-time).",
         ("startup.csv",),
         [Section("First calls and forced processors", about, plain(rows, columns))],
     )
@@ -426,10 +426,10 @@ def network_speed() -> Page:
         row | {"milliseconds": f"{float(row['milliseconds']):.1f}", "relative_l2": error(row["relative_l2"])}
         for row in read_csv("networks_2.csv")
     ]
-    about = "Batch 1, two threads, medians of seven interleaved turns; each network in a run of its own."
+    about = "Batch 1, two threads, medians of seven interleaved turns; each network in a separate run."
     return Page(
         "Speed and memory of networks",
-        "What [networks.md](../networks.md) refers to.",
+        "Data for [networks.md](../networks.md).",
         ("networks_2.csv",),
         [Section("Five networks", about, plain(rows, columns | {"fma_gflops": "multiply-add GFLOP/s"}))],
     )
@@ -447,7 +447,7 @@ def prediction_rate() -> Page:
     columns = {"n": "n", "dims": "dims", "policy": "policy", "sets": "sets", "sets_per_second": "sets per second"}
     return Page(
         "Rate of the prediction",
-        "How many point sets per second per core the compiled prediction evaluates ([points.md](../points.md#the-objective)).",
+        "Point sets that the compiled prediction evaluates per second per core ([points.md](../points.md#the-objective)).",
         ("prediction_rate.csv",),
         [Section("One core", "fp32, and bf16 as a coarse format.", plain(rows, columns | {"slowest_turn": "slowest turn"}))],
     )

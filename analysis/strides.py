@@ -51,7 +51,7 @@ def draw() -> None:
         y = [float(mine[0]["direct"])] + [float(row["measured"]) for row in mine]
         axes.plot(x, y, **style(k), label=f"{r}x{r}, stride {s}: direct, then m = 2 to {mine[-1]['m']}")
     axes.set_yscale("log")
-    axes.set_xlabel("multiplications, as a share of direct convolution's")
+    axes.set_xlabel("multiplications, relative to direct convolution")
     axes.set_ylabel("relative L2 error in fp32")
     axes.yaxis.set_minor_formatter(FuncFormatter(lambda v, _: f"{v:.0e}" if str(f"{v:.0e}")[0] in "25" else ""))
     axes.grid(alpha=0.3, which="both")

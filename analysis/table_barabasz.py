@@ -46,7 +46,7 @@ def rows(trials: int, seed: int) -> list[list]:
         alg = fc.toom_cook(n - 2, 3, points)
         measure = lambda **options: fc.measure_error(alg, dims=dims, trials=trials, seed=seed, **options)  # noqa: B023
         report = measure()
-        # the paper's gain is on full significands: on the grid of the C++ generator it is smaller at n = 4
+        # the paper's gain is for full significands: with the C++ generator it is smaller at n = 4
         mixed, plain = measure(policy="mixed", inputs="uniform"), measure(order="sequential", inputs="uniform")
         published = PUBLISHED[n][dims - 1]
         text = " ".join(map(str, points)) + ("*" if dims == 1 and n in UNKNOWN_1D else "")

@@ -1,4 +1,4 @@
-"""Train the networks on Fashion-MNIST that the package ships, and write what it ships.
+"""Train the Fashion-MNIST networks that the package ships, and write their files.
 
     pip install torch==2.13.0 onnx        # development only; the package never imports torch
     apt-get install dataset-fashion-mnist # 70,000 images, MIT licence
@@ -7,10 +7,10 @@
 
 Writes `NETWORK.onnx` (BatchNorm folded in float64, weights rounded once) and `fashion-test.npz` (the first
 100 test images of each class) into `--out`, and `NETWORK-training.json` with the accuracy on all 10,000
-test images. The last epoch's weights are what is shipped: the test images choose nothing. With
-`--checkpoint` each epoch is kept, and a run that was interrupted goes on from there.
+test images. The weights of the last epoch are shipped, so the test images select nothing. With
+`--checkpoint` each epoch is stored, and an interrupted run resumes from it.
 
-`fashion` is VGG-like: dense 3x3 convolutions of stride 1, nothing else that multiplies but one linear layer.
+`fashion` is VGG-like: dense 3x3 convolutions of stride 1 and one linear layer.
 `fashion-resnet20` is the network of He et al. (2016, "Deep residual learning for image recognition", section
 4.2) for small pictures: three stages of three blocks of two 3x3 convolutions, 1x1 convolutions where the shape
 changes.
@@ -38,7 +38,7 @@ from fastconv.files import replacing, write_whole
 
 
 class Writer:
-    """An ONNX graph as it grows; BatchNorm is folded into the convolution before it: float64 throughout, one rounding at the end."""
+    """Builder of an ONNX graph; folds BatchNorm into the preceding convolution in float64, rounded once."""
 
     def __init__(self) -> None:
         self.nodes: list[onnx.NodeProto] = []
@@ -79,7 +79,7 @@ class Writer:
 
 
 class Vgg(nn.Sequential):
-    """Stages of 3x3 convolutions, halved by maxima."""
+    """Stages of 3x3 convolutions, each followed by max pooling."""
 
     channels = ((32, 32), (64, 64), (128, 128, 128))  # one tuple for each resolution: 28, 14, 7 pixels
 
@@ -106,7 +106,7 @@ class Vgg(nn.Sequential):
 
 
 class Block(nn.Module):
-    """Two 3x3 convolutions around which the input goes, through a 1x1 convolution where the shape changes."""
+    """Two 3x3 convolutions with a skip connection, a 1x1 convolution if the shape changes."""
 
     def __init__(self, inputs: int, outputs: int, stride: int) -> None:
         super().__init__()
@@ -128,7 +128,7 @@ class Block(nn.Module):
 
 
 class ResNet20(nn.Module):
-    """He et al.'s residual network for small pictures, with n = 3 blocks a stage."""
+    """He et al.'s residual network for small pictures, with n = 3 blocks per stage."""
 
     channels = (16, 32, 64)  # 28, 14, 7 pixels
     blocks = 3
@@ -181,7 +181,7 @@ def mirrored(images: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
 
 @dataclass(frozen=True)
 class Recipe:
-    """How a network is trained: one-cycle schedule over AdamW or Nesterov's SGD, smoothed labels."""
+    """Training of a network: one-cycle schedule over AdamW or Nesterov's SGD, smoothed labels."""
 
     build: Callable[[], Any]
     augment: Callable[[torch.Tensor, torch.Generator], torch.Tensor]
@@ -266,7 +266,7 @@ def main() -> None:
     parser.add_argument("--batch", type=int, default=128)
     parser.add_argument("--seed", type=int, default=2026)
     parser.add_argument("--threads", type=int, help="of torch; the sums in its gradients depend on them")
-    parser.add_argument("--checkpoint", type=Path, help="written after each epoch; the run goes on from it if it exists")
+    parser.add_argument("--checkpoint", type=Path, help="written after each epoch; the run resumes from it if it exists")
     args = parser.parse_args()
 
     if args.threads is not None:

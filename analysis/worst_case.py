@@ -5,8 +5,8 @@
 The sets are those of Barabasz et al. 2020, kernel 3, Huffman order. Random trials are of several kinds: uniform, normal,
 log-uniform magnitudes, few bits, cancelling, corners, subnormals. Adversarial inputs come from a local search over the
 significands of inputs in [-1, 1]: bit flips, moves by some units in the last place, changed signs, copies of the best. Every
-input is compared with its running bound. The exact result is direct convolution in float64, or in twice its precision where that
-decides. In 2-D there are a hundredth of the random trials and as many adversarial ones. Writes figures/worst_case.csv and .png.
+input is compared with its running bound. The exact result is direct convolution in float64, or in twice its precision if
+needed. In 2-D there are a hundredth of the random trials and as many adversarial ones. Writes figures/worst_case.csv and .png.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ HEADER = [
 ]
 KINDS = ("uniform", "normal", "log-uniform", "few bits", "cancelling", "corners", "subnormal")
 VALUES_A_CHUNK = 2**21
-"""Tiles at a time are this over n**2 (n**4 in 2-D): every value of their programs is held at once."""
+"""Divided by n**2 (n**4 in 2-D), the tiles per chunk: every value of their programs is held at once."""
 RESTARTS = 256
 
 
@@ -62,7 +62,7 @@ def draw(rng: np.random.Generator, kind: str, shape: tuple[int, ...]) -> np.ndar
             values = rng.choice([-1.0, 1.0], shape) * np.exp2(rng.uniform(-40, 20, shape))
         case "few bits":
             values = rng.integers(-15, 16, shape) / 16
-        case "cancelling":  # a smooth signal plus what lies in its last bits
+        case "cancelling":  # a smooth signal plus noise in its last bits
             values = rng.uniform(0.5, 1, (shape[0], *[1] * (len(shape) - 1))) + rng.normal(size=shape) * 2.0**-18
         case "corners":
             values = rng.choice([-1.0, 1.0], shape) * (1 - rng.integers(0, 64, shape) * 2.0**-24)
@@ -72,7 +72,7 @@ def draw(rng: np.random.Generator, kind: str, shape: tuple[int, ...]) -> np.ndar
 
 
 def held_against_bound(alg: fc.BilinearAlgorithm, w: np.ndarray, x: np.ndarray, dims: int) -> tuple[np.ndarray, np.ndarray, int]:
-    """Return errors, bounds and how many of the errors exceed theirs, the exact result in as many bits as it takes."""
+    """Return errors, bounds and the number of violations, with the exact result in enough precision."""
     y, bound = fc.evaluate(alg, w, x, dims).astype(np.float64), fc.bound_error(alg, w, x, dims)
     error = np.abs(y - direct_in_float64(w, x, (1,) * dims, False))
     doubtful = (error > bound).reshape(len(w), -1).any(axis=1)
@@ -111,7 +111,7 @@ def random_trials(n: int, dims: int, trials: int, seed: int, kind: str) -> dict:
 
 
 def search(n: int, dims: int, inputs: int, seed: int) -> dict:
-    """Climb from many starts at once: a move is kept where the largest error of the tile does not fall."""
+    """Climb from many starts at once: a move is kept if the largest error of the tile does not fall."""
     alg, rng = algorithm(n, dims), np.random.default_rng([seed, n, dims, 1000])
     taps, size = 3**dims, n**dims
     found = {"violations": 0, "random": 0, "adversarial": 0, "worst": 0.0, "running_at_worst": 0.0, "share": 0.0}
@@ -146,7 +146,7 @@ def search(n: int, dims: int, inputs: int, seed: int) -> dict:
 
 
 def move(rng: np.random.Generator, z: np.ndarray) -> np.ndarray:
-    """Change one to three numbers of each input: a bit, some units in the last place, the sign, or all of it."""
+    """Change one to three numbers of each input: a bit, some units in the last place, the sign, or the whole number."""
     moved, rows = z.copy(), np.arange(len(z))
     for k in range(3):
         active = rows[rng.random(len(z)) < 0.5**k]

@@ -1,9 +1,9 @@
-"""Time what the exact floors do: build F(14, 3), verify F(6, 3), and the program of F(16, 3).
+"""Time the exact packages: build F(14, 3), verify F(6, 3), and make the programs of F(16, 3).
 
     python benchmarks/algebra.py [--turns 15]
 
-Medians in milliseconds, of cold calls: the caches are emptied before each. With wincnn installed (`pip install wincnn`), the
-same two jobs by it, interleaved.
+Prints medians of cold calls in milliseconds: the caches are emptied before each. With wincnn installed (`pip install wincnn`),
+its build and verification are timed too, interleaved.
 """
 
 from __future__ import annotations

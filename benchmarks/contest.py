@@ -1,10 +1,10 @@
-"""Time contenders against each other, each in a process of its own, in rotating order.
+"""Time contenders against each other, each in a separate process, in rotating order.
 
-Two OpenMP runtimes in one process slow each other down. So every contender is a process that holds what it has prepared and is
-stopped until its turn. A turn is a warm-up and then at least 0.1 s and four calls; its value is the median call. Before and after
+Two OpenMP runtimes in one process slow each other down. So every contender is a process that prepares its calls and is
+stopped until its turn. A turn is a warm-up, then at least 0.1 s and four calls; its value is the median call. Before and after
 each turn, a probe of the multiply-add rate records the state of the machine. A call may have an attribute ``about``, a function
-that returns facts in JSON. If these contain ``bytes``, a probe of copying so many bytes follows each turn. A contender may run in
-another Python, which needs the peer and numpy only.
+that returns facts in JSON. If these contain ``bytes``, each turn ends with a probe that copies that many bytes. A contender may
+run in another Python, which needs only the peer and numpy.
 """
 
 from __future__ import annotations
@@ -32,11 +32,11 @@ import numpy as np
 
 Call = Callable[[], Any]
 Maker = Callable[[Any, int], Call]
-"""From a case and a number of threads to a call that computes it; the call returns the output as an array."""
+"""Maps a case and a number of threads to a call that computes it and returns the output as an array."""
 
 
 BEFORE = ", before"
-"""What follows the name of a contender that an earlier fastconv is."""
+"""Suffix of the contender name of an earlier fastconv."""
 
 
 class RefusedError(Exception):
@@ -45,7 +45,7 @@ class RefusedError(Exception):
 
 @dataclass
 class Turns:
-    """What was measured of one contender at one case: seconds, the rates beside each, memory since it started, what it tells."""
+    """Measurements of one contender on one case: seconds, machine rates of each turn, peak memory, facts."""
 
     seconds: list[float] = field(default_factory=list)
     rates: list[float] = field(default_factory=list)
@@ -62,7 +62,7 @@ class Turns:
 
 
 def median_call(call: Call, least: float = 0.1, fewest: int = 4) -> float:
-    """Return the median time of a call, after one to warm up, of at least `fewest` calls and `least` seconds."""
+    """Return the median time of a call after a warm-up, over at least `fewest` calls and `least` seconds."""
     call()
     times: list[float] = []
     while len(times) < fewest or sum(times) < least:
@@ -75,7 +75,7 @@ def median_call(call: Call, least: float = 0.1, fewest: int = 4) -> float:
 def serve(makers: Mapping[str, Maker], cases: Mapping[str, Any], name: str, threads: int) -> None:
     """Answer requests for one contender, one JSON line each, until the input ends."""
     answers = os.fdopen(os.dup(1), "w")
-    os.dup2(2, 1)  # what a library prints is not an answer
+    os.dup2(2, 1)  # keep the output of libraries out of the answers
     calls: dict[str, Call] = {}
     for line in sys.stdin:
         request = json.loads(line)
@@ -96,13 +96,13 @@ def serve(makers: Mapping[str, Maker], cases: Mapping[str, Any], name: str, thre
                 if case not in calls:
                     calls[case] = makers[name](cases[case], threads)
                 answer = median_call(calls[case]) if request["what"] == "time" else save(calls[case](), request["what"])
-        except Exception as error:  # a peer may fail in any way: it is refused with its own words, the contest goes on
+        except Exception as error:  # a peer may fail in any way: report its message and continue
             answer = {"refused": f"{type(error).__name__}: {error}".splitlines()[0][:200]}
         print(json.dumps(answer), file=answers, flush=True)
 
 
 def save(output: Any, path: str) -> bool:
-    """Save an output for whoever asked."""
+    """Save an output to the requested path."""
     np.save(path, np.asarray(output))
     return True
 
@@ -114,10 +114,9 @@ def peak_bytes() -> int:
 
 
 def calls_a_second(make: Callable[[], Call], threads: int, least: float = 0.015) -> float:
-    """Return how many calls a second `threads` threads do together, each what `make` gives it.
+    """Return the calls per second of `threads` threads together, each with its own call from `make`.
 
-    By the median call of each: a thread that starts late, or whose core is taken away for a while, would otherwise hide
-    what the machine can do.
+    It uses the median call of each thread, so that a late start or a lost core does not distort the rate.
     """
     from concurrent.futures import ThreadPoolExecutor
 
@@ -143,7 +142,7 @@ def multiply_add_rate(threads: int) -> float:
     from fastconv.native import lanes_of
     from fastconv.native.objects import compiled
 
-    (mr, nv), lanes, depth, products = tile_panel(), lanes_of("f4"), 256, 256  # long enough that who holds Python's lock does not matter
+    (mr, nv), lanes, depth, products = tile_panel(), lanes_of("f4"), 256, 256  # long enough to hide the GIL
     multiply = compiled("kernels.steps.product", "f4", mr, nv, 0).ctypes
 
     def make() -> Call:
@@ -156,9 +155,9 @@ def multiply_add_rate(threads: int) -> float:
 
 
 def copy_rate(size: int, threads: int) -> float:
-    """Return GB/s, read and written, of copying half of `size` bytes to the other half, over and over, each thread its share.
+    """Return GB/s, read plus written, of copying one half of `size` bytes to the other half.
 
-    Of a layer's bytes some are read and some are written, and they may stay in a cache from call to call: so do these.
+    Each thread copies its share repeatedly. Like a layer's bytes, these are read and written, and may stay cached.
     """
     half = max(size // (2 * threads), 1 << 16)
 
@@ -171,7 +170,7 @@ def copy_rate(size: int, threads: int) -> float:
 
 @contextmanager
 def contender(python: str, script: Path, name: str, threads: int) -> Iterator[Callable[..., Any]]:
-    """Start a contender and give the function that asks it."""
+    """Start a contender and yield the function that sends it requests."""
     command = [python, str(script), "--serve", name, "--threads", str(threads)]
     pinned = {f"{library}_NUM_THREADS": str(threads) for library in ("OMP", "OPENBLAS", "MKL", "NUMBA")}
     quiet = {"GLOG_minloglevel": "2", "TF_CPP_MIN_LOG_LEVEL": "3"}
@@ -205,7 +204,7 @@ def contender(python: str, script: Path, name: str, threads: int) -> Iterator[Ca
 
 
 def found(pythons: Sequence[str], script: Path) -> dict[str, tuple[str, str]]:
-    """Ask Pythons which contenders of `script` they hold: name to interpreter and version; the first one counts."""
+    """Return interpreter and version of each contender of `script`; the first Python that has it counts."""
     where: dict[str, tuple[str, str]] = {}
     for python in pythons:
         answer = subprocess.run([python, str(script), "--list"], capture_output=True, text=True, check=True).stdout
@@ -215,24 +214,24 @@ def found(pythons: Sequence[str], script: Path) -> dict[str, tuple[str, str]]:
 
 
 def arguments(doc: str, what: str, cases: Sequence[str], makers: Sequence[str], turns: int) -> argparse.ArgumentParser:
-    """Return the parser of a contest's command line; `what` the cases are is the name of an option."""
+    """Return the parser of a contest's command line; `what` names the option for the cases."""
     parser = argparse.ArgumentParser(description=doc.splitlines()[0])
-    parser.add_argument("--python", nargs="+", default=[], metavar="PYTHON", help="interpreters that hold peers")
-    parser.add_argument("--before", metavar="PYTHON", help="an interpreter that holds an earlier fastconv, which runs beside ours")
+    parser.add_argument("--python", nargs="+", default=[], metavar="PYTHON", help="interpreters with peers installed")
+    parser.add_argument("--before", metavar="PYTHON", help="an interpreter with an earlier fastconv, which also runs")
     parser.add_argument(f"--{what}", dest="cases", nargs="+", default=list(cases), choices=cases, metavar="NAME", help=", ".join(cases))
     names = [*makers, f"{makers[0]}{BEFORE}"]
-    parser.add_argument("--contenders", nargs="+", choices=names, metavar="NAME", help="default: ours by default, and all peers found")
+    parser.add_argument("--contenders", nargs="+", choices=names, metavar="NAME", help="by default, fastconv and all peers found")
     parser.add_argument("--turns", type=int, default=turns)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--json", action="store_true", help="print rows as JSON")
-    parser.add_argument("--csv", type=Path, help=f"default: figures/{what}_THREADS.csv, where all {what} ran against all peers")
+    parser.add_argument("--csv", type=Path, help=f"by default, figures/{what}_THREADS.csv if all {what} ran against all peers")
     parser.add_argument("--list", action="store_true", help=argparse.SUPPRESS)
     parser.add_argument("--serve", help=argparse.SUPPRESS)
     return parser
 
 
 def held(mine: Iterable[str], peers: Mapping[str, tuple[str, Any]]) -> dict[str, str]:
-    """Return the contenders that this Python holds, ours and the peers (name to package and maker), with their versions."""
+    """Return the versions of the contenders in this Python: ours and the peers (name to package and maker)."""
     packages = dict.fromkeys(mine, "fastconv") | {name: package for name, (package, _) in peers.items()}
     versions = {}
     for name, package in packages.items():
@@ -251,10 +250,10 @@ def entered(
     cases: Callable[[], Any],
     shown: Sequence[str] = (),
 ) -> tuple[argparse.Namespace, dict[str, str]] | None:
-    """Read the command line: return the options and the Python of each contender that is to run.
+    """Read the command line; return the options and the Python of each contender to run.
 
-    Of ours, those of `shown`, or the first, run unless told otherwise, and beside it the first of an earlier fastconv, if one is
-    given. None where the process was one of `contender`'s or `found`'s: it has then served `cases` or said what it holds.
+    By default, our contenders in `shown`, or the first, run, and the first one of an earlier fastconv if given. In a process that
+    `contender` or `found` started, serve `cases` or list the contenders, and return None.
     """
     options = parser.parse_args()
     first = next(iter(mine))
@@ -269,12 +268,12 @@ def entered(
     where.pop(f"{first}{BEFORE}", None)
     if options.before:
         if (earlier := found([options.before], script).get(first)) is None:
-            parser.error(f"--before {options.before} holds no fastconv")
+            parser.error(f"--before {options.before} has no fastconv installed")
         where[f"{first}{BEFORE}"] = earlier
         shown = [*(shown or [first]), f"{first}{BEFORE}"]
     names = options.contenders or [*(shown or list(mine)[:1]), *(name for name in peers if name in where)]
     if missing := [name for name in names if name not in where]:
-        parser.error(f"no Python given holds {', '.join(missing)}")
+        parser.error(f"no given Python has {', '.join(missing)}")
     if not options.json:
         print("versions:", ", ".join(f"{name} {where[name][1]}" for name in names), flush=True)
     return options, {name: where[name][0] for name in names}
@@ -289,18 +288,18 @@ def contest(
     truth: Callable[[str], np.ndarray],
     report: Callable[[str, dict[str, Turns]], None],
 ) -> dict[str, dict[str, Turns]]:
-    """Run all turns: by case and contender what was measured; `report` gets each case when it is done.
+    """Run all turns and return the measurements by case and contender.
 
     Parameters
     ----------
     script : Path
-        Serves contenders: ``script --serve NAME --threads N``.
+        Script that serves contenders: ``script --serve NAME --threads N``.
     contenders : mapping
         Name to the Python that runs it; the first name also serves the probe.
     cases : sequence
-        What to compute.
+        Names of the cases.
     turns, threads : int
-        Visits of each contender at each case; threads of each contender.
+        Turns of each contender on each case; threads of each contender.
     truth : callable
         The right output of a case.
     """
@@ -338,7 +337,7 @@ def contest(
 
 
 def relative_l2(y: np.ndarray, truth: np.ndarray) -> float:
-    """Return the relative L2 norm of the difference; an output of another size is an error of the contest itself."""
+    """Return the relative L2 norm of the difference; raise ValueError for another size."""
     if y.size != truth.size:
         raise ValueError(f"an output of shape {y.shape} where {truth.shape} is right")
     return float(np.linalg.norm(y.reshape(truth.shape) - truth) / np.linalg.norm(truth))
@@ -350,7 +349,7 @@ def geometric_mean(values: Sequence[float]) -> float:
 
 
 def write_rows(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
-    """Write rows as CSV, whole, and record where they were measured."""
+    """Write rows as CSV, atomically, and record their origin."""
     sys.path.append(str(Path(__file__).parent.parent / "analysis"))
     from recorded import record
 

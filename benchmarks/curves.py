@@ -1,8 +1,8 @@
-"""Time layers against their sizes: height and width, channels and filters, images per batch, threads.
+"""Time layers over their sizes: height and width, channels and filters, images per batch, threads.
 
     python benchmarks/curves.py [--turns 5]
 
-Around one layer, 3x3 with 64 channels and filters on 56x56, one size at a time changes, for ``algorithm="auto"`` and
+Starting from one layer, 3x3 with 64 channels and filters on 56x56, one size at a time changes, for ``algorithm="auto"`` and
 ``"direct"``, on one thread and two. All plans are prepared first and called in turn, in rotating order. A turn is the median of a
 few calls, and the result is the median of the turns. Writes figures/layer_curves.csv, which analysis/layers_figures.py draws.
 """

@@ -1,4 +1,4 @@
-"""Time layers with each decision of the kernels as it is, and with its alternatives.
+"""Time layers with each decision of the kernels and with its alternatives.
 
     python benchmarks/kernel_decisions.py [--turns 7] [--decisions NAME ...]
 
@@ -37,7 +37,7 @@ SMALL_TO_LARGE: tuple[Size, ...] = ((64, 64, 56), (128, 128, 28), (256, 256, 14)
 
 @contextmanager
 def rebound(place: Any, **values: Any) -> Iterator[None]:
-    """Give names of a module other values for a while."""
+    """Give names of a module other values temporarily."""
     before = {name: getattr(place, name) for name in values}
     try:
         for name, value in values.items():
@@ -56,7 +56,7 @@ def plan_of(
     order: str | None = None,
     in_blocks: tuple[bool, bool] | None = None,
 ) -> contest.Call:
-    """Return a call of a plan whose work is cut as told, whose input and output lie `in_blocks` of channels."""
+    """Return a call of a plan with a given `cutter`, input and output in channels-blocked layout if `in_blocks`."""
     (channels, filters, side), (stride,) = size[:3], size[3:] or (1,)
     rng = np.random.default_rng(0)
     x = rng.standard_normal((1, channels, side, side), np.float32)
@@ -72,7 +72,7 @@ def plan_of(
 
 
 def fastest(filters_in_lanes: bool) -> Cutter:
-    """Return the chooser of cuts, of those with filters in the lanes or of the others."""
+    """Return a chooser of the fastest cut with filters, or tiles, in the lanes."""
 
     def choose(work: cut.Work, threads: int, filters: bool) -> cut.Cut:
         lanes = cut.machine().vector_bytes // work.size
@@ -83,7 +83,7 @@ def fastest(filters_in_lanes: bool) -> Cutter:
 
 @contextmanager
 def fetched(ahead: int, ahead_scalars: int) -> Iterator[None]:
-    """Make plans whose inner products fetch weights so many bytes ahead."""
+    """Prepare plans whose inner products prefetch weights the given number of bytes ahead."""
     distance = {"kernels.steps.product": ahead_scalars, "kernels.steps.product_filters": ahead}
 
     def fetching(source: str, *parameters: object) -> Compiled:
@@ -168,7 +168,7 @@ DECISIONS = {
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--turns", type=int, default=7)
-    parser.add_argument("--decisions", nargs="+", choices=DECISIONS, default=list(DECISIONS), help="which; the others' rows are kept")
+    parser.add_argument("--decisions", nargs="+", choices=DECISIONS, default=list(DECISIONS), help="which; rows of the others are kept")
     options = parser.parse_args()
     turns, file = options.turns, FIGURES / "kernel_decisions.csv"
     rows: list[dict[str, Any]] = []

@@ -1,7 +1,7 @@
-"""How each peer is asked for one convolution layer: weights prepared once, the input as a numpy array.
+"""Call each peer for one convolution layer: weights prepared once, the input as a numpy array.
 
-Each maker imports its library itself, so that this file loads in a Python that has only some of them. An input in
-the peer's own layout is prepared outside the call, as its users would keep it; the output stays as the peer gives it.
+Each maker imports its library itself, so this file loads in a Python that has only some of them. An input in the
+peer's own layout is prepared outside the call, as its users would do. The output keeps the peer's layout.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ class Case:
         return self.kernel // 2
 
     def arrays(self) -> tuple[np.ndarray, np.ndarray]:
-        """Return input and weights: normal numbers, weights scaled as He et al. do."""
+        """Return input and weights: normal numbers, weights scaled as by He et al."""
         rng = np.random.default_rng(0)
         x = rng.standard_normal((self.batch, self.channels, *(self.size,) * self.dims))
         taken = self.channels // self.groups
@@ -74,9 +74,9 @@ def onnx_model(case: Case) -> bytes:
 
 
 def plain(case: Case) -> None:
-    """Refuse what a maker does not write down."""
+    """Reject strides and groups for makers that do not support them."""
     if case.stride != 1 or case.groups != 1:
-        raise ValueError("not written down for this peer: strides and groups")
+        raise ValueError("strides and groups are not implemented for this peer")
 
 
 def torch_layer(case: Case, threads: int, channels_last: bool = False) -> Call:
@@ -229,7 +229,7 @@ def litert_layer(case: Case, threads: int) -> Call:
 def jax_layer(case: Case, threads: int) -> Call:
     plain(case)
     os.environ["XLA_FLAGS"] = f"--xla_cpu_multi_thread_eigen={'true' if threads > 1 else 'false'}"
-    os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:threads])  # the pool takes as many threads as it may use cores
+    os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:threads])  # the pool has one thread per allowed core
     import jax
 
     x, w = case.arrays()

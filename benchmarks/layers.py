@@ -1,15 +1,15 @@
-"""Time convolution layers against the libraries that a user would pick instead.
+"""Time convolution layers against alternative libraries.
 
     python benchmarks/layers.py [--python PYTHON ...] [--before PYTHON] [--layers NAME ...] [--contenders NAME ...] [--turns 9]
                                 [--threads 2]
 
-Each ``--python`` is an interpreter that holds peers (torch, onnxruntime, openvino, ncnn, MNN, ai-edge-litert, jax), in
-environments of their own if need be; ``--before`` is one that holds an earlier fastconv, to run beside this one. How turns are
-taken: benchmarks/contest.py; how peers are asked: benchmarks/layer_peers.py. Effective GFLOP/s are those of the direct
-convolution over the time taken, whatever the algorithm; the error is the relative L2 norm of the difference to a direct
-convolution in float64. The share of the machine is the time of a row's own roofline over the time taken: the multiplications of
-the algorithm that ran, at the multiply-add rate of that turn, or its bytes (input, output, packed weights) at the rate of copying
-so many, whichever takes longer. The results go to figures/layers_THREADS.csv, from which analysis/layers_figures.py draws.
+Each ``--python`` is an interpreter with peers installed (torch, onnxruntime, openvino, ncnn, MNN, ai-edge-litert, jax), in
+separate environments if needed. ``--before`` is one with an earlier fastconv, which also runs. benchmarks/contest.py runs the
+turns, benchmarks/layer_peers.py calls the peers. Effective GFLOP/s are the operations of the direct convolution over the time,
+for every algorithm. The error is the relative L2 norm of the difference to a direct convolution in float64. The share is the time
+of a row's roofline over the measured time. The roofline is the longer of two times: the multiplications of the algorithm at the
+multiply-add rate of that turn, and its bytes (input, output, packed weights) at the rate of copying that many. The results go to
+figures/layers_THREADS.csv, which analysis/layers_figures.py draws.
 """
 
 from __future__ import annotations
@@ -115,7 +115,7 @@ def ours(algorithm: str) -> Callable[[Case, int], Call]:
 
 
 def about(plan: Any) -> dict[str, Any]:
-    """Return what a plan has to do at least: the multiplications of its algorithm, whole tiles, and the bytes that come and go."""
+    """Return the least work of a plan: the multiplications of its algorithm in whole tiles, and the bytes moved."""
     from fastconv.kernels.choose.cut import work_of
 
     work = work_of(plan.layer, plan.method.sizes)
@@ -129,7 +129,7 @@ def about(plan: Any) -> dict[str, Any]:
 
 
 def rooflines(turns: contest.Turns) -> list[float]:
-    """Return for each turn the seconds that its multiplications or its bytes take at the rates measured beside it, the longer."""
+    """Return the roofline of each turn in seconds: the longer of its multiplications and bytes at its rates."""
     told = turns.about
     return [
         max(2 * told["multiplications"] / rate, told["bytes"] / bandwidth) / 1e9
@@ -150,7 +150,7 @@ def truth(case: str) -> np.ndarray:
 
 
 def rows_of(case: str, turns: dict[str, contest.Turns], threads: int) -> list[dict[str, Any]]:
-    """Return what is known of each contender at one case, and how many times faster than the fastest peer it is."""
+    """Return the rows of one case: each contender's measurements, and its speed relative to the fastest peer."""
     peers = {name: t.median for name, t in turns.items() if name in PEERS and t.seconds}
     fastest = min(peers, key=peers.__getitem__, default="")
     rows = []

@@ -1,4 +1,4 @@
-"""The networks of benchmarks/networks.py as ONNX models: random weights of a fixed seed, scaled as He et al. do."""
+"""The networks of benchmarks/networks.py as ONNX models: random weights (fixed seed), scaled as by He et al."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import numpy as np
 
 
 class Builder:
-    """Nodes and weights of a model in the making; each method adds an operator and returns the name of its output."""
+    """Builder of a model; each method adds an operator and returns the name of its output."""
 
     def __init__(self, seed: int = 0) -> None:
         self.nodes: list[Any] = []
@@ -34,7 +34,7 @@ class Builder:
         return name
 
     def normal(self, *shape: int, fan: int) -> str:
-        """Add normal weights, scaled as He et al. do."""
+        """Add normal weights, scaled as by He et al."""
         return self.weight(self.rng.standard_normal(shape, np.float32) * np.float32(np.sqrt(2 / fan)))
 
     def conv(self, x: str, channels: int, filters: int, kernel: int = 3, stride: int = 1, pad: int | None = None, bias: bool = True) -> str:
@@ -46,7 +46,7 @@ class Builder:
         return self.node("Conv", inputs, kernel_shape=[kernel] * 2, strides=[stride] * 2, pads=[pad] * 4)
 
     def norm(self, x: str, channels: int, scale: float = 1.0) -> str:
-        """Batch normalisation whose statistics leave the size of the numbers about as it is."""
+        """Add batch normalisation with statistics that roughly keep the scale of the values."""
         r = self.rng
         values = (
             scale * r.uniform(0.8, 1.2, channels),
@@ -73,7 +73,7 @@ class Builder:
 
 
 def vgg16() -> Any:
-    """VGG-16 (Simonyan and Zisserman 2015), 224x224."""
+    """Return VGG-16 (Simonyan and Zisserman 2015), 224x224."""
     b, x, channels = Builder(), "x", 3
     for filters, count in ((64, 2), (128, 2), (256, 3), (512, 3), (512, 3)):
         for _ in range(count):
@@ -86,7 +86,7 @@ def vgg16() -> Any:
 
 
 def resnet(depth: int) -> Any:
-    """ResNet-18 or ResNet-50 (He et al. 2016; the latter with the stride in the 3x3 convolution), 224x224."""
+    """Return ResNet-18 or ResNet-50 (He et al. 2016; the latter with the stride in the 3x3 convolution), 224x224."""
     blocks, deep = {18: ((2, 2, 2, 2), False), 50: ((3, 4, 6, 3), True)}[depth]
     b = Builder()
 
@@ -114,7 +114,7 @@ def resnet(depth: int) -> Any:
 
 
 def waifu2x() -> Any:
-    """Return the seven convolutions of waifu2x's vgg7, 256x256, nothing padded."""
+    """Return the seven convolutions of waifu2x's vgg7, 256x256, without padding."""
     b, x = Builder(), "x"
     widths = (3, 32, 32, 64, 64, 128, 128)
     for channels, filters in zip(widths, widths[1:], strict=False):
@@ -123,7 +123,7 @@ def waifu2x() -> Any:
 
 
 def demosaic() -> Any:
-    """Return the demosaicking network that fastconv knows (Gharbi et al. 2016), here with random weights, 512x512."""
+    """Return the demosaicking network (Gharbi et al. 2016) with random weights, 512x512."""
     from fastconv.network.zoo.demosaic import SHAPES, model
 
     rng = np.random.default_rng(0)
@@ -139,7 +139,7 @@ def demosaic() -> Any:
 
 @dataclass(frozen=True)
 class Case:
-    """A network: how it is made, its input and the multiply-adds of one run."""
+    """A network: its maker, and the shape and names of its input and output."""
 
     make: Callable[[], Any]
     shape: tuple[int, ...]

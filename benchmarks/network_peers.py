@@ -1,6 +1,6 @@
-"""How each peer is asked for a whole network: the ONNX file loaded once, the input as a numpy array.
+"""Call each peer for a whole network: the ONNX file loaded once, the input as a numpy array.
 
-Each maker imports its library itself, so that this file loads in a Python that has only some of them.
+Each maker imports its library itself, so this file loads in a Python that has only some of them.
 """
 
 from __future__ import annotations
@@ -97,7 +97,7 @@ def mnn_network(network: Network, threads: int) -> Call:
 
 
 def torch_network(network: Network, threads: int) -> Call:
-    """Trace the graph node by node and let torch freeze and fuse it, channels last: what its users would do."""
+    """Trace the graph node by node, and let torch freeze and fuse it, channels last, as its users would."""
     import onnx
     import torch
     from torch.nn import functional

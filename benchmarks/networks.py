@@ -1,13 +1,13 @@
-"""Time whole networks against the libraries that a user would pick instead, batch 1.
+"""Time whole networks against alternative libraries, batch 1.
 
     python benchmarks/networks.py [--python PYTHON ...] [--networks NAME ...] [--contenders NAME ...] [--turns 7] [--threads 2]
 
-Each ``--python`` is an interpreter that holds peers (torch with onnx, onnxruntime, openvino, ncnn with pnnx, MNN), in
-environments of their own if need be. The networks are ONNX files with random weights (benchmarks/network_models.py),
-written once; every contender loads the same file. How turns are taken: benchmarks/contest.py; how peers are asked:
-benchmarks/network_peers.py. Each network has processes of its own, so that their peak memory, loading and converting
-included, is that of one network; our kernels are on disk before, as they are from the second run on. The error is the
-relative L2 norm of the difference to our own run in float64. The results go to figures/networks_THREADS.csv and .png.
+Each ``--python`` is an interpreter with peers installed (torch with onnx, onnxruntime, openvino, ncnn with pnnx, MNN), in
+separate environments if needed. The networks are ONNX files with random weights (benchmarks/network_models.py), written
+once; every contender loads the same file. benchmarks/contest.py runs the turns, benchmarks/network_peers.py calls the
+peers. Each network has separate processes, so peak memory, loading and converting included, is that of one network. Our
+kernels are compiled to disk first, as from the second run on. The error is the relative L2 norm of the difference to our
+own run in float64. The results go to figures/networks_THREADS.csv and .png.
 """
 
 from __future__ import annotations
@@ -28,16 +28,16 @@ from network_peers import PEERS, Call, Network
 FIGURES = Path(__file__).parent.parent / "figures"
 OURS = "fastconv"
 ASKED = {"VGG-16 224x224": 1.8, "ResNet-18 224x224": 1.3, "ResNet-50 224x224": 1.0, "demosaic 512x512": 1.8, "waifu2x vgg7 256x256": 1.8}
-"""Times the fastest peer that we aim at."""
+"""Target speed relative to the fastest peer."""
 
 
 def file_of(case: str) -> Path:
-    """Return where the model of a case is kept between runs."""
+    """Return the path of a case's model, kept between runs."""
     return Path(tempfile.gettempdir()) / f"fastconv-networks-{os.getuid()}" / f"{case.split()[0]}.onnx"
 
 
 def written(case: str) -> Path:
-    """Write the model of a case, unless it is there."""
+    """Write the model of a case unless it exists; return its path."""
     from fastconv.files import write_whole
 
     path = file_of(case)
@@ -65,16 +65,16 @@ MINE = {OURS: ours("auto"), LOOSE: ours("auto", 1e-5), f"{OURS} direct": ours("d
 
 
 def asked(case: str) -> Network:
-    """Return what a contender is given."""
+    """Return the file, names and input of a case."""
     c: Case = CASES[case]
     return file_of(case), c.input, c.output, c.feed()
 
 
 def limit(case: str, threads: int) -> tuple[float, float]:
-    """Return the seconds that the multiplications of a network take at the rate of the machine, and those of its whole roofline.
+    """Return the seconds of a network's multiplications at the machine's rate, and of its roofline.
 
-    Of each node the multiplications of the algorithm that runs it, whole tiles, or its bytes (inputs, weights as they are packed,
-    results) at the rate of copying so many, whichever takes longer.
+    The roofline of a node is the longer of two times: the multiplications of its algorithm in whole tiles, and its bytes (inputs,
+    packed weights, results) at the rate of copying that many.
     """
     import fastconv
     from fastconv.kernels.choose.cut import work_of
@@ -109,7 +109,7 @@ def truth(case: str) -> np.ndarray:
 
 
 def rows_of(case: str, turns: dict[str, contest.Turns], threads: int) -> list[dict[str, Any]]:
-    """Return what is known of each contender at one network, and how it stands to the fastest peer."""
+    """Return the rows of one network: each contender's measurements, absolute and relative to the fastest peer."""
     peers = {name: t.median for name, t in turns.items() if name in PEERS and t.seconds}
     fastest = min(peers, key=peers.__getitem__, default="")
     return [
@@ -133,7 +133,7 @@ def rows_of(case: str, turns: dict[str, contest.Turns], threads: int) -> list[di
 
 
 def draw(rows: list[dict[str, Any]], path: Path) -> None:
-    """Draw milliseconds and peak memory of each contender, one panel a network."""
+    """Draw milliseconds and peak memory of each contender, one panel per network."""
     from matplotlib.figure import Figure
 
     from fastconv.cli.files import save_figure
@@ -165,7 +165,7 @@ def draw(rows: list[dict[str, Any]], path: Path) -> None:
 def main() -> None:
     script = Path(__file__)
     parser = contest.arguments(__doc__ or "", "networks", list(CASES), [*MINE, *PEERS], 7)
-    parser.add_argument("--limits", action="store_true", help="print what the machine allows, no more")
+    parser.add_argument("--limits", action="store_true", help="only print the limits of the machine")
     entry = contest.entered(parser, script, MINE, PEERS, lambda: {case: asked(case) for case in CASES}, [OURS, LOOSE])
     if entry is None:
         return
@@ -194,7 +194,7 @@ def main() -> None:
 
     for case in options.cases:
         written(case)
-        for name in MINE.keys() & pythons:  # what is compiled lies on disk from the first run of a network on
+        for name in MINE.keys() & pythons:  # compile kernels to disk before the measurement
             with contest.contender(pythons[name], script, name, options.threads) as ask:
                 ask("time", case)
         contest.contest(script, pythons, [case], options.turns, options.threads, truth, report)

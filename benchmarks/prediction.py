@@ -2,11 +2,11 @@
 
     python benchmarks/prediction.py [--sizes 4 6 8 ...] [--turns 7] [--json]
 
-F(n - 2, 3) by `predict_errors`, in fp32 and in bf16, whose roundings in the output transform depend on the errors before it:
+It times F(n - 2, 3) by `predict_errors`, in fp32 and in bf16, where roundings in the output transform depend on earlier errors:
 medians of rotating turns, seed 0.
-The sets are {0, +-a, +-b, ...} and infinity; scattered points, which share nothing; rationals of height 6, some with zero and
-some without. Then `search_points` itself, from the candidates to the ranking, with its store: all sets of seven of 27 rationals
-of height 5, and infinity, n = 8 in one dimension. If all sizes ran, writes figures/prediction_rate.csv.
+The sets are {0, +-a, +-b, ...} and infinity; scattered points, which share nothing; rationals of height 6, with and without
+zero. Then it times `search_points`, from the candidates to the ranking, with its store: all sets of seven of 27 rationals
+of height 5, and infinity, n = 8 in one dimension. If all sizes ran, it writes figures/prediction_rate.csv.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from fastconv.error.predict.compiled.bulk import predict_errors
 FIGURES = Path(__file__).parent.parent / "figures"
 SIZES = (4, 6, 8, 10, 12, 14, 16, 18)
 WORK = 4_000_000
-"""Sets in a turn, times n**3 and the passes: a tenth of a second or so."""
+"""Sets in a turn, times n**3 and the passes: about a tenth of a second."""
 
 Rng = np.random.Generator
 
@@ -101,7 +101,7 @@ def main() -> None:
     if options.json:
         print(json.dumps(rows, indent=1))
         return
-    print(f"{'n':>3} {'dims':>4} {'policy':>6}" + "".join(f"{name:>12}" for name in KINDS) + "   sets a second")
+    print(f"{'n':>3} {'dims':>4} {'policy':>6}" + "".join(f"{name:>12}" for name in KINDS) + "   sets per second")
     for k in range(0, len(rows) - 1, len(KINDS)):
         what = rows[k]
         rates = "".join(f"{row['sets_per_second']:12,}" for row in rows[k : k + len(KINDS)])

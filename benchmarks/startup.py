@@ -1,9 +1,9 @@
-"""Time start-up: the import, the first call of a new layer, the same from disk, and narrow processors.
+"""Time start-up: the import, the first call of a new layer, compiled and from disk, and older processors.
 
     python benchmarks/startup.py [--turns 5]
 
-Each measurement is a process of its own: the median of `turns` for the import, one process each for the others. Kernels are
-compiled into an empty folder. Other processors are those that numba compiles for when its CPU settings say so, on this machine.
+Each measurement is a separate process: the median of `turns` for the import, one process each for the others. Kernels are
+compiled into an empty folder. Other processors are emulated on this machine by numba's CPU settings.
 Writes figures/startup.csv.
 """
 
@@ -91,7 +91,7 @@ def main() -> None:
 
     run(IMPORT)
     report("import fastconv", "0.3", {"first_call_s": statistics.median(run(IMPORT) for _ in range(turns))})
-    for layer in LAYERS:  # a cache of its own for each: none finds what another compiled
+    for layer in LAYERS:  # each has a separate cache, so that none finds compiled code
         with tempfile.TemporaryDirectory() as cache:
             for what, limit in (("compiled", "10"), ("from disk", "")):
                 report(f"first call of 64-64@56 {layer}, {what}", limit, call(layer, cache))

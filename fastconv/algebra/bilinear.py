@@ -154,12 +154,12 @@ class BilinearAlgorithm(Shown):
     def from_matrices(
         cls, AT: Sequence[Sequence[Any]], G: Sequence[Sequence[Any]], BT: Sequence[Sequence[Any]], stride: int = 1
     ) -> BilinearAlgorithm:
-        """Return the algorithm of given matrices, proved.
+        """Return the algorithm with given matrices, after proving it correct.
 
         Parameters
         ----------
         AT, G, BT : sequences of rows of exact numbers
-            As `toom_cook` takes its points: int, `Fraction`, text or sympy expressions, no floats.
+            Each an int, a `Fraction`, text or a sympy expression; no floats.
         stride : int
             Inputs from one output to the next.
 
@@ -237,7 +237,7 @@ class BilinearAlgorithm(Shown):
         symbol : sympy.Symbol or str
             The symbol.
         value : int, Fraction, str or sympy expression
-            What to put in its place.
+            Its value.
 
         Raises
         ------
@@ -286,7 +286,7 @@ class BilinearAlgorithm(Shown):
         given = {k: [exact_number(e) for e in d] for k, d in (("dA", dA), ("dG", dG), ("dB", dB)) if d is not None}
         for name, d in given.items():
             if len(d) != self.products or any(e == 0 for e in d):
-                raise ValueError(f"{name} is not {self.products} numbers other than zero: one factor a product")
+                raise ValueError(f"{name} is not {self.products} numbers other than zero: one factor per product")
         one = [Fraction(1)] * self.products
         factors = {k: given.get(k, one) for k in ("dA", "dG", "dB")}
         if len(given) < 3:
@@ -336,7 +336,7 @@ class BilinearAlgorithm(Shown):
                     magnitude = abs(rounded(e, wide))
                     if magnitude > float(fmt.largest):
                         excess = f"{magnitude / float(fmt.largest):.3g} times the largest number of {fmt.name}"
-                        raise ValueError(f"{name}[{i}][{j}] = {to_text(e)} is {excess}: no balance of rows fits that format")
+                        raise ValueError(f"{name}[{i}][{j}] = {to_text(e)} is {excess}: no scaling of rows fits that format")
         return scaled
 
     def to_sympy(self) -> Matrices:
@@ -362,7 +362,7 @@ class BilinearAlgorithm(Shown):
         Raises
         ------
         ValueError
-            If the text is not such JSON.
+            If the text is not JSON in that format.
         VerificationError
             If the matrices in it do not compute a convolution.
         """
@@ -384,7 +384,7 @@ class BilinearAlgorithm(Shown):
         return alg
 
     def _check_points(self) -> None:
-        """Reject points that do not belong to the matrices: each row of G belongs to one of them, up to a factor."""
+        """Reject points that do not match the matrices: each needs its row in G, up to a factor."""
         if self.stride != 1 or not self.points or len(self.points) != self.n:
             return
         expected = matrices_at(self.m, self.r, self.points)[1]
@@ -392,7 +392,7 @@ class BilinearAlgorithm(Shown):
         rows, wanted = ([[field(e) for e in row] for row in matrix] for matrix in (self.G, expected))
         for point, row in zip(self.points, wanted, strict=False):
             if not any(all(a * d == b * c for (a, b), (c, d) in combinations(zip(row, other, strict=True), 2)) for other in rows):
-                raise ValueError(f"the points do not belong to the matrices: no row of G is one of the point {point}; leave them out")
+                raise ValueError(f"the points do not belong to the matrices: no row of G is that of the point {point}; leave them out")
 
     def _entries(self) -> list[Number]:
         return [*self.points, *(e for matrix in (self.AT, self.G, self.BT) for row in matrix for e in row)]

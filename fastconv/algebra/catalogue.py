@@ -70,7 +70,7 @@ def _found() -> dict[tuple[int, int, int, str, bool], dict[str, Any]]:
 
 
 def best_points(m: int, r: int, dims: int = 2, policy: str = "fp32", *, infinity: bool = True) -> tuple[Number, ...]:
-    """Return the set of rational points of the smallest known error.
+    """Return the set of rational points with the smallest known error.
 
     Parameters
     ----------
@@ -157,7 +157,7 @@ def _check_use(m: int, r: int, dims: int, policy: str, infinity: bool) -> None:
     row = _searched().get((m, r, dims, policy, infinity))
     if row is not None and row["points"] is None:
         where = f"F({m},{r}) in {dims}-D in {policy}{'' if infinity else ' without infinity'}"
-        raise ValueError(f"no point set is of use for {where}: {row['because']}; take a smaller tile or a wider policy")
+        raise ValueError(f"no point set is usable for {where}: {row['because']}; take a smaller tile or a wider policy")
 
 
 def _check_size(m: int, r: int, dims: int, policy: str) -> None:
@@ -170,6 +170,6 @@ def _check_size(m: int, r: int, dims: int, policy: str) -> None:
 
 
 def check_dims(dims: int) -> None:
-    """Refuse dimensions other than one and two."""
+    """Reject dimensions other than one and two."""
     if dims not in (1, 2):
         raise ValueError(f"dims is {dims!r}: algorithms are one- or two-dimensional, pass 1 or 2")

@@ -15,7 +15,7 @@ _REALS = (Fraction(0), INF, Fraction(1), Fraction(-1))
 
 
 def circle_points(n: int) -> tuple[Number, ...]:
-    """Return 0, infinity, and points of the unit circle, equally spaced up to rounding.
+    """Return 0, infinity, and points on the unit circle, equally spaced up to rounding.
 
     Parameters
     ----------
@@ -42,7 +42,7 @@ def circle_points(n: int) -> tuple[Number, ...]:
     if not isinstance(n, int) or isinstance(n, bool):
         raise TypeError(f"n is {n!r}: the tile size is an integer")
     if n < 4:
-        raise ValueError(f"n is {n}: a circle takes tiles of at least 4")
+        raise ValueError(f"n is {n}: a circle needs tiles of at least 4")
     pairs = (n - 3) // 2
     finest = max(12, pairs)
 
@@ -65,7 +65,7 @@ def _searched() -> dict[tuple[int, int, int, int], dict[str, Any]]:
 
 
 def complex_points(m: int, r: int, pairs: int, dims: int = 2) -> tuple[Number, ...]:
-    """Return the points of the smallest known error with a number of complex pairs.
+    """Return the points with the smallest known error for a number of complex pairs.
 
     Parameters
     ----------
@@ -79,7 +79,7 @@ def complex_points(m: int, r: int, pairs: int, dims: int = 2) -> tuple[Number, .
     Raises
     ------
     ValueError
-        If no such set is known; the message lists the numbers of pairs that have one.
+        If no set of that size is known; the message lists the numbers of pairs that have one.
 
     Notes
     -----
@@ -99,7 +99,7 @@ def complex_points(m: int, r: int, pairs: int, dims: int = 2) -> tuple[Number, .
         return circle_points(n)
     known = sorted({key[3] for key in _searched() if key[:3] == (m, r, dims)} | ({most} if n >= 5 else set()))
     have = f"sets are known with {', '.join(map(str, known))}" if known else "no set is known"
-    raise ValueError(f"{pairs} pairs of complex points asked for F({m},{r}) in {dims}-D: {have}; give points of your own to toom_cook")
+    raise ValueError(f"{pairs} pairs of complex points asked for F({m},{r}) in {dims}-D: {have}; pass your own points to toom_cook")
 
 
 def complex_sizes(r: int, dims: int) -> tuple[tuple[int, int], ...]:

@@ -35,9 +35,9 @@ def toom_cook(m: int, r: int, points: Iterable[Any]) -> BilinearAlgorithm:
     Raises
     ------
     TypeError
-        For a float, which is not exact, or another foreign kind.
+        For a float, which is not exact, or another unsupported type.
     ValueError
-        For a wrong count, a duplicate, a NaN, or a point that is not real.
+        For a wrong count, a duplicate, a NaN, or a point that is neither real nor a complex rational.
 
     Notes
     -----
@@ -74,7 +74,7 @@ def toom_cook(m: int, r: int, points: Iterable[Any]) -> BilinearAlgorithm:
         twice = ", complex ones twice" if pairs else ""
         raise ValueError(f"{len(exact) + pairs} points given: F({m},{r}) takes exactly n = m + r - 1 = {n}, infinity counted{twice}")
     if pairs and not all(isinstance(p, PLAIN) for p in exact):
-        raise ValueError("complex points go with rational points, or infinity: one of the others is irrational or holds a symbol")
+        raise ValueError("complex points combine only with rational points and infinity: another point is irrational or holds a symbol")
     return _toom_cook(m, r, exact)
 
 

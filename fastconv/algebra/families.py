@@ -1,4 +1,4 @@
-"""The families of algorithms that names ask for: each says which sizes are its own, and makes the algorithm of a size."""
+"""Families of algorithms: each owns some sizes and makes the algorithm for one of them."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from fastconv.algebra.strided import phase_taps, strided
 
 
 class Size(NamedTuple):
-    """What the name of an algorithm says of one axis, and the dimension that its points are for."""
+    """One axis of a named algorithm, and the dimension that its points are chosen for."""
 
     m: int
     r: int
@@ -37,7 +37,7 @@ class Family(NamedTuple):
     owns : callable
         Says whether a `Size` belongs to the family.
     make : callable
-        Makes the algorithm of such a size; raises ValueError where there is none.
+        Makes the algorithm for such a size; raises ValueError if there is none.
     """
 
     name: str
@@ -46,7 +46,7 @@ class Family(NamedTuple):
 
 
 def identity() -> BilinearAlgorithm:
-    """Return F(1,1), the algorithm of an axis of one tap."""
+    """Return F(1,1), the algorithm for an axis with one tap."""
     one = ((Fraction(1),),)
     return BilinearAlgorithm(1, 1, (), one, one, one)
 
@@ -66,7 +66,7 @@ def _complex(size: Size) -> BilinearAlgorithm:
 def _strided(size: Size) -> BilinearAlgorithm:
     m, r, dims, products, stride = size
     if products is not None:
-        raise ValueError(f"{products} products asked for {size}: the products of a stride follow from it, leave them out")
+        raise ValueError(f"{products} products asked for {size}: the stride determines them, leave them out")
     return strided(m, r, stride, [best_points(m, taps, dims) if taps > 1 else () for taps in phase_taps(r, stride)])
 
 
@@ -76,7 +76,7 @@ FAMILIES = (
     Family("complex points", lambda size: size.products is not None and size.products > size.m + size.r - 1, _complex),
     Family("real points", lambda size: True, _real),
 )
-"""The families, the first that owns a size makes its algorithm."""
+"""The families; the first that owns a size makes its algorithm."""
 
 
 def best_algorithm(

@@ -26,7 +26,7 @@ def matrices_at(m: int, r: int, points: tuple[Number, ...]) -> tuple[Matrix, Mat
     zero, one = K(Fraction(0)), K(Fraction(1))
     for i, (p, q) in enumerate(zip(points, roots, strict=True)):
         if q in roots[:i]:
-            also = ": a complex point stands for its conjugate, too" if isinstance(p, Gaussian) else ": points are distinct"
+            also = ": a complex point includes its conjugate" if isinstance(p, Gaussian) else ": points are distinct"
             raise ValueError(f"point {to_text(p)} is given twice{also}")
 
     M = [one]
@@ -61,7 +61,7 @@ def _roots(z: Gaussian) -> tuple[Gaussian, Gaussian]:
 
 
 def _factor(roots: tuple[Any, ...], one: Any) -> list[Any]:
-    """Return the monic polynomial of a real point or a pair of complex ones; coefficients low to high."""
+    """Return the monic polynomial of a real point or a complex pair; coefficients low to high."""
     return [-roots[0], one] if len(roots) == 1 else [roots[0].norm, -2 * roots[0].re, one]
 
 

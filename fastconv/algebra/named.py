@@ -70,7 +70,7 @@ def algorithms(name: str, points: str = "best") -> tuple[BilinearAlgorithm, ...]
     if points == "best":
         return tuple(best_algorithm(m, r, dims, products, stride) for m, r, stride, products in axes)
     if any(stride != 1 for stride in found.stride):
-        raise ValueError(f"{name!r} has a stride, {points!r} publishes nothing of the kind: leave the source out")
+        raise ValueError(f"{name!r} has a stride, {points!r} publishes no strided algorithms: leave the source out")
     if any(products not in (None, m + r - 1) for m, r, _, products in axes):
         raise ValueError(f"{name!r} has complex points, {points!r} publishes none: leave the source out")
     return tuple(

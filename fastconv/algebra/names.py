@@ -71,7 +71,7 @@ def parse_name(name: str) -> Name:
     if not all(outputs) or not all(taps) or stride == 0 or other_stride == 0:
         raise ValueError(f"unknown algorithm {name!r}: outputs, taps and strides are at least 1")
     if len(outputs) == 1 and (other_stride is not None or other_products is not None):
-        raise ValueError(f"unknown algorithm {name!r}: it has one dimension, and two strides or products")
+        raise ValueError(f"unknown algorithm {name!r}: it has one dimension, but two strides or products")
     trivial = [m == r == 1 for m, r in zip(outputs, taps, strict=True)]
     strides = (stride or 1, stride or 1) if other_stride is None else (stride or 1, other_stride)
     counts = (products, products) if other_products is None else (products, other_products)

@@ -22,7 +22,7 @@ def strided(m: int, r: int, stride: int, points: Iterable[Iterable[Any]]) -> Bil
     m, r, stride : int
         Outputs, taps, and inputs from one output to the next (at most r).
     points : iterable of iterables
-        The points of each phase, as `toom_cook` takes them: m + r_p - 1 for a phase of r_p taps; none for one of a single tap.
+        The points of each phase, as for `toom_cook`: m + r_p - 1 for a phase of r_p taps; an empty list for a single tap.
 
     Returns
     -------
@@ -55,7 +55,7 @@ def strided(m: int, r: int, stride: int, points: Iterable[Iterable[Any]]) -> Bil
         raise ValueError(f"F({m},{r})s{stride} has tiles of n = stride (m - 1) + r = {n}: at most {LARGEST_TILE} are built")
     given = [tuple(some) for some in points]
     if len(given) != stride:
-        raise ValueError(f"{len(given)} sets of points given: one a phase are needed, {stride}")
+        raise ValueError(f"{len(given)} sets of points given: one per phase is needed, {stride}")
     columns: list[list[Number]] = []
     G: list[tuple[Number, ...]] = []
     BT: list[tuple[Number, ...]] = []

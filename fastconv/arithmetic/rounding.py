@@ -48,7 +48,7 @@ def round_to(x: Array, fmt: Format) -> Array:
         with np.errstate(over="ignore", invalid="ignore"):
             return x.astype(np.float32, copy=False)
     wide = np.asarray(x, np.float64)
-    # In the normal range: add half a unit less one, plus the last kept bit, to the integer pattern; then cut.
+    # In the normal range: add half a unit less one, plus the last kept bit, to the integer pattern; then truncate.
     drop = np.uint64(53 - fmt.p)
     bits = wide.view(np.uint64)
     last = (bits >> drop) & np.uint64(1)
@@ -75,7 +75,10 @@ def two_sum(a: Array, b: Array) -> tuple[Array, Array]:
 
 
 def two_product(a: Array, b: Array) -> tuple[Array, Array]:
-    """Return p + e = a * b exactly in float64 unless e underflows or p overflows, p the rounded product (Dekker, Veltkamp)."""
+    """Return p + e = a * b exactly, p the rounded product (Dekker, Veltkamp).
+
+    Exact in float64 unless e underflows or p overflows.
+    """
     p = a * b
     if max(np.abs(a).max(initial=0.0), np.abs(b).max(initial=0.0)) < _SPLIT:
         return p, _rest(p, a, b)

@@ -42,7 +42,7 @@ def setting_of(policy: str | Policy = "fp32", order: str = "huffman", channels: 
     Raises
     ------
     TypeError, ValueError
-        For unknown names, wrong kinds, or a count that is not positive.
+        For unknown names, wrong types, or a count that is not positive.
 
     Examples
     --------

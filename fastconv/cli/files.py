@@ -14,7 +14,7 @@ DPI = 150
 
 
 def feeds_of(net: Any, path: Path | None) -> dict[str, Any]:
-    """Read the model's inputs from a file of numpy's."""
+    """Read the model's inputs from a .npy or .npz file."""
     import zipfile
 
     import numpy as np
@@ -27,7 +27,7 @@ def feeds_of(net: Any, path: Path | None) -> dict[str, Any]:
     except FileNotFoundError:
         raise ValueError(f"{path} does not exist: give the input as .npy or .npz") from None
     except (ValueError, EOFError, OSError, zipfile.BadZipFile) as e:
-        raise ValueError(f"{path} is no array of numpy's ({' '.join(str(e).split())[:80]}): give the input as .npy or .npz") from None
+        raise ValueError(f"{path} is not a numpy array ({' '.join(str(e).split())[:80]}): give the input as .npy or .npz") from None
     if isinstance(loaded, np.ndarray):
         if len(names) != 1:
             raise ValueError(f"the model takes {', '.join(names)}: give an .npz with arrays of these names")
@@ -37,7 +37,7 @@ def feeds_of(net: Any, path: Path | None) -> dict[str, Any]:
 
 
 def check_writable(folder: Path) -> None:
-    """Fail before the work, not after it."""
+    """Raise ValueError if a folder is not writable, before the work starts."""
     import tempfile
 
     try:
@@ -49,7 +49,7 @@ def check_writable(folder: Path) -> None:
 
 
 def add_figure(parser: argparse.ArgumentParser) -> None:
-    """Add where the figure goes."""
+    """Add the options for the figure file."""
     parser.add_argument("--output", type=Path, default=Path("."), help="folder for the figure (the current one by default)")
     parser.add_argument(
         "--overwrite", action="store_true", help="replace the figure of an earlier run; by default the new one gets a number"
@@ -57,7 +57,7 @@ def add_figure(parser: argparse.ArgumentParser) -> None:
 
 
 def figure_path(args: argparse.Namespace, what: str, title: str) -> Path:
-    """Return where the figure of a network goes; fail before the work if that folder cannot be written."""
+    """Return the path of a network's figure; raise ValueError if its folder is not writable."""
     check_writable(args.output)
     name = "".join(c if c.isalnum() or c in "-_" else "-" for c in title)
     folder: Path = args.output
@@ -65,7 +65,7 @@ def figure_path(args: argparse.Namespace, what: str, title: str) -> Path:
 
 
 def save_figure(figure: Any, target: Path, overwrite: bool = False) -> Path:
-    """Write the figure as PNG, whole, and return its path: the target, or a numbered name where there is a file already."""
+    """Write the figure as PNG, atomically, and return its path: the target, or a numbered name if that exists."""
     with nullcontext(target) if overwrite else numbered(target) as place, replacing(place) as new:
         figure.savefig(new, format="png", dpi=DPI)
     return place

@@ -1,4 +1,4 @@
-"""Read the arguments, run one verb, and say in one line what is wrong."""
+"""Read the arguments, run one verb, and report an error in one line."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ VERBS = {
     "points": "list the known point sets of a size with their measured error",
     "error": "measure the error of an algorithm",
     "tolerance": "derive the tolerance of a test of a Winograd layer",
-    "search": "search for points of small error, over processes and interruptions",
-    "compare": "run a network by several algorithms and show what each costs and loses",
+    "search": "search for points with a small error, in several processes, resumable",
+    "compare": "run a network by several algorithms and show the time and error of each",
     "networks": "list the networks that come with fastconv",
     "bench": "time the algorithms on one convolution layer",
 }
@@ -24,7 +24,7 @@ VERBS = {
 
 
 class _Parser(argparse.ArgumentParser):
-    """A parser whose complaint is one line."""
+    """A parser whose error message is one line."""
 
     def error(self, message: str) -> NoReturn:
         print(f"{self.prog}: {message}", file=sys.stderr)
@@ -32,7 +32,7 @@ class _Parser(argparse.ArgumentParser):
 
 
 def _joined(arguments: list[str]) -> list[str]:
-    """Join an option and a value that begins with a minus, such as the points -1,0,1: argparse takes it for another option."""
+    """Join an option to a value such as the points -1,0,1, which argparse would read as another option."""
     joined: list[str] = []
     for argument in arguments:
         number = argument.startswith("-") and argument[1:2] and argument[1] in ".0123456789"
@@ -54,7 +54,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     Returns
     -------
     int
-        0 if what was asked for was done and verified, 2 for unusable arguments, 130 if interrupted.
+        0 on verified success, 2 for unusable arguments, 130 if interrupted.
     """
     arguments = list(sys.argv[1:] if argv is None else argv)
     parser = _Parser(prog="fastconv", description="Fast convolution: exact algorithms, their error, and networks that run on them.")
@@ -62,7 +62,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     verbs = parser.add_subparsers(metavar="VERB", dest="verb", parser_class=_Parser)
     for verb, about in VERBS.items():
         sub = verbs.add_parser(verb, help=about, description=about[0].upper() + about[1:] + ".")
-        if arguments[:1] == [verb]:  # only the verb that is asked for is imported
+        if arguments[:1] == [verb]:  # only the requested verb is imported
             module = importlib.import_module(f"fastconv.cli.verbs.{verb}")
             module.arguments(sub)
             sub.add_argument("--json", action="store_true", help="print JSON for programs")

@@ -1,4 +1,4 @@
-"""Arguments that several verbs share, and how results are printed."""
+"""Arguments that several verbs share, and the output of results."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ def add_size(parser: argparse.ArgumentParser) -> None:
 
 
 def add_algorithm(parser: argparse.ArgumentParser) -> None:
-    """Add an algorithm: its size, and its points if they are not to be the best."""
+    """Add an algorithm: its size, and points other than the best."""
     add_size(parser)
     parser.add_argument(
         "--points",
-        help="points 'p,q,...,inf', 'I' among them for a pair of complex ones, or a source such as barabasz2020; the best known by default",
+        help="points 'p,q,...,inf', complex ones with 'I', or a source such as barabasz2020; the best known by default",
     )
 
 
 def size_of(args: argparse.Namespace) -> Name:
-    """Return what the size says: ``4 3`` is a square, of the dimension that ``--dims`` says."""
+    """Return the size as a name: ``4 3`` is a square, of the dimension in ``--dims``."""
     if len(args.size) == 1 and not args.size[0].isdigit():
         return parse_name(args.size[0])
     if len(args.size) != 2 or not all(text.isdigit() for text in args.size):
@@ -46,12 +46,12 @@ def square_of(args: argparse.Namespace) -> tuple[int, int]:
     """Return outputs and taps of a size that is the same along all axes."""
     size = size_of(args)
     if len({*size.m}) > 1 or len({*size.r}) > 1 or {*size.stride} != {1} or {*size.products} != {None}:
-        raise ValueError(f"{args.size[0]} is no F(m,r) of stride one: point sets are known for those; name one of its axes, as in 'F(4,3)'")
+        raise ValueError(f"{args.size[0]} is not F(m,r) of stride one: point sets are known for those; name one of its axes: 'F(4,3)'")
     return size.m[0], size.r[0]
 
 
 def axes_given(args: argparse.Namespace) -> tuple[BilinearAlgorithm, ...]:
-    """Make the algorithm along each axis that size and points ask for, and prove it."""
+    """Make the algorithm along each axis from size and points, and verify it."""
     size, dims = size_of(args), dims_of(args)
     sides = list(zip(size.m, size.r, size.stride, size.products, strict=True))
     if dims > len(sides) or dims < len(sides) and sides[0] != sides[1]:
@@ -71,7 +71,7 @@ def axes_given(args: argparse.Namespace) -> tuple[BilinearAlgorithm, ...]:
 
 
 def told(axes: Sequence[BilinearAlgorithm]) -> str:
-    """Describe the algorithms of the axes in a line."""
+    """Describe the algorithms of the axes in one line."""
     return repr(axes[0]) if axes[0] == axes[-1] else f"{name_of(axes)}: {axes[0]!r} along the height, {axes[1]!r} along the width"
 
 
@@ -82,10 +82,10 @@ def add_formats(parser: argparse.ArgumentParser) -> None:
 
 
 def add_measurement(parser: argparse.ArgumentParser) -> None:
-    """Add what decides an error measurement."""
+    """Add the options of an error measurement."""
     add_formats(parser)
     parser.add_argument("--order", default="huffman", help="order of summation: huffman, sequential, pairwise, with +shared, +folded, +fma")
-    parser.add_argument("--channels", type=int, default=1, help="channels that are summed over")
+    parser.add_argument("--channels", type=int, default=1, help="channels summed over")
     parser.add_argument("--channel-sum", default="linear", help="linear, pairwise or blocked")
     parser.add_argument("--inputs", default="uniform-libstdcxx", help="generator: uniform-libstdcxx, uniform, uniform-grid, normal")
     parser.add_argument("--trials", type=int, default=5000, help="tiles to measure on")

@@ -9,10 +9,10 @@ from contextlib import contextmanager
 
 @contextmanager
 def progress(what: str) -> Iterator[Callable[[int, int, str, str], None]]:
-    """Show a bar with the time that work took and will take, on standard error where that is a terminal.
+    """Show a bar with elapsed and remaining time on standard error, if that is a terminal.
 
-    Yields what updates it: ``tell(done, total, share, label)``, with a `share` such as "3/7 runs" and a `total` of 0 as long as
-    it is not known.
+    Yields the function that updates it: ``tell(done, total, share, label)``, with a `share` such as "3/7 runs" and a `total` of 0
+    while it is unknown.
     """
     from rich.console import Console
     from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn

@@ -1,4 +1,4 @@
-"""The error of fast convolution algorithms: evaluated and measured."""
+"""The error of fast convolution algorithms: measured, predicted and bounded."""
 
 from fastconv.error.bound.certify import certified_constant
 from fastconv.error.bound.running import bound_error

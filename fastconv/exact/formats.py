@@ -105,7 +105,7 @@ def format_named(name: str | Format) -> Format:
 
 
 def dtype_of(given: Any) -> np.dtype[Any]:
-    """Return a numpy dtype, given as such, or by the name of a format or an ml_dtypes type.
+    """Return the numpy dtype of a dtype, a format's name or an ml_dtypes type's name.
 
     Raises
     ------
@@ -127,7 +127,7 @@ def dtype_of(given: Any) -> np.dtype[Any]:
         found: np.dtype[Any] = np.dtype(name)
         return found
     except TypeError:
-        raise TypeError(f"{given!r} is no type of numbers that arrays hold: use one of {', '.join((*names, *_OF_DTYPE))}") from None
+        raise TypeError(f"{given!r} is not a supported dtype: use one of {', '.join((*names, *_OF_DTYPE))}") from None
 
 
 def format_of_dtype(dtype: Any) -> Format:

@@ -85,10 +85,10 @@ def gaussian_of_text(text: str) -> Gaussian | None:
 
 
 def half_angle_root(z: Gaussian) -> Gaussian | None:
-    """Return a number of half the angle of `z` and magnitude near one, None where none helps.
+    """Return a number with half the angle of `z` and magnitude near one, or None.
 
     Every rational point of the unit circle is the square of a Gaussian number over its norm. That number is 1 + z, because
-    the diagonal of a rhombus halves its angle. Points off the circle have no such number. Powers of I are the cheapest
+    the diagonal of a rhombus halves its angle. Points off the circle have none. Powers of I are the cheapest
     constants and are not rotated.
     """
     if z.norm != 1 or z.im == 0 or z.re == 0:

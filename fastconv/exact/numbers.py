@@ -49,7 +49,7 @@ class Infinity(enum.Enum):
 INF = Infinity.INF
 
 PLAIN = (Fraction, Infinity, Gaussian)
-"""Kinds of numbers and points that are neither irrational nor symbolic."""
+"""Types of numbers and points that are neither irrational nor symbolic."""
 
 
 def _is_sympy(value: Any) -> bool:
@@ -74,7 +74,7 @@ def exact_number(value: Any) -> Number:
     Raises
     ------
     TypeError
-        For a float or any other inexact or foreign kind.
+        For a float or any other inexact or unsupported type.
     ValueError
         For a NaN, text that is not a number, or a number that is not real and finite.
 
@@ -156,14 +156,12 @@ def check_roots(values: Iterable[Number]) -> None:
                     roots[base] = math.lcm(roots.get(base, 1), int(power.exp.q))
     if len(roots) > _MOST_ROOTS or math.prod(roots.values()) > _LARGEST_DEGREE:
         named = ", ".join(str(base)[:20] for base in list(roots)[:4])
-        limits = f"at most {_MOST_ROOTS}, whose degrees multiply to {_LARGEST_DEGREE} at most"
-        raise ValueError(
-            f"the numbers hold {len(roots)} different roots (of {named}): {limits}, can be computed with; choose simpler points"
-        )
+        limits = f"at most {_MOST_ROOTS}, whose degrees multiply to at most {_LARGEST_DEGREE}"
+        raise ValueError(f"the numbers hold {len(roots)} different roots (of {named}): {limits}, are supported; choose simpler points")
 
 
 def _parts(base: Any) -> list[Any]:
-    """Return what the root of a number is a product of the roots of: primes, so that sqrt(6) adds nothing to sqrt(2) and sqrt(3)."""
+    """Return the prime factors of a rational number, so that sqrt(6) adds no root to sqrt(2) and sqrt(3)."""
     import sympy
 
     if not base.is_Rational or max(abs(base.p), base.q) >= 2**48:
@@ -180,7 +178,7 @@ _OPERATORS: dict[type, Callable[[Any, Any], Any]] = {
 
 
 def _parse(text: str) -> Number:
-    """Read a number from text by walking its syntax tree: nothing is evaluated but arithmetic."""
+    """Read a number from text by walking its syntax tree: only arithmetic is evaluated."""
     refusal = ValueError(f"{text[:80]!r} is not an exact real number: write it as 'p/q', '0.25', 'sqrt(2)/2' or '-1/c'")
     if len(text) > _LONGEST_TEXT or any(len(found) > 4 or int(found) > _MOST_BITS // 4 for found in _EXPONENT.findall(text)):
         raise refusal

@@ -1,4 +1,4 @@
-"""Files of the user: the cache folder, files that are whole or not there, names that are free; and packages that an extra installs."""
+"""Files of the user: the cache folder, atomic writes, free names; and imports of optional packages."""
 
 from fastconv.files.extra import imported
 from fastconv.files.whole import cache_folder, numbered, replacing, write_whole

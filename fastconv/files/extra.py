@@ -1,4 +1,4 @@
-"""Packages that only some uses need."""
+"""Import optional packages."""
 
 from __future__ import annotations
 

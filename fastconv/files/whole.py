@@ -38,13 +38,13 @@ def _private_folder() -> Path:
         place.mkdir(0o700)
     found = place.lstat()
     if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid() or found.st_mode & 0o077:
-        raise RuntimeError(f"{place} is no folder of this user's alone: set HOME or XDG_CACHE_HOME to a folder of your own")
+        raise RuntimeError(f"{place} is not private to this user: set HOME or XDG_CACHE_HOME to your own folder")
     return place
 
 
 @contextmanager
 def replacing(place: Path) -> Iterator[Path]:
-    """Yield a temporary name next to a file and rename it at the end: no reader sees half a file.
+    """Yield a temporary name next to a file and rename it at the end: no reader sees a partial file.
 
     Examples
     --------

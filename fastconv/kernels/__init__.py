@@ -1,4 +1,4 @@
-"""Convolution layers, compiled by numba: direct, im2col, Fourier, and every fast algorithm that is exact."""
+"""Convolution layers compiled by numba: direct, im2col, Fourier, fast algorithms."""
 
 from fastconv.kernels.activation import RELU, Activation
 from fastconv.kernels.functional import blocks_of, conv1d, conv2d, plan_conv1d, plan_conv2d, plan_in_blocks

@@ -1,4 +1,4 @@
-"""The public functions: convolution layers in torch's names, order and defaults."""
+"""The public functions: convolution layers with torch's names, argument order and defaults."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def plan_conv2d(
     activation: Activation | None = None,
     max_error: float | None = None,
 ) -> Plan:
-    """Make a two-dimensional convolution layer ready to be applied to many inputs of one shape.
+    """Make a plan: a 2-D convolution layer to apply to many inputs of one shape.
 
     Parameters
     ----------
@@ -50,29 +50,29 @@ def plan_conv2d(
     padding : int, (int, int), "valid" or "same"
         Zeros around the input; "same" takes stride 1.
     groups : int
-        Groups of channels that do not see each other.
+        Groups of channels, each convolved separately.
     input_shape : (batch, channels, height, width) or (channels, height, width)
-        The shape of the inputs to come; the outputs have a batch axis where these have one.
+        The shape of the inputs; the outputs have a batch axis if the inputs have one.
     algorithm : str, BilinearAlgorithm or a pair of them
         ``"auto"``, ``"direct"``, ``"im2col"``, ``"fft"``, a name such as ``"F(4x4,3x3)"`` (also rectangular,
-        ``"F(2x4,5x3)"``), an algorithm for both axes, or one for the height and one for the width. ``"phases"`` runs a layer of stride
-        two as one of stride one, with the algorithm that fits it best.
+        ``"F(2x4,5x3)"``), an algorithm for both axes, or one for the height and one for the width. ``"phases"`` runs a stride-2
+        layer as a stride-1 layer, with the fastest algorithm within the error limit.
     threads : int, optional
-        Threads a call uses; one a processor that this process may use if not given. The result is the same bit for bit.
+        Threads per call; by default one per CPU available to this process. The result does not depend on it, bit for bit.
     order : str, optional
-        Order of summation of the transforms, as in `measure_error`: if not given ``"huffman+shared"``, for complex points
+        Order of summation of the transforms, as in `measure_error`: by default ``"huffman+shared"``, for complex points
         ``"huffman+shared+folded"``, with ``+fma`` where the CPU fuses.
     activation : Activation, optional
-        What is done to the sums, bias included, before they are written.
+        Activation applied to the sums, bias included, before they are written.
     max_error : float, optional
-        Relative L2 error that ``algorithm="auto"`` keeps to, by `predict_error` for normal inputs; 1e-6 in float32 if not
-        given, and as many roundings in float64.
+        Limit of ``algorithm="auto"`` on the relative L2 error, by `predict_error` for normal inputs; by default 1e-6 in
+        float32, and that times the ratio of the machine epsilons in float64.
 
     Returns
     -------
     Plan
         Call it with an input. ``plan.algorithm``, ``plan.workspace_bytes``, ``plan.weight_bytes`` and
-        ``plan.explain()`` tell about it.
+        ``plan.explain()`` describe it.
 
     Raises
     ------
@@ -84,9 +84,9 @@ def plan_conv2d(
     Notes
     -----
     A fast algorithm computes ``Y = AT [sum_c (G W_c G^T) * (BT X_c BT^T)] A`` on tiles: height first, then width.
-    The kernel transform runs once, in float64, rounded once to the format; everything else runs in the format.
-    Products are summed over blocks of 32 channels, each a chain of fused multiply-adds where the CPU has them,
-    and the sums of the blocks are added up in order, before the output transform. A direct convolution sums
+    The kernel transform runs once in float64, and its result is rounded once to the format. Everything else runs in the format.
+    Products are summed over blocks of 32 channels, each a chain of fused multiply-adds where the CPU has them.
+    The sums of the blocks are added in order, before the output transform. A direct convolution sums
     chains of 128 products the same way, over channels, then rows, then columns of the kernel. The bias is added last.
 
     NaN and infinity in the input reach at most the outputs of the tiles that read them: within a tile a fast
@@ -119,15 +119,15 @@ def plan_in_blocks(
     activation: Activation | None,
     max_error: float | None = None,
 ) -> Plan:
-    """`plan_conv2d` between the layers of a network: input and output lie in blocks of channels where they are to and can."""
+    """Make a plan as `plan_conv2d`, channels-blocked where `blocks` asks and it is supported."""
     how = _How(algorithm, threads, None, activation, max_error)
     return _plan(2, weight, bias, (stride, padding, dilation, groups), input_shape, how, blocks)
 
 
 def blocks_of(layer: Layer, method: Method, blocks: tuple[bool, bool] = (True, True)) -> tuple[bool, bool]:
-    """Return whether input and output can lie in blocks of channels, of those of `blocks`.
+    """Return whether input and output are channels-blocked: requested and supported.
 
-    The block engine writes such blocks whatever it runs; it reads them where it transforms along both axes.
+    The block engine writes this layout with any algorithm. It reads it only if it transforms along both axes.
     """
     lanes = machine().vector_bytes // layer.dtype.itemsize
     alone = method.name == "fft" or method.name == "direct" and pointwise.fits(layer)
@@ -152,7 +152,7 @@ def plan_conv1d(
     activation: Activation | None = None,
     max_error: float | None = None,
 ) -> Plan:
-    """Make a one-dimensional convolution layer ready: as `plan_conv2d`, one dimension less.
+    """Make a plan for a 1-D convolution layer: `plan_conv2d` with one dimension less.
 
     Examples
     --------
@@ -179,15 +179,15 @@ def conv2d(
     order: str | None = None,
     max_error: float | None = None,
 ) -> Array:
-    """Convolve (correlate, as in deep learning) a batch of images with a bank of filters.
+    """Convolve (correlate, as in deep learning) a batch of images with filters.
 
-    Parameters are those of `plan_conv2d`, and `input`, an array (batch, channels, height, width) of the weights'
-    dtype, or one image (channels, height, width). To apply one layer many times, make a plan: this function makes one at each call.
+    `input` is an array (batch, channels, height, width) of the weights' dtype, or one image (channels, height, width).
+    The other parameters are those of `plan_conv2d`. Each call makes a plan: to apply one layer many times, make it once.
 
     Returns
     -------
     array (batch, filters, height, width)
-        Of the same dtype; without the batch axis where `input` has none.
+        Output of the same dtype, without the batch axis if `input` has none.
 
     Examples
     --------
@@ -213,7 +213,7 @@ def conv1d(
     order: str | None = None,
     max_error: float | None = None,
 ) -> Array:
-    """Convolve signals, (batch, channels, length) or (channels, length), with a bank of filters: `conv2d`, one dimension less.
+    """Convolve signals (batch, channels, length) or (channels, length) with filters, as `conv2d`.
 
     Examples
     --------
@@ -227,7 +227,7 @@ def conv1d(
 
 
 def _convolve(dims: int, given: npt.ArrayLike, weight: npt.ArrayLike, bias: npt.ArrayLike | None, *arguments: Any) -> Array:
-    one = np.ndim(given) == dims + 1  # without a batch, as torch takes it
+    one = np.ndim(given) == dims + 1  # without a batch, as in torch
     x = array_of("input", np.asarray(given)[None] if one else given, dims + 2)
     stride, padding, dilation, groups, algorithm, threads, order, max_error = arguments
     how = _How(algorithm, threads, order, None, max_error)

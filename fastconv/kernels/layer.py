@@ -1,4 +1,4 @@
-"""What a convolution layer is: its arguments checked once, at the public edge, and the shapes that follow."""
+"""A convolution layer: its checked arguments and the shapes derived from them."""
 
 from __future__ import annotations
 
@@ -17,22 +17,22 @@ Ints = int | Sequence[int]
 
 
 LARGEST_ALLOCATION = 2**32
-"""More bytes than this are refused before they are allocated: it takes a mistake to need them."""
+"""Largest allocation in bytes; more is rejected, as it comes from a mistake."""
 
 LARGEST_TENSOR = 2**40
-"""Bytes of an input with its padding, or of an output; kernels count in 64 bits, and no machine has so much memory."""
+"""Largest padded input or output in bytes; kernels count in 64 bits, and no machine has so much memory."""
 
 
 @dataclass(frozen=True)
 class Layer:
-    """A two-dimensional convolution layer; in one dimension every height is one.
+    """A 2-D convolution layer; a 1-D layer has height one.
 
     Attributes
     ----------
     dtype : numpy dtype
         float32 or float64.
     batch, channels, height, width : int
-        The input.
+        Sizes of the input.
     filters : int
         Output channels.
     kernel, stride, dilation : (int, int)
@@ -40,10 +40,10 @@ class Layer:
     padding : ((int, int), (int, int))
         Zeros above and below, left and right.
     groups : int
-        Groups of channels that do not see each other.
+        Groups of channels, each convolved separately.
     blocks : (bool, bool)
-        Whether the channels of the input, and those of the output, lie in blocks of as many as a vector holds, a block's
-        pixels after each other: (batch, channels / lanes, height, width, lanes).
+        Whether input and output use the channels-blocked layout, one block per vector of channels:
+        (batch, channels / lanes, height, width, lanes).
     """
 
     dtype: np.dtype[Any]
@@ -71,13 +71,13 @@ class Layer:
 
     @property
     def has_phases(self) -> bool:
-        """Whether the phases of its stride may be the channels of a layer of stride one."""
+        """Whether the layer can run as a stride-1 layer whose channels are the phases of its stride."""
         longer = all(r > s for r, s in zip(self.kernel, self.stride, strict=True) if s > 1)
         return longer and max(self.stride) == 2 and self.dilation == (1, 1) and self.groups == 1
 
     @property
     def phased(self) -> Layer:
-        """The layer of stride one whose channels are the phases of this one's input; nothing of it is padded."""
+        """The stride-1 layer, without padding, whose channels are the phases of this layer's input."""
         kernel = tuple(-(-r // s) for r, s in zip(self.kernel, self.stride, strict=True))
         height, width = (out + r - 1 for out, r in zip(self.output, kernel, strict=True))
         channels, none = self.channels * self.stride[0] * self.stride[1], ((0, 0), (0, 0))
@@ -91,13 +91,13 @@ class Layer:
 
 
 def array_of(name: str, value: Any, rank: int | None = None) -> Array:
-    """Return a float array in memory order, aligned; copies only what is not so already. An input may lack the batch axis."""
+    """Return an aligned float array in C order, copied only if needed."""
     array = np.asarray(value)
     if array.dtype.type not in (np.float32, np.float64):
         reason = (
-            "products of integers would overflow or lose their exactness unseen"
+            "products of integers would overflow or become inexact silently"
             if array.dtype.kind in "iub"
-            else "the kernels know no complex numbers"
+            else "the kernels do not support complex numbers"
             if array.dtype.kind == "c"
             else "the kernels compute in these two formats only"
         )
@@ -114,7 +114,7 @@ def array_of(name: str, value: Any, rank: int | None = None) -> Array:
 
 
 def check_bytes(what: str, size: int) -> None:
-    """Refuse an allocation of an impossible size."""
+    """Reject an allocation of an impossible size."""
     if size > LARGEST_ALLOCATION:
         raise ValueError(f"the layer needs {what} of {size} bytes, more than {LARGEST_ALLOCATION}: split the batch or the channels")
 
@@ -122,7 +122,7 @@ def check_bytes(what: str, size: int) -> None:
 def layer_of(
     weight: Array, bias: Array | None, stride: Ints, padding: Ints | str, dilation: Ints, groups: int, input_shape: Sequence[int]
 ) -> Layer:
-    """Check a layer's arguments; `weight` and `bias` come from `array_of`."""
+    """Return the layer of checked arguments; `weight` and `bias` come from `array_of`."""
     dims = weight.ndim - 2
     shape = _integers("input_shape", input_shape, None)
     if len(shape) not in (dims + 1, dims + 2):
@@ -143,7 +143,7 @@ def layer_of(
         given = f"input has {shape[1]} channels, weight {_shape(weight.shape)} takes {taken * groups}"
         raise ValueError(f"{given}: weight.shape[1] times groups is the number of channels")
     if bias is not None and bias.shape != (filters,):
-        raise ValueError(f"bias has shape {_shape(bias.shape)}: it holds one number a filter, ({filters},)")
+        raise ValueError(f"bias has shape {_shape(bias.shape)}: it holds one number per filter, ({filters},)")
     if bias is not None and bias.dtype != weight.dtype:
         raise TypeError(f"bias is {bias.dtype}, weight {weight.dtype}: they have the same dtype")
     pads = _paddings(padding, kernel, strides, dilations, dims)
@@ -151,10 +151,10 @@ def layer_of(
     for axis, (size, r, d) in enumerate(zip(padded, kernel, dilations, strict=True), 2):
         if (reach := d * (r - 1) + 1) > size:
             raise ValueError(f"the kernel reaches over {reach} along axis {axis}, more than the padded input, {size}: pad more")
-    # A stride longer than the input gives its one output too, and a single tap is nowhere dilated.
+    # A stride longer than the input gives one output like any other, and dilation has no effect on a single tap.
     strides = tuple(min(s, size) for s, size in zip(strides, padded, strict=True))
     dilations = tuple(d if r > 1 else 1 for d, r in zip(dilations, kernel, strict=True))
-    # In one dimension the height is one, and so is everything about it.
+    # In one dimension the height is one, and so are kernel, stride and dilation along it.
     (batch, channels, *sizes), none = shape, 2 - dims
     height, width = [1] * none + sizes
     (kh, kw), (sh, sw), (dh, dw) = ((*(1,) * none, *numbers) for numbers in (kernel, strides, dilations))
@@ -180,14 +180,14 @@ def _paddings(
         totals = [d * (r - 1) for r, d in zip(kernel, dilation, strict=True)]
         return tuple((total // 2, total - total // 2) for total in totals)
     if isinstance(padding, str):
-        raise ValueError(f"padding is {padding!r}: pass an integer, one an axis, 'valid' or 'same'")
+        raise ValueError(f"padding is {padding!r}: pass an integer, one per axis, 'valid' or 'same'")
     return tuple((p, p) for p in _axes("padding", padding, dims, 0))
 
 
 def _axes(name: str, value: Any, dims: int, least: int) -> tuple[int, ...]:
     numbers = _integers(name, value if isinstance(value, (tuple, list)) else [value], least)
     if len(numbers) not in (1, dims):
-        raise ValueError(f"{name} is {value}: pass one integer or {dims}, one an axis")
+        raise ValueError(f"{name} is {value}: pass one integer or {dims}, one per axis")
     return numbers * dims if len(numbers) == 1 else numbers
 
 

@@ -1,6 +1,6 @@
-"""What each kernel is told of its work: all that the sources of the kernels share with who runs them.
+"""Records that describe a kernel's work: all that the kernels share with their callers.
 
-A record lists the integers of a description in order; `fastconv.native.described` makes one, compiled code reads ``d.name``.
+A record lists the integers of a description in order. `fastconv.native.described` fills one; compiled code reads ``d.name``.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import math
 from fastconv.native import record
 
 ROWS = 8
-"""Rows that are written before any is read again: a vector that straddles two just written would wait for both."""
+"""Rows written before any is read back: a vector that straddles two rows just written would wait for both."""
 
 
 def tiles_turned(m: int, lanes: int) -> int:
@@ -19,16 +19,16 @@ def tiles_turned(m: int, lanes: int) -> int:
 
 
 LAYER = record(
-    "size",  # of a number
-    "pixel",  # of a pixel of the input: of one number, or of those of a block of channels
-    "out_pixel",  # of the output
-    "bias",  # of the bias of a filter and what follows it
+    "size",  # bytes of a number
+    "pixel",  # numbers per pixel of the input: one, or those of a block of channels
+    "out_pixel",  # the same for the output
+    "bias",  # bytes of a filter's bias and activation
     "lanes",
     "groups",
-    "channels",  # of a group
+    "channels",  # per group
     "height",
     "width",
-    "out_channels",  # of a group
+    "out_channels",  # per group
     "out_height",
     "out_width",
     "pad_top",
@@ -36,17 +36,17 @@ LAYER = record(
     "tiles",  # of all images
     "tiles_h",
     "tiles_w",
-    "step_h",  # input rows from a tile to the next
+    "step_h",  # input rows from one tile to the next
     "step_w",
-    "out_h",  # output rows of a tile
+    "out_h",  # output rows per tile
     "out_w",
     "rows",  # input rows that a tile reads
-    "row_step",  # from one of them to the next
+    "row_step",  # from one of these rows to the next
     "taps",  # vectors that a row is split into
-    "products_h",  # of an algorithm along each axis; the rows and taps of a direct convolution
+    "products_h",  # of the algorithm along each axis; rows and taps of a direct convolution
     "products_w",
     "span",  # input columns that a tile reads
-    "block",  # tiles of a block
+    "block",  # tiles per block
     "blocks",
     "shares",  # of the output channels
     "kblock",  # output channels transformed back at once
@@ -54,14 +54,14 @@ LAYER = record(
     "depth",  # summed products per output of the inner product
     "channel_block",
     "xis",  # independent inner products
-    "mr",  # output channels of a panel, with tiles in the lanes
-    "mt",  # tiles of a panel, with filters in the lanes; zero otherwise
+    "mr",  # output channels per panel, with tiles in the lanes
+    "mt",  # tiles per panel, with filters in the lanes; zero otherwise
     "nk",  # vectors of filters of such a panel
-    "chunk",  # tiles that are transformed back at once, with filters in the lanes
-    "take",  # tiles whose input is transformed at once, where channels lie in blocks
-    "take_pitch",  # of a row of these
+    "chunk",  # tiles transformed back at once, with filters in the lanes
+    "take",  # tiles whose input is transformed at once, channels-blocked
+    "take_pitch",  # of a row of these tiles
     "piece",  # tiles whose rows are written at once
-    "turn",  # tiles that give whole vectors of columns
+    "turn",  # tiles that fill whole vectors of columns
     "pitch",  # of a row in the band
     "lane_pitch",  # of a vector of tiles
     "ldv",
@@ -72,12 +72,12 @@ LAYER = record(
     "m_xi",
     "m_tile",  # of a tile, with filters in the lanes
     "m_panel",  # of the tiles of a panel's filters
-    "line",  # of a row of results
+    "line",  # pitch of a row of results
     "u_kblock",
     "u_group",
-    "strips",  # places in a thread's workspace
+    "strips",  # offsets in a thread's workspace, up to `lines`
     "band",
-    "turned",  # rows of pixels that are vectors
+    "turned",  # transposed rows, one vector per pixel
     "column",
     "input",
     "output",
@@ -85,40 +85,40 @@ LAYER = record(
     "whole",
     "lines",
     "straight",  # whether planes of the input are rows of V
-    "past",  # whether the output goes past the caches
+    "past",  # whether the output bypasses the caches
     "workspace",  # of a thread
-    "pixels",  # compiled functions; zero where rows of channels are not turned into pixels
+    "pixels",  # addresses of compiled functions, up to `product`; zero if channels are not transposed to pixels
     "input_h",  # zero where the axis has no transform
     "output_h",
     "output_w",
     "splitter",
     "joiner",
-    "adds",  # whether it adds to what the output holds
+    "adds",  # whether the result is added to the output
     "product",
     "input_h_constants",
     "input_w_constants",
     "output_h_constants",
     "output_w_constants",
 )
-"""The layer engine; strides, pitches and offsets are in bytes."""
+"""A layer for the engine; strides, pitches and offsets are in bytes."""
 
 STRIP = record(
     "lane",  # of its first tile in the block
     "run",  # tiles
     "source",  # offset of its input from that of the first channel
-    "to",  # address in the band that it is copied to
-    "rows",  # rows of the image that are copied
-    "bytes",  # of each
+    "to",  # address of its copy in the band
+    "rows",  # rows of the image to copy
+    "bytes",  # per row
     "read",  # address of its first tile in the band
-    "place",  # whether it is read where it is, in the image
-    "columns",  # that it reads
-    "left",  # bytes of them before the image, if it is read where it is
-    "right",  # and behind it
+    "place",  # whether it is read in place, from the image
+    "columns",  # columns that it reads
+    "left",  # bytes of them before the image, if read in place
+    "right",  # and after it
     "out",  # offset of its output from that of the first channel
     "out_rows",
     "out_bytes",
 )
-"""What the engine knows of a strip of tiles: a run of one row of them."""
+"""A strip of tiles for the engine: consecutive tiles of one row."""
 
 PHASES = record(
     "channels",
@@ -129,65 +129,65 @@ PHASES = record(
     "stride",  # along the height
     "rows",  # of a phase
     "columns",
-    "pitch",  # bytes of a row between its zeros
+    "pitch",  # bytes of a row with its zeros on both sides
     "result",  # bytes from the workspace to a row of a phase
 )
-"""An image of which `fastconv.kernels.source.phases.phases` takes the phases apart."""
+"""An image that `fastconv.kernels.source.phases.phases` splits into phases."""
 
 TOGETHER = record(
     "groups",
-    "filters",  # of a group, and of each phase
+    "filters",  # per group and phase
     "stride_h",
     "stride_w",
-    "top",  # rows that are cropped before the output
+    "top",  # rows cropped before the output
     "left",
     "out_height",
     "out_width",
     "rows",  # of a phase
     "columns",
-    "none",  # bytes from the workspace to the zeros that stand for a bias
+    "none",  # bytes from the workspace to zeros, used as the bias
 )
-"""Phases of an output that `fastconv.kernels.source.phases.together` puts together."""
+"""Phases of an output that `fastconv.kernels.source.phases.together` interleaves."""
 
 DEPTHWISE = record(
     "channels",
-    "filters",  # of a channel
+    "filters",  # per channel
     "height",
     "width",
     "out_height",
     "out_width",
     "top",  # rows of padding
     "left",
-    "pitch",  # bytes of a row between its zeros
-    "down",  # rows from an output row to the next
-    "apart",  # rows from a tap to the next
-    "spill",  # bytes from the workspace to a vector for rows that are shorter
+    "pitch",  # bytes of a row with its zeros on both sides
+    "down",  # input rows from one output row to the next
+    "apart",  # input rows from one tap to the next
+    "spill",  # bytes from the workspace to a vector for rows shorter than one
 )
-"""A layer of single channels."""
+"""A depthwise layer."""
 
 POINTWISE = record(
-    "channels",  # of a group
-    "filters",  # of a group
+    "channels",  # per group
+    "filters",  # per group
     "groups",
     "plane",  # pixels of the input
     "outputs",  # pixels of the output
     "width",  # of the output
-    "row_step",  # input pixels from a row of outputs to the next
+    "row_step",  # input pixels from one row of outputs to the next
     "column_step",
-    "straight",  # whether outputs are inputs, pixel by pixel
+    "straight",  # whether output pixels are input pixels (stride 1)
     "panels",  # of pixels
-    "group",  # panels of pixels of an item
-    "blocks",  # such groups
+    "group",  # panels of pixels per item
+    "blocks",  # groups of panels
     "shares",  # of the filters
-    "part",  # panels of filters of a share
-    "chunk",  # channels for which pixels are packed at once
-    "chain",  # channels that are summed before the sum is added to the total
-    "held",  # panels of filters of a group
-    "adds",  # whether it adds to what the output holds
+    "part",  # panels of filters per share
+    "chunk",  # channels whose pixels are packed at once
+    "chain",  # channels summed before the sum is added to the total
+    "held",  # panels of filters per group
+    "adds",  # whether the result is added to the output
     "sums",  # bytes from the workspace to the sums
     "places",  # bytes from the workspace to the offsets of pixels
 )
-"""A layer of one tap."""
+"""A 1x1 layer."""
 
 _WINDOWS = (
     "height",
@@ -207,7 +207,7 @@ _WINDOWS = (
 POOL = record(
     *_WINDOWS,
     "held",  # bytes of a row of results
-    "pitch",  # bytes of a row between what is less than any number
+    "pitch",  # bytes of a row with minus infinities on both sides
 )
 """A maximum pool."""
 
@@ -215,32 +215,32 @@ AVERAGE = record(*_WINDOWS)
 """An average pool."""
 
 MEAN = record("planes", "size", "group")
-"""Means of planes: how many, numbers of each, planes of an item."""
+"""Means of planes: planes, numbers per plane, planes per item."""
 
 PLANES = record(
     "total",  # numbers
-    "size",  # numbers of a plane; the last may have less
+    "size",  # numbers per plane; the last may have fewer
     "count",  # planes
-    "group",  # planes of an item
-    "channels",  # planes of an image
+    "group",  # planes per item
+    "channels",  # planes per image
     "sums",  # whether a second tensor is added
 )
-"""Planes that are added, scaled and activated."""
+"""Planes to add, scale and activate."""
 
 CURVE = record(
     "total",  # numbers
-    "piece",  # numbers of a piece; the last may have less
+    "piece",  # numbers per piece; the last may have fewer
     "count",  # pieces
-    "group",  # pieces of an item
+    "group",  # pieces per item
 )
-"""A curve, piece by piece."""
+"""A curve (`fastconv.kernels.operators.curves`), piece by piece."""
 
 DENSE = record(
     "rows",
     "inputs",
     "outputs",
-    "group",  # outputs of an item
+    "group",  # outputs per item
     "transposed",  # whether the weights are (outputs, inputs)
-    "finished",  # whether a bias is added and an activation follows
+    "finished",  # whether a bias and an activation are applied
 )
 """A dense layer."""

@@ -1,4 +1,4 @@
-"""What the machine is, and how compiled code is loaded into the process."""
+"""Describe the machine, and compile, load and run native code."""
 
 from fastconv.native.digests import digest_of
 from fastconv.native.link import ROOM, load, undefined

@@ -1,4 +1,4 @@
-"""What names compiled code: digests of the sources that it is made from, of the compilers and of the machine."""
+"""Name compiled code by digests of its sources, the compilers and the machine."""
 
 from __future__ import annotations
 
@@ -11,30 +11,30 @@ from fastconv.native.machine import machine
 
 _PACKAGE = Path(__file__).parents[1]
 _IMPORTED = re.compile(r"^\s*from fastconv\.([\w.]+) import", re.MULTILINE)
-"""What a source imports from this package: modules, and whole folders."""
+"""Imports from this package in a source: modules and whole folders."""
 
 
 def digest_of(module: str, *parameters: object) -> str:
-    """Return what names code compiled for this machine from a module and all that it imports.
+    """Return a digest that names code compiled for this machine from a module and its imports.
 
     Parameters
     ----------
     module : str
-        Where the code is made, without ``fastconv.``; a folder stands for all its modules.
+        Module that makes the code, without ``fastconv.``; a folder means all its modules.
     *parameters
-        What else the code depends on, in a form whose `repr` says it all.
+        Further values that the code depends on; `repr` must show them completely.
     """
     return hashlib.sha256(sources_of(module) + _compiler() + repr(parameters).encode()).hexdigest()[:16]
 
 
 def sources_of(module: str) -> bytes:
-    """Return a digest of the sources that code is compiled from: a module, all that it imports, and what every function is compiled by."""
+    """Return a digest of the sources of compiled code: a module, all its imports, and `fastconv.native`."""
     return _digest(module) + _digest("native")
 
 
 @cache
 def _digest(module: str) -> bytes:
-    """Return a digest of a module's text and of those that it imports from here; of a folder, of the text of all its modules."""
+    """Return a digest of a module and its imports from this package, or of all modules of a folder."""
     path = _PACKAGE.joinpath(*module.split("."))
     if path.is_dir():
         return hashlib.sha256(b"".join(one.read_bytes() for one in sorted(path.rglob("*.py")))).digest()

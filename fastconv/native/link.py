@@ -1,4 +1,4 @@
-"""Load object code into the process: what it asks for is looked up first, by name."""
+"""Load object code into the process, after its undefined symbols are looked up by name."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from fastconv.native.machine import Machine, machine, target_machine
 _ELF, _MACHO = b"\x7fELF", b"\xcf\xfa\xed\xfe"
 
 ROOM = "@{}_room = global [64 x i64] zeroinitializer"
-"""Data that each object must hold, in LLVM's language. The loader puts addresses of functions outside into the data of an object,
-whose room it reserves before without counting all of them."""
+"""Data that each object must contain, in LLVM IR. The loader stores addresses of external functions in an object's data section,
+but does not reserve space for all of them."""
 
 
 def undefined(code: bytes) -> frozenset[str]:
-    """Return the names that object code takes from the process, as C spells them.
+    """Return the undefined symbols of object code, by their names in C.
 
     Parameters
     ----------
@@ -69,26 +69,26 @@ def _text(code: bytes, at: int) -> str:
 
 
 def load(name: str, code: bytes, here: Machine | None = None) -> int:
-    """Load object code that defines a function and return the function's address.
+    """Load object code that defines a function, and return the function's address.
 
     Parameters
     ----------
     name : str
-        The function.
+        Name of the function.
     code : bytes
-        An object that `undefined` reads, with `ROOM` for the addresses of functions outside.
+        An object that `undefined` reads, with `ROOM` for the addresses of external functions.
     here : Machine, optional
-        What the code was compiled for, `machine()` if not given: one of this architecture, whose code is only run if its system calls
-        functions as this one does.
+        Machine that the code was compiled for, by default `machine()`. It has this architecture; code for another system may
+        run only if that system has the same calling convention.
 
     Raises
     ------
     RuntimeError
-        If the code takes a name from the process that the process does not have: nothing has been loaded then.
+        If the process lacks one of the code's symbols; nothing is loaded then.
     """
     from llvmlite import binding
 
-    loader = _loader(here or machine())  # LLVM looks into the process from then on
+    loader = _loader(here or machine())  # from here on LLVM finds the symbols of the process
     found = {plain: _address_of(plain) for plain in undefined(code)}
     missing = sorted(plain for plain, address in found.items() if not address)
     if missing:
@@ -103,7 +103,7 @@ def load(name: str, code: bytes, here: Machine | None = None) -> int:
 
 
 def _address_of(name: str) -> int:
-    """Return the address of a function of the process, 0 if it has none of that name."""
+    """Return the address of a function of the process, or 0 if it has none of that name."""
     from llvmlite import binding
 
     if name == "__chkstk" and sys.platform == "win32":  # called where a stack frame is larger than a page
@@ -113,11 +113,11 @@ def _address_of(name: str) -> int:
 
 @cache
 def _loader(here: Machine) -> Any:
-    """Return LLVM's loader, which keeps all sections of an object in one block of memory.
+    """Return an LLVM loader that keeps all sections of an object in one block of memory.
 
-    LLVM's usual memory manager allocates code and constants apart; in a fragmented address space they end up
-    more than the 2 GiB from each other that an instruction of the small code model reaches, and LLVM aborts the
-    process. llvmlite's own manager reserves one block per object before it places the sections.
+    LLVM's default memory manager allocates code and constants separately. In a fragmented address space their
+    distance may exceed the 2 GiB that the small code model reaches, and LLVM aborts the process. llvmlite's memory
+    manager reserves one block per object before it places the sections.
     """
     from llvmlite import binding
 

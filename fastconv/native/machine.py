@@ -1,4 +1,4 @@
-"""The machine that code is compiled for, as frozen data: known without importing the compiler."""
+"""The machine that code is compiled for, as frozen data; the compiler is not imported."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 SIZE = {"f4": 4, "f8": 8}
-"""Bytes of a number, by the name that kernels have for its kind."""
+"""Bytes of a number, by the kernels' name for its format."""
 
 KIND = {size: kind for kind, size in SIZE.items()}
-"""The name by the bytes."""
+"""The kernels' name for a format, by its bytes."""
 
 VARIABLE = "FASTCONV_MACHINE"
 """Environment variable that replaces fields of the record: ``"vector_bytes=32 fma=0"``."""
@@ -25,34 +25,34 @@ _WIDTHS = (16, 32, 64)
 
 
 class Vectors(NamedTuple):
-    """The vector unit of processors that have a feature, by LLVM's name for it ("" for all of an architecture)."""
+    """The vector unit of CPUs with an LLVM feature ("" for all of an architecture)."""
 
     feature: str
     vector_bytes: int
     registers: int
     fma: bool | str
-    """Whether there is a fused multiply-add, or the feature that tells."""
+    """Whether it has fused multiply-add, or the feature that tells."""
 
 
 VECTORS = {
     "x86_64": (Vectors("avx512f", 64, 32, True), Vectors("avx2", 32, 16, "fma"), Vectors("", 16, 16, "fma")),
     "aarch64": (Vectors("", 16, 32, True),),  # NEON
 }
-"""By architecture, the widest first: the first whose feature a processor has is its unit. VSX and z13 are as NEON: so are all others."""
+"""Vector units by architecture, the widest first: a CPU has the first whose feature it has. VSX, z13 and all others count as NEON."""
 
 
 @dataclass(frozen=True)
 class Machine:
-    """A processor and its system, as far as compiled code depends on them.
+    """The properties of a CPU and its system on which compiled code depends.
 
     Attributes
     ----------
     triple, cpu, features : str
-        What code is compiled for, in LLVM's names. Objects are ELF or Mach-O: the triple of Windows ends in ``-elf``.
+        Compilation target, in LLVM's names. Objects are ELF or Mach-O: the triple of Windows ends in ``-elf``.
     model : str
-        The processor's name, for people.
+        The CPU's name, for display.
     vector_bytes : int
-        Bytes of a vector: 16, 32 or 64. A width that the processor lacks is legal, LLVM then uses several registers.
+        Bytes of a vector: 16, 32 or 64. If the CPU lacks this width, LLVM uses several registers.
     registers : int
         Vector registers.
     fma : bool
@@ -60,7 +60,7 @@ class Machine:
     line : int
         Bytes of a cache line.
     l1, l2, l3 : int
-        Bytes of the data caches that one core uses; 0 where the system does not tell.
+        Bytes of the data caches of one core; 0 if unknown.
     """
 
     triple: str
@@ -77,7 +77,7 @@ class Machine:
 
     @property
     def architecture(self) -> str:
-        """``"x86_64"``, ``"aarch64"`` or what the triple says."""
+        """``"x86_64"``, ``"aarch64"`` or the name in the triple."""
         name = self.triple.split("-")[0]
         return {"amd64": "x86_64", "arm64": "aarch64"}.get(name, name)
 
@@ -88,7 +88,7 @@ class Machine:
         return next((system for part, system in named if part in self.triple), "other")
 
     def __str__(self) -> str:
-        """Return one line for people."""
+        """Return a one-line description."""
         caches = " / ".join(f"{size >> 10} KiB" for size in (self.l1, self.l2, self.l3) if size)
         fused = "fused multiply-add" if self.fma else "no fused multiply-add"
         return f"{self.model} ({self.cpu}), vectors of {self.vector_bytes} bytes, {fused}" + (f", caches {caches}" if caches else "")
@@ -96,14 +96,14 @@ class Machine:
 
 @cache
 def machine() -> Machine:
-    """Return what code is compiled for: this machine, with the fields that `VARIABLE` replaces.
+    """Return the machine to compile for: this one, with fields from `VARIABLE`.
 
-    numba's settings NUMBA_CPU_NAME and NUMBA_CPU_FEATURES act too.
+    numba's settings NUMBA_CPU_NAME and NUMBA_CPU_FEATURES apply too.
 
     Raises
     ------
     ValueError
-        If `VARIABLE` names a field that is none, or gives it a value that is none.
+        If `VARIABLE` has an unknown field or an invalid value.
 
     Examples
     --------
@@ -128,7 +128,7 @@ def machine() -> Machine:
 
 
 def machine_of(triple: str, cpu: str, features: str) -> Machine:
-    """Return the record of a processor named as LLVM names it; caches, line and model are those of this machine.
+    """Return the record of a CPU given by LLVM's name, with the caches and model of this machine.
 
     Examples
     --------
@@ -146,7 +146,7 @@ def machine_of(triple: str, cpu: str, features: str) -> Machine:
 
 
 def _given(text: str) -> dict[str, Any]:
-    """Read what `VARIABLE` says."""
+    """Return the fields that the text of `VARIABLE` sets."""
     kinds = {field.name: field.type for field in fields(Machine)}
     given: dict[str, Any] = {}
     for part in text.split():
@@ -173,7 +173,7 @@ def lanes_of(kind: str) -> int:
 
 
 def target_machine(given: Machine) -> Any:
-    """Return LLVM's description of a machine: a new one each time, whoever is given it owns it."""
+    """Return a new LLVM target machine; the caller owns it."""
     from llvmlite import binding
 
     if given.triple.removesuffix("-elf") == binding.get_process_triple().removesuffix("-elf"):
@@ -187,7 +187,7 @@ def target_machine(given: Machine) -> Any:
 
 
 def _caches() -> tuple[int, int, int, int]:
-    """Return the bytes of a cache line and of the three data caches, 0 for a cache that the system does not tell."""
+    """Return the bytes of a cache line and of the three data caches, 0 for an unknown cache."""
     read = {"Linux": _caches_of_linux, "Darwin": _caches_of_macos}.get(platform.system(), dict)
     found: Mapping[str, int] = {}
     with suppress(OSError, ValueError, AttributeError):
@@ -220,7 +220,7 @@ def _sysctl(name: str) -> int:
 
 
 def _model() -> str:
-    """Return the processor's name, empty if the system does not tell."""
+    """Return the CPU's name, empty if unknown."""
     with suppress(OSError):
         for line in Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines():
             name, _, value = line.partition(":")

@@ -1,7 +1,7 @@
-"""Compiled functions by name: from disk where they have been compiled before; only what has not been imports numba.
+"""Return compiled functions by name, from disk if possible, else by numba.
 
-A file of object code is named by all that it depends on: which function with which parameters, the sources that it is made from,
-the versions of the compilers and the machine. Processes that compile at once write what does the same to the same name, whole.
+The name of an object file depends on all that its code depends on: the function and its parameters, the sources, the versions of
+the compilers and the machine. Processes that compile at the same time write equivalent code to the same name, atomically.
 """
 
 from __future__ import annotations
@@ -27,16 +27,16 @@ _LOCK = threading.RLock()
 
 @dataclass(frozen=True)
 class Compiled:
-    """A compiled function of integers, by address: ``name`` says what it is."""
+    """A compiled function of integers, by name and address."""
 
     name: str
     address: int
     count: int
-    """Arguments that it takes."""
+    """Number of arguments."""
 
     @cached_property
     def ctypes(self) -> Callable[..., None]:
-        """The function, to be called from Python; it does not hold Python's lock."""
+        """The function, callable from Python; it releases the GIL."""
         return ctypes.CFUNCTYPE(None, *[ctypes.c_ssize_t] * self.count)(self.address)
 
 
@@ -46,7 +46,7 @@ def compiled(source: str, *parameters: object) -> Compiled:
     Parameters
     ----------
     source : str
-        ``"floor.module.function"``: the function of ``fastconv.floor.source.module`` that makes, from the parameters, what is compiled.
+        ``"package.module.function"``: this function of ``fastconv.package.source.module`` builds the code from the parameters.
     *parameters
         Strings, numbers and tuples of them.
     """
@@ -64,18 +64,18 @@ def _compiled(source: str, parameters: tuple[object, ...]) -> Compiled:
         from fastconv.native.source.emit import emitted
 
         code = emitted(name, getattr(importlib.import_module(f"fastconv.{floor}.source.{module}"), maker)(*parameters))
-        with suppress(OSError):  # a folder that cannot be written keeps nothing
+        with suppress(OSError):  # without a writable folder nothing is cached
             _write(path, code)
     return Compiled(name, load(name, code[1:]), code[0])
 
 
 def folder() -> Path:
-    """Return the folder in which object code is kept, part of the user's cache."""
+    """Return the folder of cached object code, in the user's cache."""
     return cache_folder() / "kernels"
 
 
 def _read(path: Path) -> bytes | None:
-    """Return what was written, None if there is nothing, it is damaged, or others could have written it."""
+    """Return the code in a file, or None if it is missing, damaged or writable by others."""
     whole = read_own(path)
     if whole is None:
         return None

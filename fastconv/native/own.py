@@ -1,4 +1,4 @@
-"""Files that only this user can have written: what they hold is run as code."""
+"""Read and write files that only this user can write, as their content runs as code."""
 
 from __future__ import annotations
 
@@ -11,13 +11,14 @@ from fastconv.files import replacing
 
 _NOFOLLOW, _FOLDER = getattr(os, "O_NOFOLLOW", 0), getattr(os, "O_DIRECTORY", 0)
 _CHECKED = hasattr(os, "geteuid")
-"""Windows keeps other users out of a user's folders by itself."""
+"""Whether to check owners and modes; Windows keeps other users out of a user's folders."""
 
 
 def read_own(place: Path) -> bytes | None:
-    """Return what a file holds; None if there is none, or if others own it or its folder, or may write to one of them.
+    """Return the content of a file, or None if it is missing or not this user's alone.
 
-    Links are not followed. What is refused is named in a `RuntimeWarning`.
+    Others must neither own nor be able to write the file and its folder; links are not followed. A `RuntimeWarning` names what is
+    rejected.
     """
     try:
         if not _CHECKED:
@@ -36,7 +37,7 @@ def read_own(place: Path) -> bytes | None:
 
 
 def write_own(place: Path, data: bytes) -> None:
-    """Write a file whole, for this user alone; folders that are missing are made for this user alone.
+    """Write a file atomically, for this user only, and create missing folders for this user only.
 
     Raises
     ------
@@ -55,7 +56,7 @@ def write_own(place: Path, data: bytes) -> None:
 
 
 def _mine(found: os.stat_result, place: Path) -> bool:
-    """Whether a file or folder is this user's and nobody else may write to it; warn if not."""
+    """Return whether this user owns a file or folder and nobody else may write to it; warn if not."""
     if stat.S_ISLNK(found.st_mode):
         wrong = "is a link"
     elif found.st_uid != os.geteuid():

@@ -1,7 +1,7 @@
-"""Records: what compiled code is told, integers by name.
+"""Records: named integers that describe a job to compiled code.
 
-Compiled code reads ``d.name``, a fixed offset, several times faster than an index of an array. Who describes a job to it gives the
-same names, so no value can be left out or change places with another.
+Compiled code reads ``d.name`` at a fixed offset, several times faster than an array index. The caller passes values by the same
+names, so none can be missing or swapped.
 """
 
 from __future__ import annotations
@@ -13,24 +13,24 @@ import numpy.typing as npt
 
 
 def record(*names: str) -> np.dtype[Any]:
-    """Return the layout of a record: 64-bit integers by name, in this order."""
+    """Return the dtype of a record: 64-bit integers by name, in this order."""
     return np.dtype([(name, np.int64) for name in names])
 
 
 def described(layout: np.dtype[Any], **values: int) -> npt.NDArray[Any]:
-    """Return a record as an array without axes; ``array["name"]`` reads and writes a value.
+    """Return a filled record as a 0-d array; ``array["name"]`` reads and writes a value.
 
     Parameters
     ----------
     layout : dtype
         The record, see `record`.
     **values : int
-        One for each of its names.
+        One value for each name.
 
     Raises
     ------
     TypeError
-        If a name is missing or is none of the record.
+        If a name is missing or unknown.
 
     Examples
     --------

@@ -1,9 +1,9 @@
-"""Run a compiled function on several threads: threads of our own, which take items as they come.
+"""Run a compiled function on a thread pool whose members claim work items one by one.
 
-A team that waits at a barrier waits for its latest member, who on a busy machine may not even have been woken; here
-whoever has time computes, and a member who comes too late finds the job closed. Between jobs members spin for a
-tenth of a millisecond, so that the next layer of a network finds them awake, and then sleep. Where the system has no
-POSIX threads, Python's threads do the same jobs, one call a thread.
+A team with a barrier waits for its latest member, which on a busy machine may still be asleep. Here any member with
+time computes, and a late one finds the job closed. Between jobs members spin for a tenth of a millisecond, so that
+they are awake for the next layer of a network, and then sleep. On a system without POSIX threads, Python threads do
+the same jobs, one call per thread.
 """
 
 from __future__ import annotations
@@ -31,17 +31,17 @@ from fastconv.native.objects import Compiled, compiled
 from fastconv.native.records import record
 
 SPIN = 100_000
-"""Nanoseconds that a thread without work stays awake."""
+"""Nanoseconds that an idle thread spins."""
 
 MOST_THREADS = 4096
-"""More are refused: it takes a mistake to ask for them."""
+"""Largest number of threads; more is rejected as a mistake."""
 
 JOB = record(
     "function",  # its address
     "members",
     "each",  # bytes of one member's workspace
     "description",  # the function's arguments from here on
-    "counter",  # zero where nothing is counted
+    "counter",  # zero if there is none
     "items",
     "x",
     "u",
@@ -49,17 +49,17 @@ JOB = record(
     "y",
     "workspace",  # of the first member
 )
-"""What a team is told of a job."""
+"""A job for a team."""
 
 WORDS = JOB.itemsize // 8
 """Integers of a job."""
 
 _MEMBERS, _COUNTED = ((JOB.names or ()).index(name) for name in ("members", "counter"))
 _in_order: Callable[[dict[str, int]], tuple[int, ...]] = operator.itemgetter(*(JOB.names or ()))
-"""As `described`, for each call of a plan: a fifth of the time, and a missing name is a KeyError."""
+"""The same as `described` in a fifth of the time, for each call of a plan; a missing name is a KeyError."""
 
 APART = 128
-"""Bytes that keep what two threads write apart: the largest cache line there is, and the pair of lines that Intel fetches together."""
+"""Bytes between data of two threads, against false sharing: the largest cache line, or the pair of lines that Intel fetches."""
 
 COUNTER = APART
 """Bytes before the workspaces: the number of the next work item."""
@@ -67,51 +67,51 @@ COUNTER = APART
 Array = npt.NDArray[Any]
 
 NOTHING: Array = np.empty(0, np.float32)
-"""Stands for the arrays of a job that is made before they are there."""
+"""Placeholder for the arrays of a job made before they exist."""
 
 
 class Word(IntEnum):
-    """Places in the block that the members share, by the integer that they begin at; they are `APART` bytes apart."""
+    """Offsets of words in the members' shared block, in integers; they are `APART` bytes apart."""
 
     def _generate_next_value_(name, start, count, last_values):  # type: ignore[no-untyped-def,override] # noqa: N805
         return APART // 8 * count
 
     NUMBER = auto()  # of the newest job
     OPEN = auto()  # number of the job that may be entered
-    INSIDE = auto()  # members that are at it
+    INSIDE = auto()  # members working on it
     SLEEPING = auto()
     STOP = auto()
-    STATE = auto()  # of floating-point arithmetic
+    STATE = auto()  # floating-point state
     JOB = auto()
-    MUTEX = auto()  # of the system, at most 64 bytes
+    MUTEX = auto()  # pthread object, at most 64 bytes
     CONDITION = auto()
     END = auto()
 
 
 @dataclass(frozen=True, eq=False)
 class Job:
-    """A compiled function with what it works on.
+    """A compiled function with its data.
 
     Attributes
     ----------
     function : Compiled
-        Takes description, counter, items, x, u, bias, y and the address of a workspace, and claims items until none is left.
+        Takes description, counter, items, x, u, bias, y and a workspace address, and claims items until none is left.
     description : array
-        What the function knows of its work.
+        Record that describes the work to the function.
     items : int
-        Work items; any of them can run at once.
+        Work items; all are independent.
     arrays : tuple of arrays
-        x, u, bias and y; None where the function reads nothing.
+        x, u, bias and y; None for an unused one.
     members : int
-        Threads at most.
+        Most threads to use.
     each : int
         Bytes of one member's workspace.
     clean : bool
-        Whether its workspace is zeros at first and then its own; otherwise any will do.
+        Whether it needs a workspace that starts as zeros and that no other kind of job uses.
     first : Job, optional
-        A job to be done before, which reads x in this one's place and writes what this one reads.
+        A job to run before: it reads x, and this job reads its output instead.
     between : int
-        Bytes of that, at the end of the workspace.
+        Bytes of that output, at the end of the workspace.
     """
 
     function: Compiled
@@ -126,7 +126,7 @@ class Job:
 
     @property
     def room(self) -> int:
-        """Bytes of workspace that it needs: the counter, and a part for each member; and what goes from one job to the other."""
+        """Bytes of workspace: the counter, a part for each member, and the output of `first`."""
         return self._middle + self.between
 
     @cached_property
@@ -135,7 +135,7 @@ class Job:
         return round_up(max(own, self.first.room), COUNTER) if self.first else own
 
     def words(self, workspace: int, addresses: Sequence[int] | None = None) -> tuple[int, ...]:
-        """Return what the team is told, the workspace at an address; those of the arrays if not given are where they are now."""
+        """Return the job as integers for the team; `addresses` replace those of the arrays."""
         x, u, bias, y = addresses or self.addresses
         before: tuple[int, ...] = ()
         if self.first is not None:
@@ -158,7 +158,7 @@ class Job:
         return before + _in_order(given)
 
     def keeping(self, arrays: tuple[Array | None, Array | None, Array | None, Array | None]) -> Job:
-        """Return the same job on these arrays, as `dataclasses.replace` does, in a third of the time."""
+        """Return the same job on these arrays; `dataclasses.replace` takes three times as long."""
         other: Job = object.__new__(Job)
         other.__dict__.update(self.__dict__, arrays=arrays)
         other.__dict__.pop("addresses", None)
@@ -166,17 +166,17 @@ class Job:
 
     @cached_property
     def addresses(self) -> tuple[int, ...]:
-        """Where the arrays are."""
+        """Addresses of the arrays."""
         return tuple(0 if a is None else a.ctypes.data for a in self.arrays)
 
     @cached_property
     def about(self) -> int:
-        """Where the description is."""
+        """Address of the description."""
         return self.description.ctypes.data
 
 
 def run(job: Job, workspace: Array, x: Array | None = None, y: Array | None = None) -> None:
-    """Do a job in a workspace of at least its room; on other arrays `x` and `y` if they are given."""
+    """Run a job in a workspace of at least its `room`, on other arrays `x` and `y` if given."""
     addresses = job.addresses
     if x is not None and y is not None:
         addresses = (x.ctypes.data, addresses[1], addresses[2], y.ctypes.data)
@@ -186,7 +186,7 @@ def run(job: Job, workspace: Array, x: Array | None = None, y: Array | None = No
 
 
 def run_all(words: Array) -> None:
-    """Do jobs one after the other, each given by its words: in a team, or alone where the team is at others."""
+    """Run jobs in order, each given by its words: in the team, or on this thread if the team is busy."""
     _run(words.ctypes.data, words.size // WORDS, int(words[_MEMBERS::WORDS].max(initial=1)))
 
 
@@ -198,7 +198,7 @@ def _run(words: int, count: int, members: int) -> None:
 
 @cache
 def alone() -> Callable[..., None]:
-    """Return the function that does jobs on this thread: the address of their words, how many, whether subnormals are flushed."""
+    """Return ``run(words, count, flush)``, which runs jobs on this thread."""
     return compiled("native.members.alone").ctypes
 
 
@@ -207,11 +207,11 @@ _FLUSHED = ContextVar("flushed", default=False)
 
 @contextmanager
 def flush_subnormals() -> Iterator[None]:
-    """Let compiled layers take subnormal numbers, inputs and results, for zero.
+    """Treat subnormal inputs and results as zero in compiled layers.
 
-    Arithmetic on subnormal numbers (in float32 below 1.2e-38) takes processors up to a hundred times longer. `Plan.explain`
-    says where the weights of a layer have some. It acts on the layers and networks that are run within, in this thread
-    and the threads that work for it; not on what numpy and scipy compute (``algorithm="fft"``).
+    Arithmetic on subnormal numbers (in float32 below 1.2e-38) takes up to a hundred times longer. `Plan.explain` says whether
+    a layer has subnormal weights. The context manager affects layers and networks that run within it, in this thread and
+    its worker threads, but not the computations of numpy and scipy (``algorithm="fft"``).
 
     Examples
     --------
@@ -232,14 +232,14 @@ def flush_subnormals() -> Iterator[None]:
 
 
 def flushes() -> bool:
-    """Return whether subnormal numbers are taken for zero: inside `flush_subnormals`."""
+    """Return whether subnormal numbers are treated as zero: inside `flush_subnormals`."""
     return _FLUSHED.get()
 
 
 class Pool:
-    """Workspaces that jobs borrow: made when none is free or large enough, and kept.
+    """Workspaces that jobs borrow: allocated when none is free or large enough, then kept.
 
-    Jobs whose workspace stays clean share a pool of `clean` ones only if they leave the same places untouched.
+    Jobs that need a clean workspace share a `clean` pool only if they leave the same bytes untouched.
     """
 
     def __init__(self, clean: bool = False) -> None:
@@ -247,7 +247,7 @@ class Pool:
         self.clean = clean
 
     def run(self, job: Job, x: Array | None = None, y: Array | None = None) -> None:
-        """Do a job in a workspace that is free; on other arrays `x` and `y` if they are given."""
+        """Run a job in a free workspace, on other arrays `x` and `y` if given."""
         if job.clean and not self.clean:
             return run(job, memory(job.room), x, y)
         try:
@@ -263,7 +263,7 @@ class Pool:
 
 
 def memory(size: int) -> Array:
-    """Return fresh memory of zeros that shares no cache line with other memory at its beginning."""
+    """Return new zeroed memory whose start shares no cache line with other memory."""
     whole = lasting((size + APART,), np.uint8)
     start = -whole.ctypes.data % APART
     return whole[start : start + size]
@@ -271,17 +271,17 @@ def memory(size: int) -> Array:
 
 @cache
 def processors() -> int:
-    """Return how many processors this process may use."""
+    """Return the number of CPUs that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def threads_of(threads: int | None) -> int:
-    """Return a number of threads that was given, or that of processors for None.
+    """Return the given number of threads, or the number of CPUs for None.
 
     Raises
     ------
     TypeError, ValueError
-        For what is no number of threads.
+        If it is not an integer, or out of range.
     """
     if threads is None:
         return processors()
@@ -297,7 +297,7 @@ def threads_of(threads: int | None) -> int:
 
 
 class Team:
-    """Threads that wait for jobs; made when the first job comes, more when a job wants more."""
+    """Threads that wait for jobs, started when a job needs them."""
 
     def __init__(self) -> None:
         self.words = memory(8 * int(Word.END)).view(np.int64)
@@ -310,7 +310,7 @@ class Team:
         self.lead, self.serve = compiled("native.members.lead").ctypes, compiled("native.members.serve").ctypes
 
     def run(self, words: int, count: int, members: int, flush: int = 0) -> bool:
-        """Do jobs, whose words are at an address, or return False if the team is at others."""
+        """Run jobs, whose words are at an address, or return False if the team is busy."""
         if not self.busy.acquire(blocking=False):
             return False
         try:
@@ -322,7 +322,7 @@ class Team:
         return True
 
     def stop(self) -> None:
-        """Send the members home: before the interpreter takes their memory away."""
+        """Stop the threads, before the interpreter frees their memory."""
         with self.busy:
             self.words[Word.STOP] = 1
             nothing = np.zeros((), JOB)
@@ -333,7 +333,7 @@ class Team:
 
 
 class PortableTeam:
-    """The same of Python's threads, one call a thread and job: for systems without POSIX threads."""
+    """The same with Python threads, one call per thread and job, for systems without POSIX threads."""
 
     def __init__(self) -> None:
         self.busy = threading.Lock()
@@ -343,7 +343,7 @@ class PortableTeam:
         self.member = compiled("native.members.member").ctypes
 
     def run(self, words: int, count: int, members: int, flush: int = 0) -> bool:
-        """Do jobs, whose words are at an address, or return False if the team is at others."""
+        """Run jobs, whose words are at an address, or return False if the team is busy."""
         if not self.busy.acquire(blocking=False):
             return False
         try:
@@ -374,7 +374,7 @@ class PortableTeam:
             self.done.put(None)
 
     def stop(self) -> None:
-        """Send the members home."""
+        """Stop the threads."""
         with self.busy:
             for queue in self.given:
                 queue.put(())
@@ -398,5 +398,5 @@ def team() -> Team | PortableTeam:
     return made
 
 
-if hasattr(os, "register_at_fork"):  # a child has the memory of its parent, but not its threads
+if hasattr(os, "register_at_fork"):  # a child process has its parent's memory, but not its threads
     os.register_at_fork(after_in_child=team.cache_clear)

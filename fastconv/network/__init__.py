@@ -1,4 +1,4 @@
-"""Networks: a graph read from ONNX, run with any convolution algorithm, compared with the same network in float64."""
+"""Read networks from ONNX, run them with any algorithm, compare with float64."""
 
 from fastconv.network.explain import Explanation, LayerChoice, Option
 from fastconv.network.graph.graph import Graph, Node, Value

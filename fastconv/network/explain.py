@@ -1,4 +1,4 @@
-"""Say which algorithm runs each layer of a network and why, what error is to be expected of it, and what it costs."""
+"""Explain the algorithm of each layer of a network, with expected error and cost."""
 
 from __future__ import annotations
 
@@ -23,17 +23,17 @@ from fastconv.network.run.execute import Runner
 from fastconv.tables import Shown, Table
 
 _SIZES = {3: (2, 4, 6), 5: (2, 4)}
-"""Outputs of a tile that are offered for kernels of r x r; 2 for all others."""
+"""Outputs per tile and axis of the options for an r x r kernel; 2 for other r."""
 _PAIRS = {3: ((8, 3),), 5: ((8, 2), (6, 3)), 7: ((8, 5), (4, 3))}
-"""Outputs, and pairs of complex points, that are offered besides: few products for their error."""
+"""Outputs, and pairs of complex points, of further options: few products for their error."""
 
 
 @dataclass(frozen=True)
 class Option:
     """An algorithm that could run a layer.
 
-    `predicted_error` is the relative L2 error of the layer's output that rounding is expected to make; `measured_error` the
-    same against float64 on the layer's own input. `seconds` are measured, or estimated as ``algorithm="auto"`` does.
+    `predicted_error` is the expected relative L2 rounding error of the layer's output; `measured_error` is the
+    same, measured against float64 on the layer's input. `seconds` are measured, or estimated as for ``algorithm="auto"``.
     """
 
     algorithm: str
@@ -47,7 +47,7 @@ class Option:
 
 @dataclass(frozen=True)
 class LayerChoice:
-    """What is known of a convolution: its shape, the algorithm that runs it and why, and what else could."""
+    """A convolution's shape, the algorithm that runs it and why, and its other options."""
 
     name: str
     kernel: tuple[int, ...]
@@ -58,7 +58,7 @@ class LayerChoice:
     why: str
     options: tuple[Option, ...]
     subnormal_weights: int = 0
-    """Packed weights below the normal range, on which arithmetic may be slow: see `flush_subnormals`."""
+    """Number of subnormal packed weights, on which arithmetic may be slow: see `flush_subnormals`."""
 
     @property
     def chosen(self) -> Option:
@@ -74,11 +74,11 @@ class Explanation(Shown):
     ----------
     network : str
     inputs : str
-        What the input statistics are of.
+        Source of the input statistics.
     measured : bool
         Whether times are measured.
     max_error : float or None
-        What was asked for.
+        Requested error limit.
     layers : tuple of LayerChoice
     """
 
@@ -91,21 +91,21 @@ class Explanation(Shown):
 
     @property
     def algorithms(self) -> dict[str, str]:
-        """The choice as `Network.run` takes it: layer name to algorithm."""
+        """The choice for `Network.run`: layer name to algorithm."""
         return {layer.name: layer.algorithm for layer in self.layers}
 
     @property
     def predicted_error(self) -> float:
-        """Error expected at the output: the layers' errors are independent, and taken to be handed on as they are."""
+        """Expected error at the output, if the layers' errors are independent and pass on unchanged."""
         return math.sqrt(sum(layer.chosen.predicted_error**2 for layer in self.layers))
 
     @property
     def within(self) -> bool:
-        """Whether what was asked for is expected to be kept."""
+        """Whether the expected error is within the limit."""
         return self.max_error is None or self.predicted_error <= self.max_error
 
     def growth(self, name: str = "") -> list[float]:
-        """Return the expected error behind each layer if `name` ran wherever it can, or as chosen."""
+        """Return the expected error after each layer if `name` ran wherever it can, or as chosen."""
         total, errors = 0.0, []
         for layer in self.layers:
             total += _option(layer, name).predicted_error ** 2
@@ -139,7 +139,7 @@ class Explanation(Shown):
         return (Table(header, tuple(rows), 5, long=("why",), notes=(legend, self.summary())),)
 
     def summary(self) -> str:
-        """Return what holds for the whole network, in a sentence or two."""
+        """Return a summary of the whole network, in a sentence or two."""
         kind = "measured" if self.measured else "estimated"
         text = f"{len(self.layers)} layers, {sum(self.seconds()) * 1e3:.3g} ms {kind}, {sum(self.seconds('direct')) * 1e3:.3g} ms direct; "
         text += f"relative L2 error of {self.predicted_error:.1e} expected at the output; statistics of {self.inputs}"
@@ -166,14 +166,14 @@ def _option(layer: LayerChoice, name: str) -> Option:
 
 
 class Preparable(Protocol):
-    """What is explained: a network."""
+    """A network to explain."""
 
     name: str
     graph: Graph
     inputs: tuple[Value, ...]
 
     def prepare(self, algorithm: Choice | Mapping[str, Choice], *, threads: int | None = None) -> Runner:
-        """Return the network made ready for an algorithm."""
+        """Return a runner of the network for an algorithm."""
 
 
 def explain(
@@ -212,7 +212,7 @@ def explain(
 
 
 def _drawn(net: Preparable) -> dict[str, Array]:
-    """Draw inputs where the model says their shapes."""
+    """Return random inputs, or reject a model without input shapes."""
     rng, feeds = np.random.default_rng(0), {}
     for value in net.inputs:
         if value.dtype is None or value.shape is None or not all(isinstance(length, int) for length in value.shape):
@@ -238,14 +238,14 @@ def _layer(graph: Graph, node: Node, x: Array, weight: Array, y: Array | None, p
     name = "direct" if plan.algorithm == "im2col" else plan.algorithm
     if plan.method.phases:
         offered["phases"] = "phases"
-    elif plan.method.axes is not None:  # of points of its own, perhaps
+    elif plan.method.axes is not None:  # perhaps with other points than the options of that name
         offered[name] = plan.method.axes
     elif plan.algorithm == "fft":
         offered[name] = "fft"
     x_square = _square(x) or 1.0
     w_square = _square(weight) or 1.0
     terms, dims = int(np.prod(weight.shape[1:])), weight.ndim - 2
-    # Without an output that was seen, the one of independent numbers: a sum of so many products.
+    # Without an observed output, assume independent numbers: a sum of so many products.
     scale = (_square(y) if y is not None else 0.0) or terms * x_square * w_square
     noise = math.sqrt(terms * x_square * w_square / scale)
     options = []
@@ -269,25 +269,25 @@ def _layer(graph: Graph, node: Node, x: Array, weight: Array, y: Array | None, p
 
 
 def _offered(r: int, dims: int) -> dict[str, Choice]:
-    """Return the algorithms for a kernel of r taps an axis: real points, and sets with pairs of complex ones."""
+    """Return the algorithms for r x r kernels, with real points and with complex pairs."""
     real = [f"F({m}x{m},{r}x{r})" for m in _SIZES.get(r, (2,)) if m + r - 1 <= 16]
     made = [toom_cook(m, r, complex_points(m, r, pairs, dims)) for m, pairs in (_PAIRS.get(r, ()) if dims == 2 else ())]
     return {name: resolved(name) for name in real} | {alg.name(): alg for alg in made}
 
 
 def _axes(how: Choice, dims: int) -> tuple[BilinearAlgorithm, ...]:
-    """Return the algorithm of each axis, none for what is direct."""
+    """Return the algorithm of each axis, empty for a direct convolution."""
     return how if isinstance(how, tuple) else (how,) * dims if isinstance(how, BilinearAlgorithm) else ()
 
 
 def _square(x: Array) -> float:
-    """Mean square, in float64; zero where it is not finite."""
+    """Return the mean square, in float64; zero if it is not finite."""
     value = float(np.square(x, dtype=np.float64).mean()) if x.size else 0.0
     return value if math.isfinite(value) else 0.0
 
 
 def _pace(threads: int) -> float:
-    """Measure how many seconds an estimated cycle takes, in a few milliseconds."""
+    """Return the seconds per estimated cycle, measured within a few milliseconds."""
     plan = plan_conv2d(np.ones((64, 64, 3, 3), np.float32), padding=1, input_shape=(1, 64, 28, 28), algorithm="direct", threads=threads)
     x = np.ones(plan.input_shape, np.float32)
     return _timed(lambda: plan(x)) / estimated(plan.layer, threads=threads).cycles
@@ -304,7 +304,7 @@ def _timed(call: Any) -> float:
 
 
 def _measured(option: Option, how: Choice, node: Node, x: Array, weight: Array, view: Window, threads: int | None) -> Option:
-    """Time an option on the layer's own input, and compare it with float64."""
+    """Return the option with its time and error measured on the layer's input."""
     flat = planar(view, x, weight)
     view, x, weight = flat.view, flat.x, flat.weight
     even = view.begin == view.end
@@ -322,7 +322,10 @@ def _measured(option: Option, how: Choice, node: Node, x: Array, weight: Array, 
 
 
 def _bounded(found: Explanation, max_error: float) -> Explanation:
-    """Take the fastest algorithm of each layer, then the more accurate one that costs least for what it brings, until it is enough."""
+    """Return the explanation with the fastest algorithms that keep the error limit.
+
+    Greedy: start from the fastest of each layer, then take the step with the least time per error removed, until within the limit.
+    """
     fastest = [min(layer.options, key=lambda o: o.seconds) for layer in found.layers]
     chosen = list(fastest)
     while math.sqrt(sum(o.predicted_error**2 for o in chosen)) > max_error:

@@ -1,4 +1,4 @@
-"""Networks that can be run: what `load_onnx` gives."""
+"""Networks that `load_onnx` returns, ready to run."""
 
 from __future__ import annotations
 
@@ -20,18 +20,18 @@ from fastconv.network.run.assign import Choice, assigned
 from fastconv.network.run.execute import Kept, Runner
 
 _RUNNERS = 16
-"""Combinations of algorithm, policy and threads for which a network keeps its plans."""
+"""Most combinations of algorithm, policy and threads for which a network caches its plans."""
 
 
 class Network:
-    """A network that can be run, as often and by as many threads as one likes.
+    """A network to run, repeatedly and from any number of threads.
 
     Parameters
     ----------
     graph : Graph
-        What it computes.
+        The computation.
     memory_limit : int
-        Bytes that the tensors of one run may take together, beside the weights.
+        Most bytes for all tensors of one run together, without the weights.
 
     Attributes
     ----------
@@ -61,27 +61,27 @@ class Network:
         channel_sum: str | None = None,
         max_error: float | None = None,
     ) -> Runner:
-        """Return the network made ready for an algorithm; asking again returns the same runner with its plans.
+        """Return a runner for an algorithm; the same arguments return the same runner with its plans.
 
         Parameters
         ----------
         algorithm : str, BilinearAlgorithm, or mapping from layer name to either
-            One algorithm is used for the convolutions that it can run (dense, stride 1, dilation 1, one group, kernel r x r); all
-            others run direct. A mapping pins single layers; those that it leaves out run "auto".
+            A single algorithm runs the convolutions that it supports (stride 1, dilation 1, one group, kernel r x r); all
+            others run direct. A mapping sets the algorithm of single layers; other layers run "auto".
         policy : str or Policy
-            "fp32" runs in the types of the model, on the fast kernels. "fp64" is the reference: all of it in float64, weights
-            converted exactly, convolutions direct whatever `algorithm` says. Any other policy ("fp16", "bf16", "tf32", "mixed",
+            "fp32" runs in the types of the model, on the fast kernels. "fp64" is the reference: everything in float64, weights
+            converted exactly, convolutions direct for any `algorithm`. Any other policy ("fp16", "bf16", "tf32", "mixed",
             "fp16-fp32", a `Policy`) is emulated: each convolution as `fastconv.evaluate` computes it, or directly where
-            `algorithm` names no F(m, r); all else in float32. With "-balanced" behind the name, rows are balanced and layers
-            scaled by powers of two, which the first inputs decide: see `fastconv.network.precision.runner.EmulatedRunner`, which is
-            what is then returned.
+            `algorithm` names no F(m, r); all else in float32. The suffix "-balanced" balances rows and scales layers by powers
+            of two, which the first inputs determine: see `fastconv.network.precision.runner.EmulatedRunner`, the type then
+            returned.
         threads : int, optional
-            Threads of each convolution.
+            Threads per convolution.
         channel_sum : {"linear", "pairwise", "blocked"}, optional
-            How an emulated convolution sums over channels, "linear" by default. With it "fp32" is emulated too.
+            Order of an emulated convolution's sum over channels, "linear" by default. If given, "fp32" is emulated too.
         max_error : float, optional
-            Relative L2 error that "auto" keeps to in each layer, by `predict_error` for normal inputs, as in `plan_conv2d`; 1e-6
-            if not given. For the error of the output see `explain`.
+            Limit of "auto" on the relative L2 error of each layer, by `predict_error` for normal inputs, as in `plan_conv2d`;
+            1e-6 by default. For the error of the output see `explain`.
 
         Returns
         -------
@@ -90,20 +90,20 @@ class Network:
         Raises
         ------
         ValueError
-            For an unknown policy, algorithm or layer, or an error limit that is none or has nothing to choose.
+            For an unknown policy, algorithm or layer, an invalid error limit, or one with no layer to choose for.
         """
         choice = assigned(self.graph, algorithm)
         if max_error is not None:
             check_limit(max_error, algorithm, "auto" in choice.values())
             if policy != "fp32" or channel_sum is not None:
-                raise ValueError(f"max_error is {max_error} and policy {policy!r}: layers are chosen by it in fp32 alone; leave it out")
+                raise ValueError(f"max_error is {max_error} and policy {policy!r}: only policy 'fp32' takes a limit; leave it out")
         if not isinstance(policy, str) or policy not in POLICIES or policy == "fp32" and channel_sum is not None:
             return self._emulated(choice, policy, threads, channel_sum or "linear")
         if policy == "fp64":
             choice = dict.fromkeys(choice, "direct")
         graph = self._graphs.get(policy, lambda: self._rewritten(POLICIES[policy]))
         key = (policy, threads, max_error, tuple(choice.items()))
-        rewrite = policy == "fp32"  # the reference runs as it is written
+        rewrite = policy == "fp32"  # the reference runs without rewrites
         runner: Runner = self._runners.get(
             key, lambda: Runner(graph, choice, threads, self.memory_limit, optimise=rewrite, arena=self._arena, max_error=max_error)
         )
@@ -160,32 +160,32 @@ class Network:
         measure: bool = False,
         threads: int | None = None,
     ) -> Explanation:
-        """Say which algorithm runs each convolution and why, what error is expected of it, and what it costs.
+        """Explain which algorithm runs each convolution, why, and with what expected error and cost.
 
         Parameters
         ----------
         feeds : mapping, optional
-            Inputs whose statistics the prediction uses. Without them it is for independent numbers of variance one, and the
-            model must say the shapes of its inputs.
+            Inputs whose statistics the prediction uses. Without them it assumes independent numbers of variance one, and the
+            model must state the shapes of its inputs.
         max_error : float, optional
-            Relative L2 error that the output may have: each layer then takes the fastest algorithm with which the errors
-            expected of all layers together stay below. Pass ``.algorithms`` of the result to `run`.
+            Limit on the relative L2 error of the output: each layer gets the fastest algorithm such that the expected errors
+            of all layers together stay below it. Pass ``.algorithms`` of the result to `run`.
         algorithm : str, BilinearAlgorithm, or mapping from layer name to either
-            As in `prepare`: what is explained where `max_error` is not given.
+            Algorithms to explain if `max_error` is not given, as in `prepare`.
         measure : bool
-            Time every option on the layer's own input, and measure its error, instead of estimating from operation counts.
+            Measure the time and error of every option on the layer's input, instead of estimating from operation counts.
         threads : int, optional
-            Threads of each convolution.
+            Threads per convolution.
 
         Returns
         -------
         Explanation
-            ``print`` it, or see its ``layers``, ``algorithms``, ``to_dict()``.
+            Print it, or see its ``layers``, ``algorithms``, ``to_dict()``.
 
         Raises
         ------
         TypeError, ValueError
-            If the inputs or options do not fit, or there are no inputs and the model leaves their shape open.
+            If the inputs or options do not fit, or there are no inputs and the model does not state their shapes.
         """
         return explain(self, feeds, max_error, algorithm, measure, threads)
 
@@ -198,8 +198,8 @@ def load_onnx(source: str | os.PathLike[str] | bytes | Any, *, memory_limit: int
     source : path, bytes or onnx.ModelProto
         The model, with its weights inside.
     memory_limit : int
-        Bytes that the tensors of one run may take together, beside the weights: 1 GiB unless given. A model that needs more
-        for its inputs is refused before it allocates, since a damaged one asks for any amount.
+        Most bytes for all tensors of one run together, without the weights; 1 GiB by default. A model that needs more for
+        its inputs is rejected before allocation, as a damaged model may ask for any amount.
 
     Returns
     -------
@@ -210,7 +210,7 @@ def load_onnx(source: str | os.PathLike[str] | bytes | Any, *, memory_limit: int
     FileNotFoundError
         If there is no such file.
     ValueError
-        If it is no sound model, or uses an operator that fastconv does not run: the message names node and operator.
+        If the model is invalid, or uses an operator that fastconv does not support: the message names node and operator.
 
     Examples
     --------

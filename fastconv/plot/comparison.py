@@ -75,7 +75,7 @@ def plot_speed_and_error(data: Mapping[str, Any], *, ax: Axes) -> Axes:
     ax.set_ylabel("relative L2 error of the final output")
     ax.grid(which="major", alpha=0.35)
     ax.margins(0.12)
-    ax.set_title("What the speed costs", loc="left", fontsize=11)
+    ax.set_title("Error against speed", loc="left", fontsize=11)
     return ax
 
 
@@ -111,6 +111,6 @@ def comparison_figure(data: Mapping[str, Any]) -> Figure:
     many = "image" if data["images"] == 1 else "images"
     policies = ", ".join(dict.fromkeys(map(_policy, data["rows"])))
     figure.suptitle(
-        f"{data['network']}: {data['images']} {many}, {policies}, errors against the same network in {data['reference']}", fontsize=12
+        f"{data['network']}: {data['images']} {many}, {policies}, errors relative to the same network in {data['reference']}", fontsize=12
     )
     return figure

@@ -13,13 +13,13 @@ if TYPE_CHECKING:
 
 
 def _styles(found: Explanation) -> dict[str, dict[str, Any]]:
-    """Give each algorithm that any layer offers a style of its own."""
+    """Give each algorithm that any layer offers its own style."""
     names = list(dict.fromkeys(option.algorithm for layer in found.layers for option in layer.options))
     return dict(zip(names, styles(names), strict=True))
 
 
 def plot_error_growth(found: Explanation, *, ax: Axes) -> Axes:
-    """Draw the error expected after each layer, one line per algorithm that runs wherever it can, and the choice.
+    """Draw the error expected after each layer, one line per algorithm that runs wherever possible, and the choice.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""Colours, markers and dashes by which lines are told apart, in grey print too."""
+"""Colours, markers and dashes that distinguish lines, also in grey print."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Hashable, Iterable
 from typing import Any
 
 COLOURS = ("#222222", "#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
-"""Colours of Okabe and Ito, which colour-blind readers tell apart, and which differ in lightness."""
+"""Colours of Okabe and Ito: distinct for colour-blind readers and in lightness."""
 MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 DASHES: tuple[Any, ...] = ("-", "--", ":", "-.", (0, (5, 1, 1, 1, 1, 1)), (0, (1, 2)), (0, (8, 2)))
 
@@ -25,7 +25,7 @@ def styles(groups: Iterable[Hashable]) -> list[dict[str, Any]]:
     for group in groups:
         colour = places.setdefault(group, len(places)) % len(COLOURS)
         k, lines[colour] = lines[colour], lines[colour] + 1
-        # Dashes take another one when the markers are through, so that 49 lines of one colour differ.
+        # Dashes shift when all markers are used, so that 49 lines of one colour differ.
         dash = (k + k // len(MARKERS)) % len(DASHES)
         found.append({"color": COLOURS[colour], "marker": MARKERS[k % len(MARKERS)], "linestyle": DASHES[dash]})
     return found

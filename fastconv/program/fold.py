@@ -12,7 +12,7 @@ _FEW = 2
 
 
 def folded(matrix: Sequence[Sequence[Number]]) -> tuple[Matrix, ...]:
-    """Return three matrices whose product is `matrix`, the one that is applied first in front.
+    """Return three matrices whose product is `matrix`, in the order they are applied.
 
     The first forms sums and differences of mirrored inputs j and n - 1 - j. The second sums over one kind of them. The third
     adds these sums. Rows that are symmetric or antisymmetric save half of the multiplications. Other rows that share one of the

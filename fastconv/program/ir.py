@@ -152,7 +152,7 @@ class Program:
 
 
 def is_power_of_two(c: Number) -> bool:
-    """Return whether ``|c| = 2**k``: such a factor rounds nothing."""
+    """Return whether ``|c| = 2**k``: multiplying by it is exact."""
     if not isinstance(c, Fraction):
         return False
     p, q = abs(c.numerator), c.denominator

@@ -114,11 +114,11 @@ def parse_order(name: str) -> Order:
     'huffman+fma'
     """
     if not isinstance(name, str):
-        raise TypeError(f"order is {name!r}: pass a name, such as 'huffman'; an order of your own is a function in fastconv.program.ORDERS")
+        raise TypeError(f"order is {name!r}: pass a name, such as 'huffman'; add your own order to fastconv.program.ORDERS")
     base, *options = name.split("+")
     if base not in ORDERS or any(option not in OPTIONS for option in options):
         known = ", ".join(ORDERS)
-        raise ValueError(f"unknown order {name!r}: the orders are {known}, each with any of +shared, +folded and +fma behind it")
+        raise ValueError(f"unknown order {name!r}: the orders are {known}, each followed by any of +shared, +folded and +fma")
     return Order(base, *(option in options for option in OPTIONS))
 
 
@@ -157,7 +157,7 @@ def program_of(matrix: Matrix, order: str = "huffman") -> Program:
 def _program_of(matrix: tuple[tuple[Number, ...], ...], order: Order) -> Program:
     for i, row in enumerate(matrix):
         if not any(row):
-            raise ValueError(f"row {i} is all zeros: no operation gives it")
+            raise ValueError(f"row {i} is all zeros: a row needs an entry other than zero")
         for e in row:
             if not isinstance(e, Fraction) and e.free_symbols:
                 raise ValueError(f"{to_text(e)} holds symbols: replace them by numbers first, with alg.subs(symbol, value)")
@@ -170,7 +170,7 @@ def _program_of(matrix: tuple[tuple[Number, ...], ...], order: Order) -> Program
 
 
 class _Builder:
-    """Collect operations, each distinct one once; pairs of columns, of rows, both or none are shared."""
+    """Collect operations without duplicates; share pairs of columns, of rows, both or neither."""
 
     def __init__(self, inputs: int, order: Order) -> None:
         self.inputs = inputs
@@ -271,7 +271,7 @@ def abs_equal(a: Number, b: Number) -> bool:
 
 
 def _magnitude(factor: Number) -> Fraction:
-    """Return a positive number as a fraction, which compares exactly with others."""
+    """Return a positive number as a fraction, which compares exactly."""
     if isinstance(factor, Fraction):
         return factor
     return Fraction(str(factor.evalf(40)))

@@ -1,4 +1,4 @@
-"""The shape of a program: its operations with the constants taken out, as text that names compiled code."""
+"""The shape of a program: its operations without constants, as text that identifies compiled code."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class Shape(NamedTuple):
 
 
 def shape_of(program: Program) -> Shape:
-    """Take the constants out of a program, so that programs that differ in them alone share their code.
+    """Separate a program from its constants: programs that differ only in them share code.
 
     Examples
     --------
@@ -42,7 +42,7 @@ def shape_of(program: Program) -> Shape:
 
 
 def program_of_text(text: str) -> Program:
-    """Read a shape's text back: the program whose constants are the numbers of their slots."""
+    """Return the program that a shape's text describes, with slot numbers as constants."""
     inputs, steps, outputs = text.split("|")
     ops = []
     for step in steps.split(";") if steps else []:

@@ -1,4 +1,4 @@
-"""Search for interpolation points of small error."""
+"""Search for interpolation points with a small error."""
 
 from fastconv.search.limit.certified import CertifiedLimit, certified_limit, first_order_error
 from fastconv.search.points.run import PointSet, SearchResult, search_points

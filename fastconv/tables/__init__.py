@@ -1,4 +1,4 @@
-"""Tables: text that fits a terminal, HTML for a notebook; what a report shows."""
+"""Tables of reports: text that fits a terminal, HTML for a notebook."""
 
 from fastconv.tables.table import Shown, Table, terminal_width
 

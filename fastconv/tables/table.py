@@ -115,7 +115,7 @@ class Table:
         return blocks
 
     def _place(self, columns: list[int]) -> list[str]:
-        """Return a line that names the columns of a matrix in a block, if these are not all."""
+        """Return a line that names the columns of a matrix in a block, if it has others."""
         if self.header or len(columns) == len(self._lengths):
             return []
         first, last = columns[0] + 1, columns[-1] + 1

@@ -1,4 +1,4 @@
-"""PyTorch modules with fast convolutions: ``fastconv.torch.convert(module)``. torch is imported when one of these is called."""
+"""Convert PyTorch modules to fast convolutions; imports torch at the first call."""
 
 from fastconv.torch.convert import convert
 from fastconv.torch.report import compare

@@ -39,49 +39,49 @@ def convert(
 ) -> Any:
     """Return a module whose eligible convolutions run on fastconv's kernels, for inference on the CPU.
 
-    Eligible are Conv1d and Conv2d of stride 1 (or that of the algorithm), dilation 1, one group and a kernel of at least 3 (3x3), in
-    float32 or float64, also where their weights are computed (weight_norm, parametrizations). All other modules stay what they are.
+    Conv1d and Conv2d layers are eligible with stride 1 (or that of the algorithm), dilation 1, one group, a kernel of at least 3
+    (3x3), and float32 or float64. Their weights may be computed (weight_norm, parametrizations). Other modules are unchanged.
 
     Parameters
     ----------
     module : torch.nn.Module
         Any module, also a single convolution. It is not changed.
     algorithm : str or BilinearAlgorithm
-        ``"auto"`` chooses for each layer and input shape; a fast algorithm, such as ``"F(4x4,3x3)"``, is given to the layers whose
-        kernel it fits, in one dimension as well, and the others stay torch's; also ``"direct"``, ``"im2col"``, ``"fft"``.
+        ``"auto"`` chooses for each layer and input shape. A fast algorithm, such as ``"F(4x4,3x3)"``, runs the layers whose
+        kernel it fits, also 1-D ones; torch runs the others. Also ``"direct"``, ``"im2col"``, ``"fft"``.
     policy : str or Policy
         "fp32" runs on the kernels. In any other policy ("fp16", "bf16", "mixed", "fp16-balanced", ...) every convolution is
-        emulated, in three dimensions and transposed too, as `fastconv.Network.prepare` says: by the algorithm where it fits, else directly.
+        emulated, also 3-D and transposed ones, as in `fastconv.Network.prepare`: with the algorithm where it fits, else directly.
     channel_sum : {"linear", "pairwise", "blocked"}, optional
-        How an emulated convolution sums over channels, "linear" by default. With it "fp32" is emulated too.
+        Order of an emulated convolution's sum over channels, "linear" by default. If given, "fp32" is emulated too.
     threads : int, optional
-        Threads of each convolution; as many as there are processors if None.
+        Threads per convolution; one per available CPU if None.
     frozen : bool
-        Assume that the weights stay as they are at a layer's first call. By default each call compares them with a copy, bit by bit,
-        which takes time where weights are many and pixels are few, such as 512 channels on 7x7 pixels.
+        Assume that the weights do not change after a layer's first call. By default each call compares them with a copy, bit by bit,
+        which is slow for many weights and few pixels, such as 512 channels on 7x7 pixels.
 
     Returns
     -------
     torch.nn.Module
-        A copy of the module. Its parameters and buffers have the same names and share their memory with the module's: a change in
-        place changes both, an assignment or a change of type, such as ``half()``, changes one. The first call with an input shape
-        transforms the weights, and so does the first call after any change of them. A converted module can be converted again.
+        A copy of the module. Its parameters and buffers have the same names and share their memory with the module's: an in-place
+        change affects both; an assignment or a change of type, such as ``half()``, affects one. The first call with an input shape
+        transforms the weights, as does the first call after a change of them. A converted module can be converted again.
 
     Raises
     ------
     ModuleNotFoundError
         If torch is not installed.
     TypeError, ValueError
-        For something that is no module, or an unknown algorithm, policy or sum.
+        If `module` is not a module, or the algorithm, policy or sum is unknown.
 
     Notes
     -----
-    There are no gradients: where torch would record one, the layer raises RuntimeError, so call the module under
-    ``torch.inference_mode()`` or ``torch.no_grad()``. On other devices, in half precision and under `torch.autocast`, torch's own
-    layers run; emulated layers take float32 on the CPU alone. An input whose type is not that of the weights raises TypeError.
+    There are no gradients: a layer raises RuntimeError where torch would record one. Call the module under
+    ``torch.inference_mode()`` or ``torch.no_grad()``. On other devices, in half precision and under `torch.autocast`, torch runs
+    the layers; emulated layers accept only float32 on the CPU. An input whose type differs from that of the weights raises TypeError.
 
     Layers call the operator ``torch.ops.fastconv.convolution``, which `torch.jit.trace`, `torch.compile`, `torch.export`, `torch.fx`
-    and `torch.func.vmap` keep. A program that loads a traced or exported module imports `fastconv.torch.layers` first.
+    and `torch.func.vmap` preserve. A program that loads a traced or exported module imports `fastconv.torch.layers` first.
     `torch.onnx.export` writes Conv nodes for layers that are not emulated. `torch.jit.script` raises TypeError.
 
     Examples
@@ -123,24 +123,24 @@ def convert(
 
 
 def copied(module: Any) -> Any:
-    """Return a copy of a module whose tensors are others, which share the memory of the module's own."""
+    """Return a copy of a module with new tensors that share the memory of the module's."""
     torch = imported()
     aliases: dict[int, Any] = {}
     for tensor in (*module.parameters(), *module.buffers()):
         if type(tensor) not in (torch.nn.Parameter, torch.Tensor):
-            aliases[id(tensor)] = tensor  # of a kind of its own, or not there yet
+            aliases[id(tensor)] = tensor  # a subclass, or not initialised yet
             continue
         with torch.inference_mode(tensor.is_inference()):
             alias = torch.nn.Parameter(tensor.detach(), tensor.requires_grad) if type(tensor) is torch.nn.Parameter else tensor.detach()
         alias.__dict__.update(tensor.__dict__)
         aliases[id(tensor)] = alias
-    # What is computed of parameters, such as the weights of weight_norm, has a history that no copy has.
+    # Tensors computed from parameters, such as the weights of weight_norm, have a history, and deepcopy rejects them.
     computed = (value for child in module.modules() for value in vars(child).values() if torch.is_tensor(value) and not value.is_leaf)
     return copy.deepcopy(module, aliases | {id(tensor): tensor for tensor in computed})
 
 
 def is_eligible(module: Any, choice: Choice = "auto") -> bool:
-    """Tell whether a module is a convolution that an algorithm can run."""
+    """Return whether a module is a convolution that an algorithm can run."""
     from fastconv.torch.layers import plain_class
 
     nn = imported().nn

@@ -1,4 +1,4 @@
-"""How a converted layer runs, as text: operators of PyTorch take numbers, texts and tensors, and traced modules are saved with them."""
+"""Options of a converted layer, as text for PyTorch operators and saved modules."""
 
 from __future__ import annotations
 
@@ -15,20 +15,20 @@ from fastconv.search.points import policy_data, policy_from
 
 @dataclass(frozen=True)
 class How:
-    """How a layer runs.
+    """Options of a converted layer.
 
     Attributes
     ----------
     algorithm : str, BilinearAlgorithm or a pair of them
-        As `convert` takes it.
+        As in `convert`.
     threads : int, optional
-        As many as there are processors if None.
+        One per available CPU if None.
     policy : str or Policy, optional
-        The precision policy that is emulated; None for the kernels.
+        Precision policy to emulate; None for the kernels.
     channel_sum : str
-        How an emulated convolution sums over channels.
+        Order of an emulated convolution's sum over channels.
     frozen : bool
-        Whether the weights stay as they are at the first call.
+        Whether the weights do not change after the first call.
     """
 
     algorithm: Choice
@@ -38,7 +38,7 @@ class How:
     frozen: bool = False
 
     def text(self) -> str:
-        """Write it as text.
+        """Return the options as JSON.
 
         Examples
         --------
@@ -56,7 +56,7 @@ class How:
 
 @lru_cache(maxsize=1024)
 def how_of(text: str) -> How:
-    """Read what `How.text` wrote; the name of an algorithm becomes the algorithm."""
+    """Return the options from the text of `How.text`, with the algorithm resolved from its name."""
     data: dict[str, Any] = json.loads(text)
     algorithm, policy = data["algorithm"], data["policy"]
     if isinstance(algorithm, list):

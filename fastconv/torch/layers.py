@@ -1,6 +1,6 @@
-"""The layers of a converted module, and the operator that they call; this module imports torch.
+"""The layers of a converted module and the operator that they call; this module imports torch.
 
-PyTorch's tracers, exporters and compilers see an operator, with its shapes, where they would see a constant or stop in numpy.
+PyTorch's tracers, exporters and compilers see an operator with its shapes; without it they would see a constant or fail in numpy.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ _NUMBERS = itertools.count()
 def convolution(
     input: Any, weight: Any, bias: Any, stride: list[int], padding: list[int], dilation: list[int], groups: int, how: str, layer: Any
 ) -> Any:
-    """Convolve as a text says (`fastconv.torch.how.How`); `layer` stands for the layer, under which the operator keeps what it makes."""
+    """Convolve with the options `how` (see `fastconv.torch.how.How`); `layer` is the cache key."""
     geometry = Geometry(tuple(stride), tuple(padding), tuple(dilation), groups)
     shift = None if bias is None else bias.detach().numpy()
     y = torch.from_numpy(_memory_of(layer)(input.detach().numpy(), weight.detach().numpy(), shift, geometry, how))
@@ -53,8 +53,8 @@ def _fake(
 def _strides(
     shape: tuple[int, ...], strides: tuple[int, ...], weight: tuple[int, ...], weight_strides: tuple[int, ...], geometry: Geometry
 ) -> tuple[int, ...]:
-    """Return the strides that torch gives the output: those of channels-last where input or weights are."""
-    with FakeTensorMode():  # the meta device forgets about channels-last
+    """Return the strides that torch gives the output: channels-last if input or weights are."""
+    with FakeTensorMode():  # the meta device ignores channels-last
         x, w = (torch.empty_strided(*layout) for layout in ((shape, strides), (weight, weight_strides)))
         result: tuple[int, ...] = _CONVOLVE[len(weight) - 3](x, w, None, *geometry).stride()
     return result
@@ -66,22 +66,22 @@ def _memory_of(layer: Any) -> Memory:
 
 
 def memory_of(layer: torch.nn.Module) -> Memory | None:
-    """Return what an emulated layer keeps; None of any other module."""
+    """Return the memory of an emulated layer, or None for any other module."""
     return _memory_of(layer._fastconv[1]) if isinstance(layer, (Emulated, EmulatedOther)) else None
 
 
 class Converted:
-    """A convolution of torch that runs otherwise."""
+    """Base of a torch convolution that fastconv runs."""
 
     _fastconv: tuple[str, Any]
-    """How it runs, and the tensor that stands for it."""
+    """The options, and the tensor that identifies the layer."""
 
     def __prepare_scriptable__(self) -> Any:
-        """Refuse `torch.jit.script`, which compiles the text of a layer."""
+        """Reject `torch.jit.script`, which compiles a layer's source."""
         raise TypeError("a converted convolution is not scripted: use torch.jit.trace, torch.export or torch.compile")
 
     def _run(self: Any, x: Any, weight: Any, bias: Any) -> Any:
-        pads = self._reversed_padding_repeated_twice  # of the last axis first, before and after it
+        pads = self._reversed_padding_repeated_twice  # the last axis first, before and after
         padding = list(pads[-2::-2])
         if self.padding_mode != "zeros" or padding != list(pads[::-2]):
             x = torch.nn.functional.pad(x, pads, "constant" if self.padding_mode == "zeros" else self.padding_mode)
@@ -110,7 +110,7 @@ class Fast(Converted):
 
 
 class Emulated(Converted):
-    """A convolution that is emulated in a precision policy."""
+    """A convolution emulated in a precision policy."""
 
     def _conv_forward(self: Any, input: Any, weight: Any, bias: Any) -> Any:
         if isinstance(input, torch.fx.Proxy):
@@ -126,12 +126,12 @@ class Emulated(Converted):
 
 
 class EmulatedOther:
-    """A convolution in three dimensions, or a transposed one, that is emulated in a precision policy; tracers do not see into it."""
+    """A 3-D or transposed convolution emulated in a precision policy, opaque to tracers."""
 
     _fastconv: tuple[str, Any]
 
     def forward(self: Any, input: Any, *rest: Any) -> Any:
-        """Convolve as the policy says."""
+        """Convolve in the policy."""
         rank = len(self.kernel_size)
         plain = not rest and input.dtype == self.weight.dtype == torch.float32 and input.device.type == "cpu"
         if not plain or input.ndim not in (rank + 1, rank + 2):
@@ -197,24 +197,24 @@ CLASSES: dict[Any, dict[Any, Any]] = {
     torch.nn.ConvTranspose2d: {None: torch.nn.ConvTranspose2d, Emulated: EmulatedConvTranspose2d},
     torch.nn.ConvTranspose3d: {None: torch.nn.ConvTranspose3d, Emulated: EmulatedConvTranspose3d},
 }
-"""Of each class of torch what it is converted to; None is torch's own."""
+"""Converted classes of each torch class; None is the torch class."""
 
 
 def plain_class(module: Any) -> Any:
-    """Return the class of torch that a module, converted, parametrized or neither, is of; None for no convolution of these."""
+    """Return the torch class of a (converted) convolution, or None for other modules."""
     cls = type(module).__bases__[0] if is_parametrized(module) else type(module)
     return next((plain for plain, kinds in CLASSES.items() if cls in kinds.values()), None)
 
 
 def change(layer: Any, kind: Any, how: str) -> None:
-    """Let a convolution run as `Fast` or `Emulated`, or as torch's own for None."""
+    """Make a convolution run as `Fast` or `Emulated`, or in torch for None."""
     cls = CLASSES[plain_class(layer)][kind]
-    if is_parametrized(layer):  # its class was made for it, of torch's, and holds the properties that compute the weights
+    if is_parametrized(layer):  # torch made a class for this layer, with properties that compute the weights
         own = {name: value for name, value in vars(type(layer)).items() if name not in ("__dict__", "__weakref__", "__doc__")}
         cls = type(f"Parametrized{cls.__name__}", (cls,), own)
     layer.__class__ = cls
     layer.__dict__.pop("_fastconv", None)
     if kind is not None:
-        # A plain tensor: deep copies and saved modules have one of their own, and no state_dict holds it. Numbered, because tracers
-        # make one constant of those that are equal.
+        # A plain tensor: deep copies and saved modules get a new one, and it is not in the state_dict. Numbered, because tracers
+        # merge equal constants.
         layer._fastconv = how, torch.tensor(next(_NUMBERS))

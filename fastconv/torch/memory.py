@@ -1,4 +1,4 @@
-"""What a converted layer keeps between calls: its weights as they were, and what was made of them."""
+"""State of a converted layer between calls: a copy of its weights, and the plans made from them."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ from fastconv.network.run import Kept
 from fastconv.torch.how import How, how_of
 
 _PLANS = 4
-"""Input shapes for which a layer keeps its transformed weights."""
+"""Most input shapes for which a layer caches transformed weights."""
 
 _UNLIMITED = 2**62
-"""Bytes: PyTorch has no limit of its own."""
+"""Limit in bytes that is never reached: PyTorch has none."""
 
 
 class Geometry(NamedTuple):
-    """The numbers of a convolution, one for each axis."""
+    """Stride, padding and dilation of a convolution, one number per axis, and its groups."""
 
     stride: tuple[int, ...]
     padding: tuple[int, ...]
@@ -35,21 +35,21 @@ class Geometry(NamedTuple):
 
 
 class Bits:
-    """The bits of an array, as they were."""
+    """A copy of an array's bits."""
 
     def __init__(self, array: Array | None) -> None:
         self.layout = _layout(array)
         self.bits = None if array is None else bytearray(array.ravel("K"))
 
     def are_of(self, array: Array | None) -> bool:
-        """Tell whether an array still has them; a NaN is equal to itself."""
-        # A bytearray compares itself to memory at the speed of memcmp, twice that of numpy.
+        """Return whether an array still has these bits; NaN equals itself."""
+        # A bytearray comparison has the speed of memcmp, twice that of numpy.
         return self.layout == _layout(array) and (array is None or bool(self.bits == array.ravel("K")))
 
 
 @dataclass(frozen=True, eq=False)
 class Weights:
-    """Weights as they were at some call, and the plans and emulations made of them."""
+    """A copy of the weights at some call, with the plans and emulations made from them."""
 
     weight: Bits
     bias: Bits
@@ -57,10 +57,10 @@ class Weights:
 
 
 class Memory:
-    """Runs a layer, and remembers what it made of the weights for as long as these stay the same, bit for bit.
+    """Runs a layer, and caches its plans while the weights stay the same, bit for bit.
 
-    Addresses and version counters do not tell: PyTorch writes weights unseen through ``weight.data`` and through arrays that share
-    their memory, and a new tensor may have the address of an old one.
+    Addresses and version counters do not show every change: ``weight.data`` and arrays that share the memory bypass them, and a
+    new tensor may have the address of an old one.
     """
 
     def __init__(self) -> None:
@@ -69,7 +69,7 @@ class Memory:
         self.extents = Extents()
 
     def __call__(self, x: Array, weight: Array, bias: Array | None, geometry: Geometry, how: str) -> Array:
-        """Convolve an input, with a batch axis or without."""
+        """Convolve an input with or without a batch axis."""
         read = how_of(how)
         weights = self._weights_of(weight, bias, read.frozen)
         if read.policy is None:
@@ -85,7 +85,7 @@ class Memory:
         return y.reshape(*x.shape[: 1 - weight.ndim], layer.filters, *layer.output[4 - weight.ndim :])
 
     def in_a_plane(self, x: Array, weight: Array, bias: Array | None, attributes: dict[str, Any], how: str, transposed: bool) -> Array:
-        """Convolve volumes, or transposed, in a policy, as images: directly."""
+        """Run a 3-D or transposed convolution in a policy, directly, as a convolution of images."""
         read = how_of(how)
         weights = self._weights_of(weight, bias, read.frozen)
         flat = in_a_plane("ConvTranspose" if transposed else "Conv", Call(attributes, 17, 1, _UNLIMITED), x, weight)
@@ -106,7 +106,7 @@ class Memory:
 
     @property
     def scales(self) -> Scales:
-        """The powers of two by which an emulated layer is scaled."""
+        """Powers of two that scale an emulated layer."""
         made = None if self._weights is None else self._weights.made.last()
         return made.scales if isinstance(made, Emulation) else Scales()
 

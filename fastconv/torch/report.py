@@ -30,24 +30,24 @@ def compare(
     repeats: int = 3,
     name: str | None = None,
 ) -> Comparison:
-    """Run a module by several algorithms and say what each costs and loses, against the same module in float64.
+    """Compare the cost and error of several algorithms on a module, against the module in float64.
 
     Parameters
     ----------
     module : torch.nn.Module
         A module of float32 on the CPU, in evaluation mode. It is not changed.
     inputs : tensor or tuple of tensors
-        What it is called with.
+        Arguments of the call.
     algorithms : iterable
-        As `fastconv.compare` takes them; each runs the convolutions that it can (`convert`). None stands for those of F(2x2,3x3),
-        F(4x4,3x3) and F(6x6,3x3) that a convolution of the module can run.
+        As in `fastconv.compare`; each runs the convolutions that it can (`convert`). None means those of F(2x2,3x3),
+        F(4x4,3x3) and F(6x6,3x3) that fit a convolution of the module.
     policies, channel_sums : iterable
-        Precision policies and sums over channels, in each of which all algorithms run, as in `fastconv.compare`.
+        Precision policies and sums over channels; all algorithms run in each, as in `fastconv.compare`.
     metric : callable, optional
-        ``metric(outputs, reference, direct)`` -> {name: value}; outputs are called "0", "1" and so on. Without it agreement or
+        ``metric(outputs, reference, direct)`` -> {name: value}; outputs are named "0", "1" and so on. By default agreement or
         PSNR, as in `fastconv.compare`.
     threads, repeats : int
-        Threads of each convolution; runs to time, in turns. Emulated ones are not timed.
+        Threads per convolution; timed runs, interleaved. Emulated convolutions are not timed.
     name : str, optional
         Name in the report, the class of the module if None.
 
@@ -73,14 +73,14 @@ def compare(
         raise ValueError("there is nothing to compare: name at least one policy and one sum over channels")
     modules = [convert(module, rival.algorithm, policy=rival.policy, channel_sum=rival.channel_sum, threads=threads) for rival in rivals]
     ran = [_ran(rival, convolutions) for rival in rivals]
-    found = [_watched(made, feeds, layers) for made in modules]  # compiles and transforms weights besides
+    found = [_watched(made, feeds, layers) for made in modules]  # also compiles and transforms weights
     emulated = [{key: memory_of(child) for key, child in made.named_modules() if key in layers} for made in modules]
     reached = [{key: dict(state.extents.overflows) for key, state in states.items() if state} for states in emulated]
     seconds = _in_turns([None if rival.is_emulated else made for rival, made in zip(rivals, modules, strict=True)], feeds, repeats)
     beside = next((s for s, rival in zip(seconds, rivals, strict=True) if rival.algorithm == "direct" and not rival.is_emulated), math.nan)
     rows, direct = [], found[0][0]
     for rival, (outputs, seen), states, overflows, took, count in zip(rivals, found, emulated, reached, seconds, ran, strict=True):
-        direct = outputs if rival.algorithm == "direct" else direct  # it opens each policy
+        direct = outputs if rival.algorithm == "direct" else direct  # it comes first in each policy
         with np.errstate(all="ignore"):
             numbers = (metric or agreement)(outputs, truth, direct)
             error, largest = final_error(outputs, truth)
@@ -109,7 +109,7 @@ def compare(
 
 
 def _ran(rival: Contender, layers: Sequence[Any]) -> int:
-    """Return how many convolutions run a contender's algorithm; refuse one that none can run."""
+    """Return how many convolutions run a contender's algorithm; reject it if none does."""
     if isinstance(rival.algorithm, str) and rival.is_emulated:
         return len(layers)
     choice: Any = rival.algorithm
@@ -117,7 +117,7 @@ def _ran(rival: Contender, layers: Sequence[Any]) -> int:
 
 
 def _in_turns(modules: Sequence[Any], feeds: tuple[Any, ...], repeats: int) -> list[float]:
-    """Return the median seconds of each module, NaN for None, beginning with another one each turn."""
+    """Return the median seconds of each module (NaN for None), run alternately."""
     times: list[list[float]] = [[] for _ in modules]
     for turn in range(repeats):
         for k in range(len(modules)):
@@ -128,7 +128,7 @@ def _in_turns(modules: Sequence[Any], feeds: tuple[Any, ...], repeats: int) -> l
 
 
 def _watched(module: Any, feeds: tuple[Any, ...], layers: Iterable[str]) -> tuple[dict[str, Array], dict[str, Array]]:
-    """Run a module; return its outputs and those of its convolutions as arrays."""
+    """Run a module and return its outputs and those of its convolutions as arrays."""
     seen: dict[str, Array] = {}
     children = dict(module.named_modules())
 

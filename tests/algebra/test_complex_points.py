@@ -70,7 +70,7 @@ def test_equals_direct_convolution_in_rationals(alg, data):
 @pytest.mark.parametrize(
     ("points", "words"),
     [
-        (["I", "-I"], "stands for its conjugate"),
+        (["I", "-I"], "includes its conjugate"),
         (["I", 0], "complex ones twice"),
         (["I", "sqrt(2)", 0], "irrational or holds a symbol"),
         (["I", 0, "inf", 1, 2], "exactly n = m + r - 1 = 4"),

@@ -56,7 +56,7 @@ def test_names_and_files_keep_the_stride():
     [
         (lambda: fc.strided(2, 3, 1, [[0, 1, -1, "inf"]]), "at least 2"),
         (lambda: fc.strided(2, 3, 4, [[]] * 4), "at most the number of taps, 3"),
-        (lambda: fc.strided(2, 3, 2, [[0, 1, "inf"]]), "1 sets of points given: one a phase are needed, 2"),
+        (lambda: fc.strided(2, 3, 2, [[0, 1, "inf"]]), "1 sets of points given: one per phase is needed, 2"),
         (lambda: fc.strided(2, 3, 2, [[0, 1], []]), "2 points given"),
         (lambda: fc.strided(200, 3, 2, [[], []]), "at most 256"),
         (lambda: fc.algorithm("F(4,3)s2/11"), "leave them out"),

@@ -326,7 +326,7 @@ def test_points_in_json_belong_to_the_matrices(name):
     if len(alg.points) == alg.n:
         other = [point for point in ("7", "9", "11") if point not in data["points"]]
         data["points"] = [other[0], *data["points"][1:]]
-        with pytest.raises(ValueError, match="the points do not belong to the matrices: no row of G is one of the point 7"):
+        with pytest.raises(ValueError, match="the points do not belong to the matrices: no row of G is that of the point 7"):
             fc.BilinearAlgorithm.from_json(json.dumps(data))
 
 
@@ -337,5 +337,5 @@ def test_matrices_take_the_names_of_formats(name, dtype):
     made = fc.algorithm("F(2x2,3x3)").matrices(name)
     assert {matrix.dtype.name for matrix in made} == {dtype}
     np.testing.assert_array_equal(np.asarray(made.BT, float), fc.algorithm("F(2x2,3x3)").matrices().BT)
-    with pytest.raises(TypeError, match="'tf32' is no type of numbers that arrays hold: use one of fp64"):
+    with pytest.raises(TypeError, match="'tf32' is not a supported dtype: use one of fp64"):
         fc.algorithm("F(2x2,3x3)").matrices("tf32")

@@ -239,7 +239,7 @@ def test_the_grid_of_libstdcxx():
         ({"order": "bubble"}, ValueError, "the orders are huffman"),
         ({"channel_sum": "kahan"}, ValueError, "the sums are linear"),
         ({"inputs": "cauchy"}, ValueError, "the generators are uniform-libstdcxx"),
-        ({"inputs": lambda rng, shape: np.zeros(3)}, ValueError, "shape asked for"),
+        ({"inputs": lambda rng, shape: np.zeros(3)}, ValueError, "floats of that shape"),
     ],
 )
 def test_bad_options_are_refused(options, kind, message):

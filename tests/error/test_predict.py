@@ -207,7 +207,7 @@ def test_bulk_without_infinity_and_with_channels():
         ({"channels": 2.5}, TypeError, "pass a positive integer"),
         ({"dims": 3}, ValueError, "pass 1 or 2"),
         ({"channel_sum": "tree"}, ValueError, "the sums are"),
-        ({"inputs": "uniform-grid"}, ValueError, "a prediction knows uniform, normal"),
+        ({"inputs": "uniform-grid"}, ValueError, "pass one of uniform, normal"),
     ],
 )
 def test_bad_options(options, error, text):

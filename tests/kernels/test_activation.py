@@ -1,4 +1,4 @@
-"""The activation that a layer applies before it writes: the same bits as the layer and then numpy."""
+"""A layer with a fused activation gives the same bits as the layer followed by numpy."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Layers that add to what their output holds: bit for bit the layer, then the sum, then the activation."""
+"""Layers that add to their output equal, bit for bit, the layer, then the sum, then the activation."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ CASES = [
 @pytest.mark.parametrize(("past", "lanes"), [(False, "tiles"), (False, "filters"), (True, "tiles"), (True, "filters")])
 @pytest.mark.parametrize(
     ("dtype", "channels", "filters", "kernel", "size", "stride", "groups", "algorithm"),
-    [("f4", *case) for case in CASES] + [("f8", *case) for case in CASES[1::3]],  # the programs take their time to compile
+    [("f4", *case) for case in CASES] + [("f8", *case) for case in CASES[1::3]],  # the programs are slow to compile
 )
 def test_the_sum_comes_before_the_activation(dtype, past, lanes, channels, filters, kernel, size, stride, groups, algorithm, monkeypatch):
     monkeypatch.setattr(blocked, "cut", lambda work, threads, _: cut(work, threads, lanes == "filters"))

@@ -1,4 +1,4 @@
-"""What `algorithm="auto"` chooses: within `max_error`, whatever the threads, in little memory."""
+"""The choice of `algorithm="auto"` is within `max_error`, does not depend on threads, and needs little memory."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from fastconv.kernels.choose.method import MAX_ERROR, choose, method_of
 from fastconv.kernels.layer import layer_of
 
 WORKSPACE = 32 << 20
-"""The most that a call may work in."""
+"""Most bytes of a call's workspace."""
 
 
 def layer(channels, filters, size, kernel=3, dtype="f4", batch=1, dims=2):
@@ -49,7 +49,7 @@ def test_a_limit_that_is_no_number_is_refused(given):
 def test_a_limit_that_is_not_positive_is_refused(given):
     sentence = refused(ValueError, max_error=given)
     assert str(given) in sentence
-    assert "more than 0" in sentence
+    assert "number above 0" in sentence
 
 
 @pytest.mark.parametrize("name", ["direct", "F(4x4,3x3)"])
@@ -66,7 +66,7 @@ def test_a_limit_below_direct_convolution_is_refused():
 
 
 def test_a_tighter_limit_takes_a_slower_algorithm():
-    """Each limit lies just below what the choice before it is predicted to err; at last direct convolution is left."""
+    """Each limit is just below the predicted error of the previous choice; the last choice is direct convolution."""
     one, cycles, limit = layer(128, 128, 56), [], 1.0
     while True:
         method = choose(one, limit)
@@ -93,7 +93,7 @@ def test_a_tighter_limit_takes_a_slower_algorithm():
     ],
 )
 def test_what_auto_takes_errs_less_than_the_limit(channels, filters, size, kernel, dims, limit):
-    """And by as much as predicted, within a third: the closed form is of the mean square over normal inputs, zeros at the border not."""
+    """The error matches the prediction within a third: the closed form assumes normal inputs, without zeros at the border."""
     x, w = arrays(channels, filters, size, kernel, dims=dims)
     plan = (plan_conv2d if dims == 2 else plan_conv1d)(w, padding=kernel // 2, input_shape=x.shape, max_error=limit, threads=1)
     right = (plan_conv2d if dims == 2 else plan_conv1d)(
@@ -113,7 +113,7 @@ def test_float64_takes_fast_algorithms_within_as_many_roundings():
     limit = MAX_ERROR * 2.0**-29
     assert f"the limit is {limit:.1e}" in plan.explain()
     direct = conv2d(x, w, padding=1, algorithm="im2col", threads=1)
-    # direct convolution is no truth here, but errs less than the limit of 1e-6 / 2**29 by a factor of several
+    # direct convolution is not exact here, but its error is several times below the limit of 1e-6 / 2**29
     assert 0 < np.linalg.norm(plan(x) - direct) / np.linalg.norm(direct) < 1.3 * limit
     assert plan_conv2d(w, padding=1, input_shape=x.shape, threads=1, max_error=1e-6).method.axes is not None
 
@@ -130,7 +130,7 @@ def test_the_choice_does_not_depend_on_threads(channels, filters, size):
     ("name", "groups"), [("auto", 1), ("F(4x4,3x3)", 1), ("direct", 1), ("im2col", 1), ("direct", 32)], ids=lambda v: str(v)
 )
 def test_a_call_allocates_nothing_but_the_output(name, groups):
-    """4 KiB are allowed for Python's own: views of arrays, their shapes, the arguments' tuples."""
+    """4 KiB are allowed for Python objects: views of arrays, shapes, argument tuples."""
     x, w = arrays(32, 32, 64)
     plan = plan_conv2d(w[:, : 32 // groups], padding=1, groups=groups, input_shape=x.shape, algorithm=name, threads=2)
     plan(x)
@@ -162,7 +162,7 @@ def benchmarked():
 
 @pytest.mark.parametrize("name", ["64-64@256", "512-512@28", "64-64@56 batch 8", "7x7 stride 2 3-64@224", "1-D k=31 64-64@16384"])
 def test_workspaces_of_the_benchmarked_layers_are_small(name):
-    """Of the largest of them: packing all weights would take too long here; `benchmarks/layers.py` writes down the others'."""
+    """Only the largest are tested: packing all weights takes too long here; `benchmarks/layers.py` records the others."""
     case = benchmarked()[name]
     x, w = case.arrays()
     make = plan_conv2d if case.dims == 2 else plan_conv1d

@@ -1,4 +1,4 @@
-"""Channels in blocks, a pixel a vector: what a layer computes with them is what it computes without, bit for bit."""
+"""A layer gives the same bits with the channels-blocked layout as without."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def random(*shape, dtype="f4"):
 
 
 def both(x, weight, bias, stride=1, padding=1, activation=None, **given):
-    """Return a layer's output, and those of the same layer with its input, its output or both in blocks."""
+    """Return a layer's output, and those of the same layer with input, output or both channels-blocked."""
     wanted = plan_conv2d(weight, bias, stride, padding, input_shape=x.shape, activation=activation, **given)(x)
     found = {}
     for blocks in ((True, False), (False, True), (True, True)):
@@ -65,7 +65,7 @@ def test_turned_rows_give_what_the_twin_computes(dtype, channels, kernel, size, 
     lanes = lanes_of(dtype)
     x, w = random(2, channels * lanes, *size, dtype=dtype), random(3 * lanes, channels * lanes, *kernel, dtype=dtype)
     b = random(3 * lanes, dtype=dtype)
-    # Rows are turned where filters lie in the lanes: the cheapest cut of those, whatever this machine would choose.
+    # Rows are transposed with filters in the lanes: force the cheapest such cut, whatever this machine would choose.
     monkeypatch.setattr(blocked, "cut", lambda work, threads, _: cut(work, threads, True))
     plan = plan_conv2d(w, b, stride, [k // 2 + 1 for k in kernel], input_shape=x.shape, algorithm=algorithm, threads=2)
     assert plan._runner.parts.description["pixels"]
@@ -73,7 +73,7 @@ def test_turned_rows_give_what_the_twin_computes(dtype, channels, kernel, size, 
 
 
 CASES = [
-    # channels and filters in vectors, kernel, size, stride, algorithm; whether the input can lie in blocks
+    # channels and filters in vectors, kernel, size, stride, algorithm; whether the input can be channels-blocked
     (2, 3, (3, 3), (16, 16), 1, "F(4x4,3x3)", True),
     (1, 5, (3, 3), (17, 30), 1, "F(4x4,3x3)", True),
     (9, 4, (3, 3), (7, 7), 1, "F(4x2,3x3)", True),
@@ -175,7 +175,7 @@ def test_plans_say_where_channels_lie_in_blocks():
         ((112, 112), (56, 56), (3, 3), (2, 2), (1, 1), (1, 1)),
         ((12, 11), (6, 5), (2, 2), (2, 2), (1, 1), (0, 0)),
         ((20, 33), (9, 10), (3, 2), (2, 3), (2, 3), (0, 1)),
-        ((4, 5), (8, 7), (2, 2), (1, 1), (1, 1), (3, 2)),  # some windows lie in the padding alone
+        ((4, 5), (8, 7), (2, 2), (1, 1), (1, 1), (3, 2)),  # some windows are entirely in the padding
     ],
 )
 def test_pools_are_the_same_bit_for_bit(dtype, size, out, kernel, strides, dilations, begin):

@@ -1,4 +1,4 @@
-"""Curves and products element by element: as numpy defines them, sigmoids to the rounding of their steps."""
+"""Element-wise activations and products equal numpy, sigmoids within the rounding of their steps."""
 
 from __future__ import annotations
 
@@ -40,8 +40,8 @@ def test_sigmoids_to_their_rounding(dtype):
     with np.errstate(all="ignore"):
         exact = 1 / (1 + np.exp(-x.astype(np.longdouble)))
         unit, least = np.finfo(dtype).eps / 2, np.finfo(dtype).tiny
-        # Of the exponential: the reduction to half an octave and the polynomial, 4 roundings at most; then a sum and a quotient, and
-        # what these roundings do to each other.
+        # At most 4 roundings of the exponential (reduction to half an octave, polynomial), then a sum and a quotient, and
+        # second-order terms.
         for got in (ran("sigmoid", x), ran("sigmoid", x, threads=2)):
             np.testing.assert_array_equal(np.isnan(got), np.isnan(x))
             assert (np.abs(got - exact) <= 7 * unit * exact + least)[~np.isnan(x)].all()

@@ -1,4 +1,4 @@
-"""What is counted of a layer before it is cut, and what a cut costs: held against counts by loops, for machines that are given."""
+"""The counts of a layer and the cost of a cut equal counts by loops, for given machines."""
 
 from __future__ import annotations
 
@@ -29,12 +29,12 @@ def layer(channels=16, filters=24, kernel=(3, 3), size=(30, 41), stride=1, group
 
 
 def with_vectors(vector_bytes):
-    """Return this machine with other vectors."""
+    """Return this machine with another vector width."""
     return replace(machine(), vector_bytes=vector_bytes)
 
 
 def names(ways):
-    """What is tried of a layer: outputs, taps, pairs of complex points and strides along both axes; None for direct."""
+    """Return the candidates of a layer: outputs, taps, complex pairs and strides along both axes; None for direct."""
     return [None if way.pair is None else tuple((c.m, c.r, c.pairs, c.stride) for c in way.pair) for way in ways]
 
 
@@ -82,7 +82,7 @@ def test_the_work_of_a_fast_layer_is_counted_by_its_tiles():
     tiles = sum(1 for _ in range(2) for _ in range(0, 30, 4) for _ in range(0, 41, 2))
     assert (work.tiles, work.xis, work.depth, work.row) == (tiles, 24, 16, len(range(0, 41, 2)))
     assert (work.filters, work.groups, work.size, work.chain) == (24, 1, 8, estimate.CHANNEL_CHAIN)
-    # Of a tile: the two columns that its neighbour did not transform, then a row for each product of the height.
+    # Per tile: the two columns that its neighbour did not transform, then a row for each product of the height.
     into = sum(height.into for _ in range(2)) + sum(width.into for _ in range(6))
     back = sum(height.back for _ in range(4)) + sum(width.back for _ in range(4))
     assert work.into == pytest.approx(estimate.COPY + estimate.OPERATION * into / 24)
@@ -92,9 +92,9 @@ def test_the_work_of_a_fast_layer_is_counted_by_its_tiles():
 
 def test_a_panel_takes_as_long_as_what_it_has_most_of():
     extra = 0.05
-    assert panel_cycles(8, 4) == pytest.approx(4 + extra)  # two multiply-adds a cycle
+    assert panel_cycles(8, 4) == pytest.approx(4 + extra)  # two multiply-adds per cycle
     assert panel_cycles(2, 3) == pytest.approx(4 + extra)  # fewer than eight sums wait for each other
-    assert panel_cycles(8, 12) == pytest.approx(6 * 1.1 + extra)  # two loads a cycle; more than seven are in each other's way
+    assert panel_cycles(8, 12) == pytest.approx(6 * 1.1 + extra)  # two loads per cycle; more than seven slow each other down
     assert panel_cycles(12, 7) == pytest.approx(6 + extra + 0.13 * 3)
     assert panel_cycles(10, 7) == pytest.approx(5 + extra + 0.13)
     assert panel_cycles(9, 7) == pytest.approx(4.5 + extra)
@@ -103,7 +103,7 @@ def test_a_panel_takes_as_long_as_what_it_has_most_of():
 
 @pytest.mark.parametrize(("row", "block"), [(7, 21), (7, 30), (7, 5), (50, 24), (8, 8), (3, 2), (50, 100), (50, 130)])
 def test_runs_of_tiles_are_split_into_whole_vectors(row, block):
-    """A block begins at any tile of a row, each as likely as the other where it is no whole number of rows."""
+    """A block begins at any tile of a row, all equally likely unless it is a whole number of rows."""
     work = estimate.Work(10 * row, 16, 32, 32, 16, 1, 4, 1.0, 1.0, row)
     found, lanes = _vectors(work, 8, block), 8
 
@@ -212,7 +212,7 @@ def test_a_cut_is_the_best_of_what_is_allowed(one, threads, lanes, monkeypatch):
                 sums = option.mt * option.nk
                 assert estimate.LEAST_SUMS <= sums
                 assert sums + option.nk + 1 <= estimate.machine().registers
-                assert -(-work.filters // (option.nk * lanes)) >= option.shares  # nobody is without filters
+                assert -(-work.filters // (option.nk * lanes)) >= option.shares  # every share has filters
         estimate.cut.cache_clear()
         for lying, options in ((None, found), (True, [o for o in found if o.mt]), (False, [o for o in found if not o.mt])):
             if options:
@@ -301,7 +301,7 @@ def test_what_is_tried_of_other_layers():
 
 def test_what_is_tried_of_a_stride():
     ways = choice._ways(layer(stride=2), False, False)
-    assert not any(way.phased for way in ways)  # of two taps an axis: they save too little
+    assert not any(way.phased for way in ways)  # two taps per axis save too little
     assert {pair for pair in names(ways)[1:]} == {((a, 3, 0, 2), (b, 3, 0, 2)) for a in range(2, 7) for b in range(2, 7) if abs(a - b) <= 1}
     seven = choice._ways(layer(kernel=(7, 7), stride=2), False, False)
     assert {way.layer.kernel for way in seven if way.phased} == {(4, 4)}
@@ -336,7 +336,7 @@ def test_a_method_says_what_its_cost_depends_on():
 
 @pytest.fixture
 def given_machine(monkeypatch):
-    """Vectors of 32 bytes and 16 registers, whatever runs this; what is compiled is only named."""
+    """A machine with 32-byte vectors and 16 registers; kernels are named, not compiled."""
     monkeypatch.setenv(VARIABLE, "vector_bytes=32 registers=16 fma=1 line=64")
     machine.cache_clear()
     told = {}
@@ -415,12 +415,12 @@ SIZES_OF_CUTS = {
     "a stride": "1 16 2 384 5 1600 192 160 3264 29376 3264 160 3136 "
     "64 3072 960 40 40 2 103680 207360 4480 42560 42560 46080 310656 564736 620096 620160 651008",
 }
-"""What one thread's parts of the workspace take, in the order of `SIZES`: counted on a machine of vectors of 32 bytes."""
+"""Bytes of one thread's workspace by part, in the order of `SIZES`, on a machine with 32-byte vectors."""
 
 
 @pytest.mark.parametrize("name", CUTS)
 def test_what_a_thread_works_in_is_as_large_as_it_was(name, given_machine, monkeypatch):
-    """More is memory given away, less is written past the end of."""
+    """More wastes memory; with less, writes pass the end."""
     parts, _ = described_as(monkeypatch, *CUTS[name])
     found = {field: int(parts.description[field]) for field in SIZES}
     assert found == dict(zip(SIZES, map(int, SIZES_OF_CUTS[name].split()), strict=True))
@@ -521,7 +521,7 @@ def test_layers_of_one_tap_are_cut_into_enough_items(batch, channels, filters, s
         d = {field: int(runner.description[field]) for field in runner.description.dtype.names}
         wide, outputs = 3 * 32 // number, math.prod(one.output)
         panels, held, images = len(range(0, outputs, wide)), len(range(0, filters // groups, 4)), max(batch, 1) * groups
-        if panels <= 4:  # all pixels are one block: six items a thread come from the filters
+        if panels <= 4:  # all pixels are one block: six items per thread come from the filters
             group, wanted = panels, -(-6 * threads // images)
         else:
             group = min(4, max(1, panels * images // (12 * threads)))
@@ -580,7 +580,7 @@ def test_weights_are_packed_in_the_order_in_which_they_are_read():
 
 @pytest.mark.parametrize("fma", [False, True])
 def test_a_plan_says_how_its_layer_is_cut(fma, monkeypatch):
-    """The lines of `explain` of a cut that is given."""
+    """The lines of `explain` describe a given cut."""
     here = replace(machine(), fma=fma)
     monkeypatch.setattr("fastconv.kernels.runners.plan.machine", lambda: here)
     monkeypatch.setattr("fastconv.kernels.runners.pointwise.machine", lambda: here)
@@ -600,7 +600,7 @@ def test_a_plan_says_how_its_layer_is_cut(fma, monkeypatch):
 
 @pytest.mark.parametrize("dtype", ["f4", "f8"])
 def test_transforms_of_a_fourier_layer_are_counted(dtype, monkeypatch):
-    """Of input, output and their products, complex numbers of half a plane."""
+    """The workspace holds half a plane of complex numbers for input, output and their products."""
     w, asked = np.ones((6, 4, 5, 3), dtype), {}
     monkeypatch.setattr("fastconv.kernels.runners.fourier.check_bytes", asked.__setitem__)
     plan = fc.plan_conv2d(w, padding=(2, 1), groups=2, input_shape=(3, 8, 23, 30), algorithm="fft", threads=1)
@@ -613,7 +613,7 @@ def test_transforms_of_a_fourier_layer_are_counted(dtype, monkeypatch):
 
 @pytest.mark.parametrize("threads", [1, 2, 3])
 def test_the_blocks_that_are_tried_go_from_the_fewest_to_the_smallest(threads):
-    """In eight steps of one ratio, as they are and for all threads alike; and whole rows of tiles."""
+    """Eight steps of one ratio, plain and rounded to the threads, and whole rows of tiles."""
     for work in (_small(tiles=3000, depth=40, row=50), _small(tiles=90, row=9), _small(tiles=700, xis=1, depth=300, row=35)):
         fast = work.xis > 1
         tile = work.xis * work.depth * work.size
@@ -666,10 +666,10 @@ def test_tiles_that_are_too_large_are_refused(name, kernel, stride, words):
 
 def test_numbers_that_are_no_floats_are_refused_with_the_reason():
     for kind, words in (
-        ("i4", "lose their exactness unseen"),
-        ("u1", "lose their exactness unseen"),
-        ("?", "unseen"),
-        ("c8", "no complex"),
+        ("i4", "become inexact silently"),
+        ("u1", "become inexact silently"),
+        ("?", "silently"),
+        ("c8", "not support complex"),
     ):
         with pytest.raises(TypeError, match=words):
             fc.conv2d(np.ones((1, 1, 4, 4), kind), np.ones((1, 1, 3, 3), "f4"))

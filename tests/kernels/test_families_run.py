@@ -1,4 +1,4 @@
-"""Layers of algorithms with complex points and with strides: equal to their reading in numpy, chosen, refused."""
+"""Algorithms with complex points and with strides equal their numpy reading, and are chosen or rejected correctly."""
 
 import numpy as np
 import pytest
@@ -40,7 +40,7 @@ def test_layers_equal_their_numpy_twin_bit_for_bit(name, shape, kernel, dtype):
 
 @pytest.mark.parametrize(("size", "kernel", "dims"), [(56, 5, 2), (56, 7, 2), (2000, 9, 1), (1500, 15, 1)])
 def test_auto_takes_complex_points_for_long_kernels(size, kernel, dims):
-    """And keeps to the limit, against float64, with the margin of one draw: a sum of many independent errors."""
+    """The error against float64 is within the limit, with a margin for one random draw."""
     x, w = layer_arrays(32, 32, (size,) * dims, (kernel,) * dims)
     make = fc.plan_conv1d if dims == 1 else fc.plan_conv2d
     plan = make(w, padding=kernel // 2, input_shape=x.shape)
@@ -91,7 +91,7 @@ def test_strided_layers_equal_their_numpy_twin(name, shape, filters, kernel, str
 
 
 def test_auto_weighs_strided_algorithms_against_direct_convolution():
-    """Whichever it takes keeps the limit on the error."""
+    """The choice keeps the error limit in either case."""
     w = np.ones((128, 128, 3, 3), np.float32)
     for limit in (1e-6, 3e-7, 2e-7):
         plan = fc.plan_conv2d(w, None, 2, 1, input_shape=(1, 128, 56, 56), max_error=limit)

@@ -1,4 +1,4 @@
-"""What layers do with bad input, odd memory and non-finite numbers."""
+"""Layers with bad input, unusual memory layouts and non-finite numbers."""
 
 from __future__ import annotations
 
@@ -174,6 +174,6 @@ def test_non_finite_input_stays_within_the_tiles_that_read_it(bad, name, m):
     reached = np.zeros(y.shape, bool)
     reached[1, :, rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1] = True
     np.testing.assert_array_equal(y[~reached], clean[~reached])
-    # What a direct convolution would spoil is spoilt.
+    # Outputs that are non-finite by direct convolution are non-finite here.
     assert not np.isfinite(y[1, :, row - 1 : row + 2, column - 1 : column + 2]).any()
     np.testing.assert_array_equal(plan(x), clean)

@@ -29,7 +29,7 @@ KERNELS = {
 
 
 def naive(x, w, b, stride, padding, dilation, groups):
-    """Direct convolution in the arrays' own format, one matrix product a tap."""
+    """Return the direct convolution in the arrays' format, one matrix product per tap."""
     x = np.pad(x, ((0, 0), (0, 0), *padding))
     (n, _, h, width), (k, c, rh, rw) = x.shape, w.shape
     oh, ow = (h - dilation[0] * (rh - 1) - 1) // stride[0] + 1, (width - dilation[1] * (rw - 1) - 1) // stride[1] + 1
@@ -113,7 +113,7 @@ def test_equals_its_numpy_twin_bit_for_bit(layer, order):
 @settings(max_examples=15)
 @given(layer=layers(("F(2x2,3x3)", "direct")))
 def test_small_integers_come_out_exact(layer):
-    """F(2x2,3x3) has halves only: integers below 2^24 stay exact where the weights are multiples of four."""
+    """F(2x2,3x3) only divides by two: integers below 2^24 stay exact if the weights are multiples of four."""
     name, x, w, b, stride, padding, dilation, groups = layer
     x, w, b = np.rint(2 * x), 4 * np.rint(w), np.rint(b)
     expected = naive(*(a.astype(np.int64) for a in (x, w, b)), stride, [(p, p) for p in padding], dilation, groups)
@@ -121,7 +121,7 @@ def test_small_integers_come_out_exact(layer):
 
 
 def test_other_points_come_out_exact_where_their_denominators_divide_the_weights():
-    """At 0, 1, -1, 2, inf the kernel transform divides by 2 and 6 an axis; all else is integers, here below 2^24."""
+    """At 0, 1, -1, 2, inf the kernel transform divides by 2 and 6 per axis; all else is integers, here below 2^24."""
     rng = np.random.default_rng(0)
     x, w = rng.integers(-2, 3, (2, 2, 11, 13)).astype("f4"), 36 * rng.integers(-2, 3, (5, 2, 3, 3)).astype("f4")
     y = conv2d(x, w, padding=1, algorithm=toom_cook(3, 3, [0, 1, -1, 2, "inf"]))
@@ -144,7 +144,7 @@ def test_scaling_by_a_power_of_two_scales_the_output(name):
 
 
 def test_fourier_layer_is_close_in_norm():
-    """The relative error of a transform of size N is below c u log2 N; c = 8 leaves room for both directions and the product."""
+    """The relative error of a transform of size N is below c u log2 N; c = 8 covers both directions and the product."""
     rng = np.random.default_rng(3)
     for dtype, stride, dilation, groups in (("f4", (1, 1), (1, 1), 1), ("f4", (2, 3), (1, 2), 2), ("f8", (1, 2), (3, 1), 3)):
         x, w = rng.standard_normal((2, 6, 33, 20)).astype(dtype), rng.standard_normal((6, 6 // groups, 5, 4)).astype(dtype)
@@ -193,11 +193,11 @@ def test_plan_explains_itself():
     assert f"workspace {plan.workspace_bytes} bytes" in text
     # U of F(4x4,3x3) holds 36 numbers for 9.
     assert plan.weight_bytes == w.nbytes * 4
-    assert plan_conv2d(w, dilation=2, input_shape=(1, 64, 56, 56)).algorithm == "direct"  # nothing else takes a dilation
+    assert plan_conv2d(w, dilation=2, input_shape=(1, 64, 56, 56)).algorithm == "direct"  # nothing else supports dilation
 
 
 def test_planes_of_a_call_fill_whole_vectors():
-    """scipy rounds planes that are left over otherwise: of vectors of 16 bytes to 64 none may be."""
+    """scipy rounds leftover planes differently: with 16-byte to 64-byte vectors there must be none."""
     from fastconv.kernels.runners.fourier import _TOGETHER
 
     assert all(_TOGETHER % (bytes_ // size) == 0 for bytes_ in (16, 32, 64) for size in (4, 8))

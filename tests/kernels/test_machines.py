@@ -1,7 +1,7 @@
-"""The tests of the kernels on machines that this one is not: vectors of 16, 32 and 64 bytes, with and without fused multiply-add.
+"""Run the kernel tests for other machines: vectors of 16, 32 and 64 bytes, with and without fused multiply-add.
 
-Vectors wider than the processor's are legal: LLVM takes several registers for one. So is a multiply-add that the processor
-lacks: the compiler calls the C library's.
+Vectors wider than the CPU's are allowed: LLVM uses several registers for one. So is a multiply-add that the CPU lacks: the
+compiler calls the C library's.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from fastconv.native.machine import VARIABLE
 
 HERE = Path(__file__).parent
 APART = {"test_machines.py", "test_targets.py", "test_auto.py", "test_estimate.py", "test_input.py"}
-"""Tests that choose a machine themselves, and those of choices and of arguments, which no vector enters."""
+"""Tests that set a machine themselves, and those of choices and arguments, which do not depend on vectors."""
 TESTS = [*sorted(path for path in HERE.glob("test_*.py") if path.name not in APART), ROOT / "tests" / "native" / "test_threads.py"]
 
 SETTINGS = [(width, fma) for width in (16, 32, 64) for fma in (False, True)]
@@ -29,7 +29,7 @@ SETTINGS = [(width, fma) for width in (16, 32, 64) for fma in (False, True)]
 def test_the_tests_of_the_kernels_pass_on_another_machine(width, fma, tmp_path):
     own = os.environ | {VARIABLE: f"vector_bytes={width} fma={int(fma)}"}
     own_folder = ["--basetemp", str(tmp_path / "of_pytest"), "-p", "no:cacheprovider"]
-    chosen = ["-k", "not auto and not next_process", *map(str, TESTS)]  # nor choices, nor what is kept from process to process
+    chosen = ["-k", "not auto and not next_process", *map(str, TESTS)]  # nor choices, nor caching between processes
     command = [sys.executable, "-m", "pytest", "-q", "-n", "0", *own_folder, *chosen]
     done = subprocess.run(command, env=own, cwd=ROOT, capture_output=True, text=True, timeout=900)
     assert done.returncode == 0, done.stdout[-20000:]

@@ -1,4 +1,4 @@
-"""Layers of stride two run on the phases of the image: bit for bit the layer of stride one on phases cut in numpy."""
+"""Stride-2 layers on image phases equal, bit for bit, the stride-1 layer on phases cut in numpy."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def test_it_keeps_the_error_and_what_is_not_finite_stays_in_its_tiles():
     assert plan.algorithm == "phases"  # chosen, where it saves two thirds of the multiplications
     truth = plan_conv2d(w.astype("f8"), None, 2, 3, input_shape=x.shape, algorithm="direct")(x.astype("f8"))
     got = plan(x)
-    assert np.linalg.norm(got - truth) <= 1e-6 * np.linalg.norm(truth)  # the limit that "auto" keeps
+    assert np.linalg.norm(got - truth) <= 1e-6 * np.linalg.norm(truth)  # the limit of "auto"
     x[0, 1, 100, 50], x[1, 0, 0, 0] = np.nan, np.inf
     reach = 4 * 6 + 7  # outputs of a tile, and the taps
     wrong = plan(x) != got

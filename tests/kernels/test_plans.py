@@ -50,7 +50,7 @@ def test_any_number_of_threads_gives_the_same_bits(name):
 
 @pytest.mark.parametrize(("name", "size", "filters"), [("F(4x4,3x3)", 7, 50), ("F(4x4,3x3)", 30, 3), ("im2col", 9, 37)])
 def test_every_way_to_cut_gives_the_same_bits(name, size, filters, monkeypatch):
-    """Few tiles and many filters, shared by filter, are cut otherwise than the reverse: any cut must do for any layer."""
+    """Few tiles with many filters are cut differently from the reverse; any cut must work for any layer."""
     rng = np.random.default_rng(3)
     x, w = rng.standard_normal((1, 48, size, size)).astype("f4"), rng.standard_normal((filters, 48, 3, 3)).astype("f4")
     settings = {"padding": 1, "input_shape": x.shape, "algorithm": name}
@@ -75,7 +75,7 @@ def test_python_threads_may_share_a_plan(threads):
 
 
 def test_the_next_process_compiles_nothing(tmp_path):
-    """It imports neither the compiler nor scipy: half of the memory and most of the time before the first result were theirs."""
+    """It imports neither the compiler nor scipy, which cost half of the memory and most of the start-up time."""
     cache = {"XDG_CACHE_HOME": str(tmp_path / "cache")}
     first = run("first", tmp_path / "a.npy", **cache)
     again = run("again", tmp_path / "b.npy", **cache)

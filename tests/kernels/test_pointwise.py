@@ -1,4 +1,4 @@
-"""Layers of one tap: the product of filters and pixels equals im2col in the block engine bit for bit."""
+"""1x1 layers: the product of filters and pixels equals im2col in the block engine bit for bit."""
 
 from __future__ import annotations
 

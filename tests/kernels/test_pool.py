@@ -1,4 +1,4 @@
-"""Pools over planes: the largest number of each window as numpy finds it, means to the rounding of their sums."""
+"""Pools over planes: maxima equal numpy, means are within the rounding of their sums."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ RNG = np.random.default_rng(0)
 
 
 def by_definition(reading, x, out, kernel, strides, dilations, begin):
-    """Return what is read of the numbers of each window, those of the padding left out."""
+    """Return `reading` applied to the numbers of each window, without those in the padding."""
     y = np.empty((*x.shape[:2], *out), x.dtype)
     for i, j in np.ndindex(*out):
         rows, columns = (o * s - b + d * np.arange(k) for o, s, b, d, k in zip((i, j), strides, begin, dilations, kernel, strict=True))
@@ -36,7 +36,7 @@ def by_definition(reading, x, out, kernel, strides, dilations, begin):
         ((17, 6), (9, 2), (1, 3), (2, 3), (1, 1), (0, 0)),
         ((20, 33), (9, 10), (3, 2), (2, 3), (2, 3), (0, 1)),
         ((9, 70), (3, 9), (2, 5), (4, 7), (1, 2), (1, 0)),
-        ((4, 5), (8, 7), (2, 2), (1, 1), (1, 1), (3, 2)),  # some windows lie in the padding alone
+        ((4, 5), (8, 7), (2, 2), (1, 1), (1, 1), (3, 2)),  # some windows are entirely in the padding
         ((12, 6), (26, 8), (2, 2), (1, 1), (1, 1), (3, 2)),  # below too, where rows of the image were held before
     ],
 )
@@ -59,7 +59,7 @@ def test_means_of_planes(dtype, size):
     x[1, 2, 0] = np.nan
     Pool().run(mean(x, y, 2))
     wide = x.astype(np.longdouble)
-    # Each number goes through at most 16 sums of a chain, 3 pairwise, one for each 128 and a division, its own rounding each.
+    # Each number passes at most 16 sums of a chain, 3 pairwise sums, one per 128 numbers and a division, each rounded.
     bound = (21 + size // 128) * np.finfo(dtype).eps / 2 * np.abs(wide).mean(axis=2, keepdims=True)
     assert np.isnan(y[1, 2, 0])
     assert np.isnan(y).sum() == 1
@@ -69,7 +69,7 @@ def test_means_of_planes(dtype, size):
 @pytest.mark.parametrize("dtype", ["f4", "f8"])
 @pytest.mark.parametrize("shape", [(2, 3, 50, 41), (300, 3, 5, 4), (1, 5, 9000), (7, 1, 3000), (2, 40000)])
 def test_planes_are_scaled_and_summed_as_numpy_does(dtype, shape):
-    """Small planes, many to a claim, and large ones; a record of each channel, or one of all."""
+    """Small planes, many per work item, and large ones; one record per channel, or one for all."""
     x, other = (RNG.standard_normal(shape).astype(dtype) for _ in range(2))
     channels = shape[1]
     affine = tuple(RNG.standard_normal(channels).astype(dtype) for _ in range(3))
@@ -101,7 +101,7 @@ def test_planes_are_scaled_and_summed_as_numpy_does(dtype, shape):
     ],
 )
 def test_the_mean_of_each_window(size, out, kernel, strides, dilations, begin):
-    """Whole numbers, so that every order of the sums gives the same."""
+    """Inputs are integers, so every order of summation gives the same result."""
     x = RNG.integers(-50, 50, (2, 3, *size)).astype("f4")
     count = RNG.integers(1, 9, out).astype("f4")
     wanted = by_definition(np.sum, x, out, kernel, strides, dilations, begin) / count

@@ -1,4 +1,4 @@
-"""Subnormal numbers: taken for zero where the caller asks for it, in all threads, and said where the weights hold some."""
+"""Subnormal numbers are zero in all threads if the caller asks for it, and subnormal weights are reported."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def planned(kind, x, scale=1.0, threads=2):
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("dtype", ["f4", "f8"])
 def test_weights_below_the_normal_range_are_zero_where_asked_for(kind, dtype):
-    """1e-3 of the smallest normal number: direct sums of 16 channels times 9 taps stay below it too."""
+    """Weights are 1e-3 of the smallest normal number, so sums of 16 channels times 9 taps are subnormal too."""
     tiny, w = np.finfo(dtype).tiny * 1e-3, KINDS[kind][0].astype(dtype)
     x = X.astype(dtype)
     for threads in (1, 2):
@@ -60,7 +60,7 @@ def test_explain_counts_them(kind):
 
 
 def test_the_callers_own_arithmetic_stays_as_it_is():
-    """Kernels run in the caller's thread too."""
+    """Kernels also run in the caller's thread, whose floating-point state is restored."""
     small = np.float32(1e-40)
     with fc.flush_subnormals():
         planned("direct", X)(X)

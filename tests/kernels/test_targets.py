@@ -1,4 +1,4 @@
-"""Every kernel compiled for processors and systems that are not here: nothing of it is run."""
+"""Compile every kernel for other CPUs and systems, without running it."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def test_arm_multiplies_and_adds_in_one_instruction_and_spills_nothing(tmp_path)
 
 
 def test_objects_for_other_systems_of_this_architecture_are_loaded(tmp_path):
-    """Mach-O, and ELF for Windows: the loader aborts on COFF."""
+    """Objects are Mach-O, and ELF for Windows: the loader aborts on COFF."""
     machine = {"AMD64": "x86_64", "arm64": "aarch64"}.get(platform.machine(), platform.machine())
     if machine not in OWN:
         pytest.skip(f"nothing is known of other systems on {machine}")

@@ -54,7 +54,7 @@ def test_it_equals_the_definition(dtype, bias, size, shape, attributes):
     assert all(isinstance(step, Placed) for step in runner._tapes.last()._steps)
     positive = network(attributes, np.abs(w), None if b is None else np.abs(b), dtype=kind)
     plain, reach = (Runner(n.graph, {}, optimise=False) for n in (net, positive))
-    # Each output sums a product a tap and channel, in any order, and a bias: twice as many roundings at most, in either.
+    # Each output sums one product per tap and channel, in any order, and a bias: at most twice as many roundings on each side.
     terms = 2 * (shape[0] // groups * int(np.prod(shape[2:])) + 2)
     bound = terms * np.finfo(dtype).eps / 2 * by_definition(reach, np.abs(x))
     assert got.shape == bound.shape

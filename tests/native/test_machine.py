@@ -1,4 +1,4 @@
-"""The record of the machine, files that only this user can have written, and what object code takes from the process."""
+"""The record of the machine, files that only this user can write, and the undefined symbols of object code."""
 
 from __future__ import annotations
 

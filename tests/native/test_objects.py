@@ -1,4 +1,4 @@
-"""Object code on disk: found again, damaged, nowhere to be kept; and what compiled code may call."""
+"""Object code on disk: cached, damaged, or in an unwritable folder; and the functions that compiled code may call."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ PROGRAM = "2|add 0 1 -;sub 0 1 -|2,3"
 
 @pytest.fixture
 def folder(tmp_path, monkeypatch):
-    """An empty folder for object code; what other tests have loaded is not looked at."""
+    """An empty folder for object code, without the objects that other tests loaded."""
     monkeypatch.setattr(store, "folder", lambda: tmp_path / "kernels")
     monkeypatch.setattr(store, "_compiled", store._compiled.__wrapped__)
     loaders, make = [], link._loader.__wrapped__  # a loader knows each name once, and its code goes with it
@@ -133,7 +133,7 @@ SOURCES = sorted(path.stem for path in (digests._PACKAGE / "kernels" / "source")
 
 @pytest.fixture
 def edited(tmp_path, monkeypatch):
-    """Return which sources of kernels have other digests when a line is added to a file; they are read from a copy of the package."""
+    """Return the sources of kernels whose digests change when a line is added to a file, in a copy of the package."""
     shutil.copytree(digests._PACKAGE, tmp_path / "fastconv", ignore=shutil.ignore_patterns("*.pyc", "data"))
     monkeypatch.setattr(digests, "_PACKAGE", tmp_path / "fastconv")
 
@@ -169,7 +169,7 @@ def test_names_change_with_what_code_is_made_from(edited):
 
 @pytest.mark.parametrize("source", SOURCES)
 def test_names_change_with_all_that_a_source_loads(source, edited):
-    """A fresh process loads the source; the package that it is in holds a docstring and nothing else."""
+    """A new process loads the source, from a package whose `__init__` contains only a docstring."""
     assert len(ast.parse((digests._PACKAGE / "kernels/source/__init__.py").read_text(encoding="utf-8")).body) == 1
     script = (
         f"import sys, fastconv.kernels.source.{source}\nprint(*(m.__file__ for n, m in sys.modules.items() if n.startswith('fastconv')))"
@@ -224,7 +224,7 @@ print(first[0, 0, 0, 0], fc.conv2d(x, w, algorithm="F(2x2,3x3)")[0, 0, 0, 0])
 
 @pytest.mark.parametrize("gibibytes", [0, 2, 3, 5])
 def test_objects_load_where_free_memory_lies_more_than_two_gibibytes_apart(gibibytes):
-    """Code and constants of an object in mappings that far apart abort the process in LLVM's loader. Zeros are not touched: no memory."""
+    """Code and constants so far apart make LLVM's loader abort the process. The mappings are never touched and use no memory."""
     script = FAR_APART.format(size=gibibytes * 2**28)
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
     assert (done.returncode, done.stdout.split()) == (0, ["72.0", "72.0"]), done.stderr

@@ -1,4 +1,4 @@
-"""The team of threads: right with any number, with two callers at once, after a fork; depthwise layers equal im2col."""
+"""The team of threads is correct with any number, two callers at once, and after a fork; depthwise equals im2col."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ X, W = RNG.standard_normal((2, 20, 30, 33)).astype("f4"), RNG.standard_normal((2
 
 @pytest.fixture(params=[Team, PortableTeam])
 def team(request, monkeypatch):
-    """A team of its own for the test, of three threads even on one processor."""
+    """A separate team of three threads, even on one CPU."""
     made = request.param()
     monkeypatch.setattr(team_of, "team", lambda: made)
     monkeypatch.setattr(team_of, "processors", lambda: 3)
@@ -42,7 +42,7 @@ def test_many_jobs_in_a_row_all_give_the_same(team):
 
 
 def test_networks_of_many_jobs_give_the_same(team):
-    """Jobs for one member and for several, with one that goes before another, in one list."""
+    """The list has jobs for one member and for several, and one with a preceding job."""
     x, w = X[:, :, :9, :9].copy(), W[:, :, :1, :1].copy()
     plans = [plan_conv2d(w, input_shape=x.shape, threads=t) for t in (1, 2, 3)]
     plans += [plan_conv2d(W, None, 2, input_shape=x.shape, algorithm="phases", threads=t) for t in (1, 3)]
@@ -70,14 +70,14 @@ def test_a_job_on_other_arrays_is_the_same_job_there():
 
 
 def plan_conv2d_again(plan):
-    """The same layer, alone on one thread."""
+    """Return the same layer on one thread."""
     stride = plan.layer.stride[0]
     w = W if stride == 2 else W[:, :, :1, :1].copy()
     return plan_conv2d(w, None, stride, input_shape=plan.input_shape, algorithm="phases" if stride == 2 else "auto", threads=1)
 
 
 def test_idle_members_sleep(team):
-    """They spin for a tenth of a millisecond and use no processor from then on."""
+    """They spin for a tenth of a millisecond and then use no CPU time."""
     plan = plan_conv2d(W, padding=1, input_shape=X.shape, threads=3)
     plan(X)
     assert len(team.threads) == 2

@@ -1,4 +1,4 @@
-"""The network of six convolutions that comparisons and policies are tested on, and its input."""
+"""A network of six convolutions and its input, for the tests of comparisons and policies."""
 
 import numpy as np
 import pytest

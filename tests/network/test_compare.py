@@ -1,4 +1,4 @@
-"""The comparison: its numbers against numbers computed here, its JSON, its table, and bad input."""
+"""The comparison: numbers, JSON, table, and bad input."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def test_object_of_the_interface(report):
 
 def test_errors_are_those_of_the_whole_set_whatever_the_batch(net, x, report):
     runner, exact = net.prepare("F(2x2,3x3)"), net.prepare("direct", "fp64")
-    # Kernels may choose blocks by the batch, so that only float64's share is the same: compare batch by batch.
+    # Kernels may choose blocks by the batch size, so only float64 results are the same: compare batch by batch.
     parts = [x[:2], x[2:4], x[4:]]
     got = [runner({"x": part}, ["dense.relu"]) for part in parts]
     truth = [exact({"x": part}, ["dense.relu"]) for part in parts]
@@ -178,7 +178,7 @@ def test_batch_follows_the_memory_limit(x):
     net = fc.load_onnx(chain(), memory_limit=100_000)
     seen = []
     fc.compare(net, {"x": x}, ["F(2x2,3x3)"], repeats=1, progress=lambda done, total, label: seen.append(label))
-    # One image of 3 x 16 x 16 with its layers in float64 takes 13 to 25 kB, four times which must fit.
+    # One image of 3 x 16 x 16 with its layers in float64 takes 13 to 25 kB, and four times that must fit.
     assert seen.count("reference in float64") == 5
 
 
@@ -253,7 +253,7 @@ def test_direct_is_first_and_once():
 
 
 def test_few_contenders_are_in_memory_at_once(net, x):
-    """Whatever the memory, the numbers are the same."""
+    """The memory limit does not change the numbers."""
     tight = fc.load_onnx(chain(), memory_limit=100_000)
     steps = []
     options = {"policies": ["fp32", "fp16"], "batch": 3, "repeats": 2}
@@ -364,7 +364,7 @@ def test_a_report_as_plain_data_keeps_every_field():
 
 
 def convolutions(*shapes):
-    """A network of parallel convolutions of one image."""
+    """Return a network of parallel convolutions of one image."""
     nodes = [helper.make_node("Conv", ["x", f"w{k}"], [f"y{k}"], f"c{k}") for k in range(len(shapes))]
     weights = [numpy_helper.from_array(np.ones(shape, np.float32), f"w{k}") for k, shape in enumerate(shapes)]
     infos = [helper.make_tensor_value_info(name, TensorProto.FLOAT, ["N", 2, 12, 12]) for name in ("x",)]
@@ -401,7 +401,7 @@ def test_images_are_counted_and_cut_along_the_first_axis(net, x):
     with pytest.raises(ValueError, match="the number of images is 0: pass a positive one"):
         first_images({"x": x}, 0)
     assert len(first_images({"x": x}, 1)["x"]) == 1
-    with pytest.raises(ValueError, match=r"the inputs have the first lengths \[2, 5\]: images are counted where all have the same"):
+    with pytest.raises(ValueError, match=r"the inputs have the first lengths \[2, 5\]: pass as many images in each"):
         first_images({"x": x, "z": x[:2]}, 1)
     fixed = fc.load_onnx(dense_chain())
     given = np.zeros((6, 16, 20, 20), np.float32)

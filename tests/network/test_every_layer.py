@@ -1,4 +1,4 @@
-"""Policies, algorithms and explanations act on convolutions of every rank and format, and on transposed ones; or it is said that not."""
+"""Policies, algorithms and explanations support convolutions of every rank and format and transposed ones, or say that they do not."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def distance(y, truth):
 @pytest.mark.parametrize("dtype", KINDS)
 @pytest.mark.parametrize("name", LAYERS)
 def test_a_policy_acts_on_every_convolution(name, dtype):
-    """Operands of p bits, each rounded once, give a relative error of about 2^-p: within a factor of four, far from other policies'."""
+    """Operands of p bits, each rounded once, give a relative error of about 2^-p, within a factor of four."""
     operator, x_shape, w_shape, attributes = LAYERS[name]
     net, feeds = layer(operator, x_shape, w_shape, dtype, **attributes)
     truth = net.run(feeds, policy="fp64")["y"]
@@ -82,7 +82,7 @@ def test_an_algorithm_that_a_layer_cannot_run_is_refused_where_it_is_pinned():
     for name in ("1-D", "2-D in groups", "3-D with steps"):
         operator, x_shape, w_shape, attributes = LAYERS[name]
         net, feeds = layer(operator, x_shape, w_shape, **attributes)
-        with pytest.raises(ValueError, match="is no dense 3x3 convolution of stride 1 and cannot run 'F\\(4x4,3x3\\)'"):
+        with pytest.raises(ValueError, match="is not a dense 3x3 convolution of stride 1 and cannot run 'F\\(4x4,3x3\\)'"):
             net.run(feeds, {"layer": "F(4x4,3x3)"})
 
 
@@ -125,7 +125,7 @@ def test_errors_are_predicted_in_three_dimensions():
 
 @pytest.mark.parametrize("rank", [1, 2, 3, 4])
 def test_a_convolution_in_a_plane_gives_the_same(rank):
-    """By its definition, in float64: one product and sum after another."""
+    """Compare with the definition in float64."""
     x, w = RNG.standard_normal((2, 3, *range(5, 5 + rank))), RNG.standard_normal((4, 3, *(2,) * rank))
     view = window(Call({"strides": (2,) * rank, "pads": (1,) * rank + (0,) * rank}, 17), x.shape[2:], w.shape[2:])
     flat = planar(view, x, w)

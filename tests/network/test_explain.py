@@ -1,4 +1,4 @@
-"""What a network is said to do is what it does, and what is asked of its error decides."""
+"""Explanations describe what a network runs, and error limits determine it."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def test_predictions_are_near_what_is_measured(net, feeds):
     found = net.explain(feeds, measure=True, threads=1)
     for layer in found.layers:
         for option in layer.options:
-            # The closed form is for independent numbers; a factor of two covers rectified inputs and one draw of weights.
+            # The closed form assumes independent numbers; a factor of two covers rectified inputs and one draw of weights.
             assert option.measured_error / 2 < option.predicted_error < 2 * option.measured_error, (layer.name, option)
 
 
@@ -66,7 +66,7 @@ def test_predictions_do_not_depend_on_the_scale_of_weights(net, feeds, scale):
 
 
 def share_of_direct(found):
-    """The estimated time beside direct convolution's: each explanation probes how fast the machine is at that moment."""
+    """Return the estimated time relative to direct convolution, as each explanation measures the machine's speed anew."""
     direct = [option.seconds for layer in found.layers for option in layer.options if option.algorithm == "direct"]
     return sum(found.seconds()) / sum(direct)
 
@@ -82,7 +82,7 @@ def test_the_error_that_is_allowed_decides(net, feeds):
     assert share_of_direct(tight) >= share_of_direct(free)
     truth = net.run(feeds, policy="fp64")["last.relu"]
     got = net.run(feeds, tight.algorithms)["last.relu"]
-    # What is expected is a root mean square; twice that is kept by these 3,200 outputs together.
+    # The expected error is a root mean square; the error of these 3,200 outputs together is below twice that.
     assert np.linalg.norm(got - truth) < 2 * tight.predicted_error * np.linalg.norm(truth)
     assert not hopeless.within
     assert "no choice of algorithms" in hopeless.summary()
@@ -134,7 +134,7 @@ def test_the_command_line(tmp_path, capsys, feeds):
     layers = json.loads(capsys.readouterr().out)["layers"]
     assert [layer["algorithm"] for layer in layers][::2] == ["F(2x2,3x3)", "direct"]
     assert (tmp_path / "fastconv-explain-chain.png").stat().st_size > 10_000
-    assert main([*common, "--max-error", "1e-12"]) == 1  # what was asked for was not done
+    assert main([*common, "--max-error", "1e-12"]) == 1  # the limit was not kept
     assert "no choice of algorithms" in " ".join(capsys.readouterr().out.split())
     assert main(["networks", "--explain"]) == 2
     assert main(["networks", str(path)]) == 2
@@ -142,7 +142,7 @@ def test_the_command_line(tmp_path, capsys, feeds):
 
 
 def test_what_is_explained_can_be_run_as_it_is():
-    """Rectangles, strides and phases have names that `run` takes."""
+    """Rectangles, strides and phases have names that `run` accepts."""
 
     rng = np.random.default_rng(3)
     shapes = {"a": (16, 3, 7, 7), "b": (128, 16, 3, 3), "c": (128, 128, 3, 3), "d": (8, 128, 1, 5)}
@@ -166,7 +166,7 @@ def test_what_is_explained_can_be_run_as_it_is():
     assert small.predicted_error < by_name["c"].chosen.predicted_error < 2 * large.predicted_error
     automatic = net.explain(feeds)
     np.testing.assert_array_equal(net.run(feeds, automatic.algorithms)["d"], net.run(feeds)["d"])
-    with pytest.raises(ValueError, match="is no dense 3x3 convolution of stride 2 and cannot run"):
+    with pytest.raises(ValueError, match="is not a dense 3x3 convolution of stride 2 and cannot run"):
         net.run(feeds, {"c": "F(4x4,3x3)s2"})
     for measure in (False, True):
         assert net.explain(feeds, max_error=1e-5, measure=measure).within
@@ -186,7 +186,7 @@ def test_every_figure_of_an_option_can_be_counted_again(net, feeds, monkeypatch)
         assert layer.input_rms == pytest.approx(float(np.sqrt(np.mean(x**2))), rel=1e-5)
         assert layer.algorithm == asked[layer.name]
         assert layer.subnormal_weights == 0
-        # The error of independent numbers, on the scale of what the layer gives: a sum of 9 * 16 products of their mean squares.
+        # The error of independent numbers, relative to the layer's output: a sum of 9 * 16 products of their mean squares.
         noise = math.sqrt(9 * 16 * np.mean(x**2) * np.mean(w**2) / np.mean(y**2))
         for option in layer.options:
             if option.algorithm == "direct":
@@ -213,7 +213,7 @@ def test_every_figure_of_an_option_can_be_counted_again(net, feeds, monkeypatch)
 
 
 def test_the_error_of_a_direct_layer_is_that_of_its_chains():
-    """Of a chain the sums of 1 to 128 products are rounded, then those of 2, 3, ... chains, all by the same share."""
+    """A chain rounds the sums of 1 to 128 products, then those of 2, 3, ... chains, all with the same relative error."""
     one = relative_error(None, 128, (1, 1))
     for chains in (2, 5, 64):
         rounds = sum(range(1, 129)) / 128 + sum(range(2, chains + 1)) / chains
@@ -225,7 +225,7 @@ def test_the_error_of_a_direct_layer_is_that_of_its_chains():
 @pytest.mark.parametrize("name", ["direct", "F(4x4,3x3)", "F(8x8,3x3)/13"])
 @pytest.mark.parametrize("channels", [8, 100, 1000])
 def test_layers_err_as_expected(name, channels):
-    """Two standard errors of a norm of 576 outputs are 6 %, images and weights shared; F(8x8)/13 takes all of few tiles."""
+    """Two standard errors of a norm of 576 outputs are 6 %, with shared images and weights and few tiles for F(8x8)/13."""
     rng = np.random.default_rng(channels)
     x, w = rng.standard_normal((1, channels, 26, 26)), rng.standard_normal((16, channels, 3, 3))
     plan = fc.plan_conv2d(w.astype(np.float32), input_shape=x.shape, algorithm=name, threads=1)
@@ -245,7 +245,7 @@ def test_layers_err_as_expected(name, channels):
     ],
 )
 def test_tiles_that_are_offered_grow_with_the_kernel(r, expected):
-    """A tile has ``m + r - 1`` products along an axis, and one more for each pair of complex points. What runs may come besides."""
+    """A tile has ``m + r - 1`` products along an axis, plus one per pair of complex points. The chosen algorithm may be extra."""
     weights = numpy_helper.from_array(np.ones((4, 4, r, r), np.float32), "w")
     node = helper.make_node("Conv", ["x", "w"], ["y"], "conv")
     x = np.zeros((1, 4, 30, 30), np.float32)
@@ -313,7 +313,7 @@ def test_layers_of_subnormal_weights_are_named(count, names):
 
 
 def test_a_bound_takes_the_cheapest_steps_to_it():
-    """From the fastest, the step that costs the fewest seconds for the squared error that it takes away comes first."""
+    """From the fastest options, the step with the fewest seconds per squared error removed comes first."""
     slow = replace(FIRST, name="slow", options=(option("direct", 9e-3, 1e-7), option("F(4x4,3x3)", 1e-3, 4e-6)))
     given = Explanation("net", "the given inputs", True, 1, None, (FIRST, slow))
     fast = explain_module._bounded(given, 1e-5)
@@ -334,8 +334,8 @@ def test_a_bound_takes_the_cheapest_steps_to_it():
 @pytest.mark.parametrize(
     ("first", "second", "chosen"),
     [  # milliseconds and errors, in 1e-6, of the exact and the fast option of two layers; one exact option is enough
-        ((2, 3.9, 1, 4), (11, 0.1, 1, 4), ["F(2x2,3x3)", "direct"]),  # a little error for a little time is dearer
-        ((10, 0.1, 9, 4), (5, 0.1, 1, 4), ["direct", "F(2x2,3x3)"]),  # what is slow already may be the cheaper step
+        ((2, 3.9, 1, 4), (11, 0.1, 1, 4), ["F(2x2,3x3)", "direct"]),  # a small gain in error for little time costs more per error
+        ((10, 0.1, 9, 4), (5, 0.1, 1, 4), ["direct", "F(2x2,3x3)"]),  # a step of the slower layer may be cheaper
         ((3, 0.1, 1, 4), (2.5, 0.1, 1, 3.9), ["F(2x2,3x3)", "direct"]),
     ],
 )

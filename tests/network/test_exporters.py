@@ -1,4 +1,4 @@
-"""Models as exporters write them: weights outside, constants as nodes, constant branches, quantised weights, lengths without names."""
+"""Models as exporters write them: external weights, Constant nodes, constant branches, quantised weights, unnamed lengths."""
 
 from __future__ import annotations
 
@@ -113,7 +113,7 @@ def test_a_branch_that_a_constant_chooses_is_taken(truth, node):
     nodes = [helper.make_node("Constant", [], ["c"], value=known), *nodes] if node else nodes
     net = fc.load_onnx(model(nodes, {} if node else {"c": truth}))
     np.testing.assert_array_equal(net.run({"x": X})["y"], np.maximum(X, 0) if truth else -X)
-    outer = helper.make_graph([], "outer", [], [helper.make_tensor_value_info("x", TensorProto.FLOAT, None)])  # gives a tensor from outside
+    outer = helper.make_graph([], "outer", [], [helper.make_tensor_value_info("x", TensorProto.FLOAT, None)])  # outputs an outer tensor
     nodes = [helper.make_node("If", ["c"], ["y"], then_branch=outer, else_branch=outer)]
     np.testing.assert_array_equal(fc.load_onnx(model(nodes, {"c": truth})).run({"x": X})["y"], X)
 

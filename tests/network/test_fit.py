@@ -1,4 +1,4 @@
-"""Points fitted to a network: the smallest predicted error of all sets, layer by layer; a contender like any other."""
+"""Points fitted to a network: the smallest predicted error of all sets for each layer, also as contenders."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def net():
 
 
 def smooth(height=26):
-    """Pictures of a strong mean and alike neighbours."""
+    """Return pictures with a strong mean and correlated neighbours."""
     rng = np.random.default_rng(1)
     level, slope = rng.standard_normal((2, 2, 16, 1, 1))
     return (3 + level + slope * np.arange(height) / 20 + rng.standard_normal((2, 16, height, height)) / 50).astype("f4")
@@ -34,7 +34,7 @@ def test_published_sets_do_not_err_less_on_the_network(net):
 
 
 def test_rounded_constants_weigh_more_than_what_averages_away():
-    """They are alike in all pixels and channels: of two sets of equal error the one with exact constants is better."""
+    """Their errors are alike in all pixels and channels: of two sets of equal error the one with exact constants wins."""
     from fastconv.error import SampledPrediction
     from fastconv.network.predict.fit import at_output
 
@@ -45,7 +45,7 @@ def test_rounded_constants_weigh_more_than_what_averages_away():
 def test_the_choice_follows_the_input(net):
     rng = np.random.default_rng(2)
     both = [fc.toom_cook(4, 3, fc.published_points("lavin2016", 6)), fc.toom_cook(4, 3, [0, "1/2", "-1/2", "3/2", "-3/2", "inf"])]
-    # Of these two the integers take the mean away, which is nearly all that this picture has; noise has none.
+    # Of these two, the integer points cancel the mean, which dominates this picture; noise has none.
     flat = (5 + rng.standard_normal((2, 16, 26, 26)) / 500).astype("f4")
     noise = rng.standard_normal((2, 16, 26, 26)).astype("f4")
     assert [fc.fitted(net, {"x": x}, 4, candidates=both)["conv0"] for x in (flat, noise)] == both
@@ -101,7 +101,7 @@ def test_tiles_reach_over_the_edge_as_the_algorithm_lays_them():
     x = np.ones((1, 2, 7, 7))
     sample = sample_for(x, np.ones((50, 2, 3, 3)), 4)
     assert (sample.x.shape, sample.w.shape) == ((4, 2, 6, 6), (KERNELS, 2, 3, 3))
-    # 5 outputs a side are two tiles of 4, the second of which begins at 4 and has 3 rows of the image.
+    # 5 outputs per side are two tiles of 4, the second of which begins at 4 and has 3 rows of the image.
     assert sorted(sample.x[:, 0].sum(axis=(1, 2))) == [9, 18, 18, 36]
     assert len(windows(np.ones((1, 1, 100, 100)), (6, 6), (4, 4), (24, 24))) == TILES
     assert len(some(np.ones((5, 1, 3, 3)))) == 5

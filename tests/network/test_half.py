@@ -1,4 +1,4 @@
-"""Operators of float16 and bfloat16: sums, counts and squares in float32, rounded once."""
+"""Operators in float16 and bfloat16 compute in float32 and round once."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ RNG = np.random.default_rng(0)
 
 
 def tensor(name, value):
-    if value.dtype == ml_dtypes.bfloat16:  # `from_array` takes it since onnx 1.19
+    if value.dtype == ml_dtypes.bfloat16:  # `from_array` supports it since onnx 1.19
         return helper.make_tensor(name, TensorProto.BFLOAT16, value.shape, value.tobytes(), raw=True)
     return numpy_helper.from_array(value, name)
 
@@ -29,7 +29,7 @@ def loaded(kind, operator, x, constants=(), opset=17, **attributes):
 
 
 def is_rounded_once(net, x, dtype, slack=0.02, **options):
-    """The result is the exact one, rounded: at most half a unit in the last place away, and a little for float32's own roundings."""
+    """The result is within half a unit in the last place of the exact one, plus a little for float32 roundings."""
     y = net.run({"x": x}, **options)["y"]
     exact = net.run({"x": x.astype(np.float64)}, policy="fp64")["y"]
     assert y.dtype == dtype
@@ -76,7 +76,7 @@ def test_reductions_sum_in_float32(kind, operator):
 
 @pytest.mark.parametrize("kind", FORMATS)
 def test_a_sum_that_leaves_the_range_comes_back(kind):
-    """Means and norms of numbers whose sum or squares float16 does not hold; a mean of more elements than it counts to."""
+    """Means and norms whose sum or squares overflow float16, and a mean of more elements than float16 can count."""
     dtype, number = FORMATS[kind]
     many, large = np.ones(65520, dtype), np.where(np.arange(16) % 2, 600, -600).reshape(1, 1, 4, 4).repeat(2, 1).astype(dtype)
     is_rounded_once(loaded(number, "ReduceMean", many, axes=[0]), many, dtype)
@@ -108,7 +108,7 @@ def test_convolutions_sum_products_in_float32(kind, rank):
         exact = net.run({"x": x.astype(float)}, policy="fp64")["y"]
         info = ml_dtypes.finfo(dtype)
         unit = float(info.eps) * np.maximum(np.abs(exact), float(info.smallest_normal))
-        assert np.all(np.abs(y - exact) <= 0.5 * unit + 2.0**-24 * 20 * size)  # half a unit, and float32's own error of a sum
+        assert np.all(np.abs(y - exact) <= 0.5 * unit + 2.0**-24 * 20 * size)  # half a unit, and the float32 error of a sum
 
 
 @pytest.mark.parametrize("kind", FORMATS)

@@ -1,4 +1,4 @@
-"""Models that are no sound models: each is one ValueError, none is a crash, a hang or a flood of memory."""
+"""Invalid models raise a ValueError, and never crash, hang or exhaust memory."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def made(nodes, initializers=(), inputs=None, outputs=None, opset=17, **more):
 
 
 def small():
-    """A model of many operators, for damage."""
+    """Return a model of many operators, to damage."""
     rng = np.random.default_rng(0)
     random = lambda *shape: rng.standard_normal(shape).astype(np.float32)
     nodes = [
@@ -254,7 +254,7 @@ EXTREMES = (0, 1, -1, 2, 3, 7, 100, 2**15, 2**24, 2**31 - 1, 2**31, 2**40, 2**62
 
 
 def damaged_fields(data, rng):
-    """Damage that protocol buffers do not notice: other numbers, names, operators, types and shapes."""
+    """Return data with damage that protocol buffers accept: other numbers, names, operators, types and shapes."""
     model = onnx.ModelProto.FromString(data)
     graph = model.graph
     for _ in range(rng.integers(1, 4)):
@@ -287,7 +287,7 @@ def damaged_fields(data, rng):
 
 
 def outcome(data):
-    """Load and run a model that may be anything."""
+    """Load and run a possibly invalid model."""
     try:
         net = load_onnx(data)
         feeds = {}
@@ -319,7 +319,7 @@ def test_damaged_models_run_or_are_refused(damage):
 @pytest.mark.parametrize("shape", [(), (0, 3), (7,), (3, 5), (4, 2)])
 @pytest.mark.parametrize("code", [code for code, name in NARROW.items() if hasattr(ml_dtypes, name)])
 def test_types_that_numpy_lacks_are_read_as_onnx_reads_them(code, shape):
-    """An old release of onnx gives the same values as float32, but for numbers of 8 bits, where it fails on some."""
+    """An old release of onnx returns the same values as float32, except for 8-bit types, some of which fail."""
     dtype = dtype_of(code)
     parts = 4 if "int2" in dtype.name else 2 if "int4" in dtype.name or "float4" in dtype.name else 1
     words = np.random.default_rng(0).integers(0, 256**dtype.itemsize, -(-math.prod(shape) // parts)).astype(f"<u{dtype.itemsize}")

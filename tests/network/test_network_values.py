@@ -1,4 +1,4 @@
-"""Right values of single functions of the network's operators, at the corners that no model of the tests meets."""
+"""Values of single operator functions in corner cases that no test model reaches."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def clip(opset, inputs=("x",), **attributes):
 
 @pytest.mark.parametrize("opset", [7, 10, 11, 13])
 def test_clip_reads_its_bounds_as_its_opset_says(opset):
-    """Attributes up to 10, inputs from 11 on; each alone says nothing in the other's time."""
+    """Bounds are attributes up to opset 10 and inputs from 11 on; the other form is ignored."""
     ends = {"low": np.array(-2.0, np.float32), "high": np.array([3.0], np.float32)}
     by_inputs = clip(opset, ("x", "low", "high"))
     by_attributes = clip(opset, min=-2.0, max=3.0)
@@ -55,7 +55,7 @@ def test_clip_with_a_bound_left_out_or_not_constant():
     ],
 )
 def test_positions_that_a_resize_reads(mode, out, length, roi, expected):
-    """By the formulas of ONNX's Resize."""
+    """Positions follow the formulas of ONNX's Resize."""
     assert positions(mode, out, length, out / length, roi).tolist() == expected
 
 
@@ -66,7 +66,7 @@ def alone(node, feeds, opset=19):
 
 @pytest.mark.parametrize("pads", [[0, 0, 0, 0], [1, 0, 0, 0], [0, 0, 1, 1], [1, 1, 1, 0]])
 def test_unpooling_gives_the_size_that_was_pooled(pads):
-    """Every value stands where the pool found it, in a plane of ``(n - 1) s + k`` less the pads."""
+    """Every value is where the pool found it, in a plane of ``(n - 1) s + k`` minus the pads."""
     value, place = np.array([[[[5.0, 7.0], [9.0, 4.0]]]], np.float32), np.array([[[[0, 2], [4, 5]]]], np.int64)
     height, width = 4 - pads[0] - pads[2], 4 - pads[1] - pads[3]
     node = helper.make_node("MaxUnpool", ["x", "i"], ["y"], kernel_shape=[2, 2], strides=[2, 2], pads=pads)

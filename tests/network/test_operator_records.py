@@ -1,4 +1,4 @@
-"""The record of every operator keeps what it claims, by itself and in a network of one node."""
+"""The claims of every operator record hold, alone and in a network of one node."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from fastconv.network.run.execute import Runner
 from fastconv.network.study.count import multiply_adds
 
 NAMES = sorted(name for name in OPERATORS if onnx.defs.has(name))
-"""Those that this release of onnx knows."""
+"""Examples that this release of onnx supports."""
 WRONG_IN_OLD = {
     "CenterCropPad": "pads or crops, not both",
     "Conv": "pads otherwise for auto_pad",
@@ -31,7 +31,7 @@ WRONG_IN_OLD = {
     "ReverseSequence": "has no sequences of length zero",
     "ScatterElements": "replaces where it should multiply",
 }
-"""What the reference evaluators of old releases of onnx get wrong."""
+"""Operators with wrong results in the reference evaluators of old onnx releases."""
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -58,7 +58,7 @@ TRAITS = {
     "takes_activation": "Add BatchNormalization Conv ConvTranspose Gemm",
     "activation": "Clip LeakyRelu PRelu Relu",
 }
-"""What errors are measured behind, what needs no copy, and what fuses: a network without it is slower, or its report less exact."""
+"""Traits for error measurement, views and fusion; without them a network is slower or its report less precise."""
 
 
 @pytest.mark.parametrize("trait", TRAITS)
@@ -81,7 +81,7 @@ def test_a_network_of_one_node_gives_what_the_operator_gives_each_time(name):
             first, again = net.run(feeds), net.run(feeds)
             for k, array in enumerate(wanted[: example.outputs]):
                 np.testing.assert_array_equal(again[f"y{k}"], first[f"y{k}"])
-                # A convolution runs on the layer kernels, which sum in an order of their own, as the compiled forms of others may.
+                # A convolution runs on the layer kernels, which sum in another order, as may other compiled forms.
                 same = operator.same_bits and name != "Conv"
                 assert_close(first[f"y{k}"], array, 0 if same else max(example.terms, 4) + 8)
 
@@ -107,7 +107,7 @@ def as_written(net, feeds):
 
 @dataclass(frozen=True)
 class Asking(Call):
-    """A call that notes what is reserved."""
+    """A call that records reserved shapes."""
 
     asked: list = field(default_factory=list)
 
@@ -118,7 +118,7 @@ class Asking(Call):
 
 @pytest.mark.parametrize("name", NAMES)
 def test_what_is_reserved_is_what_is_allocated(name):
-    """An operator that asks whether there is memory asks for what it returns, whatever else it asks for."""
+    """An operator that reserves memory reserves at least its result."""
     operator = OPERATORS[name]
     for example in examples_of(name, EXAMPLES):
         asking = Asking(attributes_of(operator, example), example.opset, example.outputs)
@@ -191,7 +191,7 @@ def test_policies_emulate_what_lies_in_a_plane(name):
 
 
 def forgetful(call, x):
-    """Square, into the input."""
+    """Square the input in place."""
     x *= x
     return x
 
@@ -215,7 +215,7 @@ SERVED = {
     "Sigmoid": "2 2",
     "Swish": "2 2 2",
 }
-"""Whether the compiled form serves each example: never, with constant weights alone, always."""
+"""Whether the compiled form supports each example: never, only with constant weights, always."""
 
 
 @pytest.mark.parametrize("name", [name for name in NAMES if OPERATORS[name].compiled])

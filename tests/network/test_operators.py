@@ -36,7 +36,7 @@ REFUSED = {
     "signal and geometry, not yet": "AffineGrid BitCast BlackmanWindow Col2Im DFT DeformConv GridSample HammingWindow HannWindow "
     "ImageDecoder MelWeightMatrix RoiAlign STFT",
 }
-"""Operators that fastconv does not run; a model with one of them is refused when it is loaded."""
+"""Operators that fastconv does not support; a model with one of them is rejected at load time."""
 
 OTHER_REASONS = {
     r"opset \d+ is not supported": "opsets before 7",
@@ -57,7 +57,7 @@ SKIPPED = {
 }
 
 NEW = 28
-"""The opset of the release whose cases and operators are counted here."""
+"""The opset of the release for the counts of cases and operators here."""
 WRONG_IN_OLD = {
     "test_averagepool_3d_dilations_large_count_include_pad_is_1_ceil_mode_is_True",  # counts the padding that ceil_mode adds
     *(
@@ -86,7 +86,7 @@ def as_array(info, value):
 
 
 def complaint(case, net):
-    """Return what is wrong with the outputs of one node test, None if nothing is."""
+    """Return the mismatch of the outputs of one node test, or None."""
     for inputs, outputs in case.data_sets:
         got = net.run({info.name: as_array(info, value) for info, value in zip(case.model.graph.input, inputs, strict=False)})
         for info, value in zip(case.model.graph.output, outputs, strict=False):
@@ -95,8 +95,8 @@ def complaint(case, net):
                 return f"{result.dtype} {result.shape} instead of {wanted.dtype} {wanted.shape}"
             exact = wanted.dtype.kind in "biu"
             numbers = [a.astype(np.int64 if exact else np.float64) if a.dtype != np.uint64 else a for a in (result, wanted)]
-            # The tolerances are those that onnx ships with each case; its float16 and bfloat16 results were rounded inside the
-            # operators too, ours once, so they may be a unit in the last place of the largest apart.
+            # The tolerances are onnx's for each case. Its float16 and bfloat16 results were also rounded inside the
+            # operators, ours once, so they may differ by a unit in the last place of the largest.
             unit = (
                 float(ml_dtypes.finfo(wanted.dtype).eps) * np.abs(numbers[1][np.isfinite(numbers[1])]).max(initial=0)
                 if is_narrow(wanted.dtype)
@@ -135,7 +135,7 @@ def test_whole_networks_that_onnx_ships(name):
     folder = Path(onnx.__file__).parent / "backend" / "test" / "data" / "light"
     net = load_onnx(folder / f"light_{name}.onnx")
     wanted = numpy_helper.to_array(TensorProto.FromString((folder / f"light_{name}_output_0.pb").read_bytes()))
-    # Their weights are constants made inside, so that their outputs hardly depend on the input.
+    # Their weights are constants in the model, so their outputs hardly depend on the input.
     got = net.run({net.inputs[0].name: np.zeros(net.inputs[0].shape, np.float32)})[net.outputs[0].name]
     np.testing.assert_allclose(got, wanted, rtol=1e-5)
 
@@ -202,7 +202,7 @@ def test_transposed_convolution_is_the_transpose_of_the_convolution(case, with_b
     u = np.random.default_rng(0).standard_normal(y.shape).astype(np.float32)
     rank = x.ndim - 2
     pads = attributes.get("pads", [0] * 2 * rank)
-    # What the last windows leave uncovered of the padded input is output_padding on the way back.
+    # The part of the padded input after the last windows is output_padding of the transposed convolution.
     extra = []
     for i in range(rank):
         reach = (y.shape[2 + i] - 1) * attributes["strides"][i] + (weight.shape[2 + i] - 1) * attributes["dilations"][i] + 1
@@ -358,7 +358,7 @@ def test_blocks_of_one_pixel_move_nothing(operator):
 
 
 def test_means_of_integers_go_towards_zero():
-    """As C does, the reference and the runtimes with it: -7 over 2 is -3."""
+    """As in C, the reference and the runtimes: -7 over 2 is -3."""
     x = np.array([[-7, 0, 7], [0, 0, 6]], np.int32)
     agrees(helper.make_node("ReduceMean", ["x"], ["y"], axes=[0], keepdims=0), {"x": x}, 17)
 
@@ -512,8 +512,8 @@ WRONG = [
     ("MaxUnpool", [LINE, AT(1, 4, 7)], {"kernel_shape": (2, 2)}, "kernel_shape, strides and pads must fit 1 spatial axes"),
     ("MaxUnpool", [LINE, AT(1, 4, 7)], {"kernel_shape": (2,), "pads": (0, 0, 0)}, "kernel_shape, strides and pads must fit 1 spatial axes"),
     ("MaxUnpool", [LINE, AT(1, 4, 6)], {"kernel_shape": (2,)}, r"indices of shape \(1, 4, 6\) and output shape \(1, 4, 8\) do not fit"),
-    ("MaxUnpool", [LINE, AT(1, 4, 7) + 32], {"kernel_shape": (2,)}, r"indices must lie in 0\.\.31"),
-    ("MaxUnpool", [LINE, AT(1, 4, 7) - 1], {"kernel_shape": (2,)}, r"indices must lie in 0\.\.31"),
+    ("MaxUnpool", [LINE, AT(1, 4, 7) + 32], {"kernel_shape": (2,)}, r"indices must be in 0\.\.31"),
+    ("MaxUnpool", [LINE, AT(1, 4, 7) - 1], {"kernel_shape": (2,)}, r"indices must be in 0\.\.31"),
     ("Gemm", [X, X[0]], {}, r"A and B must be matrices, not of shapes \(2, 3, 4\) and \(3, 4\)"),
     ("Gemm", [X[0], X], {}, r"A and B must be matrices, not of shapes \(3, 4\) and \(2, 3, 4\)"),
     ("Gemm", [X[0], X[0]], {}, r"shapes \(3, 4\) and \(3, 4\) cannot be multiplied"),
@@ -605,7 +605,7 @@ def test_what_does_not_fit_is_refused_by_name(operator, inputs, attributes, mess
 
 @pytest.mark.parametrize("pads", [(1, 0, 0, 2), (0, 0, 0, 0), (2, 1, 1, 0)])
 def test_an_input_is_padded_as_far_as_its_windows_reach(pads):
-    """Behind the last window nothing is added: the tensor would be larger than need be."""
+    """Nothing is added after the last window, as the tensor would be larger than needed."""
     x = np.arange(1, 43, dtype=np.float32).reshape(1, 1, 6, 7)
     view = window(Call({"pads": pads, "strides": (2, 3), "dilations": (2, 1)}, 17), x.shape[2:], (2, 3))
     got = padded(Call({}, 17), x, view, -1)
@@ -618,7 +618,7 @@ def test_an_input_is_padded_as_far_as_its_windows_reach(pads):
 
 
 def test_windows_of_ceil_mode_begin_inside():
-    """A window that would begin behind the input is left out; one that begins on its last element is not."""
+    """A window that would begin after the input is dropped; one that begins on its last element is not."""
     sizes = {n: window(Call({"strides": (3,), "pads": (0, 2)}, 17), (n,), (2,), ceil_mode=True).out[0] for n in range(3, 9)}
     assert sizes == {3: 1, 4: 2, 5: 2, 6: 2, 7: 3, 8: 3}
     flat = {n: window(Call({"strides": (3,), "pads": (0, 2)}, 17), (n,), (2,)).out[0] for n in range(3, 9)}
@@ -665,7 +665,7 @@ def test_activations_are_read_from_nodes_and_constants():
 
 
 def test_weights_of_layers_are_told_without_attributes():
-    """Of a node made by hand, where the standard's defaults are not filled in."""
+    """The node is made by hand, without the standard's defaults."""
     gemm, spread = OPERATORS["Gemm"].weights, OPERATORS["ConvTranspose"].weights
     bare = lambda name, **attributes: Node("n", name, ("x", "w"), ("y",), attributes, 17)
     matrix, kernel, factor = np.ones((2, 3)), np.ones((4, 2, 3, 3)), np.array([2.0, 5])

@@ -1,4 +1,4 @@
-"""Rewriting a network leaves what it computes: bit for bit, or to the rounding that folding changes."""
+"""Rewrites preserve a network's results bit for bit, or up to the rounding that folding changes."""
 
 from __future__ import annotations
 
@@ -31,14 +31,14 @@ def random(*shape, seed=0):
 
 
 def as_written(net, feeds, monkeypatch, algorithm="direct"):
-    """Run each node by its definition, nothing fused, nothing folded; only convolutions on the kernels."""
+    """Run each node by its definition, without rewrites; only convolutions use the kernels."""
     with monkeypatch.context() as patch:
         patch.setattr(execute, "fast", lambda *_: None)
         return Runner(net.graph, assigned(net.graph, algorithm), optimise=False)(feeds)
 
 
 def operators(net, feeds):
-    """Return the nodes that run, with what is fused to them."""
+    """Return the nodes that run, with their fused nodes."""
     seen = []
     net.prepare("direct")(feeds, watch=lambda n, *_: seen.append("+".join([n.operator, *(f.operator for f in n.fused)])))
     return seen
@@ -178,7 +178,7 @@ EXTRAS = [{}, {"dilations": [2, 1]}, {"ceil_mode": 1}, {"pads": [1, 0, 0, 1]}]
 )
 @pytest.mark.parametrize("strides", [(1, 1), (2, 2), (2, 3)])
 def test_pools_of_every_geometry(kernel, strides, extra, monkeypatch):
-    """One tap takes no padding: there a window would lie in it alone."""
+    """One tap allows no padding, as a window would be entirely in it."""
     options = {"kernel_shape": list(kernel), "strides": list(strides), **extra}
     for operator in ("MaxPool", "AveragePool"):
         net = network([node(operator, "x", "y", **options)], {}, opset=19)
@@ -210,7 +210,7 @@ def test_a_normalisation_folds_into_what_comes_before(maker, monkeypatch):
     ran = operators(net, {"x": x})
     assert ran == [f"{made[0].op_type}+Relu"]
     got, plain, truth = net.run({"x": x}, "direct")["y"], as_written(net, {"x": x}, monkeypatch)["y"], net.run({"x": x}, policy="fp64")["y"]
-    # Sums of at most 37 products, each factor rounded once: (37 + 4) 2^-24 times the same sum of absolute values.
+    # Sums of at most 37 products, with each factor rounded once: (37 + 4) 2^-24 times the sum of absolute values.
     positive = {name: np.abs(value) for name, value in (WEIGHTS | weights).items()} | {"mean": -np.abs(WEIGHTS["mean"])}
     whole = network([*made, node("BatchNormalization", f"c {NORM}", "y")], positive)
     bound = 41 * 2.0**-24 * whole.run({"x": np.abs(x)}, policy="fp64")["y"]
@@ -362,7 +362,7 @@ def as_written_tensor(net, x, name, monkeypatch):
 
 
 def drawn(nodes, weights=(), inputs=("x",), outputs=("y",)):
-    """A graph of nodes (operator, inputs, outputs, attributes), each named after its first output."""
+    """Return a graph of nodes (operator, inputs, outputs, attributes), each named after its first output."""
     value = lambda name: Value(name, None, None)
     made = [Node(out.split()[0], op, tuple(ins.split(" ")) if ins else (), tuple(out.split()), given, 17) for op, ins, out, given in nodes]
     return Graph.build("g", map(value, inputs), map(value, outputs), dict(weights), made)
@@ -386,7 +386,7 @@ def test_what_shapes_tell_is_known():
     assert known(shape, ("Reshape", "x s", "r", {}), ("Shape", "r", "y", {})) == ["s", "y"]
     assert known(("Reshape", "x t", "r", {}), ("Shape", "r", "y", {}), inputs=("x", "t")) == []
     assert known(("Add", "x t", "r", {}), ("Shape", "r", "y", {}), inputs=("x", "t")) == ["y"]
-    # The values of what is filled decide its shape, also where the shape of these is known.
+    # The values of the input determine the shape of a filled tensor, even if the input's shape is known.
     assert known(("ConstantOfShape", "x", "r", {}), ("Shape", "r", "y", {})) == []
     assert known(shape, ("ConstantOfShape", "s", "r", {}), ("Shape", "r", "y", {})) == ["r", "s", "y"]
     assert known(("Compress", "x c", "r", {}), ("Shape", "r", "y", {}), weights={"c": np.ones(2, bool)}) == []
@@ -447,7 +447,7 @@ def test_a_sum_hangs_on_the_convolution_that_comes_last():
     assert apart([first, second, ("Relu", "d", "r", {}), ("Add", "c r", "y", {})]) == [[], ["Relu"], []]
     assert apart([first, second, ("Add", "c d", "y", {}), ("Neg", "d", "z", {})], outputs=("y", "z")) == [[], [], [], []]
     view = [first, ("Identity", "c", "i", {}), second, ("Add", "c d", "y", {})]
-    assert apart(view, outputs=("y", "i")) == [[]] * 4  # under another name the shortcut's memory is still there
+    assert apart(view, outputs=("y", "i")) == [[]] * 4  # the shortcut's memory has another name too
 
 
 def test_a_graph_whose_names_are_not_its_own_is_left_alone():
@@ -480,13 +480,13 @@ def test_a_normalisation_is_folded_into_weights_and_bias():
     assert len(folded(weights={"s": scale.astype("f8")}).nodes) == 2
     assert len(folded(weights={"s": scale[:1]}).nodes) == 2
     assert len(folded(weights={"b": bias[:1]}).nodes) == 2
-    assert len(folded(weights={"v": np.float32([-1, 1])}).nodes) == 2  # what is no number is left to the run
+    assert len(folded(weights={"v": np.float32([-1, 1])}).nodes) == 2  # a non-finite result is left to the run
     assert len(folded(weights={"v": np.float32([1, 1])}, norm={"epsilon": 3.0}).nodes) == 1
 
 
 @pytest.mark.parametrize("algorithm", ["fft", "direct", "im2col"])
 def test_a_shortcut_is_added_to_each_input_anew(algorithm, monkeypatch):
-    """What a convolution cannot add itself is added after it in every run, not in the first alone."""
+    """A sum that a convolution cannot add itself is added after it in every run, not only in the first."""
     nodes = [node("Relu", "x", "a"), node("Conv", "a w", "c", pads=[1] * 4), node("Add", "c a", "s"), node("Relu", "s", "y")]
     for group in (1, 2):
         weight = random(6, 6 // group, 3, 3)

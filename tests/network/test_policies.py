@@ -1,4 +1,4 @@
-"""Networks in precision policies: every value against the evaluation of tiles, the rounding against numpy, scaling, overflow."""
+"""Networks in precision policies: values against the evaluation of tiles, rounding against numpy, scaling, overflow."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def data(seed=0, channels=37, scale=1.0):
 
 
 def same(a, b):
-    """Equal bit for bit but for the payload of NaN and the sign of zero; both are held exactly by float64."""
+    """Return whether arrays are equal bit for bit, except for NaN payloads and signs of zero; float64 represents both exactly."""
     return np.array_equal(a.astype(np.float64), b.astype(np.float64), equal_nan=True)
 
 
@@ -49,7 +49,7 @@ def test_layers_are_the_evaluation_of_their_tiles(name, size, channel_sum):
     assert same(got[:, :, : want.shape[2], : want.shape[3]], want)
     for stage in ("input", "sum"):
         wrong = int((~np.isfinite(found[stage])).sum())
-        # An incomplete last tile is emulated too, so that more may overflow.
+        # An incomplete last tile is emulated too, so more values may overflow.
         assert reached.overflows.get(stage, 0) >= wrong
         assert bool(reached.overflows.get(stage)) == bool(wrong) or 16 % size
 
@@ -144,14 +144,14 @@ def test_networks_lose_what_their_formats_lose(net, x, policy):
     for algorithm, most in (("direct", 4), ("F(2x2,3x3)", 8), ("F(4x4,3x3)", 60)):
         y = net.run({"x": x}, algorithm, policy)["y"]
         assert y.dtype == np.float32
-        # A layer errs by a few units of its format; the cancelling in the tiles amplifies that by less than 60 at F(4x4).
+        # A layer has an error of a few units of its format; cancellation in the tiles amplifies it less than 60 times at F(4x4).
         assert unit / 50 < np.linalg.norm(y - exact) / np.linalg.norm(exact) < most * unit
 
 
 def test_fp32_is_emulated_when_the_sum_is_named(net, x):
     by_kernels, linear, pairwise = (net.run({"x": x}, "F(4x4,3x3)", channel_sum=s)["y"] for s in (None, "linear", "pairwise"))
     assert not np.array_equal(linear, pairwise)
-    np.testing.assert_allclose(linear, by_kernels, atol=1e-5 * np.abs(by_kernels).max())  # both err by less than 100 units of fp32
+    np.testing.assert_allclose(linear, by_kernels, atol=1e-5 * np.abs(by_kernels).max())  # both errors are below 100 units of fp32
     assert net.prepare("direct", "fp16") is net.prepare("direct", "fp16")
 
 
@@ -177,7 +177,7 @@ def test_overflow_is_counted_where_it_happens_and_scaling_prevents_it(net, x):
     out, extents = balanced.counted(wild)
     assert extents["dense"].overflows == {}
     assert balanced.scales["dense"].input < 0
-    # fp16 has 2**-11; F(6x6) of three channels multiplies it by less than 100, the layers behind may amplify further.
+    # fp16 has 2**-11; F(6x6) of three channels multiplies it by less than 100, later layers may amplify further.
     assert np.linalg.norm(out["y"] - exact) < 100 * 2**-11 * np.linalg.norm(exact)
 
 

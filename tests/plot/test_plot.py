@@ -58,7 +58,7 @@ def test_every_line_of_many_looks_different():
 
 
 def test_titles_claim_nothing_about_the_data(data):
-    assert [ax.get_title(loc="left") for ax in comparison_figure(data).axes] == ["Error of each layer", "What the speed costs"]
+    assert [ax.get_title(loc="left") for ax in comparison_figure(data).axes] == ["Error of each layer", "Error against speed"]
 
 
 def test_values_that_are_not_finite_leave_gaps(data):

@@ -97,7 +97,7 @@ def test_unknown_orders_list_the_known(name):
 
 @pytest.mark.parametrize("given", [None, 3, [3, 2, 1, 0], (0, 1)])
 def test_what_is_no_name_of_an_order_is_told_how_to_add_one(given):
-    with pytest.raises(TypeError, match=r"an order of your own is a function in fastconv.program.ORDERS"):
+    with pytest.raises(TypeError, match=r"add your own order to fastconv.program.ORDERS"):
         parse_order(given)
 
 

@@ -344,7 +344,7 @@ def test_an_error_in_a_unit_keeps_what_was_finished(tmp_path):
         ({"executor": 4}, TypeError, "executor is 4: pass an executor of concurrent.futures, a dask.distributed Client"),
         ({"starts": 0}, ValueError, "starts is 0"),
         ({"trials": True}, TypeError, "trials"),
-        ({"store": "no/such/folder/s.sqlite"}, ValueError, "no folder"),
+        ({"store": "no/such/folder/s.sqlite"}, ValueError, "not a folder"),
     ],
 )
 def test_bad_input(change, kind, message):

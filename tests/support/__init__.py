@@ -1,4 +1,4 @@
-"""What several tests need: models, examples, oracles."""
+"""Shared models, examples and oracles of the tests."""
 
 from pathlib import Path
 

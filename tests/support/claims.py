@@ -1,7 +1,7 @@
-"""What the record of an operator claims, each claim a check of one record on one example.
+"""The claims of operator records, each with a check of one record on one example.
 
-`CLAIMS` maps a claim to the records that make it and to its check. A check returns False where the example does not reach the
-claim, and fails where the claim is wrong.
+`CLAIMS` maps a claim to the records that make it and to its check. A check returns False if the claim does not apply to the
+example, and fails if the claim is wrong.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from support.models import OPSET
 
 
 def attributes_of(operator, example):
-    """Return the attributes as a call has them: the standard's defaults, then the example's."""
+    """Return the attributes of a call: the standard's defaults, overridden by the example's."""
     plain = lambda v: v.decode() if isinstance(v, bytes) else tuple(v) if isinstance(v, list) else v
     schema = onnx.defs.get_schema(operator.name, example.opset, "")
     defaults = {name: known.default_value for name, known in schema.attributes.items() if known.default_value.name}
@@ -67,7 +67,7 @@ def results(value):
 
 
 def run(operator, example, *inputs):
-    """Run the definition as the network does, on arrays that may not be written to."""
+    """Run the definition as the network does, on read-only arrays."""
     given = [None if a is None else np.array(a) for a in (inputs or example.inputs)]
     for array in given:
         if array is not None:
@@ -77,7 +77,7 @@ def run(operator, example, *inputs):
 
 
 def assert_close(got, wanted, terms, kind=None):
-    """Compare with a bound that follows from the sums: each side rounds `terms` times and 4 times more, for an elementary function."""
+    """Compare with a bound from the sums: each side rounds `terms` times, plus 4 for an elementary function."""
     assert got.dtype == wanted.dtype, f"{got.dtype} instead of {wanted.dtype}"
     assert got.shape == wanted.shape, f"{got.shape} instead of {wanted.shape}"
     if terms == 0 or wanted.dtype.kind in "biu":
@@ -89,7 +89,7 @@ def assert_close(got, wanted, terms, kind=None):
 
 
 def is_what_the_standard_says(operator, example):
-    """The result is that of onnx's reference evaluator; its types are those that onnx infers."""
+    """The result equals that of onnx's reference evaluator, with the types that onnx infers."""
     from onnx.reference import ReferenceEvaluator
 
     model = model_of(operator, example)
@@ -108,7 +108,7 @@ def is_what_the_standard_says(operator, example):
 
 
 def rounds_narrow_formats_once(operator, example):
-    """In float16 it gives what it gives in float32, rounded; a definition that rounds by itself rounds a quotient, a product, a sum."""
+    """The float16 result is the rounded float32 result; a definition with "own" rounding rounds a quotient, product, sum."""
     floats = [a is not None and np.asarray(a).dtype == np.float32 for a in example.inputs]
     first = run(operator, example)[0]
     if not any(floats) or first.dtype != np.float32 or operator.types:
@@ -141,7 +141,7 @@ def changed(array):
 
 
 def is_a_view(operator, example):
-    """The first result lies within the first input, wherever that is and whatever is in it; the others do, or nowhere near."""
+    """The first result is a view of the first input, for any address and values; others are views or share no memory."""
     places = []
     for x in (example.inputs[0].copy(), changed(example.inputs[0])):
         got = results(operator.run(call_of(operator, example), x, *example.inputs[1:]))
@@ -152,7 +152,7 @@ def is_a_view(operator, example):
 
 
 def is_fresh(operator, example):
-    """No result shares memory with an input; each is laid out in C order."""
+    """No result shares memory with an input; each is in C order."""
     given = [None if a is None else np.array(a) for a in example.inputs]
     with np.errstate(all="ignore"):
         for result in results(operator.run(call_of(operator, example), *given)):
@@ -162,7 +162,7 @@ def is_fresh(operator, example):
 
 
 def follows_place_by_place(operator, example):
-    """The result has the shape of the first input, and a change of one value changes the one at its place alone."""
+    """The result has the shape of the first input, and a change of one value changes only the value at its position."""
     x = example.inputs[0]
     before = run(operator, example)[0]
     assert before.shape == x.shape
@@ -176,7 +176,7 @@ def follows_place_by_place(operator, example):
 
 
 def activation_of(operator, example):
-    """Return the activation that the record gives for an example, its further inputs constant; None where it gives none."""
+    """Return the record's activation for an example with constant further inputs, or None."""
     x = example.inputs[0]
     constants = {n: np.asarray(a) for n, a in zip(names_of(example)[1:], example.inputs[1:], strict=True) if n}
     found = operator.activation(node_of(operator, example), constants, x.shape[1] if x.ndim == 4 else None)
@@ -193,7 +193,7 @@ def is_its_activation(operator, example):
 
 
 def place_of(operator, node, constants, **options):
-    """Return a place in which a record's compiled form runs, on one thread, its plans made anew."""
+    """Return a context in which a record's compiled form runs, on one thread, with new plans."""
 
     def activation(nodes, shape):
         if len(nodes) != 1 or operator.activation is None:
@@ -206,7 +206,7 @@ def place_of(operator, node, constants, **options):
 
 
 def compiled(operator, example, constant):
-    """Run the compiled form with the further inputs constant or not; None where it declines."""
+    """Run the compiled form with the further inputs constant or not; None if it declines."""
     node, call = node_of(operator, example), call_of(operator, example)
     given = [None if a is None else np.array(a) for a in example.inputs]
     if given[0].dtype.kind != "f":
@@ -217,7 +217,7 @@ def compiled(operator, example, constant):
 
 
 def compiled_form_agrees(operator, example):
-    """The compiled form gives the bits of the definition, or what its sums allow, in an array of its own."""
+    """The compiled form gives the bits of the definition, or a result within rounding, in a new array."""
     served = [y for y in (compiled(operator, example, constant) for constant in (True, False)) if y is not None]
     wanted = run(operator, example)[0]
     for got in served:
@@ -233,7 +233,7 @@ def values_follow_from_the_shape(operator, example):
 
 
 def shapes_follow(operator, example):
-    """Other values of the inputs that are said not to matter give results of the same shapes."""
+    """Other values of the inputs that shapes do not depend on give the same shapes."""
     if operator.shaped_by in ("values", "contents") or not example.inputs or 0 in np.shape(example.inputs[0]):
         return False
     first, *rest = example.inputs
@@ -284,7 +284,7 @@ def lies_in_a_plane(operator, example):
 
 
 def runs_on_blocks(operator, example):
-    """On the channels-blocked layout the compiled form gives the same values; the shape is known before."""
+    """With the channels-blocked layout the compiled form gives the same values, in the predicted shape."""
     x, node, call = example.inputs[0], node_of(operator, example), call_of(operator, example)
     constants = {n: a for n, a in zip(node.inputs[1:], example.inputs[1:], strict=True) if n}
     if not operator.blocks.serves(node, constants):
@@ -305,7 +305,7 @@ def runs_on_blocks(operator, example):
 
 
 def types_become_wide(operator, example):
-    """With its types and attributes rewritten the node gives float64 where it gave float32."""
+    """With its types and attributes rewritten the node returns float64 instead of float32."""
     before = run(operator, example)
     attributes = attributes_of(operator, example)
     attributes |= {name: TensorProto.DOUBLE for name in operator.types if attributes.get(name) == TensorProto.FLOAT}
@@ -342,17 +342,17 @@ CLAIMS = {
     "blocks": (has("blocks"), runs_on_blocks),
 }
 OPTIONAL = ("standard", "inputs", "narrow", "shaped_by", "wide")
-"""Claims that every record makes, and that not every operator has an example for: integers have no narrow format."""
+"""Claims of every record, for which some operators have no example: integers have no narrow format."""
 
 
 def examples_of(name, examples):
-    """Return the examples of an operator; a failure that says what to add if there is none."""
+    """Return the examples of an operator, or fail with a message that says what to add."""
     assert name in examples, f"{name} has no example: add an entry {name!r} to tests/support/examples.py (see CONTRIBUTING.md)"
     return [example for example in examples[name] if is_known(name, example)]
 
 
 def is_known(name, example):
-    """Whether this release of onnx has the opset of an example and all its attributes."""
+    """Return whether this release of onnx has the opset of an example and all its attributes."""
     return example.opset <= OPSET and set(example.attributes) <= set(onnx.defs.get_schema(name, example.opset, "").attributes)
 
 

@@ -1,8 +1,8 @@
-"""Compile every kind of kernel for machines that are not here: ``python every_kernel.py TRIPLE:CPU ...``.
+"""Compile every kind of kernel for other machines: ``python every_kernel.py TRIPLE:CPU ...``.
 
-Kernels are made for the machine of FASTCONV_MACHINE and compiled for each target. What is for this architecture is loaded
-too, not run. Prints as JSON, by target: how many objects were compiled and loaded, the names they take from outside, and the
-loops of many multiply-adds.
+Kernels are built for the machine of FASTCONV_MACHINE and compiled for each target. Objects for this architecture are also
+loaded, but not run. The script prints as JSON, by target, the number of objects compiled and loaded, their undefined
+symbols, and the loops of many multiply-adds.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ STACK = re.compile(r"\[sp\b")
 
 
 def sources():
-    """Every function that makes what is compiled, as `compiled` is told."""
+    """Return every function that builds a kernel, by its name for `compiled`."""
     for path in sorted(PACKAGE.glob("*/source/*.py")):
         for node in ast.parse(path.read_text(encoding="utf-8")).body:
             if (
@@ -36,7 +36,7 @@ def sources():
 
 
 def make_all():
-    """Plan layers and jobs of every kind, which compiles what they run."""
+    """Plan layers and jobs of every kind, which compiles their kernels."""
     import fastconv as fc
     from fastconv.kernels import Activation
     from fastconv.kernels.functional import plan_in_blocks
@@ -79,7 +79,7 @@ def make_all():
 
 
 def every_panel(planned):
-    """Plan a layer with each panel that its cut may choose: filters in the lanes, or tiles."""
+    """Plan a layer with each possible panel: filters in the lanes, or tiles."""
     from fastconv.kernels.choose.cut import _cuts, work_of
     from fastconv.kernels.runners import blocked
     from fastconv.native import lanes_of
@@ -93,7 +93,7 @@ def every_panel(planned):
 
 
 def inner_loops(assembly):
-    """Each loop of one block that holds eight multiply-adds or more: how many, and how many of its instructions touch the stack."""
+    """Return for each one-block loop of at least eight multiply-adds their number and that of stack accesses."""
     block, name = [], ""
     for line in assembly.splitlines():
         label = LABEL.match(line)
@@ -108,7 +108,7 @@ def inner_loops(assembly):
 
 
 class Recorder:
-    """Compiles for several targets where kernels ask for one."""
+    """Compiles each kernel for several targets."""
 
     def __init__(self, targets, found):
         from llvmlite import binding
@@ -140,7 +140,7 @@ SOURCES = {name.partition(".")[0] for name in sources()}
 
 
 def main(targets):
-    """Compile all, and print what was found."""
+    """Compile all kernels and print the results."""
     from fastconv.native import objects as compiled
     from fastconv.native.source import emit
 

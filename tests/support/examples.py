@@ -1,4 +1,4 @@
-"""Small examples of every operator: what `test_network_operator_records` runs its claims on."""
+"""Small examples of every operator, for the claims of `tests/network/test_operator_records.py`."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ OPSET = min(24, NEWEST)
 class Example:
     """One call of an operator.
 
-    `inputs` are arrays, None where one is left out. `terms` bounds how many numbers are summed or multiplied for one of the
-    result; 0 says that the result is exact. `wanted(*inputs)` gives the result where onnx's reference evaluator has none.
+    `inputs` are arrays, or None for an omitted one. `terms` bounds the numbers summed or multiplied per result value; 0 means
+    an exact result. `wanted(*inputs)` returns the result if onnx's reference evaluator has none.
     """
 
     inputs: tuple[Any, ...]
@@ -64,7 +64,7 @@ B, C = np.array([[True, False, True]]), np.array([[True], [False]])
 CHANNELS = tuple(normal(3, seed=k) for k in (3, 4, 5)) + (between(0.5, 1.5, 3, seed=6),)
 
 BOXES = np.array([[[0, 0, 1, 1], [1, 1.1, 0, 0.1], [0, 10, 1, 11]]], np.float32)
-"""Corners, of the second box in the other order; the first two share 0.82 of what they cover."""
+"""Corners, in the other order for the second box; the first two boxes have an overlap of 0.82."""
 SCORES = np.array([[[0.7, 0.9, 0.5], [0.8, 0.2, 0.4]]], np.float32)
 
 ELEMENTWISE = {
@@ -241,7 +241,7 @@ def scattered(x: Any, at: Any, updates: Any) -> Any:
 
 
 def spread(x: Any, weight: Any, bias: Any) -> Any:
-    """Return the transposed convolution in two groups, of stride 2, cropped by 1 everywhere: each input times each tap, by its sums."""
+    """Return the transposed convolution in two groups, with stride 2 and a crop of 1, by explicit sums."""
     channels, filters, rows, columns = weight.shape
     y = np.zeros((len(x), 2 * filters, 2 * x.shape[2] + rows - 2, 2 * x.shape[3] + columns - 2))
     for c in range(channels):
@@ -252,7 +252,7 @@ def spread(x: Any, weight: Any, bias: Any) -> Any:
 
 
 def windows(x: Any, kernel: Any, strides: Any, pads: Any, dilations: Any = (1, 1), ceil: bool = False) -> Any:
-    """Return what each window over an image sees, NaN in its padding: (images, channels, rows, columns, taps)."""
+    """Return the values of each window over an image, NaN in the padding: (images, channels, rows, columns, taps)."""
     rows = []
     sizes = []
     for n, k, s, b, e, d in zip(x.shape[2:], kernel, strides, pads[:2], pads[2:], dilations, strict=True):
@@ -266,7 +266,7 @@ def windows(x: Any, kernel: Any, strides: Any, pads: Any, dilations: Any = (1, 1
 
 
 def transposed(x: Any, weight: Any, strides: Any, begin: Any, size: Any, group: int = 1, dilations: Any = (1, 1)) -> Any:
-    """Return a transposed convolution: each input times each tap where it falls, of which `size` from `begin` on are kept."""
+    """Return a transposed convolution: each input times each tap, added up, cropped to `size` from `begin` on."""
     filters, inputs = weight.shape[1], x.shape[1] // group
     reach = [(n - 1) * s + (k - 1) * d + 1 for n, s, k, d in zip(x.shape[2:], strides, weight.shape[2:], dilations, strict=True)]
     y = np.zeros((len(x), group * filters, *(max(r, b + n) for r, b, n in zip(reach, begin, size, strict=True))))
@@ -693,7 +693,7 @@ def grouped(x: Any, scale: Any, bias: Any, groups: int) -> Any:
 
 
 def responded(x: Any, size: int, alpha: float, beta: float, bias: float) -> Any:
-    """Return the local response of the standard: its region is floor((size - 1) / 2) before and ceil((size - 1) / 2) behind."""
+    """Return the standard's local response: its region is floor((size - 1) / 2) before and ceil((size - 1) / 2) after."""
     square = x.astype(float) ** 2
     total = np.stack([square[:, max(0, c - (size - 1) // 2) : c + size // 2 + 1].sum(1) for c in range(x.shape[1])], 1)
     return (x / (bias + alpha / size * total) ** beta).astype(x.dtype)

@@ -1,4 +1,4 @@
-"""Print the machine and a hash of the results of five layers: the same on every processor with fused multiply-add."""
+"""Print the machine and a hash of the results of five layers, equal on all CPUs with fused multiply-add."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Models that several tests run."""
+"""Models shared by tests."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ import fastconv as fc
 
 OPSET = onnx.defs.onnx_opset_version()
 OLD = OPSET < 24
-"""Releases of onnx before 1.19 turn bfloat16 and narrower types into float32, and have errors of their own, mended since."""
+"""Whether onnx is older than 1.19: it converts bfloat16 and narrower types to float32, and has bugs fixed since."""
 
 
 def model(nodes, inputs, outputs, opset=17, initializers=()):
-    """Return a model that takes arrays as given, with outputs of the kinds given."""
+    """Return a model whose inputs match the given arrays, with outputs of the given kinds."""
     infos = [helper.make_tensor_value_info(name, helper.np_dtype_to_tensor_dtype(a.dtype), a.shape) for name, a in inputs.items()]
     outs = [helper.make_tensor_value_info(name, kind, None) for name, kind in outputs.items()]
     graph = helper.make_graph(nodes, "g", infos, outs, list(initializers))
@@ -22,7 +22,7 @@ def model(nodes, inputs, outputs, opset=17, initializers=()):
 
 
 def chain(rng=None):
-    """Six convolutions, of which the first and the last are dense, 3x3 and of stride 1; then a mean."""
+    """Return six convolutions, the first and last dense, 3x3 and of stride 1, followed by a mean."""
     rng = rng or np.random.default_rng(1)
     layers = {
         "dense": ((4, 3, 3, 3), {"pads": [1, 1, 1, 1]}),
@@ -51,7 +51,7 @@ def chain(rng=None):
 
 
 def dense_chain(shape=(2, 16, 20, 20), scale=1.0):
-    """Two dense layers with a strided one between them; activations behind."""
+    """Return two dense layers with a strided one between them, each followed by an activation."""
     rng = np.random.default_rng(0)
     nodes, weights, x = [], [], "x"
     for name, stride in (("first", 1), ("strided", 2), ("last", 1)):
@@ -64,7 +64,7 @@ def dense_chain(shape=(2, 16, 20, 20), scale=1.0):
 
 
 def plain(layers=3, channels=16, scale=1.0):
-    """Convolutions of independent weights, without anything between them: what the closed form assumes, in the first layer."""
+    """Return convolutions of independent weights, with nothing between them, as the closed form assumes."""
     rng = np.random.default_rng(0)
     nodes, weights, x = [], [], "x"
     for k in range(layers):

@@ -1,6 +1,6 @@
-"""The layer read in numpy: the same operations in the same order, one by one, to compare compiled layers with.
+"""A numpy version of the layers, with the same operations in the same order, to compare compiled layers with.
 
-Slow and short. In float32 it equals the compiled layer bit for bit, fused multiply-adds included, which are
+In float32 it equals the compiled layer bit for bit, fused multiply-adds included, which are
 rounded once here as well; in float64 too, as long as nothing overflows or underflows.
 """
 
@@ -17,18 +17,18 @@ from fastconv.program import programs_of
 
 
 def twin(layer: Layer, method: Method, x: Array, weight: Array, bias: Array | None, order: str, chain: int, has_fma: bool) -> Array:
-    """Compute a layer of a fast algorithm or im2col as the block engine does.
+    """Return the output of a fast algorithm or im2col, computed as by the block engine.
 
     Parameters
     ----------
     layer, method
-        The layer, and how it runs.
+        The layer, and its method.
     x, weight, bias : arrays
-        Of two dimensions in space.
+        Arrays of a 2-D layer.
     order : str
         Order of summation of the transforms.
     chain : int
-        Products that are summed before the sum is added to the total.
+        Products summed before the sum is added to the total.
     has_fma : bool
         Whether the inner product fuses multiplication and addition.
     """
@@ -68,7 +68,7 @@ def windows(
     spacing: tuple[int, ...],
     count: tuple[int, ...],
 ) -> Array:
-    """Return (batch, channels, *size, *count): the numbers that each of `count` windows reads, zeros outside the image."""
+    """Return (batch, channels, *size, *count): the numbers in each of `count` windows, zeros outside the image."""
     reach = [(c - 1) * s + d * (k - 1) + 1 for c, s, d, k in zip(count, step, spacing, size, strict=True)]
     shape = (layer.height, layer.width)
     pads = [(before, max(0, r - have - before)) for r, have, (before, _) in zip(reach, shape, layer.padding, strict=True)]

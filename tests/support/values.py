@@ -1,8 +1,7 @@
-"""Values of predictions, bounds and tolerances that are kept: ``python -m support.values`` in this folder's parent writes them anew.
+"""Stored values of predictions, bounds and tolerances; ``python -m support.values`` in ``tests/`` rewrites them.
 
-Other tests hold the error analysis against measurements, within what their noise allows. A term that is a tenth of what it should
-be often hides in that noise; here any change of a formula shows. The values are those of the day when they were written. Write them
-anew only with a reason, and give it in the message of the commit.
+Other tests compare the error analysis with measurements, within their noise, which may hide a term that is ten times too small.
+Here any change of a formula shows. Rewrite the values only with a reason, and give it in the commit message.
 """
 
 from __future__ import annotations
@@ -27,7 +26,7 @@ INPUTS = ["uniform", "normal"]
 
 
 def settings(count: int, seed: int) -> Iterator[dict[str, Any]]:
-    """Yield settings that together meet every choice several times."""
+    """Yield settings that together cover every choice several times."""
     rng = random.Random(seed)
     policies = list(POLICIES)
     for k in range(count):
@@ -47,7 +46,7 @@ def predicted(**setting: Any) -> list[float]:
 
 
 def certified(**setting: Any) -> list[float]:
-    """Return the constant of the bound that holds for all inputs of a box, for small and for large ones."""
+    """Return the constant of the bound for all inputs of a box, for small and large boxes."""
     boxes = [(1, 1), (Fraction(1, 1 << 20), 3), (1 << 12, 1 << 10)]
     return [fc.certified_constant(**setting, box=box) for box in boxes]
 
@@ -78,7 +77,7 @@ READINGS: dict[str, tuple[Callable[..., list[float]], int, dict[str, list[Any]]]
     "bounded": (bounded, 40, {}),
     "tolerated": (tolerated, 30, {"inputs": INPUTS}),
 }
-"""How each kind is read, for how many settings, and what it takes besides."""
+"""Function, number of settings and further arguments of each kind."""
 
 
 def cases(kind: str) -> list[dict[str, Any]]:

@@ -1,4 +1,4 @@
-"""PyTorch modules with fast convolutions: the same answers, the same state; a small ResNet and a small U-Net."""
+"""PyTorch modules with fast convolutions give the same answers and state, on a small ResNet and a small U-Net."""
 
 from __future__ import annotations
 
@@ -136,7 +136,7 @@ def step(layer):
 @pytest.mark.parametrize("policy", ["fp32", "bf16"])
 @pytest.mark.parametrize("kind", [nn.Conv1d, nn.Conv2d])
 def test_weights_are_those_of_the_call_however_they_were_changed(kind, policy, change):
-    """Bit for bit what a layer gives that was made with them."""
+    """The result equals, bit for bit, that of a new layer with these weights."""
     torch.manual_seed(3)
     original = kind(5, 6, 3)
     fast, x = fastconv.torch.convert(original, policy=policy), torch.randn(2, 5, *(9,) * len(original.kernel_size))
@@ -234,7 +234,7 @@ USES = {
 )
 @pytest.mark.filterwarnings("ignore:.*:DeprecationWarning", "ignore:.*:FutureWarning")
 def test_what_pytorch_makes_of_a_converted_module_computes(mode, use, policy, monkeypatch):
-    """On other inputs than those seen, the same bits, from weights that are transformed once."""
+    """New inputs give the same bits, with weights transformed once."""
     fast = fastconv.torch.convert(padded_in_all_ways(), "im2col", policy=policy)
     x, y = torch.randn(2, 2, 3, 12, 11)
     with mode():
@@ -366,7 +366,7 @@ def test_a_converted_module_is_converted_again():
 
 def test_layers_run_in_many_threads():
     fast = fastconv.torch.convert(nn.Conv2d(3, 4, 3))
-    inputs = [torch.randn(1 + k % 6, 3, 9, 8) for k in range(24)]  # more shapes than plans are kept for
+    inputs = [torch.randn(1 + k % 6, 3, 9, 8) for k in range(24)]  # more shapes than cached plans
     with torch.inference_mode():
         want = [fast(x) for x in inputs]
 
@@ -563,7 +563,7 @@ def test_algorithms_that_no_layer_can_run_are_refused_in_a_comparison():
 
 
 class Several(nn.Module):
-    """A layer whose output comes alone, in a tuple or by names."""
+    """A layer that returns a tensor, a tuple or a dict."""
 
     def __init__(self, how):
         super().__init__()
@@ -576,7 +576,7 @@ class Several(nn.Module):
 
 @pytest.mark.parametrize("how", ["one", "two", "named"])
 def test_a_report_takes_every_output(how):
-    """Doubling is exact: a second output that is twice the first has its relative error, and so have both."""
+    """Doubling is exact, so a second output that is twice the first has the same relative error, as have both together."""
     torch.manual_seed(4)
     module, x = Several(how), torch.randn(2, 2, 12, 12)
     row = fastconv.torch.compare(module, x, ["F(4x4,3x3)"]).rows[1]

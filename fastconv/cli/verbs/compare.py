@@ -1,4 +1,4 @@
-"""`fastconv compare`: the main job."""
+"""`fastconv compare`: run a network by several algorithms and show time and error."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("model", nargs="?", help="an ONNX file; or leave it out and name a network")
     parser.add_argument("--network", default=None, help="a network that `fastconv networks` lists (fashion if nothing is given)")
     parser.add_argument("--input", type=Path, help="input of the model: .npy for one array, .npz for arrays by name")
-    parser.add_argument("--algorithms", help="names apart by semicolons, as in 'F(2x2,3x3);fitted F(4x4,3x3)'")
-    parser.add_argument("--policies", help="precision policies apart by semicolons, as in 'fp32;fp16;fp16-balanced' (fp32)")
+    parser.add_argument("--algorithms", help="names separated by semicolons, as in 'F(2x2,3x3);fitted F(4x4,3x3)'")
+    parser.add_argument("--policies", help="precision policies separated by semicolons, as in 'fp32;fp16;fp16-balanced' (fp32)")
     parser.add_argument("--sums", help="sums over channels of emulated policies, as in 'linear;pairwise;blocked'")
-    parser.add_argument("--images", type=int, help="use only the first so many images")
+    parser.add_argument("--images", type=int, help="use only the first N images")
     parser.add_argument("--threads", type=int, help="threads (all cores by default)")
-    parser.add_argument("--repeats", type=int, default=5, help="timed runs of each algorithm, at least")
+    parser.add_argument("--repeats", type=int, default=5, help="least number of timed runs of each algorithm")
     add_figure(parser)
 
 
@@ -62,7 +62,7 @@ def _names(text: str) -> list[str]:
 
 
 def _job(args: argparse.Namespace) -> tuple[str, Any, Mapping[str, Any], dict[str, Any], tuple[str, Mapping[str, float]] | None]:
-    """Return title, network, inputs, options of `compare` and the baseline to show beside."""
+    """Return title, network, inputs, options of `compare`, and the baseline."""
     if args.model is not None and args.network is not None:
         raise ValueError(f"both the model {args.model} and --network {args.network} are given: choose one")
     if args.model is not None and args.model not in known_networks():

@@ -16,11 +16,11 @@ from fastconv.tables import Table
 def arguments(parser: argparse.ArgumentParser) -> None:
     """Add the verb's arguments."""
     parser.add_argument("model", nargs="?", help="a network to explain: one that is listed, or an ONNX file")
-    parser.add_argument("--explain", action="store_true", help="say which algorithm runs each layer, and why")
+    parser.add_argument("--explain", action="store_true", help="show which algorithm runs each layer, and why")
     parser.add_argument("--input", type=Path, help="input of an ONNX file: .npy for one array, .npz for arrays by name")
     parser.add_argument("--images", type=int, default=1, help="images of a listed network (1 by default)")
     parser.add_argument("--algorithm", default="auto", help="explain this choice; 'layer=F(2x2,3x3);other=direct' pins layers")
-    parser.add_argument("--max-error", type=float, help="relative error that the output may have: choose by it")
+    parser.add_argument("--max-error", type=float, help="largest relative error of the output: choose algorithms by it")
     parser.add_argument("--measure", action="store_true", help="time every option and measure its error")
     parser.add_argument("--threads", type=int, help="threads (all cores by default)")
     add_figure(parser)
@@ -84,7 +84,7 @@ def _explain(args: argparse.Namespace) -> int:
 
 
 def _choice(text: str) -> str | dict[str, str]:
-    """Read an algorithm, or layers with theirs."""
+    """Read one algorithm, or pairs of layer and algorithm."""
     if "=" not in text:
         return text
     pairs = [part.rpartition("=") for part in text.split(";") if part.strip()]

@@ -71,11 +71,11 @@ def run(args: argparse.Namespace) -> int:
 
 
 _TELLING = 1.0
-"""A limit further from the best known set, as a share of it, says nothing of how good that set is."""
+"""Largest relative gap at which a limit is printed: beyond it, it tells little about the best known set."""
 
 
 def _limits(m: int, r: int, dims: int, policy: str) -> list[str]:
-    """Say how close the best known sets are to what any real point set can reach, where that is known."""
+    """Return lines on how close the best known sets are to the certified limits."""
     lines = []
     for infinity, what in ((None, "all real point sets"), (True, "sets with infinity")):
         limit = certified_limit(m, r, dims, infinity) if policy == "fp32" else None

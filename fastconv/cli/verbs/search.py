@@ -1,4 +1,4 @@
-"""`fastconv search`: search for points of small error."""
+"""`fastconv search`: search for points with a small error."""
 
 from __future__ import annotations
 
@@ -27,20 +27,18 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         default="search.sqlite",
         help="file of finished work, from which a repeated run resumes (search.sqlite in the current folder)",
     )
-    parser.add_argument(
-        "--merge", nargs="+", default=[], metavar="FILE", help="first take over the work in these stores, as shards leave it"
-    )
+    parser.add_argument("--merge", nargs="+", default=[], metavar="FILE", help="first copy the work in these stores, such as other shards")
     parser.add_argument("--shard", default="0/1", metavar="I/N", help="run only shard I of N, 0 <= I < N")
     parser.add_argument("--workers", type=int, help="processes; all cores by default, or one if the work is small")
     parser.add_argument("--infinity", choices=("yes", "no", "both"), default="both", help="whether infinity is a point")
-    parser.add_argument("--starts", type=int, default=32, help="random starts, beside the known sets")
+    parser.add_argument("--starts", type=int, default=32, help="random starts, in addition to the known sets")
     parser.add_argument("--height", type=int, default=16, help="largest numerator and denominator of refined points")
-    parser.add_argument("--bits", type=int, default=5, help="or most significand bits of refined points")
-    parser.add_argument("--keep", type=int, default=64, help="sets that are ranked")
-    parser.add_argument("--confirm", type=int, default=16, help="how many of the best are measured")
+    parser.add_argument("--bits", type=int, default=5, help="or largest number of significand bits of refined points")
+    parser.add_argument("--keep", type=int, default=64, help="number of sets that are ranked")
+    parser.add_argument("--confirm", type=int, default=16, help="number of best sets that are measured")
     parser.add_argument("--trials", type=int, default=5000, help="tiles of each measurement")
     parser.add_argument("--seed", type=int, default=0, help="seed of starts, orders and measurements")
-    parser.add_argument("--show", type=int, default=10, help="sets that are printed")
+    parser.add_argument("--show", type=int, default=10, help="number of sets that are printed")
 
 
 def run(args: argparse.Namespace) -> int:
@@ -82,7 +80,7 @@ def _shard(text: str) -> tuple[int, int]:
 
 @contextmanager
 def _executor(workers: int | None) -> Iterator[Any]:
-    """Yield processes if their number is given; None leaves it to the search."""
+    """Yield processes if their number is given; None lets the search decide."""
     if workers is None:
         yield None
         return

@@ -1,4 +1,4 @@
-"""`fastconv tolerance`: what a test may allow, and why."""
+"""`fastconv tolerance`: the tolerance of a test, and its derivation."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from fastconv.error import tolerance
 def arguments(parser: argparse.ArgumentParser) -> None:
     """Add the verb's arguments."""
     add_algorithm(parser)
-    parser.add_argument("--channels", type=int, default=1, help="channels that are summed over")
+    parser.add_argument("--channels", type=int, default=1, help="channels summed over")
     add_formats(parser)
-    parser.add_argument("--confidence", type=float, default=1 - 1e-9, help="probability that a right layer passes")
+    parser.add_argument("--confidence", type=float, default=1 - 1e-9, help="probability that a correct layer passes")
     parser.add_argument("--outputs", type=int, default=10**6, help="outputs that the test compares")
     parser.add_argument("--order", default="huffman", help="order of summation in the transforms")
     parser.add_argument("--channel-sum", default="linear", help="linear, pairwise or blocked")

@@ -1,1 +1,1 @@
-"""Bound the error of an algorithm, and derive what a test may allow."""
+"""Bound the error of an algorithm, and derive tolerances for tests."""

@@ -18,9 +18,9 @@ from fastconv.exact import Format, Number, rounded
 from fastconv.program import Program, Programs, Reading, is_power_of_two, programs_of
 
 _KEPT_BITS = 80
-"""Significant bits that errors are rounded up to, lest their denominators grow without end."""
+"""Significant bits that errors are rounded up to, to keep their denominators short."""
 _IRRATIONAL = Fraction(1, 10**40)
-"""What approximations of irrational entries to 50 digits can change in a coefficient, against the sum of its terms."""
+"""Largest error of a coefficient from 50-digit irrational entries, relative to the sum of its terms."""
 
 Form = tuple[Fraction, ...]
 
@@ -47,35 +47,35 @@ def certified_constant(
     box: tuple[Any, Any] = (1, 1),
     finite: bool = False,
 ) -> float:
-    """Certify a number that no error of `evaluate` exceeds, whatever the inputs in a box.
+    """Return a certified bound on the error of `evaluate` for all inputs in a box.
 
     Parameters
     ----------
     alg, dims, policy, order, channel_sum
-        As `evaluate` takes them.
+        As for `evaluate`.
     channels : int
         Channels summed over.
     box : tuple of two numbers
         The largest ``|w|`` and the largest ``|x|``; the inputs are any numbers of the policy's data format up to them.
     finite : bool
-        Count only inputs for which no value overflows: an overflow shows itself as inf or NaN in the result.
+        Count only inputs for which no value overflows: an overflow shows as inf or NaN in the result.
 
     Returns
     -------
     float
-        An upper bound on ``|y^ - y|`` for every output; inf where the box lets a value overflow, unless `finite`.
+        An upper bound on ``|y^ - y|`` for every output; inf if a value of the box may overflow, unless `finite`.
 
     Raises
     ------
     TypeError, ValueError
-        For wrong kinds, unknown names, or a box that is not positive.
+        For wrong types, unknown names, or a box that is not positive.
 
     Notes
     -----
-    Every value that the programs compute is a linear form in w or in x, or a bilinear one in both; its exact magnitude
-    over the box is at most the sum of its coefficients' magnitudes, which sees the cancellation that sums of
-    magnitudes do not. Magnitude and error so far say in which binade the computed value can lie, and with that what its
-    rounding can cost. All in rationals, rounded upwards.
+    Every value that the programs compute is a linear form in w or in x, or a bilinear one in both. Its exact magnitude
+    over the box is at most the sum of its coefficients' magnitudes, which accounts for cancellation. This magnitude and
+    the error so far limit the binade of the computed value, and thus its rounding error. All numbers are rationals,
+    rounded upwards.
 
     Examples
     --------
@@ -88,7 +88,7 @@ def certified_constant(
 
 
 def certified_errors(axes: Sequence[BilinearAlgorithm], setting: Setting, box: tuple[Any, Any] = (1, 1), finite: bool = False) -> Array:
-    """Certify each output of a tile as `certified_constant` does their largest: an array (m,) or (m, m)."""
+    """Return the certified bound of each output of a tile, as an array (m,) or (m, m)."""
     p, channels = setting.policy, setting.channels
     box_w, box_x = (_positive(name, value) for name, value in zip(("w", "x"), box, strict=True))
     programs = [programs_of(alg, setting.order) for alg in axes]
@@ -131,13 +131,13 @@ def _norm(a: Worst) -> Fraction:
 
 
 class _Rounding(NamedTuple):
-    """The worst that operations on magnitudes up to a bound can cost."""
+    """The worst rounding errors of operations on values of bounded magnitude."""
 
     finite: bool
 
     def cost(self, largest: Fraction, fmt: Format, sums: bool = False) -> Fraction:
         """Bound the rounding error of any value of magnitude up to `largest`; sums do not round among the subnormals."""
-        # From here on the result is rounded beyond the largest number: half a unit above it.
+        # Rounding overflows from half a unit above the largest number.
         if largest >= fmt.largest + fmt.u * Fraction(2) ** fmt.emax:
             if not self.finite:
                 raise OverflowOfBoxError
@@ -152,7 +152,7 @@ class _Rounding(NamedTuple):
         return max(below, min(fmt.u * power, largest - power))
 
     def converted(self, magnitude: Fraction, error: Fraction, source: Format, target: Format) -> Fraction:
-        """Add to an error that of a conversion between formats."""
+        """Return an error plus that of a conversion between formats."""
         if source.p <= target.p and source.emin >= target.emin and source.largest <= target.largest:
             return error
         return error + self.cost(magnitude + error, target)
@@ -178,7 +178,7 @@ class _Rounding(NamedTuple):
 
         def finished(form: Form, terms: Fraction, error: Fraction, sums: bool, exact: bool, twice: bool = False) -> Worst:
             largest = bound(Worst(form, terms, error)) + error
-            if exact:  # only underflow rounds, and only overflow is to be looked for
+            if exact:  # only underflow rounds, so only overflow is checked
                 own = self.cost(min(largest, Fraction(2) ** fmt.emin), fmt)
                 self.cost(largest, fmt)
             else:
@@ -200,8 +200,7 @@ class _Rounding(NamedTuple):
         def fma(c: Any, a: Worst, b: Worst) -> Worst:
             form, terms, error = scaled(c, a)
             total = tuple(f + g for f, g in zip(form, b.form, strict=True))
-            # The product, which may be larger than the sum, is rounded too where the carrier does not hold it; and parts of it that
-            # are below the range of float64 are lost.
+            # A product that the carrier does not hold is rounded too, and its parts below the range of float64 are lost.
             own = (bound(Worst(form, terms, error)) + error) / 2**53 if c[3] else Fraction(0)
             own += Fraction(8, 2**1074) if fmt.p == 53 else 0
             return finished(total, terms + b.terms, error + b.error + own, False, False, c[3])
@@ -225,7 +224,7 @@ class _Rounding(NamedTuple):
             return [(size * norm(row), row.error) for row in rows]
 
         values = [(box, start)]
-        for program in programs:  # all columns are alike, so the first pass is one; a row of its result feeds the second
+        for program in programs:  # all columns are alike: one first pass, each row of its result feeds the second
             values = [v for size, error in values for v in along(program, size, error)]
         return [(size, self.converted(size, error, fmt, p.operands)) for size, error in values]
 
@@ -259,7 +258,7 @@ def _held(p: Policy) -> Format:
 
 
 class _Axis:
-    """The output transform along an axis, with the bilinear forms in w and x that its values are."""
+    """The output transform along an axis, with its values as bilinear forms in w and x."""
 
     def __init__(self, programs: Programs) -> None:
         self.program = programs.output
@@ -274,17 +273,17 @@ class _Axis:
         return sum((abs(sum((f * row[k] for f, row in used), Fraction(0))) for k in range(len(self._outer[0]))), Fraction(0))
 
     def size(self, a: Worst) -> Fraction:
-        """Bound the exact magnitude of a value for inputs up to one: products cancel in it."""
+        """Bound the exact magnitude of a value for inputs up to one, with cancellation of products."""
         return _ceiling(self._size_of(a.form)) + _IRRATIONAL * a.terms * max(self.loose)
 
     def read(self, rounding: _Rounding, p: Policy, errors: Sequence[Fraction], scale: Fraction) -> list[Worst]:
-        """Return the outputs for products of these errors; `scale` is what the magnitudes are multiples of."""
+        """Return the outputs for products with these errors; magnitudes are multiples of `scale`."""
         reading = rounding.reading(p.output, p.constants, lambda a: scale * self.size(a))
         return self.program.read(_units(len(self.loose), errors), reading)
 
 
 def _outputs(rounding: _Rounding, programs: Sequence[Programs], p: Policy, sums: list[Fraction], scale: Fraction) -> list[Fraction]:
-    """Return the error of each output; magnitudes are those of bilinear forms in w and x, products cancelled."""
+    """Return the error of each output, with magnitudes of bilinear forms in w and x."""
     first, *rest = (_Axis(one) for one in programs)
     if not rest:
         return [row.error for row in first.read(rounding, p, sums, scale)]

@@ -1,4 +1,4 @@
-"""Bound the error of an evaluation for given data: a componentwise running bound read off the programs."""
+"""Bound the error of an evaluation for given data: a componentwise running bound, computed along the programs."""
 
 from __future__ import annotations
 
@@ -36,29 +36,29 @@ def bound_error(
     Parameters
     ----------
     alg, w, x, dims, policy, order, channels, channel_sum
-        As `evaluate` takes them.
+        As for `evaluate`.
 
     Returns
     -------
     array, (..., m) or (..., m, m)
-        In float64, at least ``|evaluate(...) - y|`` with y the exact convolution of w and x as they are given; inf
+        In float64, at least ``|evaluate(...) - y|`` with y the exact convolution of w and x as given; inf
         where a value overflows.
 
     Raises
     ------
     TypeError, ValueError
-        For wrong kinds, shapes or names.
+        For wrong types, shapes or names.
 
     Notes
     -----
-    A running bound (Wilkinson): beside every value that `evaluate` computes goes a bound on its distance from the exact
-    one. An operation passes the bounds of its operands on and adds half a unit in the last place of its own
-    result, nothing where it rounds nothing, which is tested on the values themselves; a constant c that the format
-    does not hold adds ``|c - fl(c)| |a|``. Half a unit of the subnormals is their spacing, so that gradual underflow
-    is no special case, and data that do not fit the data format enter with the distance to their rounding.
+    This is a running bound (Wilkinson): every value that `evaluate` computes carries a bound on its distance from the
+    exact one. An operation adds half a unit in the last place of its result to the bounds of its operands. It adds
+    nothing if it is exact, which is tested on the values. A constant c that the format does not hold adds
+    ``|c - fl(c)| |a|``. The last place of subnormals is their spacing, so gradual underflow needs no special case.
+    Data that do not fit the data format start with their rounding error.
 
-    The bounds are sums and products of numbers that are not negative, so k roundings in float64 lower one by
-    at most (1 - 2**-53)**k: k is counted along the way, and the result raised by 1 + (k + 2) 2**-52.
+    The bounds are sums and products of nonnegative numbers. k roundings in float64 thus lower a bound by at most the
+    factor (1 - 2**-53)**k. The code counts k and multiplies the result by 1 + (k + 2) 2**-52.
 
     Examples
     --------
@@ -85,7 +85,7 @@ def bound_error(
 
 
 class Running(NamedTuple):
-    """A computed value, the bound on its error, and the roundings that this bound itself has been through."""
+    """A computed value, the bound on its error, and the number of roundings in that bound."""
 
     value: Array
     bound: Array
@@ -93,7 +93,7 @@ class Running(NamedTuple):
 
 
 class Constant(NamedTuple):
-    """A matrix entry as the format holds it, and from above its magnitude and its distance from that."""
+    """A matrix entry as the format holds it, with upper bounds on its magnitude and rounding error."""
 
     held: Any
     magnitude: float
@@ -102,7 +102,7 @@ class Constant(NamedTuple):
 
 
 def enclosure(c: Number) -> tuple[Fraction, Fraction]:
-    """Return a rational and a bound on its distance from an exact number; none for a rational."""
+    """Return a rational and a bound on its distance from an exact number; zero for a rational."""
     if isinstance(c, Fraction):
         return c, Fraction(0)
     approximation = Fraction(str(to_sympy(c).evalf(60)))
@@ -119,13 +119,13 @@ def upward(x: Fraction) -> float:
 
 
 def half_ulp(s: Array, fmt: Format) -> Array:
-    """Return half a unit in the last place of values of a format: what rounding to them can have cost."""
+    """Return half a unit in the last place of values of a format: the largest error of rounding to them."""
     binade = (np.asarray(s, np.float64).view(np.uint64) & _EXPONENT).view(np.float64)
     return np.maximum(binade * 2.0**-fmt.p, max(2.0 ** (fmt.emin - fmt.p), _SMALLEST))
 
 
 def _times(a: Any, b: Any) -> Array:
-    """Multiply bounds: what underflows is raised to the next number, and zero stays zero."""
+    """Multiply bounds: a product that underflows is raised to the next number; zero stays zero."""
     p = np.asarray(a * b)
     low = p < 2.0**-1000
     if low.any():
@@ -174,7 +174,7 @@ def _slack_of_product(s: Array, a: Any, b: Any, fmt: Format, bits: int) -> Array
 
 
 def _slack_of_sum(s: Array, a: Array, b: Array, fmt: Format) -> Array:
-    """Bound ``|s - (a + b)|``: by Dekker, ``s - a`` or ``s - b`` is exact, the one with the larger of the two."""
+    """Bound ``|s - (a + b)|``: by Dekker, ``s - a`` or ``s - b`` is exact: that with the larger of a and b."""
     return np.where((s - a == b) & (s - b == a), 0.0, half_ulp(s, fmt))
 
 
@@ -190,7 +190,7 @@ def _slack_of_fused(s: Array, c: Constant, a: Array, b: Array, fmt: Format) -> A
     slack = np.where((low == 0) & (rest == 0) & (total == s) & in_range, 0.0, half_ulp(s, fmt))
     if fmt is not _DOUBLE:
         return slack + np.where(low == 0, 0.0, half_ulp(high, _DOUBLE))
-    # Out of that range the parts of the product are lost or fused falls back on two roundings.
+    # Outside that range, parts of the product are lost or `fused` rounds twice.
     return slack + np.where(in_range, 0.0, half_ulp(high, fmt) + 8 * _SMALLEST)
 
 

@@ -1,4 +1,4 @@
-"""How far errors may be from their prediction by chance alone; docs/error-bounds.md derives it."""
+"""Bound how far errors deviate from their prediction by chance; docs/error-bounds.md derives it."""
 
 from __future__ import annotations
 
@@ -19,20 +19,20 @@ _PREDICTED_WITHIN = 1.2
 
 @dataclass(frozen=True)
 class Tails:
-    """How far the errors of a test may be from their prediction, by chance alone.
+    """Limits on how far the errors of a test deviate from their prediction by chance.
 
     Attributes
     ----------
     risk : float
-        Probability that each limit may be exceeded with.
+        Largest probability that a limit is exceeded.
     channels : int
         Channels summed over.
     shares : mapping
         Shares in the variance by their source, as `Prediction.shares`.
     traces : tuple of float
-        As `quantile` takes them.
+        As for `quantile`.
     products : int
-        Of a tile, for each channel.
+        Products of a tile, for each channel.
     """
 
     risk: float = 1e-9
@@ -42,7 +42,7 @@ class Tails:
     products: int = 1
 
     def variance(self, tiles: int) -> float:
-        """Return how many times the predicted one the variance of the roundings may be, averaged over the tiles of one filter."""
+        """Return the limit of the rounding variance over the predicted one, averaged over one filter's tiles."""
         averaged, chi = _channel_moments(self.channels)
         traces = self.traces or (1.0,) * _HIGHEST_MOMENT
         sums, output, constants = (self.shares.get(name, 0.0) for name in ("sum", "output", "constants"))
@@ -55,16 +55,17 @@ class Tails:
         return best * self._binades(tiles)
 
     def scaled_variance(self, tiles: int) -> float:
-        """Return the same of errors that are compared with outputs of the same weights, whose size is then in both.
+        """Return the limit of the rounding variance when errors are compared with outputs of the same weights.
 
-        What is left is a quadratic form of normal variables; its tail is that of Laurent and Massart (2000).
+        The size of the weights then cancels. A quadratic form of normal variables remains, with the tail of Laurent and Massart
+        (2000).
         """
         t, second, last = -math.log(self.risk) / tiles, *((self.traces or (1.0, 1.0))[k] for k in (1, -1))
         largest = last ** (1 / len(self.traces or (1.0, 1.0)))
         return float(1 + 2 * math.sqrt(second * t) + 2 * largest * t) * self._binades(tiles)
 
     def _binades(self, tiles: int) -> float:
-        """Bound what the places of values in their binades do, averaged over the tiles and their products (Hoeffding)."""
+        """Bound the effect of the values' positions in their binades, averaged over tiles and products (Hoeffding)."""
         return min(_BINADE, 1 + _BINADE * math.sqrt(-math.log(self.risk) / (2 * tiles * self.products)))
 
     def rms(self, tiles: int, scale: float = math.inf) -> float:
@@ -73,10 +74,10 @@ class Tails:
         Parameters
         ----------
         tiles : int
-            Over so many the squares are averaged: the tail of a chi-square of as many degrees.
+            Number of tiles that the squares are averaged over: the degrees of freedom of a chi-square tail.
         scale : float
-            Root mean square of the outputs over the expected one. Where weights and inputs happen to be large, errors and outputs are,
-            so that many outputs say what is to be expected of their errors.
+            Root mean square of the outputs over the expected one. Large weights and inputs give large errors and outputs, so many
+            outputs indicate the size of their errors.
         """
         t = -math.log(self.risk) / tiles
         spread = 1 + 2 * math.sqrt(t) + 2 * t
@@ -84,25 +85,25 @@ class Tails:
         return _PREDICTED_WITHIN * math.sqrt(min(self.variance(tiles), alike) * spread)
 
     def sigmas(self, positions: int) -> float:
-        """Return how many standard deviations the sum of roundings may be from its mean at any of some positions."""
+        """Return the limit of the sum of roundings at several positions, in standard deviations."""
         return math.sqrt(2 * math.log(2 * positions / self.risk))
 
 
 def quantile(probability: float, channels: int, shares: Mapping[str, float], traces: Sequence[float] = ()) -> float:
-    """Return how many times its root mean square an error exceeds with at most this probability.
+    """Return the multiple of its root mean square that an error exceeds with at most this probability.
 
     Parameters
     ----------
     probability : float
-        Of one output's error exceeding it.
+        Probability that the error of one output exceeds it.
     channels : int
         Channels summed over.
     shares : mapping
         Shares of ``"sum"``, ``"output"`` and ``"constants"`` in the variance; the rest is rounded before the channels
         are summed.
     traces : sequence of float
-        Of the powers 1, 2, ... of the matrix of unit trace that says how the sums of different products go
-        together, see `traces_of`; by default as if they were one.
+        Traces of the powers 1, 2, ... of the matrix of unit trace that describes the correlation of the sums of
+        different products, see `traces_of`; by default, full correlation.
 
     Examples
     --------
@@ -125,10 +126,10 @@ def quantile(probability: float, channels: int, shares: Mapping[str, float], tra
 
 @lru_cache(maxsize=64)
 def _channel_moments(channels: int) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Return logarithms of the moments of order k of two variables of mean one.
+    """Return logarithms of the moments of order k of two variables with mean one.
 
-    The mean over the channels of ``(g h)**2``, g and h normal: the variance of roundings before the sum. And the mean
-    over the channels of ``g**2``: what the weights do to the square of a sum.
+    The first is the mean over the channels of ``(g h)**2``, g and h normal: the variance of roundings before the sum. The
+    second is the mean over the channels of ``g**2``: the effect of the weights on the square of a sum.
     """
     order = _HIGHEST_MOMENT
     # Moments of a sum of independent variables: their exponential generating functions multiply.
@@ -147,7 +148,7 @@ def _channel_moments(channels: int) -> tuple[tuple[float, ...], tuple[float, ...
 
 @lru_cache(maxsize=64)
 def _form_moments(traces: tuple[float, ...]) -> list[float]:
-    """Return logarithms of the moments of ``sum_j l_j g_j**2`` from the power sums of l: its cumulants are known."""
+    """Return logarithms of the moments of ``sum_j l_j g_j**2`` from the power sums of l, by its cumulants."""
     moments = [1.0]
     for k in range(1, len(traces) + 1):
         terms = (math.exp(math.lgamma(k) - math.lgamma(i + 1)) * 2.0 ** (k - 1 - i) * traces[k - i - 1] * moments[i] for i in range(k))

@@ -1,4 +1,4 @@
-"""Bound errors a priori: the theorems of Barabasz et al. 2020, constants read off the programs (docs/error-bounds.md)."""
+"""Bound errors a priori: the theorems of Barabasz et al. 2020, with constants from the programs (docs/error-bounds.md)."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ class Dot(NamedTuple):
     Attributes
     ----------
     roundoff : tuple
-        For each input the largest sum of unit roundoffs on a way from it; None where there is no way.
+        For each input the largest sum of unit roundoffs on a path from it; None if there is no path.
     magnitude : tuple of Fraction
-        For each input the sum over all ways of the product of the constants' magnitudes: ``|A_ij|``.
+        For each input the sum over all paths of the product of the constants' magnitudes: ``|A_ij|``.
     underflow : Fraction
-        What underflows on the way can add.
+        Largest contribution of underflow on the paths.
     """
 
     roundoff: tuple[Fraction | None, ...]
@@ -61,7 +61,7 @@ def dots(program: Program, fmt: Format, constants: Format | None = None) -> list
         own = distance / (magnitude - 2 * radius)
         entry = max(own, (constants or fmt).u) if own else Fraction(0)
         exact = is_power_of_two(c) and not own
-        # Entries too long for a product to be exact in float64: it is rounded there first, then to the format.
+        # Long entries make a product inexact in float64: it is rounded there first, then to the format.
         twice = Fraction(1, 2**53) if fmt.p < 24 and (constants or fmt).p + fmt.p > 53 else Fraction(0)
         return magnitude, entry + (0 if exact else fmt.u + twice), Fraction(0) if exact and magnitude >= 1 else half
 
@@ -110,9 +110,9 @@ class Constants(NamedTuple):
     Attributes
     ----------
     alpha, beta, gamma : float
-        Of the dot products with the rows of AT, BT and G: the largest over all rows.
+        Constants of the dot products with the rows of AT, BT and G: the largest over all rows.
     total : array, (m,) or (m, m)
-        The whole constant of each output; for the modified algorithm that of the last is the larger one.
+        The total constant of each output; in the modified algorithm that of the last output is larger.
     """
 
     alpha: float
@@ -122,7 +122,7 @@ class Constants(NamedTuple):
 
 
 class _Theorem(NamedTuple):
-    """Everything the theorem needs: magnitudes from above for each axis, roundoff of each output, underflow."""
+    """Terms of the theorem: upper bounds of magnitudes for each axis, roundoff of each output, underflow."""
 
     AT: list[Array]
     G: list[Array]
@@ -142,12 +142,12 @@ def error_constants(
     channels: int = 1,
     channel_sum: str = "linear",
 ) -> Constants:
-    """Return the constants alpha, beta, gamma of Barabasz et al. 2020 and those of the whole algorithm, read off the programs.
+    """Return the error constants of Barabasz et al. 2020 for an algorithm's programs.
 
     Parameters
     ----------
     alg, dims, policy, order, channel_sum
-        As `evaluate` takes them.
+        As for `evaluate`.
     channels : int
         Channels summed over.
 
@@ -175,15 +175,15 @@ def theorem_bound(
     channel_sum: str = "linear",
     kind: str = "componentwise",
 ) -> Array:
-    """Bound the error of `evaluate` by the theorems of Barabasz et al. 2020, with constants read off the programs.
+    """Bound the error of `evaluate` by the theorems of Barabasz et al. 2020.
 
     Parameters
     ----------
     alg, w, x, dims, policy, order, channels, channel_sum
-        As `evaluate` takes them.
+        As for `evaluate`.
     kind : str
-        ``"componentwise"``: ``|AT| (|G||w| * |BT||x|) K u / (1 - K u)``, an output at a time; ``"normwise"``:
-        ``||AT||_1 ||G||_F ||w||_2 ||BT||_F ||x||_2 K u / (1 - K u)``, a tile's sum of ``|error|`` at once.
+        ``"componentwise"``: ``|AT| (|G||w| * |BT||x|) K u / (1 - K u)``, one output at a time; ``"normwise"``:
+        ``||AT||_1 ||G||_F ||w||_2 ||BT||_F ||x||_2 K u / (1 - K u)``, the sum of ``|error|`` over a tile.
 
     Returns
     -------
@@ -192,7 +192,7 @@ def theorem_bound(
 
     Notes
     -----
-    Holds where nothing overflows; terms for gradual underflow are part of it. docs/error-bounds.md derives it.
+    The bound holds without overflow and includes terms for gradual underflow. docs/error-bounds.md derives it.
 
     References
     ----------
@@ -226,7 +226,7 @@ def theorem_bound(
     lost_kernel, lost_input, lost_product, lost_output = t.lost
     with np.errstate(over="ignore", invalid="ignore"):
         U, V = _linear(t.G, weights), _linear(t.BT, tiles)
-        # Data outside the data format may also underflow in their rounding: half a subnormal unit each.
+        # Data outside the data format may also underflow when rounded: half a subnormal unit each.
         gone = float(p.data.tiny) / 2 if data else 0.0
         U_lost = lost_kernel + _linear(t.G, np.full_like(weights, gone))
         V_lost = lost_input + _linear(t.BT, np.full_like(tiles, gone))
@@ -235,7 +235,7 @@ def theorem_bound(
         if channels:
             products, underflow = products.sum(axis=leading), underflow.sum(axis=leading)
         away = (1.0 + relative) * (_linear(t.AT, underflow) + lost_output)
-        # Every sum here has at most this many roundings on a way, all of numbers that are not negative.
+        # Every sum here has at most this many roundings on a path, all of nonnegative numbers.
         raised = 1.0 + (4 * sum(one.n for one in axes) + count + 32) * 2.0**-52
         if kind == "componentwise":
             return np.asarray((relative * _linear(t.AT, products) + away) * raised)
@@ -288,7 +288,7 @@ def _theorem(axes: Sequence[BilinearAlgorithm], setting: Setting, data: Fraction
         for axis, b, g in zip(output, beta, gamma, strict=True)
     ]
     formats = (p.kernel, p.input, p.operands, p.product, p.accumulate, p.output)
-    # All roundings between two stages together, and what float64 loses below its own range in computing the bound.
+    # Underflow of all roundings between two stages, and of float64 in computing the bound.
     before = 4 * max(float(fmt.tiny) / 2 for fmt in formats) + 2.0**-1055
     return _Theorem(
         AT=_magnitudes(output),
@@ -311,7 +311,7 @@ def _conversion(source: Format, target: Format) -> Fraction:
 
 
 def _lost(stage: Sequence[list[Dot]], before: float) -> Array:
-    """Return what underflow adds to each value of a transformed tile, `before` that of its inputs."""
+    """Return the underflow error of each value of a transformed tile; `before` is that of its inputs."""
     lost: Array = np.array(before)
     for axis in stage:
         own = np.array([upward(dot.underflow) for dot in axis])

@@ -24,12 +24,12 @@ from fastconv.program import Program, Reading, programs_of
 from fastconv.tables import Shown, Table
 
 _CRITERIA = 4
-"""What the risk of an alarm is divided among: roundings, inputs outside of the box, the mean square, the gain."""
+"""Events that share the risk of a false alarm: roundings, inputs outside the box, the mean square, the gain."""
 
 
 @dataclass(frozen=True)
 class Check:
-    """What `Tolerance.check` found.
+    """Result of `Tolerance.check`.
 
     Attributes
     ----------
@@ -39,16 +39,16 @@ class Check:
         Outputs with ``|y - reference| > atol + rtol |reference|``, the `atol_of_outputs` of their position in the tile, or
         that are not finite.
     largest : float
-        The largest error, as a share of its tolerance.
+        The largest error, relative to its tolerance.
     rms_ratio : float
         Root mean square of the errors over the predicted one.
     rms_limit : float
-        What `rms_ratio` passes up to, for as many tiles as there are.
+        Largest `rms_ratio` that passes, for this number of tiles.
     gain : float
-        Of all positions in the tile the largest ``|<error, reference> / <reference, reference> - expected|``: a
-        wrong coefficient turns up here long before it leaves the noise of a single output.
+        The largest ``|<error, reference> / <reference, reference> - expected|`` of all positions in the tile. It shows
+        a wrong coefficient that is still hidden in the noise of a single output.
     gain_limit : float
-        What `gain` passes up to.
+        Largest `gain` that passes.
     """
 
     passed: bool
@@ -72,18 +72,18 @@ class Tolerance(Shown):
         The same for each position in the tile, row by row; `atol` is the largest. In the middle of a large tile errors
         are up to ten times smaller than in its corners.
     worst_case : float
-        Certified: no output errs by more, for inputs in the box that `reasoning` states, unless one overflows.
+        Certified bound on the error of each output, for inputs in the box that `reasoning` states, unless a value overflows.
     rms : float
         Predicted root mean square of the error over the outputs.
     factor : float
-        `atol` over the predicted root mean square of the worst output, where the certificate is not smaller.
+        `atol` over the predicted root mean square of the worst output, unless the certified bound is smaller.
     confidence : float
-        Least probability that a test of a right layer raises no alarm.
+        Least probability that a test of a correct layer raises no alarm.
     outputs : int
-        How many outputs such a test may look at.
+        Largest number of outputs of that test.
     rms_limit : float
-        How much larger than `rms` the root mean square of the errors of a test of `outputs` may be; a smaller test has a larger
-        limit, which `check` states.
+        Largest ratio of the errors' root mean square to `rms` in a test of `outputs`; a smaller test has a larger limit, which
+        `check` states.
     overflow : bool
         Whether inputs in the box can leave the range of a format; an overflow shows as inf or NaN.
     reasoning : tuple of str
@@ -163,7 +163,7 @@ class Tolerance(Shown):
         return Check(passed, violations, largest, ratio, most, excess, limit)
 
     def _gain(self, position: tuple[int, ...], error: Array, reference: Array, tiles: int) -> tuple[float, float]:
-        """Return the unexpected gain at a position of the tile, and how much of it is chance."""
+        """Return the unexpected gain at a position of the tile, and its limit by chance."""
         at: tuple[Any, ...] = (..., *(slice(i, None, m) for i, m in zip(position, self.tile, strict=True)))
         e, truth = error[at].ravel(), reference[at].ravel()
         power = float(truth @ truth)
@@ -171,8 +171,8 @@ class Tolerance(Shown):
             return 0.0, 1.0
         expected = math.prod(1 + gains[i] for gains, i in zip(self.gains, position, strict=True)) - 1
         noise, fixed = self.spread
-        # Roundings average out over the outputs; those of constants, of one filter's G w and of one tile's BT x, which
-        # many outputs share, may do so over the channels alone.
+        # Roundings average out over the outputs. Many outputs share those of constants, of one filter's G w and of one
+        # tile's BT x: they average out only over the channels.
         noise *= math.sqrt(self.tails.scaled_variance(tiles))
         limit = self.tails.sigmas(math.prod(self.tile)) * (noise / math.sqrt(power) + fixed) + 2.0**-50
         return abs(float(e @ truth) / power - expected), limit
@@ -250,15 +250,15 @@ def tolerance(
     policy : str or Policy
         Formats of the stages; the inputs are numbers of its data format.
     confidence : float
-        Least probability that a test of a right layer raises no alarm, between 0 and 1.
+        Least probability that a test of a correct layer raises no alarm, between 0 and 1.
     order, channel_sum : str
-        As `evaluate` takes them.
+        As for `evaluate`.
     scale_w, scale_x : float
         Root mean squares of weights and inputs.
     inputs : str
-        ``"normal"`` or ``"uniform"``: their distribution, of mean zero. Tails must not be heavier than it says.
+        ``"normal"`` or ``"uniform"``: their distribution, with mean zero. Heavier tails are not covered.
     outputs : int
-        How many outputs the test looks at, a union bound.
+        Number of outputs that the test checks, for a union bound.
 
     Returns
     -------
@@ -267,15 +267,15 @@ def tolerance(
     Raises
     ------
     TypeError, ValueError
-        For wrong kinds, unknown names, or numbers out of range.
+        For wrong types, unknown names, or numbers out of range.
 
     Notes
     -----
     `predict_error` gives the root mean square of each output's error. For given data that error is a sum of
-    roundings, each uniform on half a unit in the last place, so its moments are at most those of a normal variable
-    of the same variance; the variance is a sum of squares of forms linear in the weights and in the inputs,
-    and the moments of such sums are known. Markov's inequality for the best even moment then gives a factor that holds
-    for the tails of these products, which are far heavier than normal. docs/error-bounds.md derives it.
+    roundings, each uniform on half a unit in the last place. Its moments are thus at most those of a normal variable
+    of the same variance. The variance is a sum of squares of forms linear in the weights and in the inputs, with known
+    moments. Markov's inequality for the best even moment gives a factor that holds for the tails of these products,
+    which are far heavier than normal. docs/error-bounds.md derives it.
 
     Examples
     --------
@@ -328,7 +328,7 @@ def tolerance(
         gains=tuple(_gains(one, p, order) for one in axes),
         tails=tails,
         exact=exact,
-        # What layers have in common only if they have the same tolerance: people read the size, the policy and the channels.
+        # Unique to a tolerance: size, policy and channels for people, a hash for everything else.
         layer=f"{name} {p} {channels} {hashlib.sha256(told.encode()).hexdigest()[:8]}",
         spread=(rms, rms * math.sqrt(before / channels) / exact),
     )
@@ -336,7 +336,7 @@ def tolerance(
 
 
 class _Data(NamedTuple):
-    """What a test looks at."""
+    """Data of a test."""
 
     confidence: float
     outputs: int
@@ -345,7 +345,7 @@ class _Data(NamedTuple):
     inputs: str
 
     def check(self) -> None:
-        """Refuse what is out of range."""
+        """Reject values out of range."""
         check_count("outputs", self.outputs)
         for name in ("confidence", "scale_w", "scale_x"):
             value = getattr(self, name)
@@ -363,7 +363,7 @@ class _Data(NamedTuple):
         return Moments(self.scale_w**2, self.scale_x**2, shape.w_kurtosis, shape.x_kurtosis)
 
     def reach(self, numbers: int, risk: float) -> float:
-        """Return the largest magnitude of as many numbers an output, over their root mean square."""
+        """Return the largest magnitude of `numbers` values per output, over their root mean square."""
         return math.sqrt(3) if self.inputs == "uniform" else math.sqrt(2 * math.log(2 * numbers * self.outputs / risk))
 
 
@@ -371,7 +371,7 @@ def _reasoning(
     found: Tolerance, setting: Setting, data: _Data, shares: Mapping[str, float], box: tuple[Fraction, Fraction]
 ) -> tuple[str, ...]:
     largest = max(shares, key=lambda k: shares[k])
-    smaller = "the smaller of the two counts" if found.atol < found.worst_case else "which is smaller and counts"
+    smaller = "the smaller of the two applies" if found.atol < found.worst_case else "which is smaller and applies"
     rms, risk = found.spread[0], 1 - data.confidence
     return (
         f"predicted rms error of the worst output {rms:.3g}, from the programs of {found.name} in {setting.policy}, {setting.channels} "
@@ -387,7 +387,7 @@ def _reasoning(
 
 
 def _gains(alg: BilinearAlgorithm, p: Policy, order: str) -> tuple[float, ...]:
-    """Return for each output of one axis what rounded constants add to ``E y y_ref / E y_ref**2``."""
+    """Return the change of ``E y y_ref / E y_ref**2`` by rounded constants, for each output of an axis."""
     programs = programs_of(alg, order)
     A, G, B = (
         _held(program, fmt, p.constants)

@@ -1,4 +1,4 @@
-"""Evaluate an algorithm on tiles, every operation rounded as a policy says."""
+"""Evaluate an algorithm on tiles, with every operation rounded by a policy."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from fastconv.exact import Format
 from fastconv.program import Program, programs_of
 
 Axes = BilinearAlgorithm | str | tuple[BilinearAlgorithm, ...]
-"""What the functions of this floor take for an algorithm."""
+"""What functions of this package accept as an algorithm."""
 
 
 def evaluate(
@@ -27,7 +27,7 @@ def evaluate(
     channels: bool = False,
     channel_sum: str = "linear",
 ) -> Array:
-    """Run an algorithm on tiles: ``y_i = sum_k w_k x_{i+k}``, in the rounding of a policy.
+    """Run an algorithm on tiles: ``y_i = sum_k w_k x_{i+k}``, rounded by a policy.
 
     Parameters
     ----------
@@ -51,13 +51,13 @@ def evaluate(
     Returns
     -------
     array, (..., m) or (..., m, m)
-        Held in float32 where the output format is fp32, in float64 otherwise. What overflows is inf or NaN, as
-        the format says.
+        In float32 if the output format is fp32, otherwise in float64. Overflow gives inf or NaN, depending on the
+        format.
 
     Raises
     ------
     TypeError, ValueError
-        For wrong kinds, shapes or names.
+        For wrong types, shapes or names.
 
     Examples
     --------

@@ -19,7 +19,7 @@ from fastconv.exact import Format
 from fastconv.tables import Shown, Table
 
 _VALUES_A_CHUNK = 2**18
-"""Numbers held at a time: small enough for the cache, and part of what a seed means."""
+"""Numbers held at a time: small enough for the cache. The draws of a seed depend on it."""
 
 _TITLES = {
     "mean |error|": "mean_abs",
@@ -47,7 +47,7 @@ class ErrorReport(Shown):
     mean_abs_stderr : float
         Standard error of `mean_abs`, from the spread over trials.
     overflows : dict
-        Tiles of which a value left the range of its format, by the stage at which the first did, in number of values there.
+        Number of values out of range, by stage. Each tile counts at the first stage where a value overflows.
     direct : ErrorReport or None
         The same for direct convolution in the same policy on the same inputs.
     """
@@ -63,7 +63,7 @@ class ErrorReport(Shown):
     direct: ErrorReport | None = None
 
     def tables(self) -> tuple[Table, ...]:
-        """Return the table, with a column for direct convolution where it was measured."""
+        """Return the table, with a column for direct convolution if it was measured."""
         columns = [self] if self.direct is None else [self, self.direct]
         rows = [(text, *(f"{getattr(e, name):.4g}" for e in columns)) for text, name in _TITLES.items()]
         rows.append(("overflows", *(str(sum(e.overflows.values())) for e in columns)))
@@ -138,11 +138,11 @@ def measure_error(
         ``"uniform-libstdcxx"`` (the protocol of Barabasz et al. 2020), ``"uniform"``, ``"uniform-grid"``, ``"normal"``, or a callable
         ``(rng, shape) -> array``. It draws the kernels and the tiles.
     trials : int
-        Tiles, each with a kernel of its own.
+        Number of tiles, each with its own kernel.
     seed : int
         Seed of numpy's PCG64 generator.
     progress : callable, optional
-        Called with the share that is done.
+        Called with the share of trials done.
 
     Returns
     -------
@@ -152,12 +152,12 @@ def measure_error(
     Raises
     ------
     TypeError, ValueError
-        For wrong kinds, unknown names, or counts that are not positive.
+        For wrong types, unknown names, or counts that are not positive.
 
     Notes
     -----
-    The reference is direct convolution of the same rounded inputs, in float64, whose own error is below
-    2**-24 of that of fp32; where products and sums are in fp64 it is in twice the precision.
+    The reference is direct convolution of the same rounded inputs in float64. Its error is below 2**-24 of that of
+    fp32. If products or sums are in fp64, the reference has twice that precision.
 
     References
     ----------
@@ -209,7 +209,7 @@ def _chunks(
 
 
 def _count(overflows: dict[str, int], results: dict[str, Array]) -> None:
-    """Count values that are not finite, of each tile at the first stage that has any: not of chunks, whose size means nothing."""
+    """Count values that are not finite, for each tile at the first stage that has any."""
     clean: Any = True
     for stage, values in results.items():
         wrong = values.size // len(values) - np.isfinite(values.reshape(len(values), -1)).sum(axis=1)

@@ -11,7 +11,7 @@ from fastconv.error.measure.shapes import Array, check_pair, windows
 
 
 def reference(w: Any, x: Any, dims: int = 1, channels: bool = False, digits: int | None = None, stride: int = 1) -> Array:
-    """Convolve directly: ``y_i = sum_k w_k x_{stride i + k}``, the truth that errors are measured against.
+    """Convolve directly: ``y_i = sum_k w_k x_{stride i + k}``, the reference for measured errors.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""Check the shapes of tiles and kernels that the functions of this floor share."""
+"""Check the shapes of tiles and kernels."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ Array = npt.NDArray[Any]
 
 
 def as_tiles(name: str, values: Any, dims: int, channels: bool) -> Array:
-    """Return floats with enough axes, or say what is wrong."""
+    """Return floats with enough axes, or raise an error."""
     array = np.asarray(values)
     if array.dtype.kind != "f" and array.dtype.name not in ("bfloat16", "float8_e4m3fn", "float8_e5m2"):
         raise TypeError(f"{name} has dtype {array.dtype}: pass floating-point numbers, such as float32")
@@ -26,7 +26,7 @@ def as_tiles(name: str, values: Any, dims: int, channels: bool) -> Array:
 
 
 def check_pair(axes: Sequence[BilinearAlgorithm] | int, w: Any, x: Any, channels: bool) -> tuple[Array, Array]:
-    """Check kernels ``(..., [C,] r[, r])`` against tiles ``(..., [C,] n[, n])`` of algorithms along each axis, or of so many dimensions."""
+    """Check kernels ``(..., [C,] r[, r])`` against tiles ``(..., [C,] n[, n])``; `axes` are algorithms or a dimension."""
     dims = axes if isinstance(axes, int) else len(axes)
     check_dims(dims)
     w, x = as_tiles("w", w, dims, channels), as_tiles("x", x, dims, channels)
@@ -47,7 +47,7 @@ def check_pair(axes: Sequence[BilinearAlgorithm] | int, w: Any, x: Any, channels
 
 
 def windows(w: Array, x: Array, strides: Sequence[int]) -> Iterator[tuple[Array, Array]]:
-    """Yield for each tap its weights, shaped to broadcast, and the window of x that it meets; the last axis runs fastest."""
+    """Yield each tap's weights, shaped to broadcast, and its window of x; the last axis runs fastest."""
     dims = len(strides)
     reach = tuple(b - a + 1 for a, b in zip(w.shape[-dims:], x.shape[-dims:], strict=True))
     for k in np.ndindex(*w.shape[-dims:]):

@@ -1,4 +1,4 @@
-"""Read a sum over channels on variances."""
+"""Propagate variances through a sum over channels."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ Array = npt.NDArray[Any]
 
 @lru_cache(maxsize=128)
 def channel_growth(name: str, channels: int, bits: int = 0) -> tuple[float, float, float]:
-    """Read a channel sum on variances.
+    """Propagate variances through a channel sum.
 
     Returns
     -------
     growth : float
-        Sum over the additions of the variance of their result, over that of a term, with the correction for few bits.
+        Variances of the results of all additions, summed, over that of a term, with the correction for few bits.
     itself, others : float
-        Mean squared correlation of the sums rounded, with each other and with the whole sum, weighed by variance.
+        Mean squared correlation of the rounded sums with each other and with the whole sum, weighted by variance.
     """
     if channels == 1:
         return 0.0, 1.0, 1.0

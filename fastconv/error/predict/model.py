@@ -21,7 +21,7 @@ from fastconv.tables import Shown, Table
 Array = npt.NDArray[Any]
 
 LARGEST = 0.25
-"""Relative error up to which errors are small against the results, as the closed form takes them to be."""
+"""Relative error up to which errors are small compared with the results, as the closed form assumes."""
 
 
 @dataclass(frozen=True)
@@ -40,8 +40,8 @@ class Prediction(Shown):
     rms_of_outputs : tuple
         Root mean square of each output, row by row.
     small : bool
-        Whether the errors are small against the results: `relative_l2` is at most 1/4. Past that the prediction is an upper
-        estimate: in formats of three or four bits with many channels up to half too large, more where all digits are lost.
+        Whether the errors are small compared with the results: `relative_l2` is at most 1/4. Above that the prediction is an
+        upper estimate: in formats of three or four bits with many channels up to 50 % too large, more if all digits are lost.
     """
 
     rms: float
@@ -52,7 +52,7 @@ class Prediction(Shown):
 
     @property
     def small(self) -> bool:
-        """Whether the errors are small against the results."""
+        """Whether the errors are small compared with the results."""
         return self.relative_l2 <= LARGEST
 
     def tables(self) -> tuple[Table, ...]:
@@ -89,13 +89,13 @@ def predict_error(
     policy : str or Policy
         Formats of the stages.
     order : str
-        Order of summation in the transforms, as `measure_error` takes it.
+        Order of summation in the transforms, as for `measure_error`.
     channels : int
         Channels summed over.
     channel_sum : str
         ``"linear"``, ``"pairwise"`` or ``"blocked"``.
     inputs : str or Moments
-        ``"uniform"``, ``"normal"``, or the moments of inputs of your own.
+        ``"uniform"``, ``"normal"``, or the moments of your own inputs.
 
     Returns
     -------
@@ -104,15 +104,15 @@ def predict_error(
     Raises
     ------
     TypeError, ValueError
-        For wrong kinds, unknown names, counts that are not positive, or matrix entries beyond the range of a format.
+        For wrong types, unknown names, counts that are not positive, or matrix entries beyond the range of a format.
 
     Notes
     -----
     Each rounding of each distinct value of the three programs adds an error of known mean square
-    (see `fastconv.error.predict.rounding`); it reaches the outputs through the exact linear map behind it, whose
-    random coefficients (transformed inputs for an error in G w, kernels for one in BT x) are correlated as the
-    matrices say. Rounded matrix entries err the same way each time, so they enter as a perturbation of the
-    whole bilinear map. Nothing is said of overflow. Errors are taken to be small against what is rounded: see `Prediction.small`.
+    (see `fastconv.error.predict.rounding`). It reaches the outputs through the exact linear map that follows. The
+    matrices determine the correlation of that map's random coefficients: transformed inputs for an error in G w, kernels
+    for one in BT x. Rounded matrix entries have the same error each time, so they perturb the whole bilinear map. Overflow
+    is not predicted. Errors are assumed small compared with the rounded values: see `Prediction.small`.
 
     Examples
     --------
@@ -129,7 +129,7 @@ def predict_error(
     elif isinstance(inputs, Moments):
         moments = inputs
     else:
-        raise ValueError(f"inputs is {inputs!r}: a prediction knows {', '.join(MOMENTS)}, or Moments of your own")
+        raise ValueError(f"inputs is {inputs!r}: pass one of {', '.join(MOMENTS)}, or your own Moments")
     model = Model(axes, setting, moments)
     found = model.variances()
     shape, mean = model.shape(found), float(found.total.mean())
@@ -143,13 +143,13 @@ def predict_error(
 
 
 def relative_error(axes: Sequence[BilinearAlgorithm], setting: Setting, moments: Moments) -> float:
-    """Return ``predict_error(...).relative_l2`` alone, without the shape of the distribution, which takes most of the time."""
+    """Return ``predict_error(...).relative_l2`` alone, which skips the slow shape of the distribution."""
     model = Model(axes, setting, moments)
     return model.relative(float(model.variances().total.mean()))
 
 
 def check_range(alg: BilinearAlgorithm, policy: Policy) -> None:
-    """Refuse an algorithm with matrix entries beyond the range of a format."""
+    """Reject an algorithm with matrix entries beyond the range of a format."""
     for name, matrix, fmt in (("AT", alg.AT, policy.output), ("G", alg.G, policy.kernel), ("BT", alg.BT, policy.input)):
         held = policy.constants or fmt
         for i, row in enumerate(matrix):

@@ -1,4 +1,4 @@
-"""What a prediction knows of its inputs."""
+"""Moments of the inputs of a prediction."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Moments:
-    """What a prediction knows of the inputs: independent numbers of mean zero, with full significands.
+    """Moments of kernel and input: independent numbers of mean zero, with full significands.
 
     Attributes
     ----------

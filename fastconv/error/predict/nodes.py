@@ -1,7 +1,7 @@
-"""Read a program as the roundings that it really makes.
+"""Find the distinct roundings of a program.
 
-Values that are equal up to a sign and a power of two are one value, rounded once: ``x / 3`` and ``-4 x / 3`` err by
-the same relative amount, and a prediction that took them for independent would miss what they do together.
+Values that are equal up to a sign and a power of two count as one value, rounded once: ``x / 3`` and ``-4 x / 3`` have
+the same relative error. A prediction that took them for independent would miss their correlation.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ from fastconv.program import Program
 
 Array = npt.NDArray[Any]
 Scaled = tuple[int, float]
-"""A value's number, and what multiple of it is meant."""
+"""The index of a value, and its factor."""
 
 _EARLY = -64
-"""Formats whose smallest normal number has a larger exponent underflow in the transforms of usual data."""
+"""Formats whose smallest normal number has a larger exponent underflow in transforms of typical data."""
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,7 @@ class Nodes:
     rows : array, (inputs + nodes, inputs)
         Each value as a combination of the inputs.
     gain : array, (outputs, nodes)
-        What an error of one in a node does to the outputs.
+        Effect of a unit error in a node on the outputs.
     matrix : array, (outputs, inputs)
         The matrix, its constants rounded.
     source : array
@@ -56,7 +56,7 @@ class Nodes:
 
     @property
     def inputs(self) -> int:
-        """How many values the program takes."""
+        """Number of inputs of the program."""
         return int(self.rows.shape[1])
 
     @property
@@ -65,7 +65,7 @@ class Nodes:
         return np.asarray(self.b >= 0)
 
     def factors(self, variance: Array, bits: int, p: int, kept: int | None = None) -> Array:
-        """Return the corrections for roundings that cut off few bits, one a node.
+        """Return the corrections for roundings that cut off few bits, one per node.
 
         Parameters
         ----------
@@ -105,7 +105,7 @@ def _odd(c: float) -> tuple[int, float]:
 
 
 def _bits(c: float) -> tuple[int, float]:
-    """Return the bits behind the leading one of a constant, and its significand in [1, 2)."""
+    """Return the bits after the leading one of a constant, and its significand in [1, 2)."""
     if c == 0:
         return 0, 1.0
     m = _odd(c)[0]
@@ -113,7 +113,7 @@ def _bits(c: float) -> tuple[int, float]:
 
 
 class _Numbering:
-    """Gives values that are equal up to a sign and a power of two one number, and the scale it was first seen at."""
+    """Assign one number to values equal up to sign and power of two, with the scale of the first."""
 
     def __init__(self, inputs: int, across_scales: bool) -> None:
         self.inputs = inputs
@@ -122,7 +122,7 @@ class _Numbering:
         self.nodes: list[tuple[int, float, int, float]] = []
 
     def node(self, a: int, ca: float, b: int = -1, cb: float = 0.0) -> Scaled:
-        """Give the number of ``ca v[a] + cb v[b]``, where ca is a power of two if there is a b."""
+        """Return the number of ``ca v[a] + cb v[b]``, where ca is a power of two if there is a b."""
         size = ca if b >= 0 else _odd(ca)[1]
         key = (a, ca / size, b, cb / size, 1.0 if self.across_scales else abs(size))
         if key not in self.index:
@@ -150,8 +150,8 @@ class _Numbering:
 def nodes_of(program: Program, constants: Format, fmt: Format) -> Nodes:
     """Find the distinct roundings of a program in a format, its constants rounded to another.
 
-    Where the format underflows early, scalings by powers of two are nodes as well, for they may round, and values
-    of different scales are different.
+    If the format underflows early, scalings by powers of two are nodes too, because they may round, and values of
+    different scales are distinct.
     """
     n = program.inputs
     early = fmt.emin > _EARLY
@@ -200,7 +200,7 @@ def nodes_of(program: Program, constants: Format, fmt: Format) -> Nodes:
 
 
 def _steps_adjoint(program: Program, constants: Format) -> Array:
-    """Return what an error of one in each value of the program, as it is written, does to the outputs."""
+    """Return the effect of a unit error in each value of the program, as written, on the outputs."""
     n = program.inputs
     adjoint = np.zeros((len(program.outputs), n + len(program.ops)))
     for i, out in enumerate(program.outputs):

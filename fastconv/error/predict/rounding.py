@@ -1,12 +1,12 @@
-"""The mean square of one rounding, from the second moments of what is rounded.
+"""The mean square of one rounding, from the second moments of the rounded value.
 
-A rounding to ``p`` bits errs by ``ulp(v)**2 / 12`` on average over the tail that is cut off, if that tail is spread
-evenly. ``E[ulp(v)**2]`` is ``4**(1 - p) E[4**floor(log2 |v|)]``, and the Fourier series of the periodic function
+A rounding to ``p`` bits has the mean square error ``ulp(v)**2 / 12`` if the bits that it cuts off are uniformly
+distributed. ``E[ulp(v)**2]`` is ``4**(1 - p) E[4**floor(log2 |v|)]``, and the Fourier series of the periodic function
 ``4**-frac(t)`` turns the latter into Mellin moments ``E |v|**s`` at ``s = 2 + 2 pi i k / log 2``: the constant term
-is ``0.541 E[v**2]`` whatever the distribution, the others fade as soon as the logarithm of |v| is spread out.
+is ``0.541 E[v**2]`` whatever the distribution, the others vanish when the logarithm of |v| is spread out.
 
-The tail is not spread evenly where few bits are cut off: with d of them, round to nearest even errs by
-``ulp**2 / 12 (1 + 2 / 4**d)`` for d > 0, and by nothing for d = 0. d follows from the exponents of the operands and
+If few bits are cut off, they are not uniformly distributed: with d of them, round to nearest even has the mean square
+error ``ulp**2 / 12 (1 + 2 / 4**d)`` for d > 0, and is exact for d = 0. d follows from the exponents of the operands and
 of the result.
 """
 
@@ -32,10 +32,10 @@ KURTOSES = 12
 PHASES = 32
 
 MANY_BITS = 4
-"""From here on it does not matter how many bits are cut off: 2 / 4**4 is less than one per cent."""
+"""With at least this many bits cut off, their number does not matter: 2 / 4**4 is less than one per cent."""
 
 FEW_BITS = 8
-"""Operands that are this much shorter than the format have a sum that fits, nearly always."""
+"""The sum of operands this much shorter than the format nearly always fits."""
 
 _TINY = 1e-300
 
@@ -51,14 +51,14 @@ def spare_bits(d: Array) -> Array:
 
 
 def product_factor(f: float, d: int) -> float:
-    """Return what becomes of the mean square of rounding ``c * v`` when few bits are cut off.
+    """Return the correction of the mean square of rounding ``c * v`` when few bits are cut off.
 
     Parameters
     ----------
     f : float
         Significand of c, in [1, 2): the product crosses a power of two where that of v is at least 2 / f.
     d : int
-        Bits that are cut off where it does not.
+        Bits that are cut off if it does not.
     """
     low, high = (float(spare_bits(np.asarray(float(k)))) for k in (d, d + 1))
     return ((1 - f * f / 4) * low + (f * f - 1) * high) / (0.75 * f * f)
@@ -66,12 +66,12 @@ def product_factor(f: float, d: int) -> float:
 
 @lru_cache(maxsize=32)
 def sum_table(da: int = 0, db: int = 0) -> Array:
-    """Tabulate what becomes of the mean square of rounding a + b because few bits, or none, are cut off.
+    """Tabulate the correction of the mean square of rounding a + b when few or no bits are cut off.
 
     a and b are jointly normal; the table is over ``x = sa / (sa + sb)`` of their standard deviations and
-    ``y = sqrt((1 + correlation) / 2)``, each uniform in [0, 1]. They carry da and db bits more than the format.
+    ``y = sqrt((1 + correlation) / 2)``, each uniform in [0, 1]. They have da and db bits more than the format.
 
-    In polar coordinates of the two underlying normal variables the radius has its logarithm spread out, which leaves
+    In polar coordinates of the two underlying normal variables, the logarithm of the radius is spread out. What remains is
     a mean over the angle and over the phase of the radius within a factor of two.
     """
     nodes = 1 if da or db else 2
@@ -136,7 +136,7 @@ def mellin_table() -> Array:
 
 
 def _normal_mellin(s: complex) -> complex:
-    """Return ``E[|v|**s]`` of a normal variable: over log |v| the trapezoidal rule is exact to the last digits."""
+    """Return ``E[|v|**s]`` of a normal variable: over log |v| the trapezoidal rule has full accuracy."""
     t = np.linspace(-16, 3.5, 1025)
     return complex((np.exp((s + 1) * t - np.exp(2 * t) / 2)).sum() * (t[1] - t[0]) * math.sqrt(2 / math.pi))
 
@@ -154,7 +154,7 @@ SERIES = np.array([0.75 / (2 * math.log(2) + 2j * math.pi * k) for k in (1, 2)])
 
 
 def modulation(moments: Array, variance: Array) -> Array:
-    """Return ``E[4**floor(log2 |v|)]`` over ``MEAN E[v**2]``, for Mellin moments as `mellin` gives them."""
+    """Return ``E[4**floor(log2 |v|)]`` over ``MEAN E[v**2]``, for the Mellin moments of `mellin`."""
     turns = 0.5 * np.log2(np.maximum(variance, _TINY))
     return np.asarray(1 + 2 * (SERIES * moments * np.exp(2j * math.pi * turns[..., None] * np.array([1, 2]))).sum(-1).real)
 
@@ -162,17 +162,17 @@ def modulation(moments: Array, variance: Array) -> Array:
 def underflow(square: Array, variance: Array, fmt: Format, kind: Array | str) -> Array:
     """Correct the mean squares of roundings for gradual underflow.
 
-    Below the smallest normal number the spacing is constant: products err more there, and sums, being multiples of
-    the spacing as their operands are, not at all. What is far below the spacing becomes zero.
+    Below the smallest normal number the spacing is constant. Products have larger errors there. Sums are exact, because
+    their operands are multiples of the spacing. Values far below the spacing become zero.
 
     Parameters
     ----------
     square, variance : array
-        Mean square of the rounding without underflow; variance of what is rounded.
+        Mean square of the rounding without underflow; variance of the rounded value.
     fmt : Format
         The format.
     kind : array of bool, or "product"
-        Where it is a sum; ``"product"`` for values with the distribution of a product of two normal variables.
+        Which values are sums; ``"product"`` for values with the distribution of a product of two normal variables.
     """
     smallest, tiny = 2.0**fmt.emin, float(fmt.tiny)
     sigma = np.sqrt(np.maximum(variance, _TINY))

@@ -1,9 +1,9 @@
-"""Predict the error of an algorithm on kernels and tiles of one's own, from their second moments.
+"""Predict the error of an algorithm on given kernels and tiles, from their second moments.
 
-`fastconv.error.predict.model` takes inputs as independent numbers of mean zero. Those of a trained network are neither: pictures are
-smooth, so that differences of neighbours are small and often exact (Sterbenz 1974); what a rectifier gives has one sign, so that
-sums over channels grow faster. Here each program is read on the second moments that a sample has: for every value its mean
-square, for every rounding what it does to the outputs, through the second moments of what lies across the product.
+`fastconv.error.predict.model` assumes independent inputs of mean zero. Those of a trained network are neither. Images are
+smooth, so differences of neighbours are small and often exact (Sterbenz 1974). Rectified values have one sign, so sums over
+channels grow faster. Here each program is read on the second moments of a sample. They give the mean square of every value
+and, with the moments of the other factor of the product, the effect of every rounding on the outputs.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ _TINY = 1e-300
 
 @dataclass(frozen=True)
 class SampledPrediction:
-    """The error predicted on a sample.
+    """The predicted error on a sample.
 
     Attributes
     ----------
@@ -50,7 +50,7 @@ class SampledPrediction:
 
     @property
     def systematic(self) -> float:
-        """The part of `rms` that is made once for all tiles: in the kernel transform, and by rounded constants."""
+        """The part of `rms` common to all tiles: from the kernel transform and rounded constants."""
         return self.rms * math.sqrt(self.shares.get("kernel", 0.0) + self.shares.get("constants", 0.0))
 
     @property
@@ -60,7 +60,7 @@ class SampledPrediction:
 
 
 class Sample:
-    """Kernels and tiles of a two-dimensional convolution, each kernel to meet each tile.
+    """Kernels and tiles of a two-dimensional convolution, for all pairs of a kernel and a tile.
 
     Parameters
     ----------
@@ -77,8 +77,8 @@ class Sample:
 
     Notes
     -----
-    Errors made before the product take the second moments of kernels and of tiles as alike in all channels, but for their
-    sizes; those of sums over channels and of the output transform take the sample as it is.
+    For errors before the product, the second moments of kernels and of tiles are assumed equal in all channels, up to their
+    sizes. For those of sums over channels and of the output transform, the sample is used as given.
 
     Examples
     --------
@@ -103,10 +103,9 @@ class Sample:
 
     @cached_property
     def coupling(self) -> tuple[Array, Array, float]:
-        """Second moments of a kernel and of a tile, (r, r, r, r) and (n, n, n, n), and what the product of two sums over channels lacks.
+        """Second moments of a kernel and a tile, (r, r, r, r) and (n, n, n, n), and the scale of their product.
 
-        A channel's moments weigh as much as the other side has in it, so that the product is right where channels differ in
-        size only.
+        The weight of a channel is its mean square on the other side, so the product is exact if channels differ only in size.
         """
         of_w, of_x = (np.square(v).mean(axis=(0, 2, 3)) for v in (self.w, self.x))
         both = max(float(of_w @ of_x), _TINY)
@@ -163,7 +162,7 @@ def _fast(sample: Sample, alg: BilinearAlgorithm, policy: Policy, channel_sum: s
     moments_w, moments_x, scale = sample.coupling
     G, B, A = kernel.matrix, input.matrix, output.matrix
     u, v = (np.einsum("ia,jb,kc,ld,abcd->ijkl", M, M, M, M, S, optimize=True) for M, S in ((G, moments_w), (B, moments_x)))
-    # What errors at two products do to all outputs together.
+    # The effect of errors at two products on all outputs.
     reach = np.einsum("ab,cd->acbd", A.T @ A, A.T @ A)
     squared = np.einsum("abab->ab", reach)
     U = np.einsum("ia,jb,kcab->ijkc", G, G, sample.w, optimize=True)
@@ -175,7 +174,7 @@ def _fast(sample: Sample, alg: BilinearAlgorithm, policy: Policy, channel_sum: s
     total = np.einsum("abab->ab", moments)
     bits = min(policy.output.p, policy.accumulate.p, max(2 * policy.operands.p, 1))
     itself = np.einsum("ab,cd->acbd", np.eye(alg.m), np.eye(alg.m))
-    # Rounded constants err alike in each channel and tile: see them do it.
+    # Rounded constants have the same error in each channel and tile, so it is computed exactly.
     off = np.einsum("ia,jb,abkt->ijkt", A, A, sums, optimize=True) - sample.exact
     squares = {
         "kernel": scale * _before(kernel, moments_w, v * reach, policy.kernel, policy),
@@ -189,15 +188,15 @@ def _fast(sample: Sample, alg: BilinearAlgorithm, policy: Policy, channel_sum: s
 
 
 def _rounded(nodes: Nodes, moments: Array, reach: Array, fmt: Format, bits: int) -> tuple[float, float, Array]:
-    """Return what the roundings of the two passes of a transform do to the outputs, and the corrections of those of the last.
+    """Return the output errors from the two passes of a transform, and the variances of the second.
 
     Parameters
     ----------
     moments, reach : array
-        Second moments of what is transformed, ``(i, j, k, l)`` for the entries (i, j) and (k, l), and the same for what errors
-        of the result do to the outputs.
+        Second moments of the transform's input, ``(i, j, k, l)`` for the entries (i, j) and (k, l), and the same for the
+        effect of errors of the result on the outputs.
     bits : int
-        Significant bits of what is transformed.
+        Significant bits of the transform's input.
     """
     M, n = nodes.matrix, nodes.inputs
     first = np.einsum("vi,ibkb,vk->bv", nodes.rows, moments, nodes.rows, optimize=True)
@@ -214,7 +213,7 @@ def _rounded(nodes: Nodes, moments: Array, reach: Array, fmt: Format, bits: int)
 
 
 def _before(nodes: Nodes, moments: Array, reach: Array, fmt: Format, policy: Policy) -> float:
-    """Return what a transform before the product does: its roundings, those of its entry, and of storing its result."""
+    """Return the output error from a transform before the product: of its input, roundings and stored result."""
     M, data, operands = nodes.matrix, policy.data, policy.operands
     once, twice, last = _rounded(nodes, moments, reach, fmt, min(data.p, fmt.p))
     square = once + twice
@@ -223,7 +222,7 @@ def _before(nodes: Nodes, moments: Array, reach: Array, fmt: Format, policy: Pol
     if operands.p < fmt.p:
         stored = np.einsum("ia,ic,jb,jd,abcd->ij", M, M, M, M, moments, optimize=True)
         few = np.ones_like(stored)
-        if data.p <= operands.p:  # a sum of numbers that the format holds may fit, a plain number does
+        if data.p <= operands.p:  # a sum of numbers in the format may be exact, a plain number is
             rounded = nodes.factors(last, data.p, operands.p, fmt.p)
             few = np.hstack([np.zeros((len(M), nodes.inputs)), rounded])[:, nodes.source]
             few = np.where((few > 0) & (few.T > 0), 1.0, few + few.T)
@@ -243,8 +242,8 @@ def _products(each: Array, channels: int, policy: Policy) -> Array:
 def _sums(each: Array, total: Array, alive: Array, channels: int, channel_sum: str, policy: Policy) -> Array:
     """Return the mean squares of rounding the sums over channels.
 
-    A run of k channels has the mean square ``k each + k (k - 1) pair``; `pair`, what two channels have in common on average,
-    follows from the sum of all. `alive` is the share of channels that are not zero: adding nothing is exact.
+    A run of k channels has the mean square ``k each + k (k - 1) pair``; `pair`, the average covariance of two channels,
+    follows from the sum of all. `alive` is the share of nonzero channels: adding zero is exact.
     """
     fmt, product = policy.accumulate, policy.product
     bits = min(product.p, 2 * policy.operands.p, fmt.p) - fmt.p
@@ -268,7 +267,7 @@ def predict_direct(w: Array, x: Array, policy: str | Policy = "fp32", channel_su
     Parameters
     ----------
     w, x : array, (kernels, channels, taps) and (windows, channels, taps)
-        Kernels and what they meet.
+        Kernels and their input windows.
     policy, channel_sum : str
         As in `fastconv.predict_error`.
     """
@@ -283,7 +282,7 @@ def predict_direct(w: Array, x: Array, policy: str | Policy = "fp32", channel_su
         run = run + term
         size, both = (np.square(part).mean(axis=(0, 1)) for part in (term, run))
         products += float(size.sum())
-        if tap:  # adding nothing is exact, and rectified numbers often are
+        if tap:  # adding zero is exact, and rectified values are often zero
             rounded = (np.square(run) * ((term != 0) & (run != term))).mean(axis=(0, 1))
             sums += float((rounded * sum_factor(before, size, both, bits, bits)).sum())
         before = both

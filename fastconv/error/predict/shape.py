@@ -1,8 +1,8 @@
-"""From the root mean square of an error to the mean of its magnitude.
+"""Derive the mean magnitude of an error from its root mean square.
 
 Given the inputs, an output's error is close to normal, with a variance Q that depends on them: it is a sum of squares
 of products (form in w) (form in x). So ``E |e| = sqrt(2 / pi) E sqrt(Q)``, and E sqrt(Q) is close to the product of
-what the two expected quadratic forms ``E[Q | w]`` and ``E[Q | x]`` give on their own.
+the values for the two expected quadratic forms ``E[Q | w]`` and ``E[Q | x]`` alone.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ KURTOSIS_EFFECT = 0.19
 def root_table(rest: int) -> Array:
     """Tabulate E sqrt(z' P z) for z normal and tr P = 1, over tr P**2 in [0, 1].
 
-    P is given one large eigenvalue and `rest` equal ones, or as many equal ones as it takes. With
+    P has one large eigenvalue and `rest` equal ones, or as many equal ones as needed. With
     ``M(t) = E exp(-t q)``: ``E sqrt(q) = 1 / (2 sqrt(pi)) int_0^inf (1 - M(t)) t**-1.5 dt``.
     """
     log_t = np.linspace(-16, 24, 800)
@@ -62,7 +62,7 @@ def mean_root(square: Array, quartic: Array, rest: int) -> Array:
     quartic : array
         Excess kurtosis of the variables times the sum of the squares of P's diagonal.
     rest : int
-        Eigenvalues besides the largest.
+        Number of eigenvalues other than the largest.
     """
     x = np.clip(square, 0, 1) * STEPS
     i = np.minimum(x.astype(int), STEPS - 1)

@@ -1,4 +1,4 @@
-"""Read programs on variances: what the roundings of each stage do to each output."""
+"""Propagate variances through programs: the effect of each stage's roundings on each output."""
 
 from __future__ import annotations
 
@@ -29,9 +29,9 @@ Array = npt.NDArray[Any]
 class _Noise:
     """Errors of a stage before the product.
 
-    `output` is the variance at each output, `first` the part of it from the first of two passes, `stored` that from
-    rounding to the format of the operands, `flat` that from underflow in the last pass, `product` the variance at
-    each product, all for all channels together; `nodes` is for each axis the variance of each rounding of a first pass along it.
+    All variances are summed over the channels. `output` is the variance at each output, `first` the part of it from the
+    first of two passes, `stored` that from rounding to the format of the operands, `flat` that from underflow in the last
+    pass. `product` is the variance at each product. `nodes` is, for each axis, that of each rounding of a first pass along it.
     """
 
     output: Array
@@ -44,7 +44,7 @@ class _Noise:
 
 @dataclass(frozen=True)
 class _Side:
-    """A transform before the product, G w or BT x along each axis, with what lies across the product from it."""
+    """A transform before the product, G w or BT x along each axis, with the other factor of the product."""
 
     nodes: tuple[Nodes, ...]
     fmt: Format
@@ -57,7 +57,7 @@ class _Side:
 
 
 class _Variances(NamedTuple):
-    """Errors of the transforms before the product, the output's of its first pass and at its nodes, all by what they come from."""
+    """Errors of the transforms before the product, of the output transform's first pass and nodes, and of all sources."""
 
     kernel: _Noise
     input: _Noise
@@ -73,7 +73,7 @@ def _kurtosis(rows: Array) -> Array:
 
 
 class _Axis:
-    """An algorithm along an axis: the roundings of its programs, its matrices as they are held."""
+    """An algorithm along an axis: the roundings of its programs, its rounded matrices."""
 
     def __init__(self, alg: BilinearAlgorithm, policy: Policy, order: str) -> None:
         self.alg, self.policy = alg, policy
@@ -92,7 +92,7 @@ class _Axis:
         return np.asarray(np.einsum("ij,jk,ik->i", self.A, matrix, self.A, optimize=True))
 
     def perturbation(self) -> tuple[Array, Array]:
-        """Return the bilinear map of each output, (m, r, n), and what the rounded constants add to it."""
+        """Return the bilinear map of each output, (m, r, n), and its change by rounded constants."""
         A, G, B = self.alg.AT, self.alg.G, self.alg.BT
         p = self.policy
         exact_G, exact_A = _float(G), _float(A)
@@ -119,12 +119,12 @@ class _Pass:
         variance = of_row * self.variance
         plain = unit(self.fmt) * variance * self.factors * modulation(mellin(kurtosis * self.kurtosis), variance)
         square = underflow(plain, variance, self.fmt, self.nodes.is_sum)
-        known = square / np.maximum(variance, 1e-300)  # what underflows to zero errs by its own value
+        known = square / np.maximum(variance, 1e-300)  # the error of a value that underflows to zero is the value
         return np.where(square > plain, plain + (square - plain) * np.minimum(known, 1.0), square), square
 
 
 class Model:
-    """Algorithms along each axis, read on the variances of a setting."""
+    """Algorithms along each axis, with the variances of a setting."""
 
     def __init__(self, axes: Sequence[BilinearAlgorithm], setting: Setting, moments: Moments) -> None:
         self.policy, self.channels, self.channel_sum, self.moments = setting.policy, setting.channels, setting.channel_sum, moments
@@ -133,7 +133,7 @@ class Model:
         self.scale = setting.channels * moments.w_variance * moments.x_variance
 
     def variances(self) -> _Variances:
-        """Return the variance at each output by what it comes from."""
+        """Return the variance at each output by source."""
         moments, data = self.moments, self.policy.data
         w, x = (moments.w_variance, moments.w_kurtosis), (moments.x_variance, moments.x_kurtosis)
         K, I, G, B = (tuple(getattr(axis, name) for axis in self.axes) for name in "KIGB")  # noqa: E741
@@ -156,7 +156,7 @@ class Model:
         return math.sqrt(mean) / math.sqrt(self.scale * math.prod(axis.alg.r for axis in self.axes))
 
     def to_outputs(self, products: Array) -> Array:
-        """Take independent variances at the products to the outputs."""
+        """Propagate independent variances at the products to the outputs."""
         first, *rest = self.axes
         return np.asarray(first.A2 @ products @ rest[0].A2.T if rest else first.A2 @ products)
 
@@ -165,7 +165,7 @@ class Model:
 
         An error in U = G w meets V = BT x: its variance at output i is
         ``A_i (other other' * covariance of the errors) A_i'``. In two dimensions the errors of the first pass go
-        through the second, those of the second belong to one row.
+        through the second; those of the second belong to one row.
         """
         made = {id(nodes): _Pass(nodes, s) for nodes in s.nodes}
         passes = [made[id(nodes)] for nodes in s.nodes]
@@ -189,7 +189,7 @@ class Model:
         gram = s.other[1] @ s.other[1].T
         of_row = [(one.matrix**2).sum(axis=1) for one in s.nodes]
         plain, second = passes[1].squares(of_row[0][:, None], _kurtosis(nodes.matrix)[:, None])
-        # what node v of the second pass does to output i along the second axis
+        # effect of node v of the second pass on output i along the second axis
         of_node = np.einsum("ij,jv,jk,kv,ik->vi", width.A, last.gain, gram, last.gain, width.A, optimize=True)
         before = np.multiply.outer(passed, width.through(gram * (last.matrix @ last.matrix.T)))
         after = (axis.A2 * lengths[0]) @ second @ of_node
@@ -206,7 +206,7 @@ class Model:
             return np.zeros_like(variance)
         if s.data.p > s.operands.p:
             few = np.ones_like(variance)
-        else:  # the bits of the last sum or product; a plain input fits, and a sum of sums has more bits
+        else:  # the last sum or product decides; a plain input is exact, and a sum of sums has more bits
             last = []
             for nodes in s.nodes:
                 factors = nodes.factors((nodes.rows**2).sum(axis=1), s.data.p, s.operands.p, s.fmt.p)
@@ -244,9 +244,9 @@ class Model:
         return np.asarray(square)
 
     def after(self, errors: Array) -> tuple[Array, Array, tuple[Array, ...]]:
-        """Return the variances at the outputs from the output transform, of its first and second pass, and of its nodes.
+        """Return the variances at the outputs from the two passes of the output transform, and those of its nodes.
 
-        What is rounded there is what is true plus the errors so far: where much cancels, these are no longer small.
+        The rounded values are exact values plus earlier errors. After much cancellation, these errors are no longer small.
         """
         fmt = self.policy.output
         bits = min(fmt.p, self.policy.accumulate.p, max(2 * self.policy.operands.p, 1))
@@ -284,10 +284,10 @@ class Model:
         return np.asarray(self.scale * (square + np.add.outer(r2 * d, r * d2)))
 
     def forms(self, axis: _Axis, of_K: Array, of_I: Array, of_O: Array) -> tuple[dict[str, Array], dict[str, Array], Array]:
-        """Return the forms in w and in x along an axis by what they come from, and what its output transform rounds.
+        """Return the forms in w and in x along an axis by source, and the roundings of its output transform.
 
-        Letters name what a form comes from: K, I, O the roundings of a transform, M whole products, E the exact map, K0 and I0
-        underflow, C the change of it by inexact constants.
+        Letters name the sources: K, I, O the roundings of a transform, M whole products, E the exact map, K0 and I0 underflow,
+        C the change of the map by inexact constants.
         """
         G, B, A2 = axis.G, axis.B, axis.A2
         at_K = (B**2).sum(axis=1)[:, None] * axis.K.gain**2 * of_K
@@ -312,7 +312,7 @@ class Model:
             "E": normed(np.einsum("ikl,ikh->ilh", exact, exact)),
             "C": normed(np.einsum("ikl,ikh->ilh", change, change)),
         }
-        w |= {"K0": np.zeros_like(w["K"]), "I0": w["I"]}  # what underflow cuts off depends on the inputs no more
+        w |= {"K0": np.zeros_like(w["K"]), "I0": w["I"]}  # underflow errors no longer depend on the inputs
         x |= {"K0": x["K"], "I0": np.zeros_like(x["I"])}
         return w, x, at_O
 
@@ -361,7 +361,7 @@ class Model:
         return mean_root(square_w / C, m.w_kurtosis * quartic_w / C, rest_w) * mean_root(square_x, m.x_kurtosis * quartic_x / C, rest_x)
 
     def late(self, shares: dict[Pair, Array], at_O: Sequence[Array]) -> Array:
-        """Return what remains of tr P**2 for many channels: sums over them are normal, and correlated."""
+        """Return the limit of tr P**2 for many channels: sums over them are normal, and correlated."""
         forms = []
         for axis, at in zip(self.axes, at_O, strict=True):
             value, vectors = np.linalg.eigh(axis.hadamard)
@@ -386,7 +386,7 @@ def _float(matrix: tuple[tuple[Number, ...], ...]) -> Array:
 
 @lru_cache(maxsize=512)
 def _rounding(matrix: tuple[tuple[Number, ...], ...], fmt: Format) -> Array:
-    """Return what rounding to a format adds to the entries of a matrix."""
+    """Return the rounding errors of a matrix's entries in a format."""
 
     def change(e: Number) -> float:
         near = rounded(e, fmt)

@@ -1,4 +1,4 @@
-"""Choose what runs a layer: candidates, their cost and their error."""
+"""Choose how a layer runs: candidates, their cost and their error."""
 
 from fastconv.kernels.choose.accuracy import relative_error
 from fastconv.kernels.choose.method import Estimate, check_limit, estimated, method_of

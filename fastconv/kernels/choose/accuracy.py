@@ -1,4 +1,4 @@
-"""The relative error of a layer by the closed form: what `algorithm="auto"` holds against `max_error`, and what is explained."""
+"""Predict a layer's relative error in closed form, for `algorithm="auto"`."""
 
 from __future__ import annotations
 
@@ -19,28 +19,28 @@ from fastconv.native import machine
 Axes = Sequence[BilinearAlgorithm]
 
 POLICY = Policy("fp64", "fp32", "fp32", "fp32", "fp32")
-"""What a plan does: the kernel transform in float64, rounded once; everything else in the format of the arrays."""
+"""Arithmetic of a plan: the kernel transform in float64, rounded once; everything else in the format of the arrays."""
 
 _FUSED = Policy("fp64", "fp64", "fp64", "fp32", "fp64")
-"""A direct convolution in fused multiply-adds: the products themselves are not rounded."""
+"""Arithmetic of a direct convolution with fused multiply-adds: the products themselves are not rounded."""
 
 _MANY = 64
-"""Channels of a second prediction: the mean square of the error is a straight line over the growth of the channel sum."""
+"""Channels of a second prediction: the mean square of the error is linear in the growth of the channel sum."""
 
 
 def relative_error(axes: Axes | None, channels: int, kernel: tuple[int, ...], dtype: Any = np.float32) -> float:
-    """Return the relative L2 error that a layer is expected to make on independent normal numbers.
+    """Return the expected relative L2 error of a layer on independent normal numbers.
 
     Parameters
     ----------
     axes : sequence of BilinearAlgorithm, or None
-        One along each axis, an axis of one tap has no say; None for direct convolution.
+        One per axis, where an axis of one tap does not count; None for direct convolution.
     channels : int
-        Of a group.
+        Input channels per group.
     kernel : tuple of int
         Taps along each axis.
     dtype : dtype
-        float32, or float64, which errs as float32 does, on its own scale.
+        float32, or float64, whose error is that of float32 scaled by the ratio of the machine epsilons.
 
     Examples
     --------
@@ -57,29 +57,29 @@ def relative_error(axes: Axes | None, channels: int, kernel: tuple[int, ...], dt
 
 
 def order_of(alg: BilinearAlgorithm) -> str:
-    """Return the order of summation that a layer runs an algorithm in, unless told: what repeats is shared, and fused where it can be."""
+    """Return the default summation order: repeated terms are shared, and fused where the CPU can."""
     return "huffman+shared" + "+folded" * (alg.products > alg.n) + "+fma" * machine().fma
 
 
 @lru_cache(maxsize=1024)
 def _parts(axes: tuple[BilinearAlgorithm, ...]) -> tuple[float, float]:
-    """Return the mean square of the relative error for one channel, and what the additions of channels add to it, over their growth."""
+    """Return the mean square error for one channel, and its slope over channel growth."""
     order = max(map(order_of, axes), key=len)
     one, many = (predicted(axes, Setting(POLICY, order, channels, "blocked"), MOMENTS["normal"]) ** 2 for channels in (1, _MANY))
     return one, (many - one) / _growth(_MANY)
 
 
 def _growth(channels: int) -> float:
-    """Return the variance of all sums that are rounded while channels are added, over that of the whole."""
+    """Return the variance of all rounded sums over channels, divided by that of the total."""
     return channel_growth("blocked", channels)[0] / channels
 
 
 def _direct(terms: int) -> float:
-    """Return the relative error of a sum of products: chains of multiply-adds, whose sums are then added one after the other."""
+    """Return the relative error of chains of multiply-adds whose sums are added in order."""
     count, policy = min(terms, DIRECT_CHAIN), _FUSED if machine().fma else POLICY
     chain = _chain(count, policy)
     chains = -(-terms // DIRECT_CHAIN)
-    # Of a chain the sums of 1, 2, ... products are rounded, of the whole those of 2, 3, ... chains.
+    # A chain rounds the sums of 1, 2, ... products; the total rounds the sums of 2, 3, ... chains.
     return chain * math.sqrt(1 + ((chains + 1) / 2 - 1 / chains) / ((count + 1) / 2))
 
 

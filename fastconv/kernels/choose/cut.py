@@ -1,8 +1,8 @@
-"""Cut a layer into work items, and estimate what they cost: a count of cycles of one core, to compare ways with.
+"""Cut a layer into work items and estimate their cost in cycles of one core, to compare methods.
 
-The inner product keeps a panel of sums in registers. Either tiles are the lanes of its vectors and a panel is some
-filters by some vectors of tiles, or filters are the lanes and a panel is some tiles by some vectors of filters. The
-second way wastes nothing on an image of 49 or 9 tiles, the first nothing on a layer of three filters.
+The inner product keeps a panel of sums in registers. With tiles in the lanes, a panel is some filters by some vectors
+of tiles. With filters in the lanes, a panel is some tiles by some vectors of filters. The second leaves no lane idle on
+an image of 49 or 9 tiles, the first none on a layer of three filters.
 """
 
 from __future__ import annotations
@@ -18,73 +18,73 @@ from fastconv.kernels.layer import Layer
 from fastconv.native import machine, round_up
 
 CHANNEL_CHAIN = 32
-"""Channels that a fast algorithm sums in one chain; the sums of chains are then added up."""
+"""Channels that a fast algorithm sums in one chain; the sums of the chains are then added."""
 
 DIRECT_CHAIN = 128
 """The same for a direct convolution, in products."""
 
 COPY = 2.0
-"""Cycles that a vector of V or of M costs besides the product and the transforms: its way to and from the image."""
+"""Cycles to copy a vector of V or M from or to the image, on top of the product and the transforms."""
 
 WINDOW = 8.0
 """The same for a direct convolution, whose windows are cut from rows."""
 
 OPERATION = 0.6
-"""Cycles of an operation of a transform, on a vector: most of its values are in the cache, not in registers."""
+"""Cycles per vector operation of a transform: most of its values are in the cache, not in registers."""
 
 UNFUSED = 1.3
-"""How much more a vector of M costs with tiles in the lanes, where the rows are put together in a step of its own."""
+"""Cost factor of a vector of M with tiles in the lanes, where a separate step assembles the rows."""
 
 SPILL = 2.0
-"""Cycles that a vector of V or M costs besides for each doubling of V of a block beyond `ROOM`."""
+"""Extra cycles per vector of V or M for each doubling of a block's V beyond `ROOM`."""
 
 CACHE = 3 << 17
-"""Bytes of V, M and weights of a block that all stay in the second cache; of twice as many next to nothing does."""
+"""Bytes of V, M and weights of a block that all stay in the L2 cache; of twice as many almost nothing stays."""
 
 HELD = 2.5
-"""Cycles that a vector of V or M costs less then. Blocks of a layer are compared with it, algorithms not: `COPY` is of small layers."""
+"""Cycles saved per vector of V or M in such a block. Used to compare blocks, not algorithms: `COPY` is from small layers."""
 
 ROOM = 1 << 20
-"""Bytes of V that mostly stay in the second cache from where they are written to where they are read."""
+"""Bytes of V that mostly stay in the L2 cache between writing and reading."""
 
 SMALL = 0.6
-"""Cycles that a vector costs less in a block whose V is half of that. Again only blocks are compared with it."""
+"""Cycles saved per vector in a block whose V is half of `ROOM`. Used only to compare blocks."""
 
 BEGIN = 6.0
-"""Terms that it costs to begin a chain and to store its sums; in full chains it is part of what a term costs."""
+"""Cost, in terms, of starting a chain and storing its sums; in full chains it is part of the cost of a term."""
 
 DENSITY = 0.7
-"""Operations of a transform, of as many as its matrix has entries."""
+"""Operations of a transform per entry of its matrix."""
 
 ITEM = 20_000.0
-"""Cycles that an item costs besides."""
+"""Overhead of a work item, in cycles."""
 
 UNEVEN = 0.15
-"""Items that a thread is late by on average, where there are several: processors are not equally fast at all times."""
+"""Average delay of the last of several threads, in items: cores are not equally fast at all times."""
 
 NEAR = 12 << 20
-"""Weights that large are still in a cache when the next call comes, of larger ones that much."""
+"""Bytes of weights that stay cached between calls."""
 
 NEAR_COST, FAR_COST = 0.02, 0.05
-"""Cycles that a byte of the weights costs, from a cache or from memory, where every thread reads."""
+"""Cycles per byte of weights, from a cache and from memory, where every thread reads."""
 
 INPUT_BYTES = 8 << 20
-"""The most that V of a block takes: the workspaces of all threads stay small."""
+"""Largest V of a block, in bytes: the workspaces of all threads stay small."""
 
 STRIP_BYTES = 5 << 19
-"""The same for a direct convolution, whose V is written from few rows and read again for each panel of filters."""
+"""The same for a direct convolution: its V is written from few rows and read again for each panel of filters."""
 
 OUTPUT_BYTES = 1 << 20
-"""The most that M of a block of filters takes."""
+"""Largest M of a block of filters, in bytes."""
 
 LEAST_SUMS = 8
-"""Fewer do not hide the latency of a multiply-add: they take as long as eight."""
+"""Sums in flight that hide the latency of a multiply-add: fewer take as long as eight."""
 
 LARGEST_BLOCK = 192
-"""Tiles of a block; more only make the workspace larger."""
+"""Most tiles of a block; more only make the workspace larger."""
 
 LARGEST_STRIP = 400
-"""The same for outputs of a direct convolution, which share the rows that are read."""
+"""The same for outputs of a direct convolution, which share their input rows."""
 
 SMALLEST_BLOCK = 24
 STEPS = 8
@@ -92,26 +92,26 @@ STEPS = 8
 
 @dataclass(frozen=True)
 class Work:
-    """What a group of a layer asks for, however it is cut.
+    """The work of one group of a layer, however it is cut.
 
     Attributes
     ----------
     tiles : int
-        Of all images.
+        Tiles of all images.
     xis : int
         Independent products.
     depth : int
-        Terms of each of their sums.
+        Terms of each sum.
     chain : int
-        Terms that are summed before the sum is added to the total.
+        Terms summed before the sum is added to the total.
     filters, groups : int
-        Filters of a group, and groups.
+        Filters per group, and groups.
     size : int
         Bytes of a number.
     into, back : float
-        Cycles that a vector of V and one of M cost besides the product.
+        Cycles per vector of V and of M, without the product.
     row : int
-        Tiles of a row of the image.
+        Tiles per row of the image.
     """
 
     tiles: int
@@ -137,11 +137,11 @@ class Cut:
     shares : int
         Shares of the filters.
     mt, nk : int
-        With filters in the lanes, the tiles and the vectors of filters of a panel; with tiles in the lanes, zero.
+        Tiles and vectors of filters of a panel, with filters in the lanes; zero with tiles in the lanes.
     cycles : float
-        Estimated, for the busiest thread: what algorithms are compared by.
+        Estimated cycles of the busiest thread, by which algorithms are compared.
     held : float
-        Cycles of them that are saved where the second cache holds a block.
+        Cycles saved where the L2 cache holds a block.
     """
 
     block: int
@@ -153,7 +153,7 @@ class Cut:
 
 
 class Size(NamedTuple):
-    """Of an algorithm along one axis: what its cost depends on."""
+    """Sizes of an algorithm along one axis, which determine its cost."""
 
     m: int
     r: int
@@ -162,14 +162,14 @@ class Size(NamedTuple):
 
     @property
     def into(self) -> float:
-        """Operations of the input transform, a vector a tile; a phase of one tap has none."""
+        """Operations of the input transform, one vector per tile; a phase of one tap has none."""
         if self.stride == 1:
             return _operations(self.products, self.m + self.r - 1)
         return sum(_operations(self.m + taps - 1, self.m + taps - 1) for taps in phase_taps(self.r, self.stride) if taps > 1)
 
     @property
     def back(self) -> float:
-        """The same of the output transform, which adds the phases up besides."""
+        """Operations of the output transform, which also adds the phases."""
         if self.stride == 1:
             return _operations(self.products, self.m)
         phases = phase_taps(self.r, self.stride)
@@ -182,14 +182,14 @@ def size_of(alg: BilinearAlgorithm) -> Size:
 
 
 def work_of(layer: Layer, sizes: tuple[Size, Size] | None) -> Work:
-    """Count what a layer asks for, of a fast algorithm along height and width or, without, of im2col."""
+    """Return the work of a layer with fast algorithms along both axes, or with im2col."""
     taken, made, common = layer.channels // layer.groups, layer.filters // layer.groups, (layer.groups, layer.dtype.itemsize)
     if sizes is None:
         depth = taken * layer.kernel[0] * layer.kernel[1]
         return Work(_tiles(layer, (1, 1)), 1, depth, DIRECT_CHAIN, made, *common, WINDOW, WINDOW, layer.output[1])
     h, w = sizes
     xis = h.products * w.products
-    # Along the height first, on columns that neighbouring tiles share; then along the width, for each product of the height.
+    # The height comes first, on columns that neighbouring tiles share; then the width, for each product of the height.
     into = (w.m * w.stride * h.into + h.products * w.into) / xis
     back = (w.products * h.back + h.m * w.back) / xis
     costs = COPY + OPERATION * into, COPY + OPERATION * back
@@ -205,14 +205,14 @@ def _operations(products: int, values: int) -> float:
 
 
 def tile_panel() -> tuple[int, int]:
-    """Return the filters and the vectors of a panel with tiles in the lanes: 8 to 24 sums."""
+    """Return the filters and vectors of a panel with tiles in the lanes: 8 to 24 sums."""
     if machine().registers >= 32:
         return 8, 3
     return (4, 3) if machine().vector_bytes >= 32 else (4, 2)
 
 
 def filter_panels() -> Iterator[tuple[int, int]]:
-    """Return the tiles and vectors of panels with filters in the lanes that the registers hold: sums, vectors, one factor."""
+    """Yield the tiles and vectors of panels that fit the registers, filters in the lanes."""
     for nk in (1, 2, 3):
         for mt in range(2, 15):
             if mt * nk >= LEAST_SUMS and mt * nk + nk + 1 <= machine().registers:
@@ -220,18 +220,18 @@ def filter_panels() -> Iterator[tuple[int, int]]:
 
 
 def panel_cycles(sums: int, loads: int) -> float:
-    """Return the cycles of one step of a panel: two multiply-adds or loads a cycle, and eight sums to hide their latency.
+    """Return the cycles of one step of a panel, at two multiply-adds or loads per cycle.
 
-    Ten sums and more take up to sixteen cycles a chain besides, of 32 steps, eight or nine next to none (measured on Zen 3).
+    Ten sums and more take up to sixteen extra cycles per chain of 32 steps, eight or nine almost none (measured on Zen 3).
     """
     return max(sums / 2, loads / 2, LEAST_SUMS / 2) * (1 + 0.02 * max(loads - 7, 0)) + 0.05 + 0.13 * min(max(sums - 9, 0), 3)
 
 
 @lru_cache(maxsize=1024)
 def cut(work: Work, threads: int, filters: bool | None = None) -> Cut:
-    """Return the cut that is estimated to take the fewest cycles; it depends on the threads, the results do not.
+    """Return the cut with the fewest estimated cycles; it depends on `threads`, the results do not.
 
-    Filters lie in the lanes, or tiles, or whichever is faster (None). Where channels lie in blocks, filters have to.
+    `filters` puts filters in the lanes, or tiles, or the faster of both (None). The channels-blocked layout requires filters.
     """
     cuts = [c for c in _cuts(work, machine().vector_bytes // work.size, threads) if filters in (None, c.mt > 0)]
     best = min(cuts, key=lambda c: (c.cycles - c.held, c.block, c.mt, c.nk))
@@ -272,7 +272,7 @@ def _cuts(work: Work, lanes: int, threads: int) -> Iterator[Cut]:
 
 
 def _costed(work: Work, lanes: int, threads: int, way: Cut, product: float, back: float, filters: int) -> Cut:
-    """Add up an item, `product` cycles a step of the depth and `back` vectors a product, and multiply by the items of a thread."""
+    """Return the cut with its cycles: `product` per step of the depth, `back` vectors per product."""
     block = way.block
     weights = work.xis * work.depth * work.size
     far = max(0.0, 1.0 - NEAR / (weights * work.filters * work.groups))
@@ -295,9 +295,9 @@ def _share(value: float) -> float:
 
 
 def _vectors(work: Work, lanes: int, block: int) -> float:
-    """Return the vectors that a channel of a block is split into: each run of tiles of a row has its own.
+    """Return the vectors of one channel of a block: each run of tiles within a row has its own.
 
-    A block that is less than a row lies in two rows in so many cases as it is parts of a row.
+    A block of a fraction of a row spans two rows in that fraction of the cases.
     """
     if work.xis == 1 or work.row % block == 0:
         return parts(block, lanes)
@@ -306,5 +306,5 @@ def _vectors(work: Work, lanes: int, block: int) -> float:
 
 
 def parts(whole: int, size: int) -> int:
-    """Return how many parts of a size hold the whole."""
+    """Return how many parts of a given size hold the whole."""
     return -(-whole // size)

@@ -1,4 +1,4 @@
-"""Choose how a layer runs: read the name of an algorithm, check that it fits the layer, or pick one."""
+"""Read the name of a layer's algorithm and check that it fits, or choose one."""
 
 from __future__ import annotations
 
@@ -15,42 +15,42 @@ from fastconv.kernels.layer import Layer
 from fastconv.native import machine
 
 MAX_ERROR = 1e-6
-"""Relative L2 error that ``"auto"`` keeps to in float32 if no limit is given; in float64 as many roundings."""
+"""Default limit of ``"auto"`` on the relative L2 error in float32; scaled by the machine epsilon in float64."""
 
 THREADS = 2
-"""Threads that times are estimated for."""
+"""Threads assumed when times are estimated."""
 
 OUTPUTS = {1: (2, 3, 4, 5, 6, 7, 8), 2: (2, 3, 4, 5, 6)}
-"""Outputs an axis of the fast algorithms that are tried, of one dimension and of two."""
+"""Outputs per axis of the fast algorithms that are tried, in one dimension and in two."""
 
 MORE_OUTPUTS = {1: (9, 10), 2: (7, 8)}
-"""Those that are tried besides where the limit is `LOOSE` times the default: they err by more than three times as much."""
+"""Further ones, tried where the limit is at least `LOOSE` times the default: their error is over three times as large."""
 
 LOOSE = 3.0
 
 ALIKE = 1.03
-"""Estimates that differ by no more say nothing: of such algorithms the one of the smallest error is taken."""
+"""Largest ratio of two estimates that count as equal: of equally fast algorithms the most accurate is chosen."""
 
 PHASE = 8.0
-"""Cycles that a vector of the phases costs, of one of two threads."""
+"""Cycles per vector of the phases, for one of two threads."""
 
 PAYS = 0.9
-"""Phases are taken where they are estimated to take no more of the time of a direct convolution: they take memory besides."""
+"""Largest estimated time of phases, relative to the other methods, at which they are chosen: they need extra memory."""
 
 LEAST_PHASE = 3
-"""Taps an axis that phases have where they are tried unasked: of 3x3 taps at stride two they save too little."""
+"""Fewest taps per axis of phases that ``"auto"`` tries: with 3x3 taps at stride two they save too little."""
 
 LONGER = 2
-"""By how many outputs the sides of a tile may differ."""
+"""Largest difference of the sides of a tile, in outputs."""
 
 CIRCLES = {1: (10, 18, 34, 50), 2: (10, 14, 18)}
 """Tile sizes of sets on the unit circle that are tried, in one dimension and in two."""
 
 LARGEST_TILE = 16
-"""Tiles of real points past this lose all accuracy in single precision."""
+"""Largest tile with real points: larger ones lose all accuracy in single precision."""
 
 LARGEST_COMPLEX_TILE = 66
-"""Larger ones save hardly more, and their transforms take long to compile."""
+"""Largest tile with complex points: larger ones save hardly more, and their transforms take long to compile."""
 
 PLAIN = ("direct", "im2col", "fft")
 
@@ -64,11 +64,11 @@ class Method:
     name : str
         ``"direct"``, ``"im2col"``, ``"fft"``, ``"phases"`` or the name of a fast algorithm.
     axes : tuple of BilinearAlgorithm
-        Of a fast algorithm: one along the height, one along the width.
+        The fast algorithms along the height and along the width; None for another method.
     why : str
         Who chose it.
     phases : bool
-        Whether the algorithm is that of the layer's phases (`Layer.phased`).
+        Whether the algorithm runs on the layer's phases (`Layer.phased`).
     """
 
     name: str
@@ -78,17 +78,17 @@ class Method:
 
     @property
     def sizes(self) -> tuple[Size, Size] | None:
-        """What the cost depends on."""
+        """Sizes of the algorithms, which determine the cost."""
         return None if self.axes is None else (size_of(self.axes[0]), size_of(self.axes[1]))
 
 
 def method_of(given: Any, layer: Layer, max_error: float | None = None) -> Method:
-    """Read what was given as `algorithm`.
+    """Return the method that the argument `algorithm` names, or choose one for ``"auto"``.
 
     Raises
     ------
     TypeError, ValueError
-        For what is no algorithm, or does not fit the layer; says the rule and the remedy.
+        If it is not an algorithm, or does not fit the layer.
     """
     automatic = isinstance(given, str) and given.strip().lower() == "auto"
     if max_error is not None:
@@ -113,21 +113,21 @@ def method_of(given: Any, layer: Layer, max_error: float | None = None) -> Metho
 
 
 def check_limit(max_error: Any, given: Any, automatic: bool) -> None:
-    """Refuse an error limit that is none, or that comes with an algorithm."""
+    """Reject an invalid error limit, or one given together with a fixed algorithm."""
     if not isinstance(max_error, (int, float)) or isinstance(max_error, bool):
         raise TypeError(f"max_error is {max_error!r}: pass a number, the relative L2 error that algorithm='auto' keeps to")
     if not max_error > 0:
-        raise ValueError(f"max_error is {max_error}: it is more than 0, such as 1e-6")
+        raise ValueError(f"max_error is {max_error}: pass a number above 0, such as 1e-6")
     if not automatic:
-        raise ValueError(f"max_error is {max_error} and algorithm {given!r}: a limit is kept by choosing; pass algorithm='auto'")
+        raise ValueError(f"max_error is {max_error} and algorithm {given!r}: only 'auto' keeps a limit; pass algorithm='auto'")
 
 
 def choose(layer: Layer, max_error: float | None = None, phases: bool = False) -> Method:
-    """Choose what is estimated to be the fastest of what keeps the error limit by the closed form.
+    """Choose the method with the least estimated time whose predicted error is within the limit.
 
-    Of fast algorithms, the best real points for m outputs an axis, m = 2 to 6, or 8 where the limit is loose, and sets with pairs of
-    complex points; of a layer of a stride those of that stride, and those of its `phases`, which may be all that is asked for. Times
-    are estimated from counts, see `fastconv.kernels.choose.cut`. The choice does not depend on the plan's threads, so that results do not.
+    Candidates have the best real points for m outputs per axis, m = 2 to 6, or to 8 where the limit is loose, or pairs of complex
+    points. A strided layer has those of its stride and those of its phases; `phases` allows only the latter. Times are estimated
+    from counts, see `fastconv.kernels.choose.cut`. Neither the choice nor the results depend on the plan's threads.
     """
     default = MAX_ERROR * float(np.finfo(layer.dtype).eps / np.finfo(np.float32).eps)
     limit = default if max_error is None else max_error
@@ -141,7 +141,7 @@ def choose(layer: Layer, max_error: float | None = None, phases: bool = False) -
         if found and cycles > ALIKE * found[0][1]:
             break
         if way.pair is None and max_error is None:
-            found.append((0.0, cycles, k, way))  # whatever it errs by
+            found.append((0.0, cycles, k, way))  # without a limit, direct is always accurate enough
             break
         error = way.error
         if error <= limit:
@@ -167,7 +167,7 @@ def choose(layer: Layer, max_error: float | None = None, phases: bool = False) -
 
 @dataclass(frozen=True)
 class Way:
-    """A way to run a layer: a pair of algorithms, None for direct, and the layer that they run on, which may be that of the phases."""
+    """A candidate: a layer, perhaps the phased one, and a pair of algorithms (None: direct)."""
 
     layer: Layer
     pair: tuple[Candidate, Candidate] | None = None
@@ -181,24 +181,24 @@ class Way:
 
     @property
     def error(self) -> float:
-        """Return the error that is expected."""
+        """Return the expected relative error."""
         return _error(self.layer, self.axes)
 
     @property
     def axes(self) -> tuple[BilinearAlgorithm, BilinearAlgorithm] | None:
-        """Make the algorithms."""
+        """Build the algorithms."""
         return None if self.pair is None else (self.pair[0].algorithm(), self.pair[1].algorithm())
 
 
 class Estimate(NamedTuple):
-    """What is expected of a layer and an algorithm: the relative L2 error, and the cycles of the busiest thread."""
+    """Relative L2 error and cycles of the busiest thread, for a layer and an algorithm."""
 
     error: float
     cycles: float
 
 
 def estimated(layer: Layer, axes: tuple[BilinearAlgorithm, ...] = (), phased: bool = False, threads: int = THREADS) -> Estimate:
-    """Estimate a layer that an algorithm along each axis runs, direct without; `phased`, on the phases of the image."""
+    """Return the estimate for an algorithm per axis, or direct; `phased`: on the image's phases."""
     inner = layer.phased if phased else layer
     height, width = (*(identity(),) * (2 - len(axes)), *axes)
     sizes = (size_of(height), size_of(width)) if axes else None
@@ -210,14 +210,14 @@ def _error(inner: Layer, axes: tuple[BilinearAlgorithm, ...] | None) -> float:
 
 
 def _cycles(inner: Layer, sizes: tuple[Size, Size] | None, phased: bool, threads: int = THREADS) -> float:
-    """Return the estimated cycles, with those of taking the phases of the image apart."""
+    """Return the estimated cycles, including the split of the image into phases."""
     cycles = cut(work_of(inner, sizes), threads).cycles
     numbers = inner.batch * inner.channels * inner.height * inner.width
     return cycles + PHASE * numbers * inner.dtype.itemsize / machine().vector_bytes if phased else cycles
 
 
 def _ways(layer: Layer, phases: bool, loose: bool) -> list[Way]:
-    """Return the ways that are tried: direct first; the phases alone, if they are asked for."""
+    """Return the candidate methods: direct first, then only the phased ones if `phases`."""
     inner = layer.phased if layer.has_phases else layer
     apart = [Way(inner, pair, True) for pair in _candidates(*inner.kernel, loose)] if layer.has_phases else []
     if phases:
@@ -232,7 +232,7 @@ def _ways(layer: Layer, phases: bool, loose: bool) -> list[Way]:
 
 
 class Candidate(NamedTuple):
-    """An algorithm for one axis, not made yet: outputs, taps, pairs of complex points, stride."""
+    """Outputs, taps, complex pairs, dimensions and stride of an algorithm for one axis."""
 
     m: int
     r: int
@@ -247,11 +247,11 @@ class Candidate(NamedTuple):
 
     @property
     def size(self) -> Size:
-        """What its cost depends on."""
+        """Sizes of the algorithm, which determine its cost."""
         return Size(self.m, self.r, self.n + self.pairs, self.stride)
 
     def algorithm(self) -> BilinearAlgorithm:
-        """Make it."""
+        """Build the algorithm."""
         if self.m == self.r == 1:
             return identity()
         return best_algorithm(self.m, self.r, self.dims, self.n + self.pairs if self.stride == 1 else None, self.stride)
@@ -259,7 +259,7 @@ class Candidate(NamedTuple):
 
 @lru_cache(maxsize=64)
 def _candidates(rh: int, rw: int, loose: bool) -> tuple[tuple[Candidate, Candidate], ...]:
-    """Return what is tried for a kernel: the same tile on both axes, nearly the same, or one axis alone."""
+    """Return the candidates for a kernel: similar tiles on both axes, or one axis alone."""
     dims, r = 1 if 1 in (rh, rw) else 2, max(rh, rw)
     sizes = [m for m in OUTPUTS[dims] + MORE_OUTPUTS[dims] * loose if m + r - 1 <= LARGEST_TILE]
     pairs = [(m, 0) for m in sizes]
@@ -275,7 +275,7 @@ def _candidates(rh: int, rw: int, loose: bool) -> tuple[tuple[Candidate, Candida
 
 @lru_cache(maxsize=64)
 def _strided(kernel: tuple[int, int], stride: tuple[int, int]) -> tuple[tuple[Candidate, Candidate], ...]:
-    """Return what is tried for a kernel and a stride: tiles of about as many outputs on both axes."""
+    """Return the candidates for a kernel and a stride: tiles with about as many outputs on both axes."""
     dims = 1 if 1 in kernel else 2
 
     def axis(r: int, s: int) -> list[Candidate]:
@@ -301,7 +301,7 @@ def _named(name: str, layer: Layer) -> tuple[BilinearAlgorithm, BilinearAlgorith
 
 
 def _fitted(alg: BilinearAlgorithm, layer: Layer) -> tuple[BilinearAlgorithm, BilinearAlgorithm]:
-    """Put an algorithm on both axes, or on the one axis that has its taps where the other has one."""
+    """Return the algorithm on both axes, or on one if the other has a single tap."""
     if alg.r > 1 and layer.kernel == (1, alg.r):
         return identity(), alg
     if alg.r > 1 and layer.kernel == (alg.r, 1):

@@ -1,4 +1,4 @@
-"""Run what stands between convolutions: pools, curves, element-wise and dense operators."""
+"""Run the operators between convolutions: pools, curves, element-wise and dense operators."""
 
 from fastconv.kernels.operators.curves import curve
 from fastconv.kernels.operators.dense import FEW, dense

@@ -1,8 +1,8 @@
-"""Activations that are no straight pieces, and products of tensors, compiled: element by element, in vectors.
+"""Run smooth and hard activations and products of tensors: compiled, element-wise, vectorised.
 
-The products and the hard curves equal their definitions in numpy bit for bit (zeros may differ in sign). The exponential is a
-polynomial on half an octave either way, to 4 units of roundoff; a sigmoid errs by 7 of them, and by less than the smallest normal
-number where it is no larger than that.
+The products and the hard activations equal their definitions in numpy bit for bit (zeros may differ in sign). The exponential is
+a polynomial on half an octave to either side, within 4 unit roundoffs. A sigmoid is within 7 of them; where it is subnormal, its
+error is below the smallest normal number.
 """
 
 from __future__ import annotations
@@ -15,11 +15,11 @@ from fastconv.kernels.records import CURVE
 from fastconv.native import Job, compiled, described
 
 _CHUNK = 2**12
-"""Elements that one claim of work should hold at least."""
+"""Least elements per work item."""
 
 
 def curve(name: str, x: Array, out: Array, other: Array | None = None, alpha: float = 1.0, beta: float = 0.0, threads: int = 1) -> Job:
-    """Return the job that writes a curve of x to `out`.
+    """Return the job that applies an activation, or a product, to x and writes it to `out`.
 
     Parameters
     ----------
@@ -28,11 +28,11 @@ def curve(name: str, x: Array, out: Array, other: Array | None = None, alpha: fl
         ``"hard_swish"``, x times x / 6 + 1 / 2 between 0 and 1; ``"product"``, x times `other`, of its shape; ``"scaled"``, each plane
         of x (batch, channels, ...) times one number of `other` (batch, channels, 1, ...).
     x, other, out : arrays
-        Of one format that `kind_of` knows, in C order. `out` is none of the others.
+        Arrays of one format that `kind_of` supports, in C order. `out` is a separate array.
     alpha, beta : float
-        What the curve depends on.
+        Parameters of the activation.
     threads : int
-        Threads, at most.
+        Most threads to use.
     """
     size = _CHUNK if name != "scaled" else x[:1, :1].size
     count = -(-x.size // size)

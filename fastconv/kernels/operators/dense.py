@@ -1,6 +1,6 @@
-"""A dense layer on few rows: bound by reading its weights once, so it reads them where they are, on our own threads.
+"""Run a dense layer on few rows, reading its weights once and in place.
 
-The threads of a BLAS spin for milliseconds after each call and take the cores from the layers that follow.
+Memory bandwidth limits it. BLAS threads would spin for milliseconds after each call on cores that the next layers need.
 """
 
 from __future__ import annotations
@@ -14,9 +14,9 @@ from fastconv.kernels.records import DENSE
 from fastconv.native import Job, compiled, described
 
 FEW = 8
-"""Rows up to which the weights' way from memory is all that counts."""
+"""Most rows at which reading the weights from memory determines the time."""
 _ROWS = 16
-"""Rows or columns of the weights in one claim of work."""
+"""Rows or columns of the weights per work item."""
 
 
 def dense(
@@ -28,11 +28,11 @@ def dense(
     activation: Activation | None = None,
     threads: int = 1,
 ) -> Job:
-    """Return the job that writes ``activation(x weight.T + bias)`` to `out`, or ``x weight`` if the weight is not `transposed`.
+    """Return the job that writes ``activation(x weight.T + bias)``, or with ``x weight``, to `out`.
 
-    A `transposed` weight is (outputs, inputs), another (inputs, outputs). Sums of the first are made in lanes, as vectors
-    allow, and those of the other in order, with fused multiply-adds where the CPU has them. All arrays are in C order and
-    of one format that `kind_of` knows.
+    A `transposed` weight is (outputs, inputs), another (inputs, outputs). The first sums in the lanes of vectors, the
+    second in order, with fused multiply-adds where the CPU has them. All arrays are in C order and of one format that
+    `kind_of` supports.
     """
     outputs = out.shape[1]
     group = _ROWS if transposed else 8 * _ROWS

@@ -1,6 +1,6 @@
-"""What stands between convolutions, compiled: sums, per-channel affine maps, activations and pools, plane by plane.
+"""Run sums, per-channel affine maps, activations and average pools plane by plane.
 
-Each but `mean` equals its definition in numpy bit for bit (zeros may differ in sign): the same operations in the same order.
+All except `mean` equal their definitions in numpy bit for bit (zeros may differ in sign): the same operations in the same order.
 """
 
 from __future__ import annotations
@@ -17,16 +17,16 @@ from fastconv.kernels.records import AVERAGE, MEAN, PLANES
 from fastconv.native import Job, compiled, described
 
 ALONE = 2**15
-"""Elements below which a second thread costs more than it brings."""
+"""Most elements for which a second thread costs more than it saves."""
 _KINDS = {np.dtype(np.float32): "f4", np.dtype(np.float64): "f8"}
 _PLAIN = 0x101
-"""Of numpy's flags: in C order, and aligned."""
+"""Required numpy flags: C order, aligned."""
 _CHUNK = 2**13
-"""Elements that one claim of work should hold at least."""
+"""Least elements per work item."""
 
 
 def kind_of(*arrays: Array) -> str:
-    """Return the kernels' name of the arrays' common format, "" where they do not serve it."""
+    """Return the kernels' name of the arrays' common format, or "" if they do not support it."""
     kind = arrays[0].dtype
     for a in arrays:
         if a.dtype != kind or a.flags.num & _PLAIN != _PLAIN:
@@ -35,7 +35,7 @@ def kind_of(*arrays: Array) -> str:
 
 
 def members(x: Array, threads: int) -> int:
-    """Return how many threads a pass over an array is worth, of those that there are."""
+    """Return how many of the threads a pass over an array should use."""
     return threads if x.size > ALONE else 1
 
 
@@ -52,14 +52,14 @@ def planewise(
     Parameters
     ----------
     x, other, out : arrays
-        Of one shape and one format that `kind_of` knows, in C order; the channels are the second axis. `out` may be none
-        of the others.
+        Arrays of one shape and one format that `kind_of` supports, in C order; the channels are the second axis. `out`
+        is a separate array.
     affine : (mean, factor, shift), optional
-        One number a channel each.
+        One number per channel each.
     activation : Activation, optional
-        What comes last.
+        Applied last.
     threads : int
-        Threads, at most.
+        Most threads to use.
     """
     shape = activation or Activation()
     if affine is None and not isinstance(shape.slope, np.ndarray):
@@ -71,19 +71,19 @@ def planewise(
 
 @lru_cache(maxsize=256)
 def _alike(dtype: np.dtype[Any], total: int, sums: bool, *activation: float) -> tuple[Array, Array, int]:
-    """Return what a job over planes reads, where no channel differs from another: networks have many nodes of few kinds."""
+    """Return the cached input of a job over planes whose channels are all alike."""
     return _planes(np.broadcast_to(np.zeros((), dtype), (1, total)), (0, 1, 0, *activation), sums)
 
 
 def _planes(x: Array, numbers: Sequence[float | Array], sums: bool) -> tuple[Array, Array, int]:
-    """Return what a job over planes reads, six numbers for each channel or for all, and the description; and its work items."""
+    """Return the input of a job over planes: six numbers per channel, description, items."""
     parts = [np.asarray(part, x.dtype) for part in numbers[:4]]
     channels = max(part.size for part in parts)
     record = np.empty((channels, 6), x.dtype)
-    with np.errstate(over="ignore"):  # bounds past the format bound nothing
+    with np.errstate(over="ignore"):  # bounds that overflow the format become infinite
         for k, part in enumerate((*parts, *numbers[4:])):
             record[:, k] = part
-    if channels == 1:  # no plane differs from another: cut where it suits
+    if channels == 1:  # all planes are alike: cut anywhere
         size = _CHUNK
         count = -(-x.size // size)
     else:
@@ -95,7 +95,7 @@ def _planes(x: Array, numbers: Sequence[float | Array], sums: bool) -> tuple[Arr
 
 
 class Windows(NamedTuple):
-    """Where a pool looks, along rows and columns; `begin` is the padding before them."""
+    """The windows of a pool along rows and columns; `begin` is the padding before them."""
 
     kernel: Sequence[int]
     strides: Sequence[int]
@@ -103,7 +103,7 @@ class Windows(NamedTuple):
     begin: Sequence[int]
 
     def fields(self, x: Array, out: Array) -> dict[str, int]:
-        """Return what the records of pools say of it, by name."""
+        """Return the fields that the records of pools have, by name."""
         given = {"kernel": self.kernel, "stride": self.strides, "dilation": self.dilations}
         pairs = {f"{name}_{axis}": int(value) for name, pair in given.items() for axis, value in zip("hw", pair, strict=True)}
         (height, width), (out_height, out_width), (top, left) = x.shape[2:4], out.shape[2:4], self.begin
@@ -120,8 +120,8 @@ def average_pool(x: Array, out: Array, windows: Windows, count: Array, threads: 
 def mean(x: Array, out: Array, threads: int = 1) -> Job:
     """Return the job that writes the mean of each plane: arrays (batch, channels, ...) and (batch, channels, 1, ...).
 
-    Every eighth number of up to 128 is summed in a chain, the eight sums pairwise, what is left over one by one, and the sums of
-    all 128 in a chain.
+    In each piece of 128 numbers, eight chains sum every eighth number, and the eight sums are added pairwise. The remainder
+    is added one by one, and the sums of the pieces in a chain.
     """
     planes = x.shape[0] * x.shape[1]
     size = x.size // planes

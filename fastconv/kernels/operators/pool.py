@@ -1,4 +1,4 @@
-"""The largest number of each window, plane by plane: of its rows first, in vectors along them, then of its columns."""
+"""Run maximum pools plane by plane: over rows of a window in vectors, then columns."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from fastconv.kernels.records import POOL, ROWS
 from fastconv.native import Job, compiled, described, machine, round_up
 
 STEPS = (1, 2)
-"""Strides along a row that vectors are taken apart for; others go number by number."""
+"""Strides along a row with a vector path; others run number by number."""
 
 
 def max_pool(x: Array, out: Array, windows: Windows, threads: int = 1) -> Job:
-    """Return the job that writes the maximum of each window, NaN where it holds one: arrays (batch, channels, height, width).
+    """Return the job that writes the maximum of each window, NaN if it holds one.
 
-    Channels may lie in blocks of as many as a vector holds: (batch, channels / lanes, height, width, lanes).
+    Arrays are (batch, channels, height, width), or channels-blocked: (batch, channels / lanes, height, width, lanes).
     """
     kernel, strides, dilations, begin = windows
     w, ow, size, v = x.shape[3], out.shape[3], x.itemsize, machine().vector_bytes

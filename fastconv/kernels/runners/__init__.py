@@ -1,4 +1,4 @@
-"""Run a convolution layer: one module a way to do it."""
+"""Run a convolution layer: one module per method."""
 
 from fastconv.kernels.runners.transposed import MOST, Frame, Transposed
 

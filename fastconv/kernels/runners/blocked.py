@@ -1,4 +1,4 @@
-"""Describe a layer to the engine: block sizes, where everything lies in a thread's workspace, the compiled parts."""
+"""Describe a layer to the engine: block sizes, workspace layout, compiled parts."""
 
 from __future__ import annotations
 
@@ -22,19 +22,19 @@ Array = npt.NDArray[Any]
 
 
 STRAIGHT_BYTES = 1024
-"""Planes that small are read where they are by a layer of one tap: channels lie close together as they are."""
+"""Largest plane, in bytes, that a 1x1 layer reads in place: such channels are close together in memory."""
 
 LONGEST_CHUNK = 64
-"""Tiles that are transformed back at once, for eight filters: long pieces of their rows, which the hardware foresees, are written."""
+"""Most tiles transformed back at once, for eight filters: it writes long pieces of rows, which suits the prefetcher."""
 
 TAKE_BYTES = 1 << 14
-"""What the rows of a channel block may take between the transforms along the height and the width."""
+"""Most bytes of a channel block's rows between the transforms along the height and the width."""
 
 HALF_BYTES = 1 << 16
-"""What these may take after the transform along the height, before that along the width: they stay in the cache."""
+"""The same for the output transform: these rows stay in the cache."""
 
 PAST_BYTES = 16 << 20
-"""Outputs that large leave the caches before anybody reads them: they are written past the caches, not read into them first."""
+"""Smallest output, in bytes, written past the caches: it would leave them before anything reads it."""
 
 
 @dataclass(frozen=True)
@@ -50,9 +50,9 @@ class Blocked:
     tables : tuple of arrays
         The programs' constants; kept alive here, the description holds their addresses.
     items : int
-        Work items; any of them can run at once.
+        Work items; all are independent.
     held : int
-        Filters of a group in the weights, padded to whole panels, where filters are in the lanes; otherwise zero.
+        Filters per group in the weights, padded to whole panels, with filters in the lanes; otherwise zero.
     joiner : tuple
         The step that writes the output, by name and parameters.
     """
@@ -66,14 +66,14 @@ class Blocked:
 
     @cached_property
     def adding(self) -> Array:
-        """The engine's fields to add to what the output holds."""
+        """The engine's fields for adding the result to the output."""
         description = self.description.copy()
         description["adds"], description["joiner"] = 1, compiled(*self.joiner, 1).address
         return description
 
     @property
     def engine(self) -> Compiled:
-        """What computes the items."""
+        """The compiled function that computes the items."""
         d = self.description
         taken = "turned" if d["pixels"] else "blocks" if d["pixel"] > 1 else "planes"
         given = "blocks" if d["out_pixel"] > 1 else "planes"
@@ -86,7 +86,7 @@ class Blocked:
 
 
 def blocked(layer: Layer, method: Method, weight: Array, order: str, threads: int, shaped: bool = False) -> Blocked:
-    """Describe a layer; `method` is a fast algorithm or ``im2col``; an activation follows if it is `shaped`."""
+    """Return a layer's description for a fast algorithm or im2col; `shaped`: with activation."""
     form = _Form(layer, method, threads)
     fields = _sizes(form, shaped)
     fields |= _memory(form, bool(fields["past"]))
@@ -107,28 +107,28 @@ def blocked(layer: Layer, method: Method, weight: Array, order: str, threads: in
 
 
 class _Form:
-    """What the fields of a layer follow from: its tiles, how they and the filters are cut, and what lies in the lanes.
+    """Sizes that determine a layer's fields: its tiles, the cut of tiles and filters, and the lanes.
 
     Attributes
     ----------
     kind, size, lanes : str, int, int
-        Of the layer's numbers, and how many a vector holds.
+        Format of the layer's numbers, bytes of one, and numbers per vector.
     taken, made : int
-        Channels and filters of a group.
+        Channels and filters per group.
     m, step, products, tiles : pairs of int
-        Outputs of a tile, inputs from tile to tile, its products, and tiles along height and width.
+        Outputs of a tile, inputs from one tile to the next, products, and number of tiles, along height and width.
     rows, offsets : int, tuple of int
-        Rows of inputs of a tile, and its columns from the first.
+        Input rows of a tile, and offsets of its columns.
     has_h, has_w : bool
         Whether there is a transform along that axis.
     block, blocks, shares : int
-        Tiles of an item, how many such there are, and among how many items the filters are shared.
+        Tiles per item, number of such blocks, and number of items that share the filters.
     mt, nk, panel : int
-        Tiles and vectors of filters of the inner product, 0 tiles where tiles are in the lanes; filters of a panel.
+        Tiles and vectors of filters of the inner product (`mt` is 0 with tiles in the lanes), and filters per panel.
     kblock, kblocks, held : int
-        Filters of an item's part, how many such there are, and filters in memory.
+        Filters transformed back at once, number of such blocks, and filters in memory.
     turned, pixels : bool
-        Whether rows are turned into pixels; whether channels of a tile lie in blocks in V.
+        Whether rows are transposed to one vector per pixel; whether V is channels-blocked.
     """
 
     def __init__(self, layer: Layer, method: Method, threads: int) -> None:
@@ -161,7 +161,7 @@ class _Form:
 
 
 def _sizes(form: _Form, shaped: bool) -> dict[str, int]:
-    """Return the fields that say what there is to compute."""
+    """Return the fields that say what to compute."""
     layer, work, into, back = form.layer, form.work, *form.layer.blocks
     pointwise = form.method.axes is None and layer.kernel == layer.stride == (1, 1) and layer.padding == ((0, 0), (0, 0))
     written = layer.batch * layer.filters * layer.output[0] * layer.output[1] * form.size
@@ -213,12 +213,12 @@ def _sizes(form: _Form, shaped: bool) -> dict[str, int]:
 
 
 def _memory(form: _Form, past: bool) -> dict[str, int]:
-    """Return the fields that say where everything lies in a thread's workspace, and how far apart."""
+    """Return the fields of a thread's workspace: offsets and pitches."""
     size, lanes, block, mt, pixels, vector = form.size, form.lanes, form.block, form.mt, form.pixels, machine().vector_bytes
     (out_h, out_w), (_, step_w), (products_h, products_w), span = form.m, form.step, form.products, form.offsets[-1] + 1
     depth, xis, taps, tiles_w = form.work.depth, form.work.xis, len(form.offsets), form.tiles[1]
     run = round_up(min(block, tiles_w), lanes)
-    # Splitting loads whole vectors of `step` numbers a lane, and clearing and transforming write whole vectors.
+    # Splitting loads whole vectors of `step` numbers per lane; clearing and transforming write whole vectors.
     pitch = round_up((run * step_w + span + lanes) * size * (lanes if form.layer.blocks[0] else 1), vector) + vector
     take = max(1, (TAKE_BYTES // (products_h * vector) - span) // step_w)
     take_pitch = _odd_lines((take * step_w + span) * vector)
@@ -226,9 +226,9 @@ def _memory(form: _Form, past: bool) -> dict[str, int]:
     line = round_up(block, lanes) * size
     lane_pitch = line + vector
     ldv = round_up(block, mt) * vector if pixels else line if form.has_w else lane_pitch
-    padded = 0 if form.has_w else 64  # an odd number of cache lines between the xi, so that they do not fall into the same cache set
+    padded = 0 if form.has_w else 64  # an odd number of cache lines between the xi keeps them out of the same cache set
     v_xi = _odd_lines(depth // (lanes if pixels else 1) * ldv + vector) + padded
-    m_tile = form.nk * lanes * size  # the tiles of a panel's filters follow each other, so that they are written as a stream
+    m_tile = form.nk * lanes * size  # the tiles of a panel's filters are contiguous, so they are written as a stream
     m_panel = (round_up(block, mt) + lanes) * m_tile if mt else 0
     m_xi = _odd_lines(form.kblock // form.panel * m_panel if mt else form.kblock * lane_pitch)
     chunk = _chunk(form)
@@ -263,7 +263,7 @@ def _memory(form: _Form, past: bool) -> dict[str, int]:
 
 
 def _chunk(form: _Form) -> int:
-    """Return how many tiles are transformed back at once."""
+    """Return the number of tiles transformed back at once."""
     whole = round_up(form.block, form.lanes)
     if form.method.axes is None:
         return whole
@@ -277,7 +277,7 @@ def _chunk(form: _Form) -> int:
 def _programs(form: _Form, order: str) -> tuple[dict[str, Shape], dict[str, Array]]:
     """Return the programs of the transforms along each axis, and their constants.
 
-    An axis without a transform has the program of the identity where one is read along the width, and none along the height.
+    An axis without a transform has the identity program along the width, and none along the height.
     """
     taps = len(form.offsets)
     found = {"input_w": Shape(f"{taps}||{','.join(map(str, range(taps)))}", ()), "output_w": Shape("1||0", ())}
@@ -289,7 +289,7 @@ def _programs(form: _Form, order: str) -> tuple[dict[str, Shape], dict[str, Arra
 
 
 def _steps(form: _Form, programs: Mapping[str, Shape], tables: Mapping[str, Array]) -> dict[str, int]:
-    """Return the fields that say where the compiled parts and their constants are."""
+    """Return the fields with the addresses of the compiled parts and their constants."""
     kind = form.kind
 
     def transform(name: str) -> int:
@@ -325,7 +325,7 @@ def _joiner(form: _Form, back: Shape, shaped: bool) -> tuple[Any, ...]:
 
 
 def in_lanes(table: Array, groups: int, parts: Blocked) -> Array:
-    """Lay out the records of the filters (filters, fields) as vectors of each field, the filters of a group padded."""
+    """Return records (filters, fields) as one vector per field, with padded groups."""
     lanes = int(parts.description["lanes"])
     records = table.reshape(groups, -1, table.shape[1])
     records = np.pad(records, ((0, 0), (0, parts.held - records.shape[1]), (0, 0)))

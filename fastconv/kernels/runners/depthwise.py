@@ -1,7 +1,7 @@
-"""Layers whose groups are single channels: no channels to sum over, so the vectors run along the rows of a plane.
+"""Run depthwise layers, with vectors along the rows of a plane.
 
-A product of matrices of one row and one column has nothing to keep in registers; here the taps stay there, and each
-output is the same chain of multiply-adds over the taps that im2col makes.
+A matrix product of one row and one column reuses nothing in registers. Here the taps stay in registers, and each
+output is the same chain of multiply-adds over the taps as in im2col.
 """
 
 from __future__ import annotations
@@ -16,13 +16,13 @@ from fastconv.native import APART, COUNTER, KIND, NOTHING, Job, Pool, compiled, 
 
 
 def fits(layer: Layer) -> bool:
-    """Whether each group is one channel, with taps that one chain sums and strides that vectors are made for."""
+    """Return whether a layer is depthwise, with few enough taps and a supported stride."""
     taps = layer.kernel[0] * layer.kernel[1]
     return 1 < layer.groups == layer.channels and taps <= DIRECT_CHAIN and layer.stride[1] in (1, 2)
 
 
 class DepthwiseRunner:
-    """Runs a layer of single channels, plane by plane."""
+    """Runs a depthwise layer, plane by plane."""
 
     adds = False
 
@@ -65,7 +65,7 @@ class DepthwiseRunner:
         self.pool.run(self.template, x, y)
 
     def job(self, x: Array, y: Array, adding: bool = False) -> Job:
-        """Return the planes as items. What lies around a plane is never written, so the workspace is clean."""
+        """Return the job, one item per plane, in a workspace with zeros around the plane."""
         arrays = (x, self.weights, self.record, y)
         return Job(self.function, self.description, self.items, arrays, self.members, self.each, clean=True)
 

@@ -1,4 +1,4 @@
-"""Convolution by the discrete Fourier transform: the yardstick for large kernels, no more."""
+"""Run a convolution by the discrete Fourier transform: only a baseline for large kernels."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from fastconv.kernels.activation import Activation
 from fastconv.kernels.layer import Array, Layer, check_bytes
 
 _TOGETHER = 16
-"""Planes that are transformed in one call. scipy takes several at once in vectors, and rounds those that are left over otherwise
-on some processors: with calls of the same planes for any number of threads the bits are the same."""
+"""Planes transformed in one call. scipy vectorises over planes, and on some CPUs the remainder rounds differently. Fixed
+groups of planes give the same bits for any number of threads."""
 
 
 class FourierRunner:
-    """Transforms of scipy.fft, a product a frequency, any stride, dilation and groups.
+    """Runs any layer by transforms of scipy.fft and one product per frequency.
 
-    One number that is not finite spreads to all outputs of its image and group: every frequency holds it.
+    A non-finite input spreads to all outputs of its image and group, as every frequency contains it.
     """
 
     adds = False
@@ -65,7 +65,7 @@ class FourierRunner:
             y[...] = self.activation(y)
 
     def _transformed(self, transform: Callable[..., Any], x: Array) -> Array:
-        """Transform the last two axes, some planes a call, in as many threads as the plan has."""
+        """Transform the last two axes, some planes per call, in the plan's threads."""
         planes = x.reshape(-1, *x.shape[2:])
         parts = [planes[k : k + _TOGETHER] for k in range(0, len(planes), _TOGETHER)]
         one: Callable[[Array], Any] = lambda part: transform(part, self.shape, workers=1)
@@ -78,8 +78,8 @@ class FourierRunner:
         return np.asarray(whole).reshape(*x.shape[:2], *whole.shape[1:])
 
     def job(self, x: Array, y: Array, adding: bool = False) -> None:
-        """Return None: the transforms are scipy's."""
+        """Return None: scipy runs the transforms."""
 
     def details(self) -> list[str]:
-        """Say the size of the transform."""
+        """Return the size of the transform, as a line for `Plan.explain`."""
         return [f"transforms of {self.shape[0]} x {self.shape[1]}"]

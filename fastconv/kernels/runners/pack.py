@@ -1,4 +1,4 @@
-"""Transform weights and pack them the way the inner product reads them."""
+"""Transform weights and pack them in the order in which the inner product reads them."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from fastconv.native import lasting
 from fastconv.program import program_of
 
 AT_ONCE = 4 << 20
-"""Bytes in float64 of the filters that are transformed at once."""
+"""Bytes of filters, in float64, transformed at once."""
 
 
 def transformed_weights(axes: tuple[BilinearAlgorithm, BilinearAlgorithm], weight: Array, order: str) -> Array:
-    """Return U = G w G^T, shape (xi, filters, channels): in float64, then rounded once to the weights' format.
+    """Return U = G w G^T of shape (xi, filters, channels), computed in float64 and rounded once.
 
-    A plan pays this once, and float64 keeps the error of the kernel transform out of the layer's. Nothing is fused here: numpy has no
-    such operation, and what it would change in float64 hardly ever survives the rounding.
+    A plan does this once; float64 keeps the error of the kernel transform out of the layer's. Nothing is fused here: numpy has no
+    such operation, and its effect in float64 hardly ever survives the rounding.
     """
     reading, (filters, channels, *kernel) = array_reading(format_named("fp64")), weight.shape
     order = order.removesuffix("+fma")
@@ -35,10 +35,10 @@ def transformed_weights(axes: tuple[BilinearAlgorithm, BilinearAlgorithm], weigh
 
 
 def packed(u: Array, kblock: int, panel: int, chain: int) -> Array:
-    """Pack U (groups, xi, filters, depth) in the order in which it is read, so that it streams from memory.
+    """Pack U (groups, xi, filters, depth) in reading order, so that it streams from memory.
 
-    Blocks of `kblock` filters, each (xi, chains of the depth, panels of `panel` filters, depth of the chain, filter); the
-    last panel holds what is left.
+    The result is blocks of `kblock` filters, each (xi, chains of the depth, panels of `panel` filters, depth of the chain,
+    filter). The last panel holds the remaining filters.
     """
     groups, xis, filters, depth = u.shape
     out = lasting((groups, xis * filters * depth), u.dtype)

@@ -1,7 +1,7 @@
-"""Layers of stride two as layers of stride one: a phase of the image, every second row and column of it, is a channel.
+"""Run stride-2 layers as stride-1 layers, with each phase of the image as a channel.
 
-Their kernels have half the taps an axis, and fast algorithms fit them: 7x7 taps at stride two are 4x4 taps of four times the
-channels, of which F(3x3,4x4) does a third of the multiplications.
+A phase is every second row and column. The kernel has half the taps per axis, and fast algorithms apply. 7x7 taps at
+stride two become 4x4 taps with four times the channels, for which F(3x3,4x4) needs a third of the multiplications.
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ from fastconv.native import COUNTER, KIND, NOTHING, Job, Pool, compiled, describ
 
 
 def phase_weights(layer: Layer, weight: Array) -> Array:
-    """Return the weights of `layer.phased`: those of one phase behind the other, with zeros where a phase has a tap less."""
+    """Return the weights of `layer.phased`, phase after phase, zero-padded."""
     apart = by_phase(weight, layer.stride).transpose(0, 3, 5, 1, 2, 4)
     return np.ascontiguousarray(apart).reshape(layer.filters, -1, *layer.phased.kernel)
 
 
 def by_phase(weight: Array, stride: tuple[int, ...]) -> Array:
-    """Return taps (.., .., rows, columns) as (.., .., rows / stride, stride, columns / stride, stride), filled up with zeros."""
+    """Return taps (.., .., rows, columns) as (.., .., rows / stride, stride, columns / stride, stride), zero-padded."""
     kh, kw = (-(-taps // s) for taps, s in zip(weight.shape[2:], stride, strict=True))
     whole = np.zeros((*weight.shape[:2], kh * stride[0], kw * stride[1]), weight.dtype)
     whole[:, :, : weight.shape[2], : weight.shape[3]] = weight
@@ -33,7 +33,7 @@ def by_phase(weight: Array, stride: tuple[int, ...]) -> Array:
 
 
 class PhasedRunner:
-    """Takes the image apart, then runs the layer of its phases."""
+    """Splits the image into phases, then runs the stride-1 layer on them."""
 
     adds = True
 
@@ -76,14 +76,14 @@ class PhasedRunner:
         self.template = self.job(NOTHING, NOTHING)
 
     def __call__(self, x: Array, y: Array) -> None:
-        """Take apart and run."""
+        """Split the image and run the layer."""
         self.pool.run(self.template, x, y)
 
     def job(self, x: Array, y: Array, adding: bool = False) -> Job:
-        """Return the work items of the layer, before which the phases are laid out."""
+        """Return the job of the layer, preceded by the split into phases."""
         first = Job(self._function, self._description, self._items, (None, None, None, None), min(self.threads, self._items), self._room)
         return replace(self._runner.job(x, y, adding), first=first, between=self._between)
 
     def details(self) -> list[str]:
-        """Say how."""
+        """Return how the layer runs, as lines for `Plan.explain`."""
         return [f"the phases of the image laid out as channels: {self._between} bytes", *self._runner.details()]

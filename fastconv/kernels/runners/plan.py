@@ -1,4 +1,4 @@
-"""Plans: everything that does not depend on the input is done once, and applied often."""
+"""Plans: all work that does not depend on the input is done once, for many calls."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from fastconv.native import COUNTER, NOTHING, Job, Pool, flushes, machine
 
 
 class Runner(Protocol):
-    """What computes a layer: made once from the weights, then called with inputs that were checked."""
+    """Computes a layer: built once from the weights, then called with checked inputs."""
 
     workspace_bytes: int
     weight_bytes: int
@@ -28,19 +28,19 @@ class Runner(Protocol):
         """Compute the layer of `x` into `y`."""
 
     def job(self, x: Array, y: Array, adding: bool = False) -> Job | None:
-        """Return what a call would have the threads do; None where it does more than that. Only what `adds` takes `adding`."""
+        """Return the work of a call as a job, if possible; `adding` requires `adds`."""
 
     def details(self) -> list[str]:
-        """Say how, in lines for `Plan.explain`."""
+        """Return how the layer runs, as lines for `Plan.explain`."""
 
 
 @dataclass(frozen=True)
 class Plan:
-    """A layer made ready: weights transformed and packed, block sizes chosen, code compiled.
+    """A layer ready to run: weights transformed and packed, block sizes chosen, code compiled.
 
-    Made by `plan_conv2d` and `plan_conv1d`; called with the input it gives the output. Two threads may call one
-    plan at once: each call takes a workspace of its own. But for the first, a call allocates nothing but the output, unless
-    the input is not in C order or two calls run at once for the first time.
+    Make one with `plan_conv2d` or `plan_conv1d`, and call it with the input to get the output. Several threads may call one
+    plan at once: each call uses a separate workspace. After the first call, a call allocates only the output, unless
+    the input is not in C order or calls run at once for the first time.
     """
 
     layer: Layer
@@ -57,9 +57,9 @@ class Plan:
         Parameters
         ----------
         x : array
-            Of the shape and dtype that the plan was made for.
+            Input, of the plan's `input_shape` and dtype.
         out : array, optional
-            Where to put the result: of `output_shape` and the same dtype, in C order, and apart from `x`.
+            Array for the result: of `output_shape` and the same dtype, in C order, without memory shared with `x`.
 
         Returns
         -------
@@ -84,13 +84,13 @@ class Plan:
 
     @property
     def adds(self) -> bool:
-        """Whether the layer can add its result to what is there, before the activation."""
+        """Whether the layer can add its result to the output array, before the activation."""
         return self._runner.adds
 
     def job(self, x: Array, out: Array, adding: bool = False) -> Job | None:
-        """Return the work of ``plan(x, out)``, which takes these arrays, for who does it later; None where there is more to it.
+        """Return ``plan(x, out)`` as a job to run later, or None if one job cannot do it.
 
-        `adding`, where the layer `adds`, is for ``out = activation(layer(x) + out)``.
+        With `adding`, which requires `adds`, the job computes ``out = activation(layer(x) + out)``.
         """
         return self._runner.job(*self._images(x, out), adding)
 
@@ -101,17 +101,17 @@ class Plan:
 
     @cached_property
     def input_shape(self) -> tuple[int, ...]:
-        """The shape that a call takes."""
+        """Shape of the input."""
         return self._shape(self.layer.channels, (self.layer.height, self.layer.width), self.layer.blocks[0])
 
     @cached_property
     def output_shape(self) -> tuple[int, ...]:
-        """The shape that a call gives."""
+        """Shape of the output."""
         return self._shape(self.layer.filters, self.layer.output, self.layer.blocks[1])
 
     @property
     def workspace_bytes(self) -> int:
-        """Bytes that a call works in, packed weights not counted; they are kept for the next call."""
+        """Bytes of workspace per call, without the packed weights; kept for the next call."""
         return self._runner.workspace_bytes
 
     @property
@@ -121,7 +121,7 @@ class Plan:
 
     @cached_property
     def subnormal_weights(self) -> int:
-        """How many of the packed weights are below the normal range, on which arithmetic may be slow: see `flush_subnormals`."""
+        """Number of subnormal packed weights, on which arithmetic may be slow: see `flush_subnormals`."""
         job = self._runner.job(NOTHING, NOTHING)
         weights = None if job is None else job.arrays[1]
         if weights is None:
@@ -129,7 +129,7 @@ class Plan:
         return int(np.count_nonzero((np.abs(weights) < np.finfo(self.layer.dtype).tiny) & (weights != 0)))
 
     def explain(self) -> str:
-        """Say in a few lines what runs and why."""
+        """Return a few lines on what runs and why."""
         axes = self.method.axes
         lines = [f"{self.algorithm}, {self.method.why}: {self.input_shape} -> {self.output_shape}, {self.layer.dtype}"]
         if axes is not None:
@@ -153,7 +153,7 @@ class Plan:
         return x.reshape(layer.batch, layer.channels, layer.height, layer.width), y.reshape(layer.batch, layer.filters, *layer.output)
 
     def _checked(self, out: Array, x: Array) -> Array:
-        """Refuse an array that the result cannot be written to."""
+        """Return `out`, or reject an array to which the result cannot be written."""
         if not isinstance(out, np.ndarray) or out.dtype != self.layer.dtype:
             raise TypeError(f"out is {getattr(out, 'dtype', type(out).__name__)}: the result is an array of {self.layer.dtype}")
         if out.shape != self.output_shape or not out.flags.carray:
@@ -170,7 +170,7 @@ class Plan:
 
 
 def _fits(x: Any, shape: tuple[int, ...], dtype: np.dtype[Any]) -> TypeGuard[Array]:
-    """Whether an input can be read where it is, and needs no closer look."""
+    """Return whether an input needs neither a copy nor further checks."""
     return type(x) is np.ndarray and x.shape == shape and x.dtype == dtype and x.flags.c_contiguous and x.flags.aligned
 
 
@@ -200,11 +200,11 @@ class BlockRunner:
         self.template = self.job(NOTHING, NOTHING)
 
     def __call__(self, x: Array, y: Array) -> None:
-        """Run all work items, in as many threads as the plan has."""
+        """Run all work items, in the plan's threads."""
         self.pool.run(self.template, x, y)
 
     def job(self, x: Array, y: Array, adding: bool = False) -> Job:
-        """Return the work items; `adding`, what `y` holds is added after the bias."""
+        """Return the job of all work items; `adding` adds the values in `y` after the bias."""
         arrays = (x, self.parts.weights, self.bias, y)
         description = self.parts.adding if adding else self.parts.description
         return Job(self.parts.engine, description, self.parts.items, arrays, self.members, self.parts.workspace)

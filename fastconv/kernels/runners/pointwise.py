@@ -1,8 +1,8 @@
-"""Layers of one tap: a matrix product of the filters and the pixels, finished where it is made.
+"""Run 1x1 layers: a matrix product of filters and pixels with a fused epilogue.
 
-Some vectors of pixels are packed, a part of the channels at a time, so that they stay in the first cache while all filters
-meet them. A panel's sums stay in registers over a chain of channels; those of the last chain leave them finished, bias,
-shortcut and activation included. The operations of an output are those of im2col in the block engine, in the same order.
+Some vectors of pixels are packed, a part of the channels at a time, so that they stay in the L1 cache while all filters
+use them. A panel's sums stay in registers over a chain of channels. After the last chain, bias, shortcut and activation are
+applied in registers. The operations of an output are those of im2col in the block engine, in the same order.
 """
 
 from __future__ import annotations
@@ -16,20 +16,20 @@ from fastconv.kernels.records import POINTWISE
 from fastconv.native import COUNTER, KIND, NOTHING, Job, Pool, compiled, described, lanes_of, lasting, machine, round_up
 
 CHAINS = 2
-"""Chains of channels for which pixels are packed at once: 24 pixels of them take 24 KiB."""
+"""Chains of channels whose pixels are packed at once: 24 pixels take 24 KiB."""
 GROUP = 4
-"""Panels of pixels of an item, where there are many."""
+"""Most panels of pixels per item."""
 LEAST = 12
-"""Items that a thread has at least, where the layer allows: the last one to end is waited for."""
+"""Least items per thread, if the layer has as many: more items shorten the wait for the last one."""
 
 
 def fits(layer: Layer) -> bool:
-    """Whether a layer has one tap and no padding."""
+    """Return whether a layer has a 1x1 kernel and no padding."""
     return layer.kernel == (1, 1) and layer.padding == ((0, 0), (0, 0))
 
 
 def packed_filters(weight: Array, groups: int, mr: int, chunk: int) -> Array:
-    """Pack weights (filters, channels): groups, chunks of the channels, panels of `mr` filters, channels, filters; padded with zeros."""
+    """Pack weights as (groups, chunks of channels, panels of `mr` filters, channels, filters)."""
     filters, channels = weight.shape[0] // groups, weight.shape[1]
     held = round_up(filters, mr)
     out = lasting((groups, channels * held), weight.dtype)
@@ -45,7 +45,7 @@ def packed_filters(weight: Array, groups: int, mr: int, chunk: int) -> Array:
 
 
 class PointwiseRunner:
-    """Runs a layer of one tap."""
+    """Runs a 1x1 layer."""
 
     adds = True
 
@@ -61,7 +61,7 @@ class PointwiseRunner:
         self.threads = threads
         group = max(1, min(GROUP, panels, panels * images // (LEAST * threads)))
         wanted = 1 if threads == 1 else parts(LEAST * threads, parts(panels, group) * images)
-        if panels <= GROUP:  # few pixels: the filters are shared out, all pixels in turn
+        if panels <= GROUP:  # few pixels: the items share the filters, each with all pixels
             group, wanted = panels, 1 if threads == 1 else parts(LEAST // 2 * threads, images)
         part = round_up(parts(held, wanted), nv) if wanted > 1 else held
         shares, blocks = parts(held, part), parts(panels, group)
@@ -109,7 +109,7 @@ class PointwiseRunner:
         self.pool.run(self.template, x, y)
 
     def job(self, x: Array, y: Array, adding: bool = False) -> Job:
-        """Return the items; `adding`, what `y` holds is added after the bias."""
+        """Return the job of all items; `adding` adds the values in `y` after the bias."""
         description = self.description.copy()
         description["adds"] = adding
         return Job(self.function, description, self.items, (x, self.weights, self.table, y), self.members, self.each)

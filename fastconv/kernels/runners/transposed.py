@@ -1,4 +1,4 @@
-"""Transposed convolutions: each phase of the output is a convolution of stride one, and its filters are filters of one layer."""
+"""Run transposed convolutions: one stride-1 layer computes all phases of the output."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from fastconv.kernels.runners.pointwise import PointwiseRunner, fits
 from fastconv.native import APART, KIND, NOTHING, Job, Pool, compiled, described, machine, round_up
 
 MOST = 8
-"""The largest stride along a row that phases are put together for in vectors."""
+"""Largest stride along a row for which phases are interleaved in vectors."""
 
 Pair = tuple[int, ...]
 
 
 class Frame(NamedTuple):
-    """Along height and width: strides, rows and columns that are cropped before the output, and its size."""
+    """Strides, cropped rows and columns before the output, and output size, along height and width."""
 
     stride: Pair
     begin: Pair
@@ -30,20 +30,20 @@ class Frame(NamedTuple):
 
 
 class Transposed:
-    """A transposed convolution made ready, as a plan is.
+    """A transposed convolution ready to run, as a plan.
 
     Parameters
     ----------
     shape : (batch, channels, height, width)
-        The input.
+        Shape of the input.
     weight : array (channels, filters / groups, rows, columns)
     bias : array (filters), optional
     frame : Frame
-        Where the output lies.
+        Strides, crop and size of the output.
     groups : int
     threads : int
     activation : Activation, optional
-        What comes last.
+        Applied last.
     """
 
     def __init__(
@@ -60,7 +60,7 @@ class Transposed:
         batch, channels, height, width = shape
         (sh, sw), made, phases, kind = stride, weight.shape[1], stride[0] * stride[1], KIND[weight.dtype.itemsize]
         kernel = (-(-weight.shape[2] // sh), -(-weight.shape[3] // sw))
-        # As many positions of each phase as the output has; those that no input reaches are sums of nothing.
+        # Each phase has as many positions as the output needs; where no input reaches, the sum is empty.
         (rows, columns) = ((b + o - 1) // s + 1 for s, b, o in zip(stride, begin, out, strict=True))
         after = max(0, rows - height), max(0, columns - width)
         rows, columns = height + after[0], width + after[1]
@@ -103,11 +103,11 @@ class Transposed:
 
     @staticmethod
     def _each(values: Array, groups: int, phases: int) -> Array:
-        """Repeat what belongs to a filter for each of its phases."""
+        """Return the filters' values, repeated for each phase."""
         return np.ascontiguousarray(np.repeat(values.reshape(groups, 1, -1), phases, axis=1)).reshape(-1)
 
     def job(self, x: Array, y: Array) -> Job:
-        """Return the work: the phases, then their columns and rows in turns."""
+        """Return the job: compute the phases, then interleave their rows and columns."""
         arrays = (x, None, None, y)
         first, room = self._first, self._line + APART
         return Job(self._function, self._description, self._items, arrays, self._members, room, first=first, between=self._between)

@@ -1,4 +1,5 @@
-"""What is compiled: each function here makes a function of integers that numba compiles; nothing else imports numba.
+"""Sources of the kernels; nothing else in this package imports numba.
 
-`fastconv.native.objects.compiled` names them and takes what was compiled before from disk.
+Each function builds a function of integers. `fastconv.native.objects.compiled` compiles them by name, or loads earlier compiled
+code from disk.
 """

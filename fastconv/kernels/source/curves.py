@@ -1,4 +1,4 @@
-"""Curves in vectors, see `fastconv.kernels.operators.curves`."""
+"""Emit vectorised activations and products, see `fastconv.kernels.operators.curves`."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from fastconv.native.source import I64, claim, load_at, multiplied_and_added, po
 
 _LOG_2 = Fraction("0.693147180559945309417232121458176568")
 _FORMATS = {"f4": (23, 7, 88.0, ir.IntType(32)), "f8": (52, 13, 709.0, I64)}
-"""Bits of the significand, degree of the polynomial, largest exponent, the integer that holds a number."""
+"""Bits of the significand, degree of the polynomial, largest argument of exp, integer of the same size."""
 
 
 def _constant(vector: ir.Type, value: float) -> Any:
@@ -28,14 +28,14 @@ def _constant(vector: ir.Type, value: float) -> Any:
 
 
 def _bounded(builder: Any, x: Any, low: float, high: float) -> Any:
-    """Bound a vector; NaN stays."""
+    """Return a vector clamped to the bounds; NaN stays NaN."""
     below, above = _constant(x.type, low), _constant(x.type, high)
     x = builder.select(builder.fcmp_ordered("<", x, below), below, x)
     return builder.select(builder.fcmp_ordered(">", x, above), above, x)
 
 
 def _exponential(builder: Any, kind: str, t: Any) -> Any:
-    """Return exp(t), t bounded so that it is a normal number: 2^k exp(r), r in half an octave about zero, k from the sum's last bits."""
+    """Return exp(t), if a normal number, as 2^k exp(r) with r within half an octave of zero."""
     bits, degree, _, integer = _FORMATS[kind]
     vector, fused = t.type, machine().fma
     number = np.float32 if kind == "f4" else np.float64
@@ -46,7 +46,7 @@ def _exponential(builder: Any, kind: str, t: Any) -> Any:
     magic = _constant(vector, 1.5 * 2.0**bits)
     shifted = add(t, 1 / math.log(2), magic)
     k = builder.fsub(shifted, magic)
-    high = float(np.ldexp(np.round(np.ldexp(math.log(2), bits // 2)), -(bits // 2)))  # of so few bits that k times it is exact
+    high = float(np.ldexp(np.round(np.ldexp(math.log(2), bits // 2)), -(bits // 2)))  # so few bits that k * high is exact
     r = add(k, -float(number(float(_LOG_2 - Fraction(high)))), add(k, -high, t))
     total = _constant(vector, float(number(1 / math.factorial(degree))))
     for d in range(degree - 1, -1, -1):
@@ -58,7 +58,7 @@ def _exponential(builder: Any, kind: str, t: Any) -> Any:
 
 def _sigmoid(builder: Any, kind: str, x: Any) -> Any:
     largest, one = _FORMATS[kind][2], _constant(x.type, 1.0)
-    # exp(-x) past either bound changes nothing: 1 + it is 1, or its inverse no normal number.
+    # exp(-x) beyond either bound changes nothing: 1 + exp(-x) rounds to 1, or its inverse is not a normal number.
     t = _bounded(builder, builder.fsub(_constant(x.type, -0.0), x), -largest + 1, largest)
     y = builder.fdiv(one, builder.fadd(one, _exponential(builder, kind, t)))
     return builder.select(builder.fcmp_unordered("uno", x, x), x, y)
@@ -98,11 +98,11 @@ CURVES: dict[str, Callable[[Any, str, Any, Any, Any], Any]] = {
     "sigmoid": lambda builder, kind, x, other, table: _sigmoid(builder, kind, x),
     "swish": _swish,
 }
-"""Each emits ``(builder, kind, x, other, table)``: a vector of the curve, the second factor at `other`, alpha and beta at `table`."""
+"""Each emits one vector of a curve from ``(builder, kind, x, other, table)``: second factor at `other`, alpha and beta at `table`."""
 
 
 def curve_writer(kind: str, name: str) -> Any:
-    """Return ``write(dst, src, other, table)``, which writes a vector of a curve."""
+    """Return ``write(dst, src, other, table)``, which writes one vector of a curve."""
     vector = vector_of(kind, lanes_of(kind))
 
     @intrinsic
@@ -118,7 +118,7 @@ def curve_writer(kind: str, name: str) -> Any:
 
 
 def curve(kind: str, name: str) -> Callable[..., None]:
-    """Make what computes a curve: an item is some pieces, planes where each is scaled by a number of its own."""
+    """Return a kernel that computes a curve; for ``"scaled"`` a piece is a plane."""
     lanes, size = lanes_of(kind), SIZE[kind]
     write = curve_writer(kind, name)
     vector, planes, pairs = lanes * size, name == "scaled", name == "product"
@@ -141,7 +141,7 @@ def curve(kind: str, name: str) -> Callable[..., None]:
                     while i + vector <= length:
                         write(dst + i, src + i, second + i * pairs, table)
                         i += vector
-                    if i < length:  # the last vector: what it shares with the one before is written twice, alike
+                    if i < length:  # the last vector overlaps the one before and writes the same values
                         i = length - vector
                         write(dst + i, src + i, second + i * pairs, table)
                 else:

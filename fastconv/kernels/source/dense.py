@@ -1,4 +1,4 @@
-"""A dense layer on few rows, see `fastconv.kernels.operators.dense`."""
+"""Build the kernel of a dense layer on few rows, see `fastconv.kernels.operators.dense`."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from fastconv.native.source import claim, pointer
 
 
 def dense(kind: str) -> Callable[..., None]:
-    """Make the layer."""
+    """Return a kernel that computes a dense layer."""
     number, numbers, width = types_of(kind)
 
     @njit(fastmath={"reassoc", "nsz", "contract"}, error_model="numpy", nogil=True)

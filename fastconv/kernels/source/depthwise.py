@@ -1,4 +1,4 @@
-"""Layers whose groups are single channels, see `fastconv.kernels.runners.depthwise`."""
+"""Build the kernel of depthwise layers, see `fastconv.kernels.runners.depthwise`."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from fastconv.native.source import claim, depthwise_summer, pointer
 
 
 def planes(kind: str, step: int, rows: int, offsets: tuple[int, ...], shaped: int) -> Callable[..., None]:
-    """Make the layer: an item is a plane of the input, copied between zeros, and the filters that read it."""
+    """Return a kernel for a depthwise layer; an item is an input plane and its filters."""
     lanes, size = lanes_of(kind), SIZE[kind]
     vector = depthwise_summer(kind, step, rows, offsets, machine().fma, shaped)
     taps, fields = rows * len(offsets), 4 if shaped else 1
@@ -37,7 +37,7 @@ def planes(kind: str, step: int, rows: int, offsets: tuple[int, ...], shaped: in
                     if out_width >= lanes:
                         for j in range(0, out_width - lanes + 1, lanes):
                             vector((row + j * step * size, apart * pitch), w, record, out + j * size)
-                        j = out_width - lanes  # the last vector: what it shares with the one before is written twice, alike
+                        j = out_width - lanes  # the last vector overlaps the one before and writes the same values
                         vector((row + j * step * size, apart * pitch), w, record, out + j * size)
                     else:
                         vector((row, apart * pitch), w, record, spill)

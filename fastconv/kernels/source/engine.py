@@ -1,8 +1,8 @@
-"""The layer engine: for a block of tiles, rows to lanes, transform, product, transform back, lanes to rows.
+"""The layer engine: transforms, inner product and output, block by block of tiles.
 
-It moves bytes and calls compiled functions by address, so that one compilation serves every algorithm and both
-formats. A work item is (group, block of tiles, share of the output channels); an output belongs to one item and
-its operations do not depend on how the items are cut, so results do not depend on the number of threads.
+It moves bytes and calls compiled functions by address, so one compilation serves every algorithm and both
+formats. A work item is (group, block of tiles, share of the output channels). One item computes each output, with
+operations that do not depend on the cut into items, so results do not depend on the number of threads.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ def copy(dst, src, size):  # type: ignore[no-untyped-def]
 
 @part
 def copy_past(dst, src, size):  # type: ignore[no-untyped-def]
-    """Copy exactly `size` bytes past the caches: nobody reads them before they would have left the caches again."""
+    """Copy exactly `size` bytes past the caches, which would drop them before anything reads them."""
     k = 0
     while k < size and (dst + k) % V:
         move_past(4, dst + k, src + k)
@@ -58,11 +58,11 @@ def zero(dst, size):  # type: ignore[no-untyped-def]
 
 @part
 def cut(d, first, count, group, at, strips):  # type: ignore[no-untyped-def]
-    """Cut a block of tiles into strips, one a row of tiles, and write down where each lies. Clears the band.
+    """Cut a block of tiles into strips, one per row of tiles, and clear the band.
 
-    A block of many strips reads the rows that two of them share once; then every row of the band is a whole row
-    of the image. The zeros of the padding are written here, once for all channels. Strips whose rows are all rows of the
-    image are not copied at all where the next step reads them as they are.
+    A block of many strips reads rows that two strips share only once; then every row of the band is a whole row
+    of the image. This writes the zeros of the padding, once for all channels. A strip whose rows all lie inside the
+    image is not copied if the next step can read it in place.
     """
     size, rows, wide, out_size = d.pixel * d.size, d.rows, d.tiles_w, d.out_pixel * d.size
     blocks = d.pixel > 1
@@ -95,7 +95,7 @@ def cut(d, first, count, group, at, strips):  # type: ignore[no-untyped-def]
         if blocks:
             place = True
         elif direct:
-            # Whole vectors are read, from before the first column to behind the last.
+            # The next step reads whole vectors, from before the first column to after the last.
             before_it, over = (column - left) * size, (width + d.lanes) * size
             last = strip.source + ((d.channels - 1) * d.height + (rows - 1) * d.row_step) * d.width * size
             place = strip.source >= before_it and last + over <= end
@@ -124,7 +124,7 @@ def gather(d, first, count, x, at, strips, used):  # type: ignore[no-untyped-def
     size, lanes, pitch, columns = d.size, d.lanes, d.pitch, at + d.column
     step, row_step = lanes * size, d.row_step * d.width * size
     for c in range(d.channels):
-        # Strips write whole vectors: what is too much at the end of one is overwritten by the next strip, or channel.
+        # Strips write whole vectors; the next strip or channel overwrites the excess at the end.
         to = at + d.input + c * d.v_channel
         for q in range(used):
             strip = strips[q]
@@ -154,9 +154,9 @@ def gather(d, first, count, x, at, strips, used):  # type: ignore[no-untyped-def
 
 @part
 def gather_pixels(d, first, count, x, at, strips, used):  # type: ignore[no-untyped-def]
-    """Transform the input of a block of tiles, channels in blocks: V (xi, block of channels, tile, channel).
+    """Transform the channels-blocked input of a block: V (xi, channels, tile, channel).
 
-    A pixel is a vector, so that both transforms run on vectors as they lie, and nothing is turned.
+    A pixel is one vector, so both transforms run on vectors as they are stored, without a transposition.
     """
     pixel, pitch, columns = d.pixel * d.size, d.take_pitch, at + d.column
     plane, row_step = d.height * d.width * pixel, d.row_step * d.width * pixel
@@ -193,7 +193,7 @@ def gather_pixels(d, first, count, x, at, strips, used):  # type: ignore[no-unty
 
 @part
 def gather_turned(d, first, count, x, at, strips, used):  # type: ignore[no-untyped-def]
-    """Do what `gather_pixels` does, from planes: rows of as many channels as a vector has lanes are turned into pixels."""
+    """Do the same as `gather_pixels` from planes, transposed to one vector per pixel."""
     size, pixel, pitch, columns, turned = d.size, d.lanes * d.size, d.take_pitch, at + d.column, at + d.turned
     plane, row, wide = d.height * d.width * size, d.width * size, d.tiles_w
     for block in range(d.channels // d.lanes):
@@ -229,7 +229,7 @@ def gather_turned(d, first, count, x, at, strips, used):  # type: ignore[no-unty
 
 @part
 def write(d, strip, filters, src, dst, size):  # type: ignore[no-untyped-def]
-    """Write `size` bytes of each row of a strip, of several filters, to their places."""
+    """Write `size` bytes of each row of a strip to the output, for several filters."""
     row_bytes = d.out_width * d.size
     for l in range(filters):  # noqa: E741
         for i in range(strip.out_rows):
@@ -242,7 +242,7 @@ def write(d, strip, filters, src, dst, size):  # type: ignore[no-untyped-def]
 
 @part
 def read(d, strip, filters, dst, src, size):  # type: ignore[no-untyped-def]
-    """Copy what is where `write` would write, to where it would write it from."""
+    """Copy the output values that `write` would overwrite to its source."""
     row_bytes = d.out_width * d.size
     for l in range(filters):  # noqa: E741
         for i in range(strip.out_rows):
@@ -251,7 +251,7 @@ def read(d, strip, filters, dst, src, size):  # type: ignore[no-untyped-def]
 
 @part
 def scatter(d, count, k, m, bias, y, at, strips, used):  # type: ignore[no-untyped-def]
-    """Transform one output channel of a block of tiles back, add the bias, and write its rows."""
+    """Apply the output transform to one channel of a block, add the bias, write rows."""
     size, lanes = d.size, d.lanes
     vectors, step, pitch = (count + lanes - 1) // lanes, lanes * size, d.lane_pitch
     src, row, tap = m, d.products_w * d.m_xi, d.m_xi
@@ -279,10 +279,10 @@ def scatter(d, count, k, m, bias, y, at, strips, used):  # type: ignore[no-untyp
 
 @part
 def scatter_filters(d, k0, filters, m, bias, y, at, strips, used):  # type: ignore[no-untyped-def]
-    """Transform a block of output channels of a block of tiles back, add the bias, and write its rows.
+    """Apply the output transform to a block of channels, add the bias, write rows.
 
-    Whole vectors of columns go straight to where they belong; what is cut off, or goes past the caches, by way of rows of
-    its own.
+    Whole vectors of columns are written directly to the output. Partial ones, and writes past the caches, go through
+    rows in the workspace.
     """
     size, lanes, columns, rows = d.size, d.lanes, d.out_w, d.out_h
     vector, tile_bytes, row_bytes = lanes * size, columns * size, d.out_width * size
@@ -326,7 +326,7 @@ def scatter_filters(d, k0, filters, m, bias, y, at, strips, used):  # type: igno
 
 @part
 def scatter_pixels(d, k0, filters, m, bias, y, at, strips, used):  # type: ignore[no-untyped-def]
-    """Transform a block of output channels of a block of tiles back, and write each pixel of the output as a vector."""
+    """Apply the output transform to a block of channels, write one vector per pixel."""
     pixel = d.out_pixel * d.size
     tile_bytes, row_bytes, rest = d.out_w * pixel, d.out_width * pixel, at + d.lines
     plane, half, panel = d.out_height * row_bytes, d.products_w * pixel, d.nk * d.lanes
@@ -348,7 +348,7 @@ def scatter_pixels(d, k0, filters, m, bias, y, at, strips, used):  # type: ignor
                 tiles, over = left // tile_bytes, left % tile_bytes
                 dst, constants = place + begin, d.output_w_constants
                 call(d.joiner, (src, row, tap, step, dst, row_bytes, tile_bytes, rows, tiles, record, constants))
-                if over:  # the part of a tile that the output has
+                if over:  # the part of a tile inside the output
                     src += tiles * step
                     dst += tiles * tile_bytes
                     if d.adds:
@@ -373,7 +373,7 @@ def run_item(d, item, x, u, bias, y, at):  # type: ignore[no-untyped-def]
     read = (count + d.mt - 1) // d.mt * d.mt if d.mt else tiles
     v, ldv, plane = at + d.input, d.ldv, d.height * d.width
     if d.straight and first // plane == (first + read - 1) // plane:
-        # A pixel is a tile and a plane a row of V: nothing to gather.
+        # A pixel is a tile and a plane is a row of V: there is nothing to gather.
         v = x + ((first // plane * d.groups + group) * d.channels * plane + first % plane) * d.size
         ldv = plane * d.size
     else:
@@ -386,7 +386,7 @@ def run_item(d, item, x, u, bias, y, at):  # type: ignore[no-untyped-def]
         xi = d.v_xi
         if d.mt:
             panel = d.nk * lanes
-            padded = (channels + panel - 1) // panel * panel  # the filters of a group, in the weights and in the biases
+            padded = (channels + panel - 1) // panel * panel  # filters per group, in the weights and in the biases
             panels, turns = (here + panel - 1) // panel, (count + d.mt - 1) // d.mt
             sizes = (d.xis, panels, turns, d.depth, d.channel_block)
             call(d.product, (*sizes, weights, v, xi, ldv, out, d.m_xi, d.m_panel, d.m_tile))
@@ -401,7 +401,7 @@ def run_item(d, item, x, u, bias, y, at):  # type: ignore[no-untyped-def]
 
 
 def _in_blocks(take: Any, give: Any) -> Any:
-    """Return `run_item` for fast algorithms whose channels lie in blocks before, in or after it, the filters in the lanes."""
+    """Return `run_item` for fast algorithms with channels-blocked input, V or output."""
 
     @part
     def run_item(d, item, x, u, bias, y, at):  # type: ignore[no-untyped-def]
@@ -424,10 +424,10 @@ def _in_blocks(take: Any, give: Any) -> Any:
 
 
 def run_items(taken: str = "planes", given: str = "planes") -> Callable[..., None]:
-    """Make what computes work items: it takes the next that nobody has taken from `counter`, until all `items` are taken.
+    """Return a kernel that claims and computes work items until all are claimed.
 
-    The input is `taken` from planes, turned into pixels or in blocks of channels, the output `given` in planes or in blocks: a function
-    for each, as one that does all would take as long to compile as they together, where most need but one.
+    `taken` is the input: planes, planes transposed to pixels ("turned"), or channels-blocked. `given` is the output: planes or
+    channels-blocked. Each pair is a separate function, as most programs need only one and all together take long to compile.
     """
     takes, gives = (
         {"planes": gather, "turned": gather_turned, "blocks": gather_pixels},

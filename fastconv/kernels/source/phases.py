@@ -1,4 +1,4 @@
-"""The image of a layer of stride two taken apart into its phases, and phases of a transposed one put together."""
+"""Build the kernels that split images into phases and interleave phases."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def every(typingctx: Any, kind: Any, lanes: Any, step: Any, dst: Any, src: Any) 
 
 
 def phases(kind: str, step: int) -> Callable[..., None]:
-    """Make what takes images apart, every `step`-th column of them and as many rows as it is told: an item is one row of each stride."""
+    """Return a kernel that splits images into phases; an item is one row phase of a plane."""
     lanes, size = lanes_of(kind), SIZE[kind]
 
     def phases(description, counter, items, x, u, bias, y, workspace):  # type: ignore[no-untyped-def]
@@ -65,7 +65,7 @@ def phases(kind: str, step: int) -> Callable[..., None]:
 
 
 def together(kind: str, step: int) -> Callable[..., None]:
-    """Make what puts the phases of images together: an item is a channel of the output."""
+    """Return a kernel that interleaves the phases of images. An item is an output channel."""
     size, join = SIZE[kind], lane_joiner(kind, step, 0, 0)
 
     def together(description, counter, items, x, u, bias, y, workspace):  # type: ignore[no-untyped-def]

@@ -1,4 +1,4 @@
-"""What stands between convolutions, see `fastconv.kernels.operators.pixelwise`."""
+"""Build the element-wise and averaging kernels, see `fastconv.kernels.operators.pixelwise`."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from fastconv.native.source import claim, pointer
 
 @cache
 def types_of(kind: str) -> tuple[Any, Callable[..., Any], int]:
-    """Return a kind's type, the intrinsic that turns an address into a pointer to it, and its bytes."""
+    """Return a kind's type, the intrinsic that converts an address to a pointer to it, and its bytes."""
     number = {"f4": types.float32, "f8": types.float64}[kind]
 
     @intrinsic
@@ -32,10 +32,10 @@ def types_of(kind: str) -> tuple[Any, Callable[..., Any], int]:
 
 
 def planes(kind: str) -> Callable[..., None]:
-    """Make what adds, scales, shifts and activates, plane by plane."""
+    """Return a kernel that adds, scales, shifts and activates, plane by plane."""
     number, numbers, width = types_of(kind)
 
-    # Arrays are made to begin where each loop begins: an index that may be negative would keep the loop from vectors.
+    # Arrays begin where each loop begins: a possibly negative index would prevent vectorisation.
     def planes(description, counter, items, x, other, table, y, workspace):  # type: ignore[no-untyped-def]
         d = carray(pointer(description), (1,), PLANES)[0]
         total, size, count, group, channels = d.total, d.size, d.count, d.group, d.channels
@@ -66,7 +66,7 @@ def planes(kind: str) -> Callable[..., None]:
 
 
 def average(kind: str) -> Callable[..., None]:
-    """Make what takes the mean of windows."""
+    """Return a kernel that computes the mean of each window."""
     number, numbers, width = types_of(kind)
 
     def average(description, counter, items, x, counts, unused, y, workspace):  # type: ignore[no-untyped-def]
@@ -102,7 +102,7 @@ def average(kind: str) -> Callable[..., None]:
 
 
 def mean(kind: str) -> Callable[..., None]:
-    """Make what takes the mean of planes."""
+    """Return a kernel that computes the mean of each plane."""
     number, numbers, width = types_of(kind)
 
     def mean(description, counter, items, x, u, bias, y, workspace):  # type: ignore[no-untyped-def]

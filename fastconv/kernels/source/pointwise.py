@@ -1,4 +1,4 @@
-"""Layers of one tap, see `fastconv.kernels.runners.pointwise`."""
+"""Build the kernel of 1x1 layers, see `fastconv.kernels.runners.pointwise`."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from fastconv.native.source import Panel, claim, integers, move, panel_finisher,
 
 V = machine().vector_bytes
 AHEAD = 2048
-"""Bytes from a weight to the one that is fetched meanwhile."""
+"""Prefetch distance of the weights, in bytes."""
 
 
 def pixels(kind: str, mr: int, nv: int, shaped: int) -> Callable[..., None]:
-    """Make the layer; a panel is `mr` filters by `nv` vectors of pixels."""
+    """Return a kernel that computes a 1x1 layer; a panel is `mr` filters by `nv` vectors of pixels."""
     lanes, size, fused = lanes_of(kind), SIZE[kind], machine().fma
     sizes = ((mr, nv), (mr, max(nv - 1, 1)), (nv * mr, 1), (mr, 1))
     panels = (Panel(kind, rows, columns, fused, AHEAD) for rows, columns in sizes)

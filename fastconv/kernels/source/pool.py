@@ -1,4 +1,4 @@
-"""The largest number of each window, see `fastconv.kernels.operators.pool`."""
+"""Build the kernels of maximum pools, see `fastconv.kernels.operators.pool`."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ V = machine().vector_bytes
 
 
 def largest_of(kind: str, step: int) -> Any:
-    """Return ``largest(dst, (src, stride), count)``: the largest of `count` vectors of every `step`-th number each; NaN is larger than any.
+    """Return ``largest(dst, (src, stride), count)``, which writes the maximum of `count` vectors; NaN propagates.
 
-    The vectors are `stride` bytes apart.
+    The vectors are `stride` bytes apart and each has every `step`-th number.
     """
 
     @intrinsic
@@ -41,7 +41,7 @@ def largest_of(kind: str, step: int) -> Any:
             builder.position_at_end(body)
             after = builder.add(at, stride)
             b = load_every(builder, after, kind, lanes_of(kind), step)
-            # One instruction, which gives b where either is NaN; another two for what was NaN before.
+            # The first select is one instruction and gives b if either is NaN; the second keeps an earlier NaN.
             more = builder.select(builder.fcmp_ordered(">", most, b), most, b)
             more = builder.select(builder.fcmp_unordered("uno", most, most), most, more)
             for phi, value in ((at, after), (left, builder.sub(left, I64(1))), (most, more)):
@@ -69,7 +69,7 @@ def least(typingctx: Any, kind: Any, lanes: Any, dst: Any) -> Any:
 
 
 def pool(kind: str, step: int) -> Callable[..., None]:
-    """Make the pool; strides that no vectors are made for have a `step` of one and are taken apart beforehand."""
+    """Return a kernel for a maximum pool; strides without a vector path have `step` 1."""
     lanes, size, largest, every = lanes_of(kind), SIZE[kind], largest_of(kind, 1), largest_of(kind, step)
 
     def pool(description, counter, items, x, u, bias, y, workspace):  # type: ignore[no-untyped-def]
@@ -78,7 +78,7 @@ def pool(kind: str, step: int) -> Callable[..., None]:
         sh, sw, dh, dw, top, left = d.stride_h, d.stride_w, d.dilation_h, d.dilation_w, d.top, d.left
         result, held, lines, pitch = workspace, d.held, workspace + d.held, d.pitch
         row, out, apart = w * size, ow * size, lines + ROWS * pitch
-        for k in range(0, ROWS * pitch, V):  # what lies before a row, and behind it, is less than any number
+        for k in range(0, ROWS * pitch, V):  # minus infinity before and after each row
             least(kind, lanes, lines + k)
         plane = claim(counter)
         while plane < items:
@@ -106,7 +106,7 @@ def pool(kind: str, step: int) -> Callable[..., None]:
                             least(kind, lanes, begin - left * size + k)
                 for i in range(first, last):
                     src, taps = lines + (i - first) * pitch, dw * size
-                    if step == 1 and sw > 1:  # each tap's numbers next to each other
+                    if step == 1 and sw > 1:  # make each tap's numbers contiguous
                         for q in range(kw):
                             for k in range(ow):
                                 for b in range(0, size, 4):
@@ -121,7 +121,7 @@ def pool(kind: str, step: int) -> Callable[..., None]:
 
 
 def pool_blocks(kind: str) -> Callable[..., None]:
-    """Make the pool of planes whose pixels are vectors of channels: of the rows of a window first, then of its columns."""
+    """Return a kernel for a channels-blocked maximum pool."""
     lanes, largest = lanes_of(kind), largest_of(kind, 1)
 
     def pool_blocks(description, counter, items, x, u, bias, y, workspace):  # type: ignore[no-untyped-def]

@@ -1,7 +1,7 @@
-"""Programs on vectors, and the way from rows of an image to lanes and back.
+"""Emit programs on vectors, and the conversion of image rows to lanes and back.
 
-A program of `fastconv.program` becomes machine code by being *read* with a `Reading` whose operations emit vector
-instructions, so no transform is written twice.
+To compile a program of `fastconv.program`, it is *read* with a `Reading` whose operations emit vector instructions,
+so no transform is written twice.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from fastconv.program import Reading, program_of_text
 
 
 def _vectors(builder: Any, kind: str, vector: ir.Type, constants: Any) -> Reading[Any, Any]:
-    """Return the reading of a program as instructions on vectors, its constants in the table at an address."""
+    """Return the reading that emits vector instructions, with constants from the table at an address."""
     invariant = builder.module.add_metadata([])
 
     def constant(slot: Fraction) -> Any:
@@ -61,7 +61,7 @@ def program_runner(kind: str, text: str) -> Any:
 
 
 def lane_splitter(kind: str, step: int, offsets: Sequence[int], text: str) -> Any:
-    """Return ``split(src, (dst, dst_stride), constants)``, which takes apart a row and runs a program on its parts.
+    """Return ``split(src, (dst, dst_stride), constants)``, which splits a row and runs a program on the parts.
 
     Lane l of part j is element ``l step + offsets[j]`` of `src`; output o of the program goes to ``dst + o dst_stride``.
     """
@@ -99,9 +99,9 @@ def _strided(builder: Any, src: Any, m: int, shifts: list[int], vector: ir.Type)
 
 
 def _columns(builder: Any, src: Any, pitch: int, count: int, vector: ir.Type) -> list[Any]:
-    """Return the columns of as many rows as a vector has lanes, `pitch` bytes apart: `count` vectors.
+    """Return `count` columns, as vectors, of as many rows as a vector has lanes, `pitch` bytes apart.
 
-    Of each row pieces of 128 bits are loaded to where they stay, so that nothing but unpacking is left to do.
+    Pieces of 128 bits of each row are loaded into their final lanes, so only unpacking remains.
     """
     quarter, width = _quarter(vector)
     size = 16 // quarter
@@ -121,22 +121,22 @@ def _columns(builder: Any, src: Any, pitch: int, count: int, vector: ir.Type) ->
 
 
 def _widened(builder: Any, part: Any, size: int) -> Any:
-    """Return a vector that begins with a shorter one."""
+    """Return a vector of `size` numbers that begins with a shorter one."""
     return part if part.type.count == size else shuffle(builder, part, part, [min(i, part.type.count - 1) for i in range(size)])
 
 
 def _joined(first: int, second: int) -> list[int]:
-    """Return the lanes of a vector followed by a part of `second` numbers, widened to as many."""
+    """Return the shuffle mask that appends `second` numbers of a widened vector to `first` numbers."""
     return [*range(first), *range(first, first + second)]
 
 
 def _quarter(vector: ir.Type) -> tuple[int, int]:
-    """Return how many numbers unpacking moves among, those of 128 bits, and how many a vector has."""
+    """Return how many numbers 128 bits hold (the unit of unpacking), and a vector."""
     return (4 if vector.element == ELEMENT["f4"] else 2), vector.count
 
 
 def _unpacked(builder: Any, rows: list[Any]) -> list[Any]:
-    """Turn the squares that lie in the 128-bit lanes of as many rows as such a lane has numbers."""
+    """Transpose the squares in the 128-bit lanes of rows, as many rows as such a lane has numbers."""
     quarter, width = len(rows), rows[0].type.count
     turns = quarter.bit_length() - 1
     for _ in range(turns):
@@ -150,7 +150,7 @@ def _unpacked(builder: Any, rows: list[Any]) -> list[Any]:
 
 
 def _turned(builder: Any, rows: list[Any]) -> list[Any]:
-    """Turn a square of vectors: lane c of row l comes from lane l of row c."""
+    """Transpose a square of vectors: lane c of row l comes from lane l of row c."""
     quarter, width = _quarter(rows[0].type)
     rows = [row for i in range(0, width, quarter) for row in _unpacked(builder, rows[i : i + quarter])]
     step = quarter
@@ -167,7 +167,7 @@ def _turned(builder: Any, rows: list[Any]) -> list[Any]:
 
 @intrinsic(prefer_literal=True)
 def turn_square(typingctx: Any, kind: Any, lanes: Any, src: Any, src_row: Any, dst: Any) -> Any:
-    """Turn a square of as many rows as a vector has lanes, `src_row` bytes apart: lane l of vector c at `dst` is number c of row l."""
+    """Transpose a square of rows, `src_row` bytes apart: lane l of vector c at `dst` is number c of row l."""
 
     def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
         _, _, src, src_row, dst = args
@@ -181,16 +181,16 @@ def turn_square(typingctx: Any, kind: Any, lanes: Any, src: Any, src_row: Any, d
 
 
 def lane_joiner(kind: str, step: int, shaped: int, adds: int) -> Any:
-    """Return ``join((src, src_stride), dst, bias)``, which puts a row together from `step` vectors.
+    """Return ``join((src, src_stride), dst, bias)``, which interleaves `step` vectors to a row.
 
-    Element ``l step + b`` of `dst` is lane l of vector b plus the number at `bias`. Where it `adds`, what `dst` holds is added then.
-    Where it is `shaped`, slope, low and high of `Activation` follow the bias.
+    Element ``l step + b`` of `dst` is lane l of vector b plus the number at `bias`. With `adds`, it then adds the values in `dst`.
+    With `shaped`, it activates; slope, low and high of `Activation` follow the bias.
     """
     vector = vector_of(kind, lanes_of(kind))
     width = vector.count
 
     def joined(builder: Any, parts: list[Any]) -> Any:
-        """Return vectors as one whose first numbers are the first of each. It concatenates, and permutes once: host code unpacks then."""
+        """Interleave vectors by one concatenation and permutation, for unpack instructions."""
         row, size = parts[0], width
         for part in parts[1:]:
             widened = shuffle(builder, part, part, [min(i, width - 1) for i in range(size)]) if size > width else part
@@ -224,18 +224,18 @@ def lane_joiner(kind: str, step: int, shaped: int, adds: int) -> Any:
 
 
 def filter_turner(kind: str, text: str, shaped: int, adds: int) -> Any:
-    """Return ``turn((src, src_tap, src_tile), (dst, dst_filter), bias, constants)``: a program on tiles whose lanes are filters.
+    """Return ``turn((src, src_tap, src_tile), (dst, dst_filter), bias, constants)``: a program with filters in the lanes.
 
-    What comes out is turned into rows, one a filter. Input j of tile t is at ``src + t src_tile + j src_tap``. The outputs of as
-    many tiles as give whole vectors follow each other in a row: that of lane l is at ``dst + l dst_filter``. Lane l of the vector at
-    `bias` is added to them, then, where it `adds`, what is there; where it is `shaped`, vectors of slope, low and high of
-    `Activation` follow the bias.
+    The outputs are transposed to one row per filter. Input j of tile t is at ``src + t src_tile + j src_tap``. A row holds the
+    outputs of as many tiles as fill whole vectors; the row of lane l is at ``dst + l dst_filter``. Lane l of the vector at `bias`
+    is added, then, with `adds`, the values at `dst`. With `shaped`, it activates; vectors of slope, low and high of `Activation`
+    follow the bias.
     """
     program, vector = program_of_text(text), vector_of(kind, lanes_of(kind))
     width, size, fields = vector.count, SIZE[kind], 4 if shaped else 1
 
     def finished(builder: Any, row: Any, place: Any, bias: Any, lane: int) -> Any:
-        """Add what is there to a row of one filter, and activate it."""
+        """Add the values at `place` to a row of one filter, and activate it."""
         row = builder.fadd(row, load_at(builder, place, vector))
         scalars = [load_at(builder, builder.add(bias, I64((k * width + lane) * size)), vector.element) for k in range(1, fields)]
         return activate(builder, [row], *(splat(builder, scalar, vector) for scalar in scalars))[0] if scalars else row
@@ -267,10 +267,10 @@ def filter_turner(kind: str, text: str, shaped: int, adds: int) -> Any:
 
 
 def tile_finisher(kind: str, text: str, shaped: int, adds: int) -> Any:
-    """Return ``finish((src, src_tap), dst, bias, constants)``: a program on vectors of filters whose outputs follow each other at `dst`.
+    """Return ``finish((src, src_tap), dst, bias, constants)``: a program on vectors of filters with outputs contiguous at `dst`.
 
-    Input j is at ``src + j src_tap``. The vector at `bias` is added to each output, then, where it `adds`, what is at `dst`; where
-    it is `shaped`, vectors of slope, low and high of `Activation` follow the bias.
+    Input j is at ``src + j src_tap``. The vector at `bias` is added to each output, then, with `adds`, the values at `dst`. With
+    `shaped`, it activates; vectors of slope, low and high of `Activation` follow the bias.
     """
     program, vector = program_of_text(text), vector_of(kind, lanes_of(kind))
     width = vector.count * SIZE[kind]

@@ -1,4 +1,4 @@
-"""The steps of a layer that the engine calls: transforms, rows to lanes, products, lanes to rows."""
+"""Build the steps that the engine calls: transforms, lanes, products, rows."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from fastconv.native import SIZE, lanes_of, machine
 from fastconv.native.source import Panel, inlined, move, panel_multiplier
 
 AHEAD = 2048
-"""Bytes from a factor of the inner product to the one that is fetched meanwhile, weights as vectors: one panel of two vectors."""
+"""Prefetch distance of the inner product in bytes, with weights as vectors: one panel of two vectors."""
 
 AHEAD_SCALARS = 1024
 """The same for weights as scalars: two panels of four filters."""
 
 
 def transform(kind: str, text: str) -> Callable[..., None]:
-    """Make a program that runs over two nested loops of vectors; strides and steps are in bytes."""
+    """Return a step that runs a program over two nested loops of vectors, in bytes."""
     run = program_runner(kind, text)
 
     def transform(  # type: ignore[no-untyped-def]
@@ -33,7 +33,7 @@ def transform(kind: str, text: str) -> Callable[..., None]:
 
 
 def split(kind: str, step: int, offsets: tuple[int, ...], text: str) -> Callable[..., None]:
-    """Make the step that turns rows of an image into lanes, one lane a tile, and runs a program on them."""
+    """Return the step that converts rows to lanes, one per tile, and runs a program."""
     lanes, size, take_apart = lanes_of(kind), SIZE[kind], lane_splitter(kind, step, offsets, text)
     advance = lanes * step * size
 
@@ -47,7 +47,7 @@ def split(kind: str, step: int, offsets: tuple[int, ...], text: str) -> Callable
 
 
 def join(kind: str, step: int, shaped: int, adds: int = 0) -> Callable[..., None]:
-    """Make the step that turns lanes into rows of an image, adds the bias and what `adds` says, and, where `shaped`, activates."""
+    """Return the step that converts lanes to rows, adds bias (and output), activates."""
     lanes, size, put_together = lanes_of(kind), SIZE[kind], lane_joiner(kind, step, shaped, adds)
     advance = lanes * step * size
 
@@ -61,7 +61,7 @@ def join(kind: str, step: int, shaped: int, adds: int = 0) -> Callable[..., None
 
 
 def pixels(kind: str) -> Callable[..., None]:
-    """Make the step that turns rows of as many channels as a vector has lanes into pixels that are vectors."""
+    """Return the step that transposes rows of a vector of channels to one vector per pixel."""
     lanes, size = lanes_of(kind), SIZE[kind]
     square = lanes * lanes * size
 
@@ -81,7 +81,7 @@ def pixels(kind: str) -> Callable[..., None]:
 
 
 def _panel(kind: str, rows: int, nv: int, ahead: int) -> Any:
-    """Make the product of one panel: as many vectors of tiles at once as fit, then fewer. It becomes a part of what calls it."""
+    """Return the product of one panel for its caller, `nv` vectors of tiles at a time."""
     lanes, size, fused, less = lanes_of(kind), SIZE[kind], machine().fma, max(nv - 1, 1)
     whole, narrow, single = (panel_multiplier(Panel(kind, rows, columns, fused, ahead)) for columns in (nv, less, 1))
 
@@ -100,9 +100,9 @@ def _panel(kind: str, rows: int, nv: int, ahead: int) -> Any:
 
 
 def product(kind: str, mr: int, nv: int, tail: int, ahead: int = AHEAD_SCALARS) -> Callable[..., None]:
-    """Make the batched product of a block: for each xi, ``M = U V``, channels summed in blocks.
+    """Return the batched product ``M = U V`` of a block, channels summed in blocks.
 
-    A panel holds `mr` output channels, the last one `tail`; `nv` vectors of tiles go at once.
+    A panel holds `mr` output channels, the last one `tail`, by `nv` vectors of tiles.
     """
     size, last = SIZE[kind], tail or mr
     panel, last_panel = _panel(kind, mr, nv, ahead), _panel(kind, last, nv, ahead)
@@ -126,11 +126,11 @@ def product(kind: str, mr: int, nv: int, tail: int, ahead: int = AHEAD_SCALARS) 
 
 
 def product_filters(kind: str, mt: int, nk: int, together: int = 1, ahead: int = AHEAD) -> Callable[..., None]:
-    """Make the batched product of a block with filters in the lanes: ``M = V' U``, `mt` tiles and `nk` vectors at once.
+    """Return the batched product ``M = V' U`` with filters in the lanes.
 
-    Small images leave few lanes idle this way; the tiles are padded to a multiple of `mt`, the filters to one of
-    `nk` vectors. In V as many channels of a tile as go `together` follow each other, then those of the next tile. Each output is
-    the same chain of multiply-adds as in `product`.
+    A panel is `mt` tiles by `nk` vectors. This leaves few lanes idle on small images. The tiles are padded to a multiple
+    of `mt`, the filters to a multiple of `nk` vectors. In V, `together` channels of a tile are contiguous, followed by
+    those of the next tile. Each output is the same chain of multiply-adds as in `product`.
     """
     lanes, size = lanes_of(kind), SIZE[kind]
     multiply = panel_multiplier(Panel(kind, mt, nk, machine().fma, 0, ahead, together))
@@ -154,7 +154,7 @@ def product_filters(kind: str, mt: int, nk: int, together: int = 1, ahead: int =
 
 
 def join_filters(kind: str, m: int, text: str, shaped: int, adds: int = 0) -> Callable[..., None]:
-    """Make the step that runs a program on filters in lanes, turns them into rows of an image, adds the bias and activates."""
+    """Return the step that transforms filters in lanes to rows, adds bias, activates."""
     turn, tiles = filter_turner(kind, text, shaped, adds), tiles_turned(m, lanes_of(kind))
     wide = tiles * m * SIZE[kind]
 
@@ -170,7 +170,7 @@ def join_filters(kind: str, m: int, text: str, shaped: int, adds: int = 0) -> Ca
 
 
 def finish_pixels(kind: str, text: str, shaped: int, adds: int = 0) -> Callable[..., None]:
-    """Make the step that runs a program on filters in lanes, adds the bias and activates: each output is a vector of a pixel."""
+    """Return the step that transforms filters in lanes to one vector per pixel."""
     finish = tile_finisher(kind, text, shaped, adds)
 
     def finish_pixels(  # type: ignore[no-untyped-def]

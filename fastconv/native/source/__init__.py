@@ -1,4 +1,4 @@
-"""What is compiled: vector instructions, threads, and the way from numba to object code. Imported where there is no object code yet."""
+"""Sources of compiled code, imported only to compile."""
 
 from fastconv.native.source.emit import part
 from fastconv.native.source.jit import inlined, jit, kept

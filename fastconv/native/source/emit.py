@@ -1,4 +1,4 @@
-"""Compile with numba, to object code."""
+"""Compile with numba to object code."""
 
 from __future__ import annotations
 
@@ -18,21 +18,21 @@ OUTSIDE = frozenset(
     "fma fmaf memcpy memset bzero __chkstk clock_gettime sched_yield "
     "pthread_mutex_lock pthread_mutex_unlock pthread_cond_wait pthread_cond_broadcast".split()
 )
-"""What code may call of the process that it is loaded into: the compiler, and the team of threads."""
+"""Functions of the process that code may call: those that the compiler emits, and those of the team of threads."""
 _FREE = re.compile(r"^(define [^\n]*@NRT_decref\([^\n]*{\n).*?^}", re.MULTILINE | re.DOTALL)
-"""numba frees the memory of arrays that nobody holds. Arrays in kernels are views of addresses: they own none."""
+"""numba's release of array memory. Arrays in kernels are views of addresses and own no memory."""
 
 
 def part(function: Callable[..., Any]) -> Any:
-    """Compile a function as a part of others, which keep it with them."""
+    """Compile a function as a part of the functions that call it."""
     return bare()(function)
 
 
 def emitted(name: str, function: Callable[..., Any]) -> bytes:
-    """Return the number of a function's arguments, all integers, in one byte, and object code that has it by a name.
+    """Return a function's object code, after one byte with its number of arguments.
 
-    numba's own functions take two addresses more, for a result and for an exception, and return whether there is one. There is
-    none here: kernels have no error to report.
+    numba's functions take two more addresses, for a result and an exception, and return a status. The function `name` drops
+    these: kernels have no error to report.
     """
     count = function.__code__.co_argcount
     compiled = bare(types.void(*[types.intp] * count))(function)

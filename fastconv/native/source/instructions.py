@@ -1,6 +1,6 @@
-"""Instructions that each architecture has its own of: called by name in numba's code, defined when it is emitted.
+"""Instructions specific to an architecture, by name.
 
-numba compiles for the processor that it runs on, whatever the machine that code is emitted for; so these come after it.
+numba compiles for the CPU that it runs on, not for the target machine, so their definitions are inserted after it.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ _BODIES = {
     ("aarch64", "control"): "  %result = call i64 @llvm.aarch64.get.fpcr()",
     ("aarch64", "set_control"): "  call void @llvm.aarch64.set.fpcr(i64 %value)",
 }
-"""Wait a moment; read and set the register that says how arithmetic treats subnormal numbers."""
+"""LLVM IR to pause, and to read and set the register that controls subnormal numbers."""
 
 _DECLARATIONS = {
     "x86_64": """declare void @llvm.x86.sse2.pause()
@@ -52,14 +52,14 @@ _DECLARED = re.compile(r"^declare [^@\n]*@fastconv_(\w+)\(.*$", re.MULTILINE)
 _POINTER = re.compile(r"\b(i64|i8)\*")
 
 FLUSH = {"x86_64": 0x8040, "aarch64": 1 << 24}.get(machine().architecture, 0)
-"""Bits of that register that make subnormal inputs and results zero: DAZ and FTZ of x86, FZ of ARM."""
+"""Bits of the control register that make subnormal inputs and results zero: DAZ and FTZ of x86, FZ of ARM."""
 
 for _name in _HEADS:
-    binding.add_symbol(f"fastconv_{_name}", 1)  # numba loads what it compiles on the way, and never runs it
+    binding.add_symbol(f"fastconv_{_name}", 1)  # numba also loads the code that it compiles here, but never runs it
 
 
 def calling(name: str, result: Any, count: int = 0) -> Any:
-    """Return an intrinsic that calls a function outside numba's code with a tuple of integers."""
+    """Return an intrinsic that calls an external function with a tuple of integers."""
     given, kind = (types.void, ir.VoidType()) if result is None else (types.int64, result)
 
     @intrinsic
@@ -80,14 +80,14 @@ set_control = calling("fastconv_set_control", None, 1)
 
 
 def defined(text: str, opaque: bool) -> str:
-    """Return LLVM's text of a module with the instructions that it declares, for the machine that code is made for.
+    """Return a module's LLVM IR with the instructions that it declares defined for the target machine.
 
     Parameters
     ----------
     text : str
         The module.
     opaque : bool
-        Whether this LLVM has one kind of pointer.
+        Whether this LLVM uses opaque pointers.
     """
     names = set(_DECLARED.findall(text))
     if not names:

@@ -1,7 +1,7 @@
-"""Numbers of several candidates side by side, for compiled code: vector registers hold one number of each.
+"""Vector types for compiled code over several candidates, one per lane.
 
-What is the same for all candidates (sizes, loops) stays ordinary code; where candidates differ, both ways are computed
-and each takes its own by `choose`. Comparisons give whole numbers with all bits set, or none.
+Values common to all candidates (sizes, loops) stay ordinary code. Where candidates differ, code computes both branches
+and selects by `choose`. Comparisons give integers with all bits set, or none.
 """
 
 from __future__ import annotations
@@ -17,13 +17,13 @@ from numba.extending import intrinsic, lower_builtin, models, register_model
 from numba.np.arrayobj import make_array
 
 WIDTH = 16
-"""Candidates side by side: several registers of any CPU, whose instructions then wait less for each other."""
+"""Number of candidates per vector: it spans several registers of any CPU, to hide latency."""
 
 _I32, _I64 = ir.IntType(32), ir.IntType(64)
 
 
 class Lanes(types.Type):
-    """The type of one float64 or int64 number of each candidate."""
+    """The type of one float64 or int64 number per candidate."""
 
     def __init__(self, name: str, element: ir.Type) -> None:
         super().__init__(name=f"{WIDTH} {name}")
@@ -40,7 +40,7 @@ class _Register(models.PrimitiveModel):  # type: ignore[misc]
 
 
 def _spread(builder: Any, value: Any) -> Any:
-    """Give every candidate the same number."""
+    """Return a vector with the same number for every candidate."""
     if isinstance(value.type, ir.VectorType):
         return value
     kind = ir.VectorType(value.type, WIDTH)
@@ -49,7 +49,7 @@ def _spread(builder: Any, value: Any) -> Any:
 
 
 def _define(op: Any, result: Lanes, operands: tuple[Any, ...], emit: Callable[..., Any]) -> None:
-    """Let an operator of Python work on lanes, or on lanes and a number."""
+    """Define a Python operator on lanes, or on lanes and a number."""
 
     class Typed(ConcreteTemplate):  # type: ignore[misc]
         cases = [signature(result, *operands)]
@@ -97,7 +97,7 @@ def _called(builder: Any, name: str, *args: Any) -> Any:
 
 
 def _address(context: Any, builder: Any, kind: Any, array: Any, index: Any) -> Any:
-    """Return where the lanes at an index begin; the last axis of the array is that of the candidates."""
+    """Return the address of the lanes at an index; the candidates are the last axis of the array."""
     parts = make_array(kind)(context, builder, array)
     shape = cgutils.unpack_tuple(builder, parts.shape)
     first, *rest = cgutils.unpack_tuple(builder, index)
@@ -108,7 +108,7 @@ def _address(context: Any, builder: Any, kind: Any, array: Any, index: Any) -> A
 
 @intrinsic
 def get(typingctx: Any, array: Any, index: Any) -> Any:
-    """Return the lanes at an index, a tuple of whole numbers."""
+    """Return the lanes at an index, a tuple of integers."""
     result = reals if array.dtype == types.float64 else wholes
 
     def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
@@ -133,7 +133,7 @@ def put(typingctx: Any, array: Any, index: Any, value: Any) -> Any:
 
 @intrinsic
 def take(typingctx: Any, table: Any, offset: Any, index: Any) -> Any:
-    """Return the entries of a flat table at an index of each candidate, and an offset."""
+    """Return the entries of a flat table at an offset plus each candidate's index."""
 
     def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
         data = builder.gep(make_array(table)(context, builder, args[0]).data, [args[1]])
@@ -148,7 +148,7 @@ def take(typingctx: Any, table: Any, offset: Any, index: Any) -> Any:
 
 @intrinsic
 def spread(typingctx: Any, number: Any) -> Any:
-    """Give every candidate the same number."""
+    """Return lanes with the same number for every candidate."""
     result = wholes if isinstance(number, types.Integer) else reals
 
     def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
@@ -159,7 +159,7 @@ def spread(typingctx: Any, number: Any) -> Any:
 
 @intrinsic
 def choose(typingctx: Any, where: Any, a: Any, b: Any) -> Any:
-    """Return a where `where`, the result of a comparison, holds, and b elsewhere."""
+    """Return a where the comparison `where` holds, and b elsewhere."""
     result = wholes if wholes in (a, b) else reals
 
     def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
@@ -171,7 +171,7 @@ def choose(typingctx: Any, where: Any, a: Any, b: Any) -> Any:
 
 @intrinsic
 def any_of(typingctx: Any, where: Any) -> Any:
-    """Whether a comparison holds for a candidate."""
+    """Return whether a comparison holds for any candidate."""
 
     def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
         holds = builder.icmp_signed("<", args[0], ir.Constant(wholes.vector, [0] * WIDTH))
@@ -205,19 +205,19 @@ def magnitude(typingctx: Any, a: Any) -> Any:
 
 @intrinsic
 def pattern(typingctx: Any, a: Any) -> Any:
-    """Return the bits of a float64 as a whole number."""
+    """Return the bits of a float64 as an integer."""
     return wholes(reals), lambda context, builder, sig, args: builder.bitcast(args[0], wholes.vector)
 
 
 @intrinsic
 def number(typingctx: Any, a: Any) -> Any:
-    """Return the float64 of these bits."""
+    """Return the float64 with these bits."""
     return reals(wholes), lambda context, builder, sig, args: builder.bitcast(args[0], reals.vector)
 
 
 @intrinsic
 def whole_part(typingctx: Any, a: Any) -> Any:
-    """Return the whole part of numbers between 0 and 2**31."""
+    """Return the integer part of numbers between 0 and 2**31."""
 
     def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
         return builder.sext(builder.fptosi(args[0], ir.VectorType(_I32, WIDTH)), wholes.vector)
@@ -227,7 +227,7 @@ def whole_part(typingctx: Any, a: Any) -> Any:
 
 @intrinsic
 def as_real(typingctx: Any, a: Any) -> Any:
-    """Return whole numbers between 0 and 2**31 as reals."""
+    """Return integers between 0 and 2**31 as float64."""
 
     def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
         return builder.sitofp(builder.trunc(args[0], ir.VectorType(_I32, WIDTH)), reals.vector)

@@ -1,10 +1,9 @@
-"""What the members of a team run: compiled code that waits for jobs, and the code that gives them out.
+"""Compiled code of a team of threads: members wait for jobs, the leader publishes them.
 
-The order of the steps is what keeps it right, and all of them are sequentially consistent. A member enters (INSIDE + 1)
-before it looks whether its job is still open; the leader closes the job before it looks whether anybody is inside. So
-either the member sees it closed and leaves the job alone, or the leader sees the member and waits. A member that goes
-to sleep says so (SLEEPING + 1) before it looks, under the lock, whether a job came meanwhile; the leader gives the job
-out before it looks whether anybody sleeps.
+Correctness depends on the order of the steps, all of which are sequentially consistent. A member enters (INSIDE + 1)
+before it checks that its job is still open; the leader closes the job before it checks for members inside. So either
+the member sees the job closed and skips it, or the leader sees the member and waits. A member increments SLEEPING
+before it checks, under the lock, for a new job; the leader publishes the job before it checks for sleepers.
 """
 
 from __future__ import annotations
@@ -27,9 +26,9 @@ from fastconv.native.threads import JOB, SPIN, WORDS, Word
 
 I64, I32 = ir.IntType(64), ir.IntType(32)
 _CLOCK = {"linux": 1, "darwin": 6}.get(machine().system, getattr(time, "CLOCK_MONOTONIC", 1))
-"""The monotonic clock, by its number in C."""
+"""Number of the monotonic clock in C."""
 _LOOKS = 16
-"""How often a waiting thread looks before it reads the clock."""
+"""Polls of a waiting thread between two readings of the clock."""
 BYTES = JOB.itemsize
 NUMBER, OPEN, INSIDE, SLEEPING, STOP, STATE, FIRST, MUTEX, CONDITION = (8 * int(word) for word in Word if word is not Word.END)
 
@@ -40,7 +39,7 @@ def _pointer(builder: Any, address: Any) -> Any:
 
 @intrinsic
 def load(typingctx: Any, address: Any) -> Any:
-    """Read a word that others write."""
+    """Return a word that other threads write."""
 
     def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
         return builder.load_atomic(_pointer(builder, args[0]), "seq_cst", 8)
@@ -50,7 +49,7 @@ def load(typingctx: Any, address: Any) -> Any:
 
 @intrinsic
 def store(typingctx: Any, address: Any, value: Any) -> Any:
-    """Write a word that others read."""
+    """Write a word that other threads read."""
 
     def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
         builder.store_atomic(args[1], _pointer(builder, args[0]), "seq_cst", 8)
@@ -61,7 +60,7 @@ def store(typingctx: Any, address: Any, value: Any) -> Any:
 
 @intrinsic
 def add(typingctx: Any, address: Any, value: Any) -> Any:
-    """Add to a word that others write."""
+    """Add to a word that other threads write, and return its old value."""
 
     def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
         return builder.atomic_rmw("add", _pointer(builder, args[0]), args[1], "seq_cst")
@@ -76,7 +75,7 @@ wait, wake = calling("pthread_cond_wait", None, 2), calling("pthread_cond_broadc
 
 @intrinsic
 def nanoseconds(typingctx: Any) -> Any:
-    """Return the time of a clock that only runs forwards."""
+    """Return the time of the monotonic clock."""
 
     def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
         with builder.goto_entry_block():
@@ -91,7 +90,7 @@ def nanoseconds(typingctx: Any) -> Any:
 
 @part
 def _wanted(flush):  # type: ignore[no-untyped-def]
-    """Return the state of floating-point arithmetic for a job: that of the thread that asks for it, so all members compute alike."""
+    """Return the floating-point state of the calling thread, for all members."""
     return control(()) | (FLUSH if flush else 0)
 
 
@@ -171,7 +170,7 @@ def _lead(at, jobs, count, flush):  # type: ignore[no-untyped-def]
             store(at + OPEN, number)
             store(at + NUMBER, number)
             if load(at + SLEEPING):
-                lock((at + MUTEX,))  # whoever is about to wait has looked before, or waits now
+                lock((at + MUTEX,))  # a member about to wait has seen the job, or waits now
                 unlock((at + MUTEX,))
                 wake((at + CONDITION,))
         if job.function:
@@ -187,20 +186,20 @@ def _lead(at, jobs, count, flush):  # type: ignore[no-untyped-def]
 
 
 def member() -> Callable[..., None]:
-    """Make what does one member's part of a job, given the job's address, the member's number and whether subnormals are flushed."""
+    """Return the function that does one member's part of a job."""
     return _member
 
 
 def alone() -> Callable[..., None]:
-    """Make what does a number of jobs, one after the other, on this thread."""
+    """Return the function that does jobs in order on this thread."""
     return _alone
 
 
 def serve() -> Callable[..., None]:
-    """Make what a member runs: it waits for jobs, given the address of the shared block and its own number."""
+    """Return the function in which a member waits for jobs."""
     return _serve
 
 
 def lead() -> Callable[..., None]:
-    """Make what gives a number of jobs out, one after the other, and takes part."""
+    """Return the function that publishes jobs in order and takes part in them."""
     return _lead

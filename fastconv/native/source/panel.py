@@ -1,4 +1,4 @@
-"""One instruction: a panel of a matrix product from its first term to the finished output."""
+"""Emit a panel of a matrix product, from its first term to the finished output."""
 
 from __future__ import annotations
 
@@ -28,11 +28,11 @@ from fastconv.native.source.vectors import (
 def panel_finisher(panel: Panel, step: int, shaped: int) -> Any:
     """Return ``finish(depth, (u, apart), (v, ldv), (sums, lds), (add, last), table, (other, out, ldo))``.
 
-    It computes the sums of a panel, or its outputs. Filters, the rows of the panel, lie in panels of `step`, `apart` bytes apart at
-    `u`, their terms one after the other; a term of `v` starts every `ldv` bytes. Each output is one chain of multiply-adds over `depth`
-    terms from zero; `add` adds what is at `sums`, rows `lds` bytes apart. If it is the `last` chain, the bias in `table`, then the
-    numbers at `other`, if that is not zero, are added, what `table` holds besides is applied (`shaped`, as in `lane_joiner`), and
-    rows are written at `out`, `ldo` bytes apart, as those at `other`. Else the sums are kept.
+    It computes the sums of a panel, or its outputs. The rows are filters, stored at `u` in panels of `step` that are `apart` bytes
+    apart, with contiguous terms; a term of `v` starts every `ldv` bytes. Each sum is one chain of multiply-adds over `depth` terms
+    from zero; `add` adds the values at `sums`, in rows `lds` bytes apart. The `last` chain adds the bias in `table` and the values at
+    `other` (unless that is zero), applies the activation in `table` if `shaped` (see `lane_joiner`), and writes rows at `out`;
+    rows of `other` and `out` are `ldo` bytes apart. Other chains store the sums at `sums`.
     """
     count, columns, size, vector = panel.rows, panel.columns, SIZE[panel.kind], vector_of(panel.kind, lanes_of(panel.kind))
     width, fields = vector.count * size, 4 if shaped else 1
@@ -57,7 +57,7 @@ def panel_finisher(panel: Panel, step: int, shaped: int) -> Any:
         return builder.add(offset_by(builder, base, stride, i), I64(j * width))
 
     def either(builder: Any, test: Any, then: Callable[[], list[Any]], otherwise: list[Any]) -> list[Any]:
-        """Return `then` where the test is not zero."""
+        """Return `then` if the test is not zero, else `otherwise`."""
         here = builder.block
         with builder.if_then(builder.icmp_signed("!=", test, I64(0))):
             made, end = then(), builder.block
@@ -70,7 +70,7 @@ def panel_finisher(panel: Panel, step: int, shaped: int) -> Any:
         return merged
 
     def added_to(builder: Any, values: list[Any], base: Any, stride: Any) -> list[Any]:
-        """Return the sums with what is there, where that is somewhere."""
+        """Return the values plus those in memory at `base`."""
         sums = []
         for (i, j), value in zip(pairs, values, strict=True):
             sums.append(builder.fadd(load_at(builder, place(builder, base, stride, i, j), vector), value))

@@ -1,6 +1,6 @@
 """Vector instructions for compiled kernels: intrinsics that work on memory.
 
-Everything here takes addresses as integers. What runs programs of `fastconv.program` is in `fastconv.kernels.source.programs`.
+All functions take addresses as integers. `fastconv.kernels.source.programs` runs programs of `fastconv.program` with them.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ def store_at(builder: Any, value: Any, address: Any) -> None:
 
 
 def offset_by(builder: Any, address: Any, stride: Any, k: int) -> Any:
-    """Return the address `k` strides further on."""
+    """Return the address plus `k` strides."""
     return address if k == 0 else builder.add(address, builder.mul(stride, I64(k)))
 
 
@@ -63,7 +63,7 @@ def splat(builder: Any, scalar: Any, vector: ir.Type) -> Any:
 
 
 def external(builder: Any, name: str, kind: ir.FunctionType) -> Any:
-    """Declare a function of that name, of LLVM or of the process, unless the module knows it."""
+    """Return a function of LLVM or of the process, declared in the module if needed."""
     return builder.module.globals.get(name) or ir.Function(builder.module, kind, name)
 
 
@@ -74,7 +74,7 @@ def fuse(builder: Any, a: Any, b: Any, c: Any) -> Any:
 
 
 def prefetch(builder: Any, address: Any) -> None:
-    """Ask for the cache line at an address, to be read soon and more than once."""
+    """Prefetch the cache line at an address, to read soon and more than once."""
     pointer = pointer_to(builder, address, ir.IntType(8))
     kind = ir.FunctionType(ir.VoidType(), [pointer.type, I32, I32, I32])
     builder.call(external(builder, "llvm.prefetch.p0i8", kind), [pointer, I32(0), I32(3), I32(1)])
@@ -118,7 +118,7 @@ def clear(typingctx: Any, size: Any, dst: Any) -> Any:
 
 @intrinsic
 def fetch(typingctx: Any, address: Any) -> Any:
-    """Ask for the cache line at an address, of memory or not."""
+    """Prefetch the cache line at an address, which need not be valid memory."""
 
     def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
         prefetch(builder, args[0])
@@ -149,7 +149,7 @@ def pointer(typingctx: Any, address: Any) -> Any:
 
 @intrinsic
 def claim(typingctx: Any, counter: Any) -> Any:
-    """Return the 64-bit integer at an address and add one to it, in one step that no other thread can divide."""
+    """Return the 64-bit integer at an address and add one to it, atomically."""
 
     def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
         return builder.atomic_rmw("add", pointer_to(builder, args[0], I64), I64(1), "monotonic")
@@ -172,7 +172,7 @@ def call(typingctx: Any, address: Any, args: Any) -> Any:
 
 
 def pair_of(builder: Any, pair: Any) -> tuple[Any, Any]:
-    """Return the two values of a tuple: an address, and the bytes from one thing there to the next."""
+    """Return the two values of a tuple: an address, and the stride there in bytes."""
     return builder.extract_value(pair, 0), builder.extract_value(pair, 1)
 
 
@@ -198,7 +198,7 @@ def chains(
     steps: tuple[Any, Any],
     term: Callable[[Any, Any, Sequence[Any]], Iterable[Any]],
 ) -> list[Any]:
-    """Emit a loop that keeps `count` sums in registers, from zero: ``term(at_u, at_v, sums)`` gives those after one more term."""
+    """Emit a loop that adds terms to `count` sums in registers by ``term(at_u, at_v, sums)``."""
     before = builder.block
     body, done = builder.append_basic_block("term"), builder.append_basic_block("terms_done")
     builder.branch(body)
@@ -220,20 +220,20 @@ def chains(
 
 @dataclass(frozen=True)
 class Panel:
-    """What an inner product keeps in registers.
+    """The panel of sums that an inner product keeps in registers.
 
     Attributes
     ----------
     kind : str
         Format of the numbers.
     rows, columns : int
-        Numbers of u, and vectors of v, that meet at each term.
+        Numbers of u and vectors of v per term.
     fused : bool
         Whether products are added with one rounding.
     ahead_u, ahead_v : int
-        Bytes from what is read to what is fetched meanwhile; 0 fetches nothing.
+        Prefetch distances in bytes; 0 for no prefetch.
     terms : int
-        Terms of a step: they follow each other in v and, number by number, in u.
+        Terms per step: contiguous in v and, number by number, in u.
     """
 
     kind: str
@@ -302,7 +302,7 @@ def depthwise_summer(kind: str, step: int, rows: int, offsets: Sequence[int], fu
     """Return ``vector((src, src_row), w, record, dst)``: a vector of outputs of one channel.
 
     Lane l sums the taps at `w` times the elements ``l step + offset`` of `rows` rows, `src_row` bytes apart, in one chain of
-    multiply-adds from zero; then comes what `record` holds, as in `lane_joiner`.
+    multiply-adds from zero. Then the bias and activation in `record` are applied, as in `lane_joiner`.
     """
     size, vector = SIZE[kind], vector_of(kind, lanes_of(kind))
 

@@ -1,4 +1,4 @@
-"""A network as a graph, and the ONNX files that it is read from."""
+"""A network as a graph, and the ONNX files that store it."""
 
 from fastconv.network.graph.graph import Array
 

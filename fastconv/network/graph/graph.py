@@ -1,6 +1,6 @@
 """A network as a frozen graph: nodes in topological order, constants, typed inputs and outputs.
 
-Whatever rewrites a network is a pure function ``Graph -> Graph`` that ends in `Graph.build`, which orders and checks.
+Every rewrite is a pure function ``Graph -> Graph`` that ends in `Graph.build`, which orders and checks the nodes.
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ from numpy.typing import NDArray
 Array = NDArray[Any]
 Attribute = int | float | str | Array | tuple[Any, ...]
 Dimension = int | str | None
-"""A length, the name of a length that the input decides (equal names are equal lengths), or None for any length."""
+"""A length, the name of a length that the input sets (equal names mean equal lengths), or None for any length."""
 
 
 @dataclass(frozen=True)
 class Value:
-    """A tensor that enters or leaves a network: its name, element type and shape, None where it is unknown.
+    """An input or output of a network: its name, element type and shape (None if unknown).
 
     Examples
     --------
@@ -42,10 +42,10 @@ class Value:
 
 @dataclass(frozen=True, eq=False)
 class Node:
-    """One operator: ``outputs = operator(inputs)``; an input that is left out is an empty name.
+    """One operator: ``outputs = operator(inputs)``; an omitted input has an empty name.
 
-    `opset` is the version of the operator set by which the operator and its `attributes` are read. `fused` are nodes that
-    run on its result at once, each on that of the one before; the last one's outputs are those of the node.
+    `opset` is the operator set version of the operator and its `attributes`. `fused` are nodes that run on its result,
+    one after the other; the outputs of the last are the outputs of the node.
     """
 
     name: str
@@ -62,9 +62,9 @@ class Node:
 
 @dataclass(frozen=True, eq=False)
 class Graph:
-    """A network: what enters, what is constant, the nodes in the order in which they can run, what leaves.
+    """A network: inputs, constants, nodes in execution order, outputs.
 
-    Use `Graph.build`, which orders the nodes and checks them; the constructor takes what it is given.
+    Use `Graph.build`, which orders and checks the nodes; the constructor does not.
     """
 
     name: str
@@ -80,7 +80,7 @@ class Graph:
         Raises
         ------
         ValueError
-            If two sources give the same name, an input or output comes from nowhere, or nodes wait for each other.
+            If two sources have the same name, an input or output has no source, or there is a cycle.
 
         Examples
         --------
@@ -128,7 +128,7 @@ def _check_sources(inputs: tuple[Value, ...], outputs: tuple[Value, ...], consta
 
 
 def _topological(nodes: tuple[Node, ...], known: set[str]) -> tuple[Node, ...]:
-    """Kahn's algorithm; the given order is kept wherever it already is topological."""
+    """Return the nodes in topological order (Kahn's algorithm), unchanged if they are already."""
     there = known | {""}
     for node in nodes:
         if not there.issuperset(node.inputs):

@@ -1,7 +1,7 @@
-"""Leave the weights of a model in its file: mapped into memory, read where they are, and let go when they have been packed.
+"""Leave the weights of a model in its memory-mapped file, to read in place.
 
-Of an ONNX file nearly all bytes are those of weights. A parser of protocol buffers holds them twice more, in the message and in
-the array; here the bulk is cut out before the message is parsed, and arrays are made on the mapped file.
+Nearly all bytes of an ONNX file are weights. A protocol buffer parser makes two more copies, in the message and in the array.
+Here the weights are removed before the message is parsed, and arrays are views of the mapped file.
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ import numpy as np
 from fastconv.network.graph.graph import Array
 
 _BULK = 1 << 16
-"""Bytes from which weights stay in the file."""
+"""Smallest tensor, in bytes, that stays in the file."""
 _GRAPH, _INITIALIZER, _RAW = 7, 5, 9
 """Fields of ModelProto, GraphProto and TensorProto."""
 _DIMS, _TYPE, _NAME = 1, 2, 8
 _MOST_DIMS = 32
-"""More than numpy's arrays have had for long."""
+"""Most axes of a tensor here, the limit of numpy before version 2."""
 _FLOAT = 1
 """float32 in ONNX's numbering of element types."""
 
@@ -30,7 +30,7 @@ Bulk = dict[str, Array]
 
 
 class File(mmap.mmap):
-    """A file that is mapped, told from memory that is."""
+    """A memory-mapped file, distinct from other mapped memory."""
 
     path: Path
     descriptor: int
@@ -38,7 +38,7 @@ class File(mmap.mmap):
 
     @classmethod
     def mapped(cls, path: Path) -> File:
-        """Map a file, and note what tells whether somebody writes to it later."""
+        """Return a mapped file with a stamp that shows later writes."""
         with path.open("rb") as file:
             made = cls(file.fileno(), 0, access=mmap.ACCESS_READ)
             made.path, made.descriptor = path, os.dup(file.fileno())
@@ -51,7 +51,7 @@ class File(mmap.mmap):
 
     @property
     def changed(self) -> bool:
-        """Whether somebody has written to the file since. One that takes its name does not change it."""
+        """Whether the file has been written to since. Another file of the same name does not count."""
         return _stamp(self.descriptor) != self.stamp
 
 
@@ -61,12 +61,12 @@ def _stamp(descriptor: int) -> tuple[int, ...]:
 
 
 def files_of(arrays: Iterable[Array]) -> tuple[File, ...]:
-    """Return the mapped files that arrays lie in."""
+    """Return the mapped files of which arrays are views."""
     return tuple({id(base): base for base in map(_mapped, arrays) if base is not None}.values())
 
 
 def check_unchanged(files: Iterable[File]) -> None:
-    """Refuse to read weights from a file that somebody has written to: they would be others, or not there at all.
+    """Reject weights from a file that has been written to: they may differ or be missing.
 
     Raises
     ------
@@ -79,13 +79,13 @@ def check_unchanged(files: Iterable[File]) -> None:
 
 
 class _OddError(Exception):
-    """The file is not laid out as every exporter does it: it is left to the parser whole."""
+    """The file has an unusual layout: the parser gets it whole."""
 
 
 def split_weights(path: Path) -> tuple[bytes, Bulk]:
-    """Return the bytes of a model without the bulk of its float32 weights, and those as arrays on the file, by name.
+    """Return a model's bytes without large float32 weights, and these as arrays on the file, by name.
 
-    What is not understood stays in the bytes, whole: the parser then says what is wrong with it.
+    If the layout is not understood, the bytes are complete, and the parser reports any error.
     """
     if path.stat().st_size < _BULK:
         return path.read_bytes(), {}
@@ -100,7 +100,7 @@ def split_weights(path: Path) -> tuple[bytes, Bulk]:
 
 
 def let_go(arrays: Iterable[Array]) -> None:
-    """Tell the system that arrays on mapped files need no memory for now: they are read from the file when they are asked for."""
+    """Release the memory of arrays on mapped files until they are accessed again."""
     for base in files_of(arrays):
         if hasattr(base, "madvise"):
             base.madvise(mmap.MADV_DONTNEED)
@@ -128,7 +128,7 @@ def _varint(data: mmap.mmap, at: int, end: int) -> tuple[int, int]:
 
 
 def _fields(data: mmap.mmap, at: int, end: int) -> Iterable[tuple[int, int, int, int, int]]:
-    """Yield (number, kind, start of the field, start and end of its value) of a message; of a varint its value is where it starts."""
+    """Yield (number, kind, start, value start, value end) of each field of a message."""
     while at < end:
         begin = at
         key, at = _varint(data, at, end)
@@ -149,7 +149,7 @@ def _fields(data: mmap.mmap, at: int, end: int) -> Iterable[tuple[int, int, int,
 
 
 def _encoded(number: int, value: bytes) -> bytes:
-    """Return a field of bytes."""
+    """Return an encoded field of bytes."""
     return _number((number << 3) | 2) + _number(len(value)) + value
 
 
@@ -192,7 +192,7 @@ def _graph(data: mmap.mmap, at: int, end: int, bulk: Bulk) -> bytes:
 
 
 def _tensor(data: mmap.mmap, at: int, end: int) -> tuple[str, Array, bytes] | None:
-    """Return name, array and the rest of a tensor whose raw bytes are float32 of its shape; None for any other."""
+    """Return name, array and remaining bytes of a raw float32 tensor, else None."""
     dims: list[int] = []
     found: dict[int, tuple[int, int, int]] = {}
     rest = []

@@ -1,4 +1,4 @@
-"""Draft an ONNX model around tensors that were published without one."""
+"""Build an ONNX model for weights that were published without one."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def with_biases(kernels: Mapping[str, tuple[int, ...]], parts: tuple[str, str] =
 
 
 class Draft:
-    """An ONNX graph as it grows; a node is named after what it gives.
+    """A builder of an ONNX graph; each node has the name of its output.
 
     Parameters
     ----------
@@ -33,7 +33,7 @@ class Draft:
     shapes : mapping
         The shape that each weight must have; see `with_biases`.
     parts : pair of str
-        How the names of a convolution's weight and bias end.
+        Suffixes of the names of a convolution's weight and bias.
 
     Raises
     ------
@@ -75,11 +75,11 @@ class Draft:
         return outputs[0]
 
     def conv(self, x: str, layer: str, name: str, **attributes: Any) -> str:
-        """Add a convolution by the weight and bias of a layer."""
+        """Add a convolution with the weight and bias of a layer, and return the name of its output."""
         return self.node("Conv", [x, *(layer + part for part in self._parts)], name, **attributes)
 
     def relu(self, x: str, slope: float = 0.0) -> str:
-        """Add a rectifier, a leaky one if it has a slope."""
+        """Add a rectifier, leaky if it has a slope, and return the name of its output."""
         return self.node("LeakyRelu", [x], f"{x}.relu", alpha=slope) if slope else self.node("Relu", [x], f"{x}.relu")
 
     def model(self, name: str, input: tuple[str, int], output: str) -> Any:

@@ -1,4 +1,4 @@
-"""Read tensors of the types that numpy lacks. Releases of onnx before 1.19 turn them into float32."""
+"""Read tensors of types that numpy lacks. Releases of onnx before 1.19 convert them to float32."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ def narrow_array(tensor: Any, dtype: np.dtype[Any]) -> Array:
     tensor : onnx.TensorProto
         Its values are in `raw_data`, or in `int32_data` with one word or one packed byte per entry.
     dtype : dtype
-        The type of ml_dtypes that the tensor has.
+        The tensor's type in ml_dtypes.
 
     Raises
     ------
     ValueError
-        If the number of values is not that of the shape.
+        If the number of values does not match the shape.
 
     Examples
     --------
@@ -44,6 +44,6 @@ def narrow_array(tensor: Any, dtype: np.dtype[Any]) -> Array:
 
 
 def _parts(dtype: np.dtype[Any]) -> int:
-    """Return the values in a byte; 1 for types of a byte or more."""
+    """Return the values per byte; 1 for types of a byte or more."""
     name = dtype.name
     return 4 if name.endswith("int2") else 2 if name.endswith("int4") or name.startswith("float4") else 1

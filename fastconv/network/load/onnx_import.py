@@ -1,4 +1,4 @@
-"""Read an ONNX model into a `Graph`. A file that is no sound model is a ValueError, whatever its bytes are."""
+"""Read an ONNX model into a `Graph`. Any invalid file raises ValueError."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from fastconv.network.operators.tensors.shape import NARROW, dtype_of
 from fastconv.network.rewrite.optimise import folded_weights
 
 OLDEST_OPSET = 7
-"""Before it, operators said by attributes how their inputs are broadcast."""
+"""Oldest supported opset; before it, attributes controlled broadcasting."""
 _STANDARD = ("", "ai.onnx")
 
 
@@ -30,20 +30,20 @@ def read_onnx(source: str | os.PathLike[str] | bytes | Any) -> Graph:
     Parameters
     ----------
     source : path, bytes or onnx.ModelProto
-        The model. Weights in files of their own are read from the model's folder, if the model is given by its path.
+        The model. External weights are read from the model's folder if the model is given by its path.
 
     Returns
     -------
     Graph
-        The main graph; operators, attributes and constants are checked, the standard's defaults filled in.
+        The main graph, with operators, attributes and constants checked and the standard's defaults filled in.
 
     Raises
     ------
     FileNotFoundError
         If there is no such file.
     ValueError
-        If it is not an ONNX model, is damaged or cyclic, has an opset older than 7, keeps weights in files that are not
-        there, or uses an operator that fastconv does not run; the message names the node and the operator.
+        If it is not an ONNX model, is damaged or cyclic, has an opset older than 7, misses a file of weights, or uses
+        an operator that fastconv does not support; the message names the node and the operator.
 
     Examples
     --------
@@ -64,7 +64,7 @@ def read_onnx(source: str | os.PathLike[str] | bytes | Any) -> Graph:
             raise FileNotFoundError(f"there is no file {str(path)!r}")
         if not path.is_file():
             raise ValueError(f"{str(path)!r} is not a file")
-        # Protocol buffers end at 2 GiB, so a larger file cannot be a model and is not read into memory.
+        # Protocol buffers are limited to 2 GiB, so a larger file is not a model and is not read into memory.
         if path.stat().st_size >= 2**31:
             raise ValueError(f"{str(path)!r} has {path.stat().st_size} bytes; an ONNX file has less than 2 GiB")
         what = repr(str(path))
@@ -92,12 +92,12 @@ def _parse(data: bytes, what: str) -> Any:
 
 
 def _read_outside(model: Any, folder: Path) -> None:
-    """Read what the model keeps in other files of its folder into the model."""
+    """Load the model's external data from its folder into the model."""
     from onnx import external_data_helper
 
     try:
         external_data_helper.load_external_data_for_model(model, str(folder))
-    except Exception as error:  # onnx's checker is C++ and raises what it likes
+    except Exception as error:  # onnx's checker is C++ and raises various exceptions
         raise ValueError(f"weights in another file cannot be read: {_line(error)}") from None
 
 
@@ -107,14 +107,14 @@ def _line(error: BaseException) -> str:
 
 
 def _inlined(model: Any) -> Any:
-    """Replace calls of functions that the model itself defines by their bodies."""
+    """Return the model with calls of its own functions replaced by their bodies."""
     if not model.functions:
         return model
     from onnx import inliner
 
     try:
         return inliner.inline_local_functions(model)
-    except Exception as error:  # the inliner is C++ and raises whatever its parser throws
+    except Exception as error:  # the inliner is C++ and raises various exceptions
         raise ValueError(f"the functions of the model cannot be inlined: {_line(error)}") from None
 
 
@@ -155,7 +155,7 @@ def _opset(model: Any) -> int:
 
 
 def _names(nodes: Iterable[Any]) -> list[str]:
-    """Give every node a name of its own: its name, else its first output's, with a number where that is taken."""
+    """Return unique node names: the node's, else its first output's, with a number if already used."""
     names: list[str] = []
     seen: Counter[str] = Counter()
     for node in nodes:
@@ -166,7 +166,7 @@ def _names(nodes: Iterable[Any]) -> list[str]:
 
 
 def _node(node: Any, name: str, opset: int, read: Container[str]) -> Node:
-    """Read a node; optional outputs that nothing reads are not asked for."""
+    """Return a node without optional outputs that nothing reads."""
     import onnx
 
     label = f"node {name!r} ({node.op_type})"
@@ -269,7 +269,7 @@ def _tensor(tensor: Any, what: str) -> Array:
     if math.prod(tensor.dims) * dtype.itemsize >= 2**31:
         raise ValueError(f"{what} has the shape {list(tensor.dims)}; no tensor in an ONNX file can have 2 GiB or more")
     try:
-        # Arrays with memory of their own already.
+        # Both already have separate memory.
         array = narrow_array(tensor, dtype) if tensor.data_type in NARROW else np.asarray(onnx.numpy_helper.to_array(tensor), dtype)
     except Exception as error:  # numpy and onnx raise many kinds here; all mean that data, type and shape disagree
         raise ValueError(f"{what} of type {dtype} and shape {list(tensor.dims)} is damaged: {_line(error)}") from None
@@ -297,7 +297,7 @@ def _value(info: Any, role: str) -> Value:
 
 def _dimension(dimension: Any) -> Dimension:
     kind = dimension.WhichOneof("value")
-    if kind == "dim_param" and dimension.dim_param not in ("", "?"):  # "?" is no name: exporters write it for any length
+    if kind == "dim_param" and dimension.dim_param not in ("", "?"):  # "?" is not a name: exporters write it for any length
         return str(dimension.dim_param)
-    # Exporters write -1 for a length that the input decides.
+    # Exporters write -1 for a length that the input sets.
     return int(dimension.dim_value) if kind == "dim_value" and dimension.dim_value >= 0 else None

@@ -1,15 +1,15 @@
-"""Settle what an ONNX graph leaves to constants: the branch of an If whose condition is one."""
+"""Resolve each If of an ONNX graph whose condition is constant."""
 
 from __future__ import annotations
 
 from typing import Any
 
 _MOST = 64
-"""Branches inside one another; a damaged model nests without end."""
+"""Most nested branches; a damaged model may nest without end."""
 
 
 def settled(graph: Any) -> Any:
-    """Return a graph in which each If with a constant condition is replaced by the branch that it takes.
+    """Return a graph with each If of constant condition replaced by its branch.
 
     Parameters
     ----------
@@ -19,7 +19,7 @@ def settled(graph: Any) -> Any:
     Returns
     -------
     onnx.GraphProto
-        The graph itself if there is nothing to settle.
+        The same graph if there is no such If.
 
     Examples
     --------
@@ -52,7 +52,7 @@ def settled(graph: Any) -> Any:
 
 
 def _conditions(graph: Any) -> dict[str, bool]:
-    """Return the constants of one truth value."""
+    """Return the boolean constants with one element, by name."""
     import onnx
 
     tensors = {tensor.name: tensor for tensor in graph.initializer}
@@ -68,7 +68,7 @@ def _conditions(graph: Any) -> dict[str, bool]:
 
 
 def _take(graph: Any, node: Any, name: str) -> None:
-    """Add the nodes and constants of a branch; what it gives gets the names that the If gives."""
+    """Add the nodes and constants of a branch to the graph, with the If's output names."""
     from onnx import helper
 
     branch = next((attribute.g for attribute in node.attribute if attribute.name == name), None)
@@ -83,5 +83,5 @@ def _take(graph: Any, node: Any, name: str) -> None:
         for ends in (added.input, added.output):
             ends[:] = [names.get(end, end) for end in ends]
     for value, given in zip(branch.output, node.output, strict=True):
-        if given and names.get(value.name) != given:  # a tensor from outside, or one that is given twice
+        if given and names.get(value.name) != given:  # a tensor from outside, or one that is output twice
             graph.node.append(helper.make_node("Identity", [names.get(value.name, value.name)], [given]))

@@ -1,4 +1,4 @@
-"""The operators of a network: a table from the standard's names to records, each with its definition, compiled form and traits."""
+"""The operators of a network: a table from ONNX names to records."""
 
 from fastconv.network.operators.call import MEMORY_LIMIT, Call, is_narrow
 from fastconv.network.operators.convolution import in_a_plane

@@ -1,4 +1,4 @@
-"""Activation functions. Slopes and bounds are attributes; the element type of the input is kept."""
+"""Activation functions; the output has the element type of the input."""
 
 from __future__ import annotations
 
@@ -16,43 +16,43 @@ from fastconv.network.operators.record import Compiled, Operator, Place
 
 
 def sigmoid(x: Array) -> Array:
-    """1 / (1 + exp(-x)), without overflow."""
+    """Return 1 / (1 + exp(-x)), without overflow."""
     from scipy.special import expit
 
     return np.asarray(expit(x))
 
 
 def leaky_relu(call: Call, x: Array) -> Array:
-    """X where positive, alpha x elsewhere."""
+    """Return x where positive, alpha x elsewhere."""
     return np.where(x < 0, call["alpha"] * x, x).astype(x.dtype, copy=False)
 
 
 def prelu(call: Call, x: Array, slope: Array) -> Array:
-    """X where positive, slope x elsewhere; the slope broadcasts to x, never x to it."""
+    """Return x where positive, slope x elsewhere; the slope broadcasts to x, not x to the slope."""
     if np.broadcast_shapes(x.shape, slope.shape) != x.shape:
         raise ValueError(f"a slope of shape {slope.shape} does not broadcast to the input's {x.shape}")
     return np.where(x < 0, slope * x, x).astype(x.dtype, copy=False)
 
 
 def elu(call: Call, x: Array) -> Array:
-    """X where positive, alpha (exp(x) - 1) elsewhere."""
+    """Return x where positive, alpha (exp(x) - 1) elsewhere."""
     return np.asarray(np.where(x < 0, call["alpha"] * np.expm1(np.minimum(x, 0)), x), x.dtype)
 
 
 def celu(call: Call, x: Array) -> Array:
-    """Elu with a continuous derivative."""
+    """Return Celu, an Elu with a continuous derivative."""
     alpha = call["alpha"]
     return np.asarray(np.maximum(x, 0) + np.minimum(0, alpha * np.expm1(np.minimum(x, 0) / alpha))).astype(x.dtype, copy=False)
 
 
 def selu(call: Call, x: Array) -> Array:
-    """Elu, scaled."""
+    """Return Selu, a scaled Elu."""
     alpha, gamma = call["alpha"], call["gamma"]
     return np.asarray(np.where(x > 0, gamma * x, gamma * alpha * np.expm1(np.minimum(x, 0))), x.dtype)
 
 
 def gelu(call: Call, x: Array) -> Array:
-    """X times the normal distribution function, or its tanh approximation."""
+    """Return x times the normal distribution function, or its tanh approximation."""
     from scipy.special import erf
 
     if call["approximate"] == "tanh":
@@ -65,34 +65,34 @@ def gelu(call: Call, x: Array) -> Array:
 
 
 def hard_sigmoid(call: Call, x: Array) -> Array:
-    """Bound a straight line to [0, 1]."""
+    """Return alpha x + beta, clipped to [0, 1]."""
     return np.asarray(np.clip(call["alpha"] * x + call["beta"], 0, 1), x.dtype)
 
 
 def swish(call: Call, x: Array) -> Array:
-    """X sigmoid(alpha x)."""
+    """Return x sigmoid(alpha x)."""
     return np.asarray(x * sigmoid(call["alpha"] * x)).astype(x.dtype, copy=False)
 
 
 def shrink(call: Call, x: Array) -> Array:
-    """Zero near the origin, shifted towards it elsewhere."""
+    """Return zero near the origin, x shifted towards it elsewhere."""
     bias, low = call["bias"], call["lambd"]
     return np.where(x < -low, x + bias, np.where(x > low, x - bias, 0)).astype(x.dtype, copy=False)
 
 
 def thresholded_relu(call: Call, x: Array) -> Array:
-    """X above alpha, zero elsewhere."""
+    """Return x above alpha, zero elsewhere."""
     return np.where(x > call["alpha"], x, 0).astype(x.dtype, copy=False)
 
 
 def along_axis(function: Callable[[Array, int], Array]) -> Definition:
-    """Make a normalisation along one axis; before opset 13 the tensor was flattened to two axes first."""
+    """Return the operator of a function along an axis; old opsets flatten to two axes."""
 
     def operator(call: Call, x: Array) -> Array:
         axis = int(call["axis"])
         if call.opset >= 13:
             return function(x, axis_of(axis, x.ndim)).astype(x.dtype, copy=False)
-        # Before opset 13 the axis may equal the rank: everything is then one row of length one.
+        # Before opset 13 the axis may equal the rank: each element is then a row of length one.
         split = axis if axis == x.ndim else axis_of(axis, x.ndim)
         rows = x.reshape((int(np.prod(x.shape[:split], dtype=np.int64)), int(np.prod(x.shape[split:], dtype=np.int64))))
         return function(rows, 1).reshape(x.shape).astype(x.dtype, copy=False)
@@ -101,7 +101,7 @@ def along_axis(function: Callable[[Array, int], Array]) -> Definition:
 
 
 def softmax(x: Array, axis: int) -> Array:
-    """exp(x) / sum exp(x), shifted by the maximum."""
+    """Return exp(x) / sum exp(x), shifted by the maximum."""
     if x.size == 0:
         return x
     y = np.exp(x - x.max(axis=axis, keepdims=True))
@@ -109,7 +109,7 @@ def softmax(x: Array, axis: int) -> Array:
 
 
 def log_softmax(x: Array, axis: int) -> Array:
-    """Logarithm of softmax, shifted by the maximum."""
+    """Return the logarithm of softmax, shifted by the maximum."""
     if x.size == 0:
         return x
     y = x - x.max(axis=axis, keepdims=True)
@@ -117,7 +117,7 @@ def log_softmax(x: Array, axis: int) -> Array:
 
 
 def hardmax(x: Array, axis: int) -> Array:
-    """One at the first maximum, zero elsewhere."""
+    """Return one at the first maximum, zero elsewhere."""
     y = np.zeros_like(x)
     if x.size:
         np.put_along_axis(y, np.expand_dims(x.argmax(axis=axis), axis), np.asarray(1, x.dtype), axis)
@@ -139,7 +139,7 @@ def leak(node: Node, constants: Mapping[str, Array], channels: int | None) -> tu
 
 
 def slopes(node: Node, constants: Mapping[str, Array], channels: int | None) -> tuple[Any, float, float] | None:
-    """Return PRelu as an activation; None where its slopes are not constant, or neither one number nor one per channel."""
+    """Return PRelu with one constant slope, or one per channel, as an activation."""
     slope = constants.get(node.inputs[1]) if node.inputs[1:] and node.inputs[1] else None
     if slope is None:
         return None
@@ -150,7 +150,7 @@ def slopes(node: Node, constants: Mapping[str, Array], channels: int | None) -> 
 
 
 def compiled_curve(name: str, *parameters: str) -> Compiled:
-    """Make the compiled form of a curve (`fastconv.kernels.operators.curve`) whose parameters are attributes."""
+    """Return the compiled form of a `fastconv.kernels.operators.curve`."""
 
     def compiled(node: Node, call: Call, inputs: list[Array | None], place: Place) -> Array | None:
         x = inputs[0]

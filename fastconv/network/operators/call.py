@@ -1,4 +1,4 @@
-"""What an operator is told besides its inputs, and the limit on what it may allocate."""
+"""A call of an operator: attributes and opset, and the limit on its allocations."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ import numpy as np
 from fastconv.network.graph.graph import Array
 
 MEMORY_LIMIT = 2**30
-"""Bytes that the tensors of a running network may take together unless the caller says otherwise."""
+"""Default limit of the bytes of all tensors of a running network."""
 
 
 @dataclass(frozen=True)
 class Call:
-    """One use of an operator: attributes (the standard's defaults filled in), opset, number of outputs asked for.
+    """One call of an operator: attributes (with defaults), opset, requested outputs.
 
     Examples
     --------
@@ -33,20 +33,20 @@ class Call:
     opset: int
     outputs: int = 1
     limit: int = MEMORY_LIMIT
-    """Bytes that the result may take: what the limit of the network leaves."""
+    """Most bytes of the result: those left of the network's limit."""
 
     def __getitem__(self, name: str) -> Any:
-        """Return an attribute that has a value, be it the default of the standard."""
+        """Return an attribute, or the standard's default for it."""
         if name not in self.attributes:
             raise ValueError(f"the attribute {name!r} is missing")
         return self.attributes[name]
 
     def get(self, name: str, default: Any = None) -> Any:
-        """Return an attribute, or `default` where the model leaves it out and the standard has no value for it."""
+        """Return an attribute, or `default` if neither the model nor the standard has a value."""
         return self.attributes.get(name, default)
 
     def reserve(self, shape: Sequence[int], dtype: Any = np.float64) -> tuple[int, ...]:
-        """Return `shape` if a tensor of it may be allocated; ValueError otherwise."""
+        """Return `shape`, or raise ValueError if a tensor of this shape exceeds the limit."""
         shape = tuple(int(length) for length in shape)
         if any(length < 0 for length in shape):
             raise ValueError(f"the result would have the shape {shape}; lengths must not be negative")
@@ -58,20 +58,20 @@ class Call:
 
 
 Definition = Callable[..., Any]
-"""``operator(call, *inputs)`` returns an array or a tuple of arrays; an input that is left out is None."""
+"""``operator(call, *inputs)`` returns an array or a tuple of arrays; an omitted input is None."""
 
 
 def is_narrow(dtype: np.dtype[Any]) -> bool:
-    """Tell whether a type is a floating-point format of less than 32 bits: float16, bfloat16, or one of 8 bits."""
+    """Return whether a type is floating-point with less than 32 bits."""
     # The formats of ml_dtypes have kind "V" or "f"; they are floating-point unless their name says integer.
     return dtype.itemsize < 4 and (dtype.kind == "f" or dtype.kind == "V" and "float" in dtype.name)
 
 
 def rounded_once(operator: Definition, uniform: bool = False) -> Definition:
-    """Let an operator compute in float32 what it is given in a narrower format, and round its results once.
+    """Return an operator that computes narrower formats in float32 and rounds its results once.
 
-    Sums, counts and squares inside an operator would leave the range of such a format, or stall in it. The runtimes that
-    users compare with accumulate in float32 as well. An operator is `uniform` if its numbers must have one type.
+    Sums, counts and squares inside an operator would overflow or stagnate in such a format. Other runtimes accumulate in
+    float32 as well. An operator is `uniform` if its floating-point inputs must have one type.
 
     Examples
     --------
@@ -83,7 +83,7 @@ def rounded_once(operator: Definition, uniform: bool = False) -> Definition:
     def wide(call: Call, *inputs: Array | None) -> Any:
         narrow = next((a.dtype for a in inputs if a is not None and is_narrow(a.dtype)), None)
         if narrow is None or uniform and len({a.dtype for a in inputs if a is not None and a.dtype.kind not in "biu"}) > 1:
-            return operator(call, *inputs)  # which refuses several types
+            return operator(call, *inputs)  # which rejects several types
         result = operator(call, *(a if a is None or not is_narrow(a.dtype) else a.astype(np.float32) for a in inputs))
         parts = tuple(np.asarray(part) for part in (result if isinstance(result, tuple) else (result,)))
         parts = tuple(part.astype(narrow) if part.dtype == np.float32 else part for part in parts)
@@ -93,7 +93,7 @@ def rounded_once(operator: Definition, uniform: bool = False) -> Definition:
 
 
 def axis_of(axis: int, rank: int) -> int:
-    """Count a negative axis from the end; ValueError when there is no such axis.
+    """Return an axis counted from the front, or raise ValueError if it does not exist.
 
     Examples
     --------
@@ -107,7 +107,7 @@ def axis_of(axis: int, rank: int) -> int:
 
 
 def axes_of(axes: Any, rank: int) -> tuple[int, ...]:
-    """Count negative axes from the end; ValueError for an axis that does not exist or comes twice.
+    """Return axes counted from the front, or raise ValueError for a missing or repeated one.
 
     Examples
     --------
@@ -121,7 +121,7 @@ def axes_of(axes: Any, rank: int) -> tuple[int, ...]:
 
 
 def integers(value: Array, what: str) -> tuple[int, ...]:
-    """Return a one-dimensional tensor of integers as Python integers; ValueError for anything else."""
+    """Return a 1-D tensor of integers as Python integers; raise ValueError for anything else."""
     array = np.asarray(value)
     if array.ndim > 1 or array.dtype.kind not in "iu":
         raise ValueError(f"{what} must be a one-dimensional tensor of integers, not {array.dtype} of shape {array.shape}")

@@ -1,6 +1,6 @@
 """Convolutions of any rank in plain numpy.
 
-The network runs its two-dimensional convolutions with constant weights on the layer kernels instead; these serve the rest.
+2-D convolutions with constant weights run on the layer kernels; these definitions run the others.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from fastconv.network.operators.window import Planar, Window, padded, planar, wi
 
 
 def check_convolution(call: Call, x: Array, weight: Array, bias: Array | None) -> None:
-    """Check ranks, channels, groups, bias and the kernel_shape attribute of a convolution; ValueError for a mismatch."""
+    """Raise ValueError unless ranks, channels, groups, bias and kernel_shape of a convolution match."""
     groups = int(call["group"])
     if x.ndim < 3 or weight.ndim != x.ndim:
         raise ValueError(f"input and weight must have one rank of at least 3, not shapes {x.shape} and {weight.shape}")
@@ -37,7 +37,7 @@ def check_convolution(call: Call, x: Array, weight: Array, bias: Array | None) -
 
 
 def convolution(call: Call, x: Array, weight: Array, bias: Array | None = None) -> Array:
-    """Correlate: one matrix product a tap, summed over the taps."""
+    """Return the correlation: one matrix product per tap, summed over the taps."""
     check_convolution(call, x, weight, bias)
     groups, view = int(call["group"]), window(call, x.shape[2:], weight.shape[2:])
     call.reserve((x.shape[0], weight.shape[0], *view.out), x.dtype)
@@ -52,7 +52,7 @@ def convolution(call: Call, x: Array, weight: Array, bias: Array | None = None) 
 
 
 def transposed_geometry(call: Call, spatial: tuple[int, ...], kernel: tuple[int, ...]) -> Window:
-    """Return the window of the convolution whose transpose this is: `out` is the small side, the pads crop the large."""
+    """Return the window of the forward convolution; `out` is the small side."""
     rank = len(spatial)
     # The window of a single position checks the attributes; its size is replaced below.
     reach = tuple((k - 1) * int(d) + 1 for k, d in zip(kernel, call.get("dilations") or (1,) * rank, strict=True))
@@ -79,7 +79,7 @@ def transposed_geometry(call: Call, spatial: tuple[int, ...], kernel: tuple[int,
 
 
 def check_transposed(call: Call, x: Array, weight: Array, bias: Array | None) -> None:
-    """Check ranks, channels, groups and bias of a transposed convolution; ValueError for a mismatch."""
+    """Raise ValueError unless ranks, channels, groups and bias of a transposed convolution match."""
     groups = int(call["group"])
     if x.ndim < 3 or weight.ndim != x.ndim or x.dtype != weight.dtype:
         raise ValueError(f"input and weight must agree in rank and type, not {x.dtype} {x.shape} and {weight.dtype} {weight.shape}")
@@ -91,14 +91,14 @@ def check_transposed(call: Call, x: Array, weight: Array, bias: Array | None) ->
 
 
 def transposed_convolution(call: Call, x: Array, weight: Array, bias: Array | None = None) -> Array:
-    """Spread each input value over the outputs that the forward convolution would have read it from."""
+    """Add each input value to the outputs from which the forward convolution would compute it."""
     check_transposed(call, x, weight, bias)
     groups, channels = int(call["group"]), weight.shape[1] * int(call["group"])
     view = transposed_geometry(call, x.shape[2:], weight.shape[2:])
     covered = tuple((n - 1) * s + (k - 1) * d + 1 for n, s, k, d in zip(view.out, view.strides, view.kernel, view.dilations, strict=True))
     final = tuple(c - b - e for c, b, e in zip(covered, view.begin, view.end, strict=True))
     call.reserve((x.shape[0], channels, *final), x.dtype)
-    # A negative end crop is output_padding: room behind everything that is covered.
+    # A negative end crop is output_padding: space after all covered positions.
     room = tuple(max(c, b + f) for c, b, f in zip(covered, view.begin, final, strict=True))
     y = np.zeros(call.reserve((x.shape[0], groups, channels // groups, *room), x.dtype), x.dtype)
     batch, size = x.shape[0], int(np.prod(view.out, dtype=np.int64))
@@ -112,16 +112,16 @@ def transposed_convolution(call: Call, x: Array, weight: Array, bias: Array | No
 
 
 def transposed_as_convolution(call: Call, x: Array, weight: Array) -> tuple[Window, Array, Array]:
-    """Return a transposed convolution as a convolution of the input with zeros put between its values.
+    """Return a transposed convolution as a convolution of the input with zeros inserted.
 
     Returns
     -------
     view : Window
-        Of that convolution; all its strides are one, and its padding is in the input already.
+        Window of that convolution, with strides of one and without padding.
     x : array
         The input with zeros, padded and cropped.
     weight : array (filters, channels / groups, ...)
-        Mirrored, channels and filters exchanged.
+        The weights mirrored, with channels and filters exchanged.
     """
     groups = int(call["group"])
     view = transposed_geometry(call, x.shape[2:], weight.shape[2:])
@@ -145,10 +145,10 @@ def transposed_as_convolution(call: Call, x: Array, weight: Array) -> tuple[Wind
 
 
 def in_a_plane(operator: str, call: Call, x: Array, weight: Array) -> Planar:
-    """Return a convolution or a transposed one, of any rank, as a convolution of images that are padded already."""
+    """Return a convolution or transposed convolution of any rank as a convolution of padded images."""
     if operator == "Conv":
         view = window(call, x.shape[2:], weight.shape[2:])
-    else:  # zeros between the values of the input change no sum
+    else:  # inserted zeros change no sum
         view, x, weight = transposed_as_convolution(call, x, weight)
     call.reserve((x.shape[0], weight.shape[0], *view.out), x.dtype)
     flat = planar(view, x, weight)
@@ -156,7 +156,7 @@ def in_a_plane(operator: str, call: Call, x: Array, weight: Array) -> Planar:
 
 
 def compiled_transposed(node: Node, call: Call, inputs: list[Array | None], place: Place) -> Array | None:
-    """Run a transposed convolution as one direct layer and a pass that interleaves its phases, and activate."""
+    """Run a transposed convolution: a direct layer, then a pass that interleaves phases."""
     x, weight, bias = (*inputs, None)[:3]
     constant = all(not name or name in place.constants for name in node.inputs[1:])
     if x is None or weight is None or not constant or not kind_of(x) or x.ndim not in (3, 4) or weight.ndim != x.ndim:
@@ -228,13 +228,13 @@ def _transposed_scaled(node: Node, weight: Array, factor: Array) -> Array | None
 
 
 def _of_images(node: Node, constants: Mapping[str, Array]) -> bool:
-    """Tell whether a convolution of images has constant weights."""
+    """Return whether a node is a 2-D convolution with constant weights."""
     weight = constants.get(node.inputs[1])
     return weight is not None and weight.ndim == 4
 
 
 OPERATORS: tuple[Operator, ...] = (
-    Operator(  # on the kernels by the runner, which knows the algorithm of each layer
+    Operator(  # the runner uses the kernels, as it knows the algorithm of each layer
         "Conv",
         convolution,
         narrow="uniform",

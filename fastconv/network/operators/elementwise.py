@@ -16,7 +16,7 @@ from fastconv.network.operators.record import Operator, Place
 
 
 def unary(function: Callable[[Array], Any]) -> Definition:
-    """Make the operator that applies `function` to each element and keeps the element type."""
+    """Return the operator that applies `function` to each element and keeps the element type."""
 
     def operator(call: Call, x: Array) -> Array:
         return np.asarray(function(x)).astype(x.dtype, copy=False)
@@ -25,7 +25,7 @@ def unary(function: Callable[[Array], Any]) -> Definition:
 
 
 def predicate(function: Callable[[Array], Any]) -> Definition:
-    """Make the operator that asks a yes-or-no question of each element."""
+    """Return the operator that applies a boolean `function` to each element."""
 
     def operator(call: Call, x: Array) -> Array:
         return np.asarray(function(x)).astype(bool, copy=False)
@@ -34,14 +34,14 @@ def predicate(function: Callable[[Array], Any]) -> Definition:
 
 
 def paired(call: Call, *arrays: Array) -> None:
-    """Refuse tensors that cannot be broadcast together, that have different types, or whose result is too large."""
+    """Reject tensors that do not broadcast, have different types, or give too large a result."""
     if len({array.dtype for array in arrays}) > 1:
         raise ValueError(f"the inputs must have one type, not {', '.join(str(array.dtype) for array in arrays)}")
     call.reserve(np.broadcast_shapes(*(array.shape for array in arrays)), arrays[0].dtype)
 
 
 def binary(function: Callable[[Array, Array], Any]) -> Definition:
-    """Make the broadcasting operator of two inputs of one type, whose result has that type."""
+    """Return the broadcasting operator of two inputs of one type, whose result has that type."""
 
     def operator(call: Call, a: Array, b: Array) -> Array:
         paired(call, a, b)
@@ -51,7 +51,7 @@ def binary(function: Callable[[Array, Array], Any]) -> Definition:
 
 
 def comparison(function: Callable[[Array, Array], Any]) -> Definition:
-    """Make the broadcasting operator of two inputs of one type, whose result is boolean."""
+    """Return the broadcasting operator of two inputs of one type, whose result is boolean."""
 
     def operator(call: Call, a: Array, b: Array) -> Array:
         paired(call, a, b)
@@ -61,7 +61,7 @@ def comparison(function: Callable[[Array, Array], Any]) -> Definition:
 
 
 def variadic(function: Callable[[Array, Array], Any]) -> Definition:
-    """Make the broadcasting operator of one or more inputs, folded from the left."""
+    """Return the broadcasting operator of one or more inputs, folded from the left."""
 
     def operator(call: Call, *arrays: Array) -> Array:
         paired(call, *arrays)
@@ -71,7 +71,7 @@ def variadic(function: Callable[[Array, Array], Any]) -> Definition:
 
 
 def divide(a: Array, b: Array) -> Array:
-    """Divide; integers towards zero, as in C, where numpy goes down."""
+    """Return a / b; integers round towards zero, as in C, while numpy rounds down."""
     if a.dtype.kind not in "iu":
         return np.asarray(a / b)
     quotient = np.floor_divide(a, b)
@@ -79,13 +79,13 @@ def divide(a: Array, b: Array) -> Array:
 
 
 def modulo(call: Call, a: Array, b: Array) -> Array:
-    """Remainder with the sign of the divisor, or with that of the dividend (C's fmod) where the attribute says so."""
+    """Return the remainder with the sign of the divisor, or of the dividend (C's fmod) by attribute."""
     paired(call, a, b)
     return np.asarray(np.fmod(a, b) if call["fmod"] else np.mod(a, b))
 
 
 def power(call: Call, a: Array, b: Array) -> Array:
-    """Power with the type of the base; the exponent may have another type."""
+    """Return the power with the type of the base; the exponent may have another type."""
     call.reserve(np.broadcast_shapes(a.shape, b.shape), np.float64)
     if a.dtype.kind in "iu" and b.dtype.kind in "iu" and (b >= 0).all():
         return np.asarray(np.power(a, b.astype(a.dtype)))
@@ -95,7 +95,7 @@ def power(call: Call, a: Array, b: Array) -> Array:
 
 
 def mean(call: Call, *arrays: Array) -> Array:
-    """Mean of one or more inputs."""
+    """Return the mean of one or more inputs."""
     paired(call, *arrays)
     return np.asarray(reduce(np.add, arrays) / len(arrays)).astype(arrays[0].dtype, copy=False)
 
@@ -108,7 +108,7 @@ def error_function(x: Array) -> Array:
 
 
 def is_infinite(call: Call, x: Array) -> Array:
-    """Ask for either or both infinities."""
+    """Return where x is positive infinity, negative infinity or either, by attributes."""
     answer = np.zeros(x.shape, bool)
     if call["detect_positive"]:
         answer |= x == np.inf
@@ -118,7 +118,7 @@ def is_infinite(call: Call, x: Array) -> Array:
 
 
 def clip(call: Call, x: Array, low: Array | None = None, high: Array | None = None) -> Array:
-    """Bound from below, then from above: with low > high everything is `high`."""
+    """Clip from below, then from above: with low > high every output is `high`."""
     if call.opset < 11:
         low, high = np.asarray(call["min"], x.dtype), np.asarray(call["max"], x.dtype)
     for name, bound in (("min", low), ("max", high)):
@@ -144,7 +144,7 @@ def bit_shift(call: Call, a: Array, b: Array) -> Array:
 
 
 def cumulative(function: Any, start: int) -> Definition:
-    """Make a running sum or product along one axis, from either end, with or without the element itself."""
+    """Return the operator of a running sum or product along one axis."""
 
     def operator(call: Call, x: Array, axis: Array) -> Array:
         if axis.size != 1:
@@ -165,7 +165,7 @@ def cumulative(function: Any, start: int) -> Definition:
 
 
 def bounds(node: Node, constants: Mapping[str, Array], channels: int | None) -> tuple[Any, float, float] | None:
-    """Return the bounds of Clip as an activation; None where they are not constant numbers."""
+    """Return the bounds of Clip as an activation, or None if they are not constant numbers."""
     if node.opset < 11:
         ends: list[Any] = [node.attributes.get("min", -math.inf), node.attributes.get("max", math.inf)]
     else:
@@ -190,7 +190,7 @@ def compiled_activation(node: Node, call: Call, inputs: list[Array | None], plac
 
 
 def compiled_sum(node: Node, call: Call, inputs: list[Array | None], place: Place) -> Array | None:
-    """Add two tensors of one shape, and activate."""
+    """Add two tensors of one shape, and apply the activation."""
     a, b = inputs
     if a is None or b is None or a.shape != b.shape or not kind_of(a, b):
         return None
@@ -211,7 +211,7 @@ def compiled_product(node: Node, call: Call, inputs: list[Array | None], place: 
     if a.size < b.size:
         a, b = b, a
     name = "product"
-    if a.shape != b.shape:  # one number a channel
+    if a.shape != b.shape:  # one number per channel
         if a.ndim < 3 or b.shape != (*a.shape[:2], *(1,) * (a.ndim - 2)):
             return None
         name = "scaled"

@@ -16,7 +16,7 @@ from fastconv.network.operators.record import Operator, Place, Weights
 
 
 def gemm(call: Call, a: Array, b: Array, c: Array | None = None) -> Array:
-    """Alpha A B + beta C, each matrix transposed where the attribute says so."""
+    """Return alpha A B + beta C, with each matrix transposed by attribute."""
     if a.ndim != 2 or b.ndim != 2:
         raise ValueError(f"A and B must be matrices, not of shapes {a.shape} and {b.shape}")
     a, b = (a.T if call["transA"] else a), (b.T if call["transB"] else b)
@@ -39,7 +39,7 @@ def finished(call: Call, product: Array, c: Array | None) -> Array:
 
 
 def matmul(call: Call, a: Array, b: Array) -> Array:
-    """Matrix product over the last two axes, as numpy's."""
+    """Return the matrix product over the last two axes, as in numpy."""
     if a.ndim == 0 or b.ndim == 0:
         raise ValueError("a scalar cannot be multiplied as a matrix")
     batch = np.broadcast_shapes(a.shape[:-2], b.shape[:-2])
@@ -48,7 +48,7 @@ def matmul(call: Call, a: Array, b: Array) -> Array:
 
 
 def einsum(call: Call, *arrays: Array) -> Array:
-    """Einstein's summation, as numpy's."""
+    """Return the Einstein summation, as in numpy."""
     equation = call["equation"].replace(" ", "")
     left, arrow, right = equation.partition("->")
     terms = left.split(",")
@@ -66,8 +66,8 @@ def einsum(call: Call, *arrays: Array) -> Array:
     if arrow:
         batch = shared if "..." in right else ()
         call.reserve([*batch, *(lengths.get(letter, 1) for letter in right.replace("...", ""))], arrays[0].dtype)
-    # Only pairwise contraction keeps the work polynomial in the sizes, hence optimize=True for three and more.
-    # numpy's einsum does not know the types of ml_dtypes, so these are summed in float32.
+    # Only pairwise contraction keeps the work polynomial, hence optimize=True for three or more tensors.
+    # numpy's einsum does not support the types of ml_dtypes, so these are summed in float32.
     wide = [array if array.dtype.kind in "biuf" else array.astype(np.float32) for array in arrays]
     return np.asarray(np.einsum(equation, *wide, optimize=len(wide) > 2)).astype(arrays[0].dtype, copy=False)
 
@@ -78,7 +78,7 @@ def determinant(call: Call, x: Array) -> Array:
 
 
 def compiled_gemm(node: Node, call: Call, inputs: list[Array | None], place: Place) -> Array | None:
-    """Multiply, add and activate."""
+    """Run Gemm and its activation."""
     a, b, c = (*inputs, None)[:3]
     if a is None or b is None or a.ndim != 2 or b.ndim != 2 or call["transA"]:
         return None
@@ -104,12 +104,12 @@ def compiled_matmul(node: Node, call: Call, inputs: list[Array | None], place: P
 def _matrix(
     node: Node, call: Call, a: Array, b: Array, transposed: bool, place: Place, finish: tuple[Array | None, Any] = (None, None)
 ) -> Array | None:
-    """Multiply by constant weights: few rows read them where they are, many rows are the pixels of a 1x1 convolution.
+    """Multiply by constant weights: few rows in place, many as a 1x1 convolution.
 
-    `finish` are a bias and an activation that follow.
+    `finish` is a bias and an activation to apply.
     """
     bias, activation = finish
-    if node.inputs[1] in place.constants and files_of([b]):  # which others may write to, and where they may not be aligned
+    if node.inputs[1] in place.constants and files_of([b]):  # another process may write the file, and the weights may be unaligned
         b = place.plan(("copied", b.shape), lambda: _copied(b))
     if not kind_of(a, b) or a.shape[1] != b.shape[1 if transposed else 0] or 0 in (*a.shape, *b.shape):
         return None

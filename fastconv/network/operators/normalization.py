@@ -19,7 +19,7 @@ def _channelwise(parameter: Array, x: Array, what: str) -> Array:
 
 
 def batch_normalization(call: Call, x: Array, scale: Array, bias: Array, mean: Array, var: Array) -> Any:
-    """Normalise each channel by the given statistics, or in training mode by the batch's own."""
+    """Normalise each channel by the given statistics, or in training mode by those of the batch."""
     if x.ndim < 2:
         raise ValueError(f"the input must have a channel axis, not the shape {x.shape}")
     if call.get("spatial", 1) != 1:
@@ -41,7 +41,7 @@ def _standardise(x: Array, axes: tuple[int, ...], epsilon: float) -> Array:
 
 
 def instance_normalization(call: Call, x: Array, scale: Array, bias: Array) -> Array:
-    """Normalise each channel of each image by its own mean and variance."""
+    """Normalise each channel of each image by its mean and variance."""
     if x.ndim < 3:
         raise ValueError(f"the input must have a spatial axis, not the shape {x.shape}")
     y = _standardise(x, tuple(range(2, x.ndim)), call["epsilon"])
@@ -49,7 +49,7 @@ def instance_normalization(call: Call, x: Array, scale: Array, bias: Array) -> A
 
 
 def layer_normalization(call: Call, x: Array, scale: Array, bias: Array | None = None) -> Any:
-    """Normalise over the axes from `axis` on; also give the mean and the inverse deviation where asked for."""
+    """Normalise over the axes from `axis` on; return also the mean and the inverse deviation."""
     axes = tuple(range(axis_of(call["axis"], x.ndim), x.ndim))
     wide = x.astype(np.float32) if x.dtype.itemsize < 4 else x
     mean = wide.mean(axis=axes, keepdims=True)
@@ -69,7 +69,7 @@ def rms_normalization(call: Call, x: Array, scale: Array) -> Array:
 
 
 def group_normalization(call: Call, x: Array, scale: Array, bias: Array) -> Array:
-    """Normalise groups of channels; the parameters are per channel, where opset 18, since withdrawn, had one per group."""
+    """Normalise groups of channels, with parameters per channel (opset 18: per group)."""
     groups = int(call["num_groups"])
     if x.ndim < 2 or groups < 1 or x.shape[1] % groups:
         raise ValueError(f"an input of shape {x.shape} has no {groups} equal groups of channels")
@@ -94,7 +94,7 @@ def local_response(call: Call, x: Array) -> Array:
 
 
 def lp_normalization(call: Call, x: Array) -> Array:
-    """Divide by the 1- or 2-norm along one axis; a zero vector stays zero."""
+    """Divide by the 1-norm or 2-norm along one axis; a zero vector stays zero."""
     axis = axis_of(call["axis"], x.ndim)
     if call["p"] not in (1, 2):
         raise ValueError(f"p must be 1 or 2, not {call['p']}")
@@ -110,7 +110,7 @@ def mean_variance_normalization(call: Call, x: Array) -> Array:
 
 
 def compiled_normalization(node: Node, call: Call, inputs: list[Array | None], place: Place) -> Array | None:
-    """Normalise by given statistics plane by plane, and activate."""
+    """Normalise by given statistics plane by plane, and apply the activation."""
     x, *parts = inputs
     known = [part for part in parts if part is not None]
     if x is None or x.ndim < 2 or not kind_of(x) or len(known) != 4 or any(part.shape != x.shape[1:2] for part in known):

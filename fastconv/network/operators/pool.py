@@ -1,4 +1,4 @@
-"""Pools: maximum, average and p-norm over windows or over the whole picture."""
+"""Pools: maximum, average and p-norm over windows or over the whole image."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from fastconv.network.operators.record import Blocks, Operator, Place
 from fastconv.network.operators.window import Window, padded, window
 
 _POOL_BYTES = 2**26
-"""Workspace that a pool may take."""
+"""Most bytes of a pool's workspace."""
 
 
 def _spatial(x: Array) -> tuple[int, ...]:
@@ -29,7 +29,7 @@ def _lowest(dtype: np.dtype[Any]) -> Any:
 
 
 def max_pool(call: Call, x: Array) -> Array | tuple[Array, Array]:
-    """Maximum of each window and, where asked for, the flat index at which it first occurs."""
+    """Return the maximum of each window and, if requested, the flat index of its first occurrence."""
     view = window(call, _spatial(x), call["kernel_shape"], bool(call.get("ceil_mode", 0)))
     shape = call.reserve((*x.shape[:2], *view.out), np.int64)
     inside = padded(call, x, view, _lowest(x.dtype))
@@ -52,7 +52,7 @@ def max_pool(call: Call, x: Array) -> Array | tuple[Array, Array]:
 
 
 def average_pool(call: Call, x: Array) -> Array:
-    """Mean of each window, over the values inside the input or, where the attribute says so, inside the padded one."""
+    """Return the mean of each window, over the input or, by attribute, the padded input."""
     view = window(call, _spatial(x), call["kernel_shape"], bool(call.get("ceil_mode", 0)))
     call.reserve((*x.shape[:2], *view.out), x.dtype)
     counted = np.ones(x.shape[2:], x.dtype)
@@ -70,7 +70,7 @@ def average_pool(call: Call, x: Array) -> Array:
 
 
 def lp_pool(call: Call, x: Array) -> Array:
-    """p-norm of each window."""
+    """Return the p-norm of each window."""
     view = window(call, _spatial(x), call["kernel_shape"], bool(call.get("ceil_mode", 0)))
     total = np.zeros(call.reserve((*x.shape[:2], *view.out), x.dtype), x.dtype)
     inside = padded(call, np.abs(x) ** call["p"], view, 0)
@@ -80,7 +80,7 @@ def lp_pool(call: Call, x: Array) -> Array:
 
 
 def max_unpool(call: Call, x: Array, index: Array, output_shape: Array | None = None) -> Array:
-    """Put values back where a max pool found them, zero elsewhere."""
+    """Return the values at the positions where a max pool found them, zero elsewhere."""
     rank = len(_spatial(x))
     strides, pads = call.get("strides") or (1,) * rank, call.get("pads") or (0,) * (2 * rank)
     kernel = call["kernel_shape"]
@@ -93,7 +93,7 @@ def max_unpool(call: Call, x: Array, index: Array, output_shape: Array | None = 
         raise ValueError(f"indices of shape {index.shape} and output shape {target} do not fit the input's {x.shape}")
     flat = np.zeros(int(np.prod(shape)), x.dtype)
     if index.size and not 0 <= int(index.min()) <= int(index.max()) < flat.size:
-        raise ValueError(f"indices must lie in 0..{flat.size - 1}")
+        raise ValueError(f"indices must be in 0..{flat.size - 1}")
     flat[index.reshape(-1)] = x.reshape(-1)
     result = np.zeros(target, x.dtype)
     common = tuple(slice(0, min(a, b)) for a, b in zip(shape, target, strict=True))
@@ -102,7 +102,7 @@ def max_unpool(call: Call, x: Array, index: Array, output_shape: Array | None = 
 
 
 def over_everything(function: Any) -> Definition:
-    """Make the pool over all spatial axes."""
+    """Return the pool over all spatial axes."""
 
     def operator(call: Call, x: Array) -> Array:
         _spatial(x)
@@ -116,27 +116,27 @@ def _view(call: Call, shape: tuple[int, ...]) -> Window:
 
 
 def _windows(view: Window, shape: tuple[int, ...]) -> kernels.Windows:
-    # A stride longer than the input gives its one window too.
+    # A stride longer than the input gives one window like any other.
     strides = tuple(min(s, n + b + e) for s, n, b, e in zip(view.strides, shape[2:4], view.begin, view.end, strict=True))
     return kernels.Windows(view.kernel, strides, view.dilations, view.begin)
 
 
 def compiled_max_pool(node: Node, call: Call, inputs: list[Array | None], place: Place) -> Array | None:
-    """Take the maximum of each window of images, in either layout."""
+    """Run a maximum pool of images, in either layout."""
     x = inputs[0]
     if x is None or x.ndim != 4 + place.is_blocked(node.inputs[0], x) or not kernels.kind_of(x) or call.outputs != 1:
         return None
     view = _view(call, x.shape)
     y = place.allocate(call.reserve((*x.shape[:2], *view.out, *x.shape[4:]), x.dtype), x.dtype)
     job = kernels.max_pool(x, y, _windows(view, x.shape), place.threads)
-    if job.room > _POOL_BYTES:  # of windows that lie in their padding
+    if job.room > _POOL_BYTES:  # with excessive padding
         return None
     place.do(job)
     return y
 
 
 def compiled_average_pool(node: Node, call: Call, inputs: list[Array | None], place: Place) -> Array | None:
-    """Average each window of images."""
+    """Run an average pool of images."""
     x = inputs[0]
     if x is None or x.ndim != 4 or not kernels.kind_of(x) or call.outputs != 1:
         return None
@@ -149,14 +149,14 @@ def compiled_average_pool(node: Node, call: Call, inputs: list[Array | None], pl
 
 
 def _inside(view: Window, axis: int, length: int, padding: bool) -> Array:
-    """Count along one axis how many taps of each window lie inside the input, or in the padding where that counts."""
+    """Return how many taps of each window along one axis count."""
     before, after = (view.begin[axis], view.end[axis]) if padding else (0, 0)
     at = np.arange(view.out[axis])[:, None] * view.strides[axis] + np.arange(view.kernel[axis]) * view.dilations[axis] - view.begin[axis]
     return np.asarray(((at >= -before) & (at < length + after)).sum(axis=1))
 
 
 def compiled_mean(node: Node, call: Call, inputs: list[Array | None], place: Place) -> Array | None:
-    """Average each plane."""
+    """Run the mean of each plane."""
     x = inputs[0]
     if x is None or x.ndim < 3 or not kernels.kind_of(x):
         return None
@@ -174,7 +174,7 @@ def _norm(call: Call, x: Array, axes: tuple[int, ...]) -> Any:
 
 
 def _one_image_pool(node: Node, constants: Mapping[str, Array]) -> bool:
-    """Tell whether a max pool of images has one result, to which nothing is fused."""
+    """Return whether a max pool of images has one result and no fused nodes."""
     images = len(node.attributes.get("kernel_shape", ())) == 2  # type: ignore[arg-type]
     return len([name for name in node.outputs if name]) == 1 and not node.fused and images
 

@@ -1,4 +1,4 @@
-"""Reductions over axes, and the search for the largest and smallest."""
+"""Reductions over axes, ArgMax, ArgMin and TopK."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ Reduce = Callable[[Array, tuple[int, ...]], Any]
 
 
 def reduction(function: Reduce) -> Definition:
-    """Make a reduction; the axes are an attribute in old opsets and an input in new ones, and none of them means all."""
+    """Return a reduction operator over given axes, by default all."""
 
     def operator(call: Call, x: Array, axes: Array | None = None) -> Array:
         given = call.get("axes") if axes is None else axes
@@ -76,11 +76,11 @@ def _sum_square(x: Array, axes: tuple[int, ...]) -> Any:
 
 
 _ELEMENTWISE_WHEN_EMPTY = (_l1, _l2, _log_sum, _sum_square, _log_sum_exp)
-"""Reductions that still map each element when noop_with_empty_axes leaves no axis to reduce over."""
+"""Reductions that still transform each element if noop_with_empty_axes leaves no axis to reduce."""
 
 
 def arg_extreme(largest: bool) -> Definition:
-    """Make ArgMax or ArgMin; of equal values the first, or the last where the attribute says so."""
+    """Return ArgMax or ArgMin; of equal values the first, or by attribute the last."""
 
     def operator(call: Call, x: Array) -> Array:
         axis = axis_of(call["axis"], x.ndim)
@@ -98,13 +98,13 @@ def arg_extreme(largest: bool) -> Definition:
 
 
 def top_k(call: Call, x: Array, k: Array | None = None) -> tuple[Array, Array]:
-    """Return the k largest (or smallest) along an axis, in order, with their indices; of equal values the first."""
+    """Return the k largest (or smallest) along an axis with indices; of equals the first."""
     axis = axis_of(call["axis"], x.ndim)
     count = int(call["k"] if k is None else np.asarray(k).reshape(()))
     if not 0 <= count <= x.shape[axis]:
         raise ValueError(f"k = {count} of an axis of length {x.shape[axis]}")
     if call.get("largest", 1):
-        # A stable sort of the reversed axis, reversed again, is descending and keeps the first of equals in front.
+        # A stable sort of the reversed axis, reversed again, is descending and keeps equal values in order.
         order = x.shape[axis] - 1 - np.flip(np.argsort(np.flip(x, axis), axis=axis, kind="stable"), axis)
     else:
         order = np.argsort(x, axis=axis, kind="stable")

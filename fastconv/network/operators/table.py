@@ -1,4 +1,4 @@
-"""The operators of a network: the table of their records, joined from the modules that define them."""
+"""The table of operator records, joined from the modules that define them."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ OPERATORS: Mapping[str, Operator] = joined(*(module.OPERATORS for module in _MOD
 
 
 def operator_of(node: Node) -> Operator:
-    """Return the record of a node's operator; ValueError that names the node if there is none."""
+    """Return the record of a node's operator, or raise ValueError with the node's name."""
     if node.operator not in OPERATORS:
         raise ValueError(f"{node}: the operator {node.operator} is not supported")
     return OPERATORS[node.operator]

@@ -1,4 +1,4 @@
-"""The geometry of sliding windows, shared by convolutions and pools: padding, sizes, one strided view a tap."""
+"""The geometry of sliding windows for convolutions and pools."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from fastconv.network.graph.graph import Array
 from fastconv.network.operators.call import Call
 
 _MOST_TAPS = 2**16
-"""A kernel is looped over; a global pool over 256 x 256 pixels still passes, a damaged model's billion does not."""
+"""Most taps of a kernel, as Python loops over them: enough for a 256 x 256 pool, but not for a damaged model."""
 
 
 @dataclass(frozen=True)
 class Window:
-    """A window over the spatial axes: everything but its kernel has one entry an axis, begin and end pads apart."""
+    """A window over the spatial axes, one entry per axis; `begin` and `end` are pads."""
 
     kernel: tuple[int, ...]
     strides: tuple[int, ...]
@@ -30,11 +30,11 @@ class Window:
 
     @property
     def pads(self) -> list[tuple[int, int]]:
-        """The padding as `numpy.pad` takes it, images and channels first."""
+        """The padding for `numpy.pad`, images and channels first."""
         return [(0, 0), (0, 0), *zip(self.begin, self.end, strict=True)]
 
     def taps(self) -> Iterator[tuple[tuple[Any, ...], tuple[Any, ...]]]:
-        """Yield the index of each tap into the weights and of its values into the padded input, both on the last axes."""
+        """Yield the index of each tap in the weights, and of its values in the padded input."""
         for tap in product(*(range(k) for k in self.kernel)):
             steps = zip(tap, self.dilations, self.strides, self.out, strict=True)
             yield (..., *tap), (..., *(slice(t * d, t * d + (o - 1) * s + 1, s) for t, d, s, o in steps))
@@ -48,7 +48,7 @@ def _positive(call: Call, name: str, rank: int) -> tuple[int, ...]:
 
 
 def window(call: Call, spatial: Sequence[int], kernel: Sequence[int], ceil_mode: bool = False) -> Window:
-    """Work out the padding and the output size of a window, in every way in which the standard lets a model say it.
+    """Return the window with its padding and output size, from all attributes of the standard.
 
     Raises
     ------
@@ -87,23 +87,23 @@ def window(call: Call, spatial: Sequence[int], kernel: Sequence[int], ceil_mode:
         if room < 0:
             raise ValueError(f"a kernel that reaches over {r} elements is larger than the padded input of {n + b + e}")
         size = (-(-room // s) if ceil_mode else room // s) + 1
-        # A window that would begin in the padding behind the input is left out (the rule since opset 22, torch's always).
+        # A window that would begin in the padding after the input is dropped (the rule since opset 22, and torch's).
         sizes.append(size - 1 if ceil_mode and (size - 1) * s >= n + b else size)
     return Window(kernel, strides, dilations, begin, end, tuple(sizes))
 
 
 @dataclass(frozen=True)
 class Planar:
-    """A convolution of any rank as one in two dimensions.
+    """A convolution of any rank as a 2-D convolution.
 
     Attributes
     ----------
     view : Window
-        Of the two axes that are left.
+        Window of the two remaining axes.
     x, weight : array
         (images, channels, height, width) and (filters, channels / groups, rows, columns).
     shape : tuple of int
-        Of the output in its own rank.
+        Shape of the output in its original rank.
     """
 
     view: Window
@@ -112,7 +112,7 @@ class Planar:
     shape: tuple[int, ...]
 
     def restored(self, y: Array) -> Array:
-        """Return the output in its own rank, of (images, filters, height, width)."""
+        """Return the output (images, filters, height, width) in its original rank."""
         if len(self.shape) <= 4:
             return y.reshape(self.shape)
         apart = y.reshape(self.shape[0], *self.shape[2:-2], *y.shape[1:])
@@ -120,10 +120,10 @@ class Planar:
 
 
 def planar(view: Window, x: Array, weight: Array) -> Planar:
-    """Return a convolution in two dimensions.
+    """Return a convolution of any rank as a 2-D convolution.
 
-    One dimension is two with a height of one. Of three and more the last two are left: each output of the axes before becomes
-    an image, and each tap along them a channel.
+    A 1-D convolution gets a height of one. Of three or more axes the last two remain: each output position of the other axes
+    becomes an image, and each tap along them a channel.
 
     Examples
     --------
@@ -151,7 +151,7 @@ def planar(view: Window, x: Array, weight: Array) -> Planar:
 
 
 def padded(call: Call, x: Array, view: Window, value: Any) -> Array:
-    """Pad the spatial axes of `x` so far that every window of `view` lies inside."""
+    """Return `x` with its spatial axes padded so that every window of `view` is inside."""
     spatial = x.shape[x.ndim - len(view.kernel) :]
     after = []
     for n, b, o, s, d, k in zip(spatial, view.begin, view.out, view.strides, view.dilations, view.kernel, strict=True):

@@ -1,4 +1,4 @@
-"""One convolution in a precision policy: the same programs as everywhere, every operation rounded as the policy says."""
+"""Emulate one convolution in a precision policy, with every operation rounded."""
 
 from __future__ import annotations
 
@@ -20,20 +20,20 @@ from fastconv.program import programs_of
 
 _ORDER = "huffman"
 _MARGIN = 4.0
-"""How far below the largest number of a format scaling keeps what was seen: room for other data and for sums on the way."""
+"""Ratio of a format's largest number to the largest scaled value seen: headroom for other data and for intermediate sums."""
 _BLOCK = 2**17
-"""Numbers of a block's transformed input: they stay in the cache while all filters meet them."""
+"""Numbers of a block's transformed input: they stay in the cache while all filters use them."""
 
 
 @dataclass
 class Extents:
-    """What a layer's stages reached: results that are not finite, and the largest magnitude of finite values on the way to them."""
+    """Counts of non-finite values and largest finite magnitudes of a layer's stages."""
 
     overflows: dict[str, int] = field(default_factory=dict)
     largest: dict[str, float] = field(default_factory=dict)
 
     def add(self, stage: str, values: Array, peak: float = 0.0) -> None:
-        """Count the values of a stage; `peak` is what was reached on the way to them."""
+        """Add the values of a stage; `peak` is the largest magnitude of its intermediate values."""
         wrong, largest = extent(values)
         largest = max(largest, peak) if math.isfinite(peak) else largest
         if wrong:
@@ -41,7 +41,7 @@ class Extents:
         self.largest[stage] = max(self.largest.get(stage, 0.0), largest)
 
     def join(self, other: Extents) -> None:
-        """Add another count to this one."""
+        """Add the counts and magnitudes of another object to this one."""
         for stage, count in other.overflows.items():
             self.overflows[stage] = self.overflows.get(stage, 0) + count
         for stage, largest in other.largest.items():
@@ -58,10 +58,10 @@ class Shape:
 
 
 class Emulation:
-    """A convolution of float32 images, (N, C, H, W), in a policy.
+    """A convolution of float32 images (N, C, H, W) in a policy.
 
-    The input is rounded to the policy's data format, goes through the stages as in `fastconv.evaluate`, gets the bias added in
-    the format that it then has, and is stored in the data format. Without an algorithm the convolution is direct.
+    The input is rounded to the policy's data format and goes through the stages as in `fastconv.evaluate`. The bias is added in
+    the format of the result, which is then stored in the data format. Without an algorithm the convolution is direct.
 
     Parameters
     ----------
@@ -71,11 +71,11 @@ class Emulation:
     shape : Shape
     algorithm : BilinearAlgorithm or None
     policy : Policy
-        Whose data format float32 holds.
+        Policy whose data format fits in float32.
     channel_sum : str
         ``"linear"``, ``"pairwise"`` or ``"blocked"``.
     scales : Scales
-        For a fast algorithm.
+        Scales of a fast algorithm.
     """
 
     def __init__(
@@ -110,7 +110,7 @@ class Emulation:
         self.kernels = np.ascontiguousarray(u.transpose(1, 2, 3, 0).reshape(algorithm.products**2, u.shape[3], u.shape[0], 1))
 
     def __call__(self, x: Array, threads: int = 1) -> tuple[Array, Extents]:
-        """Convolve, and say what the stages reached."""
+        """Return the convolution and the extents of its stages."""
         policy = self.policy
         x = converted(x, FORMATS["fp32"], policy.data)
         if self.algorithm is not None:
@@ -186,7 +186,7 @@ class Emulation:
 
 
 class Precision(NamedTuple):
-    """How a layer rounds: its policy, how channels are summed, and whether it is balanced."""
+    """How a layer rounds: its policy, its sum over channels, and whether it is balanced."""
 
     policy: Policy
     channel_sum: str
@@ -202,7 +202,7 @@ def emulation_on(
     precision: Precision,
     threads: int,
 ) -> Emulation:
-    """Make a layer; if it is to be balanced, with rows balanced for the policy and scaled by what it reaches on the input `x`."""
+    """Return a layer; if `balanced`, with balanced rows, and scaled by its extents on the input `x`."""
     policy, channel_sum, balanced = precision
     if algorithm is None or not balanced:
         return Emulation(weight, bias, shape, algorithm, policy, channel_sum)
@@ -212,20 +212,20 @@ def emulation_on(
 
 
 def scales_of(policy: Policy, reached: Extents) -> Scales:
-    """Choose powers of two that bring a layer's transformed tensors, sums and outputs under the largest numbers of its formats.
+    """Choose powers of two that keep a layer's stages below the largest numbers of its formats.
 
     Parameters
     ----------
     policy : Policy
-        How the layer is to run.
+        Policy of the layer.
     reached : Extents
-        What the stages reach unscaled, in a format of enough range.
+        Extents of the stages without scaling, in a format of sufficient range.
 
     Returns
     -------
     Scales
-        Input and kernel are scaled so that the largest magnitude of their transforms is just below the largest number over
-        four; where the sums or outputs would then be too large, both are scaled by less, evenly.
+        Input and kernel are scaled so that the largest magnitude of their transforms is just below a quarter of the largest
+        number. If the sums or outputs would then be too large, both scales are reduced equally.
     """
     seen = reached.largest
     x = _room(_narrower(policy.input, policy.operands), seen.get("input", 0.0))
@@ -244,7 +244,7 @@ def _room(fmt: Format, largest: float) -> int:
 
 
 def _scaled(x: Array, exponent: int) -> Array:
-    """Multiply by a power of two in float64, where that is exact."""
+    """Return x times a power of two in float64, which is exact."""
     return np.ldexp(x.astype(np.float64), exponent) if exponent else x
 
 
@@ -254,13 +254,13 @@ def _added(y: Array, shift: Array, fmt: Format) -> Array:
 
 
 def _starts(x: Array, image: Array, row: Array, column: Array) -> Array:
-    """Return where windows begin in the flat input."""
+    """Return the offsets of windows in the flat input."""
     start: Array = image * (x.shape[1] * x.shape[2] * x.shape[3]) + row * x.shape[3] + column
     return start
 
 
 def _gathered(x: Array, starts: Array, offsets: Sequence[tuple[int, int]]) -> Array:
-    """Return ``(channels, offsets, windows)``: what the windows that begin at `starts` hold at some offsets."""
+    """Return ``(channels, offsets, windows)``: window values at given offsets."""
     channels, height, width = x.shape[1:]
     flat = x.reshape(-1)
     within = np.array([i * width + j for i, j in offsets])
@@ -275,11 +275,11 @@ def _blocks(count: int, depth: int) -> Iterator[slice]:
 
 
 def _run(work: Callable[[slice], Extents], parts: Iterator[slice], threads: int) -> Extents:
-    """Work through the blocks; the compiled parts let other threads run."""
+    """Run the work on all blocks in threads, and return the joined extents."""
     reached = Extents()
 
     def quiet(part: slice) -> Extents:
-        with np.errstate(all="ignore"):  # what overflows is counted
+        with np.errstate(all="ignore"):  # overflows are counted
             return work(part)
 
     if threads == 1:

@@ -1,4 +1,4 @@
-"""Names of the precision policies of networks, and the scaling that some of them ask for."""
+"""Names of the precision policies of networks, and the scaling of the balanced ones."""
 
 from __future__ import annotations
 
@@ -9,23 +9,23 @@ from fastconv.arithmetic import Policy, policy_named
 
 @dataclass(frozen=True)
 class Scales:
-    """Exponents of two: the input is multiplied by ``2**input``, the kernels by ``2**kernel``, the output by the inverse."""
+    """Exponents of two that scale the input and the kernels; the output is unscaled."""
 
     input: int = 0
     kernel: int = 0
 
 
 BALANCED = "-balanced"
-"""What the name of a policy ends with where rows are balanced and layers scaled."""
+"""Suffix of a policy's name for balanced rows and scaled layers."""
 
 
 def split_policy(policy: str | Policy) -> tuple[Policy, bool]:
-    """Return the policy of a name, and whether the name asks for balanced rows and scaled layers.
+    """Return the policy of a name, and whether the name ends in "-balanced".
 
     Raises
     ------
     ValueError
-        For an unknown name, or a policy whose data are not held by float32.
+        For an unknown name, or a policy whose data do not fit in float32.
 
     Examples
     --------

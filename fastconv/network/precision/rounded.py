@@ -1,10 +1,10 @@
-"""Compiled arithmetic that rounds every operation to a number format: programs and sums over channels on rows of numbers.
+"""Compiled programs and channel sums that round every operation to a format.
 
-Values are held in a wider format, the carrier, and rounded in registers. One operation in the carrier followed by one rounding
-is correctly rounded: exactly so for products that the carrier holds exactly, otherwise by Figueroa's theorem, which asks the
-carrier for 2 p + 2 bits. float32 carries fp16 (p = 11) and bf16 (p = 8): the smallest product of two fp16 numbers, 2**-48, is far
-from float32's subnormals; a product of two bf16 numbers that falls among them would be rounded twice only just below half of the
-smallest bf16 number, where 2**16 - 1, its sixteen bits, is no product of two numbers of eight bits. float64 carries the rest.
+Values are stored in a wider format, the carrier, and rounded in registers. One operation in the carrier followed by one rounding
+is correctly rounded. For products this holds if the carrier represents them exactly, otherwise by Figueroa's theorem, which needs
+2 p + 2 bits in the carrier. float32 carries fp16 (p = 11) and bf16 (p = 8). The smallest product of two fp16 numbers, 2**-48, is
+far above float32's subnormals. A subnormal product of two bf16 numbers could round twice only just below half of the smallest
+bf16 number; it would need the sixteen bits 2**16 - 1, which are not a product of two 8-bit numbers. float64 carries the rest.
 
 References
 ----------
@@ -31,7 +31,7 @@ _SOURCE = Path(__file__).read_text(encoding="utf-8")
 
 
 def carrier_of(*formats: Format) -> type[np.floating[Any]]:
-    """Return the type that carries operations whose operands and results are in these formats.
+    """Return the carrier type of operations whose operands and results are in these formats.
 
     Examples
     --------
@@ -43,9 +43,10 @@ def carrier_of(*formats: Format) -> type[np.floating[Any]]:
 
 
 def rounding(fmt: Format, hold: type[np.floating[Any]]) -> tuple[Any, ...]:
-    """Return what the compiled rounding needs to know: integers for the normal numbers, a magic addend for the subnormal ones.
+    """Return the parameters of the compiled rounding to a format.
 
-    Adding 1.5 ulp(carrier) / tiny rounds to multiples of the smallest subnormal, and subtracting it again is exact.
+    Integers round normal numbers. For subnormals, adding 1.5 ulp(carrier) / tiny rounds to multiples of the smallest subnormal,
+    and subtracting it again is exact.
     """
     bits, whole = (24, np.uint32) if hold is np.float32 else (53, np.uint64)
     drop = bits - fmt.p
@@ -65,7 +66,7 @@ def unrounded(hold: type[np.floating[Any]]) -> tuple[Any, ...]:
 
 @cache
 def _near(hold: Any) -> Any:
-    """Compile the rounding of one number to the nearest, ties to even: half a unit less one, and the last kept bit, are added."""
+    """Compile rounding to nearest, ties to even: it adds half a unit minus one, and the last kept bit."""
     whole: Any = np.uint32 if hold is np.float32 else np.uint64
 
     def near(x, fmt):  # type: ignore[no-untyped-def]
@@ -81,7 +82,7 @@ def _near(hold: Any) -> Any:
 
 
 def _jit(function: Any, *parameters: object, keep: bool = False) -> Any:
-    """Compile a function under a name that nothing else compiled from other sources or parameters has: numba keeps one index a name."""
+    """Compile a function under a name unique to its sources and parameters, as numba caches by name."""
     from fastconv.native.source import kept
 
     function.__qualname__ = f"{function.__name__}_{digest_of('native', _SOURCE, *parameters)}"
@@ -89,7 +90,7 @@ def _jit(function: Any, *parameters: object, keep: bool = False) -> Any:
 
 
 def _compiled(function: Any, *parameters: object) -> Any:
-    """Compile a function that is called from here, and keep it."""
+    """Compile a function that Python calls, and cache it on disk."""
     return _jit(function, *parameters, keep=True)
 
 
@@ -100,7 +101,7 @@ def _runner(hold: Any, rounds: bool) -> Any:
     positive = whole(2**31 - 1) if hold is np.float32 else whole(2**63 - 1)
 
     def run(ops, constants, outputs, src, dst, work, fmt):  # type: ignore[no-untyped-def]
-        """Return the largest magnitude of all operands and results: magnitudes are ordered as their patterns are."""
+        """Return the largest magnitude of all operands and results: magnitudes and bit patterns have the same order."""
         inputs, lanes, peak = src.shape[1], src.shape[2], whole(0)
         for b in range(src.shape[0]):
             work[:inputs] = src[b]
@@ -131,16 +132,16 @@ def _runner(hold: Any, rounds: bool) -> Any:
 
 
 class Transform:
-    """A program made ready to run on rows of numbers, every operation rounded to a format.
+    """A program on rows of numbers, with every operation rounded to a format.
 
     Parameters
     ----------
     program : Program
-        Of multiplications, sums, differences and negations; fused operations are refused.
+        Program of multiplications, sums, differences and negations; fused operations are rejected.
     fmt : Format
-        Of the operations.
+        Format of the operations.
     constants : Format, optional
-        What the constants are rounded to; `fmt` if None.
+        Format of the constants; `fmt` if None.
     """
 
     def __init__(self, program: Program, fmt: Format, constants: Format | None) -> None:
@@ -162,7 +163,7 @@ class Transform:
         -------
         array (batch, outputs, lanes)
         float
-            The largest magnitude of all values on the way, not a finite number where one was not.
+            The largest magnitude of all intermediate values; not finite if one of them is not.
         """
         batch, inputs, lanes = values.shape
         result = np.empty((batch, self._outputs.size, lanes), self.hold)
@@ -172,7 +173,7 @@ class Transform:
         return result, float(peak)
 
     def in_two_dimensions(self, tiles: Array) -> tuple[Array, float]:
-        """Run on tiles ``(batch, n, n, lanes)``: along the first axis, then along the second, as `fastconv.evaluate` does."""
+        """Run on tiles ``(batch, n, n, lanes)``: along the first axis, then the second."""
         batch, n, _, lanes = tiles.shape
         once, first = self(tiles.reshape(batch, n, n * lanes))
         once = once.reshape(batch, -1, n, lanes).swapaxes(1, 2)
@@ -208,7 +209,7 @@ def _contractor(hold: Any, products: bool, terms: bool, sums: bool) -> Any:
     taps_of: Any = _jit(channel, hold, products, terms, sums)
 
     def contract(u, v, out, part, block, product, total):  # type: ignore[no-untyped-def]
-        """Sum u (filters, channels, taps) times v (channels, taps, lanes); blocks of channels, or pairwise if block is zero."""
+        """Sum u (filters, channels, taps) times v (channels, taps, lanes) in blocks of channels, or pairwise if block is 0."""
         filters, channels, taps = u.shape
         lanes = out.shape[1]
         for k in range(filters):
@@ -256,12 +257,12 @@ def _contractor(hold: Any, products: bool, terms: bool, sums: bool) -> Any:
 
 
 class Contraction:
-    """Products of transformed kernels and tiles, summed over taps and channels, each operation rounded.
+    """A sum over taps and channels of products of kernels and tiles, with each operation rounded.
 
     Parameters
     ----------
     operands, product, accumulate : Format
-        Of the factors, the products and the sums.
+        Formats of the factors, the products and the sums.
     channel_sum : str
         ``"linear"``, ``"pairwise"`` or ``"blocked"``.
     """
@@ -269,7 +270,7 @@ class Contraction:
     def __init__(self, operands: Format, product: Format, accumulate: Format, channel_sum: str) -> None:
         channel_sum_named(channel_sum)
         self.block = {"linear": 2**31, "blocked": BLOCK, "pairwise": 0}[channel_sum]
-        # fastconv.evaluate takes the factors of a product into the carrier of the product.
+        # fastconv.evaluate converts the factors of a product to the carrier of the product.
         self.narrowed = operands.p > 24 and carrier(product) is np.float32
         self.hold: Any = carrier_of(operands, product, accumulate)
         if product.name == accumulate.name == "fp32":
@@ -302,7 +303,7 @@ def _converter(hold: Any) -> Any:
 
 
 def converted(x: Array, source: Format, target: Format) -> Array:
-    """Round values of one format to another, once; what the other format holds anyway is returned as it is.
+    """Return values of one format rounded once to another; unchanged if the other contains the first.
 
     Parameters
     ----------
@@ -322,7 +323,7 @@ def converted(x: Array, source: Format, target: Format) -> Array:
 
 
 def extent(x: Array) -> tuple[int, float]:
-    """Return how many values are not finite, and the largest magnitude of those that are."""
+    """Return the number of non-finite values, and the largest magnitude of the finite ones."""
     size = np.abs(x)
     finite = np.isfinite(size)
     if finite.all():

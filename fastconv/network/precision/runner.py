@@ -1,4 +1,4 @@
-"""Run a network in a precision policy: each convolution emulated, all else in float32."""
+"""Run a network in a precision policy: convolutions emulated, all else in float32."""
 
 from __future__ import annotations
 
@@ -23,20 +23,20 @@ from fastconv.network.run.feeds import converted_feeds
 
 
 class EmulatedRunner(Runner):
-    """A network made ready to run in a precision policy.
+    """A network ready to run in a precision policy.
 
-    Each convolution is computed as the policy says (`fastconv.network.precision.emulated.Emulation`), by its algorithm where that is a
-    fast one, else ("auto", "direct", "im2col", "fft") directly, in any number of dimensions; transposed ones directly. Everything
-    between convolutions is computed in float32.
+    Each convolution is emulated in the policy (`fastconv.network.precision.emulated.Emulation`): with its fast algorithm if it has
+    one, else ("auto", "direct", "im2col", "fft") directly, in any number of dimensions. Transposed convolutions run directly. All
+    other operators run in float32.
 
     In a policy whose name ends with ``"-balanced"`` a fast algorithm runs with balanced rows
-    (`BilinearAlgorithm.balanced`), and each layer scales its input and its kernels by powers of two, which are found from the
-    first input that the layer meets (`fastconv.network.precision.emulated.scales_of`), and undone after the output transform.
+    (`BilinearAlgorithm.balanced`). Each layer scales its input and kernels by powers of two and undoes this after the output
+    transform. The layer's first input determines the scales (`fastconv.network.precision.emulated.scales_of`).
 
     Parameters
     ----------
     graph : Graph
-        The network. One of another format is rounded to float32 first, its inputs too.
+        The network. Constants and inputs of another format are rounded to float32 first.
     algorithms : mapping
         Algorithm of each convolution, by layer name.
     policy : str or Policy
@@ -44,9 +44,9 @@ class EmulatedRunner(Runner):
     channel_sum : str
         ``"linear"``, ``"pairwise"`` or ``"blocked"``.
     threads : int, optional
-        Threads of each convolution; as many as there are cores if None.
+        Threads per convolution; one per available CPU if None.
     memory_limit : int
-        Bytes that the tensors inside may take together.
+        Most bytes for all tensors of one run together.
     """
 
     def __init__(
@@ -71,21 +71,21 @@ class EmulatedRunner(Runner):
         return super().__call__(converted_feeds(self._model, feeds), keep, watch=watch)
 
     def counted(self, feeds: Mapping[str, Array], keep: Iterable[str] = ()) -> tuple[dict[str, Array], dict[str, Extents]]:
-        """Run the network; say beside the outputs what the stages of each layer reached.
+        """Run the network, and return the outputs and the extents of each layer.
 
         Parameters
         ----------
         feeds : mapping
             Input name to array.
         keep : iterable of str
-            Tensors inside the network to return beside its outputs.
+            Internal tensors to return in addition to the outputs.
 
         Returns
         -------
         values : dict
             Name to array.
         extents : dict
-            Layer to `Extents`: values that are not finite at each stage, and the largest that are.
+            Layer to `Extents`: counts of non-finite values at each stage, and the largest finite magnitudes.
         """
         extents: dict[str, Extents] = {}
         self._call.extents = extents
@@ -96,7 +96,7 @@ class EmulatedRunner(Runner):
 
     @property
     def scales(self) -> dict[str, Scales]:
-        """The powers of two by which each layer that has run is scaled."""
+        """Powers of two that scale each layer that has run."""
         return {name: layer.scales for name, layer in self._layers.items() if layer.algorithm is not None}
 
     def _apply(self, node: Node, inputs: list[Array | None], left: int, *rest: Any) -> tuple[Array, ...]:

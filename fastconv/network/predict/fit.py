@@ -1,4 +1,4 @@
-"""Fit points to a network: of all sets known, each layer takes the one of the smallest error on its own weights and inputs."""
+"""Fit points to a network: choose the best known set for each layer."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ _KERNELS, _CONSTANTS = 2.0, 6.0
 
 @lru_cache(maxsize=64)
 def known_algorithms(m: int, r: int) -> tuple[BilinearAlgorithm, ...]:
-    """Return F(m x m, r x r) with every point set that is known: the published ones, and those of `fastconv.best_points`.
+    """Return F(m x m, r x r) with every published or `fastconv.best_points` set.
 
     Examples
     --------
@@ -56,7 +56,7 @@ def fitted(
     candidates: Sequence[BilinearAlgorithm] | None = None,
     progress: Callable[[str], None] | None = None,
 ) -> dict[str, Choice]:
-    """Choose points layer by layer, by the error predicted from the layer's own weights and inputs.
+    """Choose points for each layer by the error predicted from its weights and inputs.
 
     Parameters
     ----------
@@ -64,21 +64,21 @@ def fitted(
     feeds : mapping
         Input name to array; a few images are enough.
     m : int
-        Outputs of a tile: each convolution that a fast algorithm can run gets F(m x m, r x r), where a set of points of that
-        size is known; all others run direct.
+        Outputs per tile and axis: each eligible convolution gets F(m x m, r x r) if a point set of that size is known; all
+        others run direct.
     policy : str or Policy
     channel_sum : str, optional
-        In which way of computing the error is to be small, as `Network.prepare` takes them: without a channel sum "fp32" is what
-        the fast kernels do, which transform kernels in fp64 and sum channels in blocks.
+        Arithmetic for which to minimise the error, as in `Network.prepare`. Without a channel sum, "fp32" means that of the fast
+        kernels, which transform kernels in fp64 and sum channels in blocks.
     candidates : sequence of BilinearAlgorithm, optional
-        What is chosen from: `known_algorithms` by default.
+        Algorithms to choose from, by default `known_algorithms`.
     progress : callable, optional
         ``progress(layer)``, called before points are chosen for a layer.
 
     Returns
     -------
     dict
-        Layer to algorithm, as `Network.run` takes it.
+        Layer to algorithm, for `Network.run`.
 
     Raises
     ------
@@ -87,11 +87,11 @@ def fitted(
 
     Notes
     -----
-    The prediction reads the second moments of a sample (`fastconv.Sample`), so that it knows that neighbours are alike and that
-    rectified numbers have one sign. Searching on around the best known set for a layer lowers its error by another 0 to 2 %.
+    The prediction uses the second moments of a sample (`fastconv.Sample`), so it accounts for the correlation of neighbours and the
+    sign of rectified numbers. A further search around the best known set for a layer lowers its error by another 0 to 2 %.
 
-    What counts is what reaches the output. Errors that are alike in all pixels, of rounded kernels and of rounded matrix entries,
-    reach it while the others are averaged away, as at the end of a classifier; `at_output` gives them weight.
+    The choice minimises the error at the output. Rounded kernels and matrix entries cause errors that are alike in all pixels;
+    these reach the output, while later averages, as at the end of a classifier, reduce the others. `at_output` weights them.
 
     Examples
     --------
@@ -124,10 +124,10 @@ def fitted(
 
 
 def at_output(found: SampledPrediction) -> float:
-    """Weigh a layer's predicted error by what becomes of its parts further on, up to a factor that all sets have in common.
+    """Return a layer's error weighted by its effect on the output, up to a factor.
 
-    Layers behind average what differs from pixel to pixel, to 0.1 to 0.3 of it in trained networks; of what rounded kernels do they
-    leave about twice as much. What rounded constants do is alike in channels too: it counts as if they left all of it.
+    In trained networks later layers average errors that differ between pixels down to 0.1 to 0.3 of their size. Of the errors of
+    rounded kernels about twice as much remains. The errors of rounded constants are alike in channels too, and count fully.
     """
     return found.rms * math.sqrt(1 + (_KERNELS**2 - 1) * found.shares["kernel"] + (_CONSTANTS**2 - 1) * found.shares["constants"])
 

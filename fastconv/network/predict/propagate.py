@@ -1,4 +1,4 @@
-"""Predict the error of every layer of a network in closed form, carry it to the output, and measure beside it."""
+"""Predict each layer's error, propagate it to the output, and measure it."""
 
 from __future__ import annotations
 
@@ -28,9 +28,9 @@ from fastconv.network.run.execute import Runner
 from fastconv.tables import Shown, Table
 
 _NOISE = 1e-7
-"""Relative size of the noise by which sensitivities are measured in float64: small enough to be linear, far above rounding."""
+"""Relative size of the noise that measures sensitivities in float64: small enough to be linear, far above rounding."""
 _GROUPS = 4
-"""Of so many groups of a convolution the error is predicted."""
+"""Most groups of a convolution for which the error is predicted."""
 
 
 @dataclass(frozen=True)
@@ -41,15 +41,15 @@ class LayerError:
     ----------
     layer, algorithm : str
     predicted, measured : float
-        Of the layer alone, on the input that the exact network gives it.
+        Error of the layer alone, on its exact input.
     carried, accumulated : float
-        Of the layer within the network: as predicted from all layers up to it, and as measured.
+        Error within the network: predicted from all layers up to this one, and measured.
     gain : float
-        Relative error at the network's output for a relative error of one here, to first order, if it differs from pixel to pixel.
+        Relative error at the network's output per relative error here, to first order, for errors that differ between pixels.
     systematic : float
-        The part of `predicted` that is alike wherever the input is alike: of rounded kernels and constants.
+        The part of `predicted` that is the same wherever the input is: from rounded kernels and constants.
     systematic_gain : float
-        The `gain` of that part: what an error of the layer's kernels does.
+        The `gain` of that part: that of an error of the layer's kernels.
     """
 
     layer: str
@@ -65,7 +65,7 @@ class LayerError:
 
 @dataclass(frozen=True, repr=False)
 class NetworkErrors(Shown):
-    """What `predict_errors` finds: its layers, and the relative L2 error of the output as predicted and as measured."""
+    """The result of `predict_errors`: errors of layers and of the output."""
 
     layers: tuple[LayerError, ...]
     predicted: float
@@ -83,7 +83,7 @@ class NetworkErrors(Shown):
 
 
 class _Noisy(Runner):
-    """A network in float64 that adds white noise to what one node gives."""
+    """A network in float64 that adds white noise to the result of one node."""
 
     def __init__(self, graph: Graph, node: str, memory_limit: int) -> None:
         super().__init__(graph, {}, None, memory_limit, optimise=False)
@@ -102,7 +102,7 @@ def _with_noisy_weights(exact: Runner, node: Node) -> Runner:
 
 
 def disturbed(x: Array) -> Array:
-    """Add normal noise of a relative size of 1e-7."""
+    """Return x with normal noise of relative size 1e-7 added."""
     noise = np.random.default_rng(0).standard_normal(x.shape)
     return np.asarray(x + noise * (_NOISE * math.sqrt(float(np.mean(np.square(x))))))
 
@@ -114,18 +114,18 @@ def predict_errors(
     policy: str | Policy = "fp32",
     channel_sum: str = "linear",
 ) -> NetworkErrors:
-    """Predict the error of each convolution of a network from its weights and the statistics of its input.
+    """Predict each convolution's error from its weights and its input's statistics.
 
     Parameters
     ----------
     net : Network
         A network of float32 with constant weights.
     feeds : mapping
-        Input name to array: what statistics, sensitivities and measured errors are taken from. A few images are enough.
+        Input name to array, for statistics, sensitivities and measured errors. A few images are enough.
     algorithm : str, BilinearAlgorithm, or mapping from layer name to either
-        Runs the convolutions that it can, the others are direct.
+        Algorithm of the convolutions that it can run; the others run direct.
     policy : str or Policy
-        The precision policy, emulated.
+        The precision policy to emulate.
     channel_sum : str
         ``"linear"``, ``"pairwise"`` or ``"blocked"``.
 
@@ -135,22 +135,23 @@ def predict_errors(
 
     Notes
     -----
-    A layer's own error comes from the second moments of a sample of its weights and input (`fastconv.Sample`), and from the
-    rounding of weights and stored outputs to the policy's data format. Errors of different layers are taken as independent, and
-    are carried to first order: noise is added to one layer of the network in float64, and seen behind it; to its output for the
-    roundings that differ from pixel to pixel, to its weights for those that do not, which no average over pixels makes smaller.
+    The error of a layer alone comes from the second moments of a sample of its weights and input (`fastconv.Sample`), and from
+    rounding weights and stored outputs to the policy's data format. Errors of different layers are assumed independent and
+    propagated to first order: noise is added to one layer of the network in float64 and measured in the later tensors. Noise at
+    the output represents rounding errors that differ between pixels. Noise in the weights represents those that do not, which no
+    average over pixels reduces.
     """
     return Propagation(net, feeds).errors(algorithm, policy, channel_sum)
 
 
 class Propagation:
-    """A network run once in float64, with what an error in each layer does to those behind it.
+    """A network run once in float64, with the effect of an error in each layer on later ones.
 
     Parameters
     ----------
     net : Network
     feeds : mapping
-        As `predict_errors` takes them.
+        As in `predict_errors`.
     """
 
     def __init__(self, net: Network, feeds: Mapping[str, Array]) -> None:
@@ -163,7 +164,7 @@ class Propagation:
         self.systematic = np.array([self._gain(_with_noisy_weights(self.exact, node), k) for k, node in enumerate(self.nodes)])
 
     def _gain(self, noisy: Runner, layer: int) -> Array:
-        """Return what noise does to all that is watched, for one of it at the layer that it comes from."""
+        """Return the change of all watched tensors by noise, relative to the change at its layer."""
         change = _change(noisy(self.feeds, self.seen), self.truth, self.watched)
         return np.asarray(change / max(float(change[layer]), 1e-300))
 
@@ -177,7 +178,7 @@ class Propagation:
         runner = self.net.prepare(algorithm, policy, channel_sum=channel_sum)
         accumulated = _change(runner(self.feeds, self.seen), self.truth, self.watched)
         own = [_own_errors(self.net.graph, node, choice[node.name], self.truth, found, channel_sum) for node in self.nodes]
-        # A layer shows its own error whole, and those of the layers before it through their gains.
+        # A layer's error counts fully at its own output; errors of earlier layers are scaled by their gains.
         white, alike = np.square([error[:2] for error in own]).T
         carried = np.sqrt(white @ self.gains**2 + alike @ self.systematic**2 + entering**2)
         layers = tuple(
@@ -216,7 +217,7 @@ def _distance(got: Array, truth: Array) -> float:
 
 
 def _entering(exact: Runner, feeds: Mapping[str, Array], truth: Mapping[str, Array], names: list[str], policy: Policy) -> Array:
-    """Return what rounding the input to the data format does, which is known and need not be predicted."""
+    """Return the measured errors from rounding the input to the data format."""
     fp32 = FORMATS["fp32"]
     stored = {
         name: np.asarray(converted(array, fp32, policy.data), np.float32) if array.dtype == np.float32 else array
@@ -230,7 +231,7 @@ def _entering(exact: Runner, feeds: Mapping[str, Array], truth: Mapping[str, Arr
 def _own_errors(
     graph: Graph, node: Node, choice: Choice, truth: Mapping[str, Array], policy: Policy, channel_sum: str
 ) -> tuple[float, float, float]:
-    """Return the predicted relative error of one layer on its exact input, random and systematic, and the measured one."""
+    """Return a layer's predicted random and systematic error, and its measured error."""
     fp32 = FORMATS["fp32"]
     weight = graph.constants[node.inputs[1]]
     bias = graph.constants[node.inputs[2]] if len(node.inputs) > 2 and node.inputs[2] else None
@@ -254,14 +255,14 @@ def _own_errors(
         of_x = np.square(x).mean(axis=(0, 2, 3)).reshape(shape.groups, -1)
         systematic += unit(policy.data) * float((of_w * of_x).sum(axis=1).mean())
     if policy.data.p < result.p:
-        random += unit(policy.data) * size  # of what is stored
+        random += unit(policy.data) * size  # rounded outputs
     if bias is not None and result.p <= 24:
         random += unit(result) * size
     return (math.sqrt(random / size), math.sqrt(systematic / size), measured) if size else (0.0, 0.0, measured)
 
 
 def _groups(weight: Array, x: Array, groups: int) -> Iterator[tuple[Array, Array]]:
-    """Give some groups of a convolution, kernels and channels."""
+    """Yield kernels and channels of some groups of a convolution."""
     for g in np.linspace(0, groups - 1, min(groups, _GROUPS)).astype(int):
         filters, channels = len(weight) // groups, x.shape[1] // groups
         yield weight[g * filters : (g + 1) * filters], x[:, g * channels : (g + 1) * channels]

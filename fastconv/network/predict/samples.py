@@ -1,4 +1,4 @@
-"""Draw samples of what a convolution meets: windows of its input, and some of its kernels."""
+"""Draw samples of a convolution: windows of its input and some of its kernels."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from fastconv.network.graph.graph import Array
 
 TILES = 64
 KERNELS = 32
-"""How many of each are drawn: 2048 pairs, each with all channels and some outputs."""
+"""Sample sizes: 2048 pairs, each with all channels and some outputs."""
 
 
 def windows(
@@ -23,9 +23,9 @@ def windows(
     ----------
     x : array, (N, C, H, W)
     size, steps, dilations : pair of int
-        Entries of a window, how far apart windows begin, how far apart their entries are, down and across.
+        Size of a window, distance between windows, and distance between entries of a window, down and across.
     count : pair of int
-        How many windows there are down and across; beyond the end of the image are zeros.
+        Number of windows down and across; zeros follow the end of the image.
     """
     beyond = [
         max(0, (many - 1) * step + (length - 1) * apart + 1 - have)
@@ -49,7 +49,7 @@ def some(kernels: Array, seed: int = 0) -> Array:
 
 
 def sample_for(x: Array, weight: Array, m: int, stride: int = 1) -> Sample:
-    """Return the sample of a convolution for F(m x m, r x r): of the tiles as the algorithm lays them over a padded input."""
+    """Return the sample of a convolution for F(m x m, r x r), with its tiles on a padded input."""
     r, step = weight.shape[3], m * stride
     count = [-(-((length - r) // stride + 1) // m) for length in x.shape[2:]]
     return Sample(some(weight), windows(x, (step - stride + r,) * 2, (step, step), count), stride)

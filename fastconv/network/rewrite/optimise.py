@@ -1,7 +1,7 @@
-"""Rewrites of a network that leave what it computes: constants folded, normalisations folded, activations fused.
+"""Rewrite a network: fold constants and normalisations, fuse activations and sums.
 
-Each is a pure function from graph to graph. Only the fold of a normalisation changes a rounding: the scaled weights are
-made in float64 and rounded once, where the network as written rounds the convolution's result first.
+Each is a pure function from graph to graph. Only the folding of a normalisation changes rounding: the scaled weights are
+computed in float64 and rounded once, while the original network rounds the convolution's result first.
 """
 
 from __future__ import annotations
@@ -19,19 +19,19 @@ from fastconv.network.operators.call import Call
 from fastconv.network.operators.table import operator_of
 
 _ROOM = 2**20
-"""Bytes that a folded constant may take beyond what it was made from: a damaged model asks for any amount."""
+"""Most bytes of a folded constant, plus twice those of its inputs: a damaged model may ask for any amount."""
 
 
 def optimised(graph: Graph, protected: Collection[str]) -> Graph:
-    """Fold and fuse all that can be; the tensors named in `protected` stay to be had, beside the outputs."""
+    """Apply all rewrites, keeping the outputs and the tensors in `protected` available."""
     kept = frozenset(protected) | {value.name for value in graph.outputs}
     if len({node.name for node in graph.nodes}) < len(graph.nodes):
-        return graph  # the passes tell nodes apart by their names
+        return graph  # the passes identify nodes by name
     return fused_sums(fused_activations(composed_swish(folded_normalisations(folded_constants(graph, kept), kept), kept), kept), kept)
 
 
 def folded_constants(graph: Graph, kept: Collection[str] = ()) -> Graph:
-    """Compute at once what depends on constants only, unless it is large or fails: then it is left to the run.
+    """Replace nodes that depend only on constants by their results, unless large or failing.
 
     Examples
     --------
@@ -53,9 +53,9 @@ def folded_constants(graph: Graph, kept: Collection[str] = ()) -> Graph:
 
 
 def folded_weights(graph: Graph) -> Graph:
-    """Compute what Constant nodes give and what quantised weights stand for, whoever runs the network and in whatever policy.
+    """Replace Constant and dequantisation nodes by their values, for any runner and policy.
 
-    A convolution whose weights are stored so is one of constant weights for everything that asks.
+    Convolutions with such weights then have constant weights.
     """
     constants, nodes = dict(graph.constants), []
     for node in graph.nodes:
@@ -83,7 +83,7 @@ def _computed(node: Node, constants: Mapping[str, Array]) -> dict[str, Array] | 
 
 
 def known_from_shapes(graph: Graph) -> frozenset[str]:
-    """Return the tensors whose values follow from the shapes of the inputs alone: the arithmetic of shapes.
+    """Return the tensors whose values depend only on the shapes of the inputs (shape arithmetic).
 
     Examples
     --------
@@ -112,14 +112,14 @@ def known_from_shapes(graph: Graph) -> frozenset[str]:
 
 
 def with_known(graph: Graph, values: Mapping[str, Array]) -> Graph:
-    """Return the graph in which the given tensors are constants."""
+    """Return the graph with the given tensors as constants."""
     nodes = [node for node in graph.nodes if not all(name in values for name in node.outputs if name)]
     made = {name for node in nodes for name in node.outputs}
     return _rebuilt(graph, {**graph.constants, **{name: a for name, a in values.items() if name not in made}}, nodes)
 
 
 def folded_normalisations(graph: Graph, kept: Collection[str]) -> Graph:
-    """Scale the weights of a convolution or dense layer instead of its result, where that result is read nowhere else."""
+    """Fold BatchNormalization into the weights of the preceding layer."""
     readers = _readers(graph)
     makers = {node.outputs[0]: node for node in graph.nodes if _scales(node)}
     constants = dict(graph.constants)
@@ -145,7 +145,7 @@ def _scales(node: Node) -> bool:
 
 
 def _scaled(maker: Node, norm: Node, constants: Mapping[str, Array]) -> tuple[Array, Array] | None:
-    """Return weight and bias with the normalisation in them, or None where it does not fit."""
+    """Return weight and bias with the normalisation folded in, or None if it does not fit."""
     names = (*maker.inputs[1:], *norm.inputs[1:])
     if norm.attributes.get("training_mode", 0) or norm.attributes.get("spatial", 1) != 1 or len([o for o in norm.outputs if o]) != 1:
         return None
@@ -175,12 +175,12 @@ def _scaled(maker: Node, norm: Node, constants: Mapping[str, Array]) -> tuple[Ar
         new = np.broadcast_to((old - mean) * factor + shift, (channels,))
         arrays = lasting(weight.shape, weight.dtype), new.astype(weight.dtype)
         arrays[0][...] = wide
-    # What is not finite spreads otherwise in the network as written.
+    # Non-finite values would spread differently from the original network.
     return arrays if all(np.isfinite(a).all() for a in arrays) else None
 
 
 def composed_swish(graph: Graph, kept: Collection[str]) -> Graph:
-    """Make x times its sigmoid, as most models write it, one activation."""
+    """Replace x times its sigmoid, the usual form in models, by one Swish node."""
     readers, makers = _readers(graph), {node.outputs[0]: node for node in graph.nodes if node.operator == "Sigmoid"}
     gone, nodes = set(), []
     for node in graph.nodes:
@@ -195,7 +195,7 @@ def composed_swish(graph: Graph, kept: Collection[str]) -> Graph:
 
 
 def fused_activations(graph: Graph, kept: Collection[str]) -> Graph:
-    """Hang an activation on the node that makes its input, where nothing else reads that."""
+    """Fuse an activation into the node that computes its input, if nothing else reads that."""
     readers = _readers(graph)
     makers: dict[str, Node] = {}
     nodes: dict[str, Node] = {}
@@ -215,9 +215,9 @@ def fused_activations(graph: Graph, kept: Collection[str]) -> Graph:
 
 
 def fused_sums(graph: Graph, kept: Collection[str]) -> Graph:
-    """Hang the sum with a shortcut on the convolution that comes last, which reads the shortcut as a fourth input.
+    """Fuse the sum with a shortcut into the later convolution, as its fourth input.
 
-    Only where nobody can have another name for the shortcut's memory: so the sum may be written there.
+    This requires that no other tensor shares the shortcut's memory, so the sum may overwrite it.
     """
     readers, makers = _readers(graph), {node.outputs[0]: node for node in graph.nodes if node.outputs}
     at = {name: k for k, node in enumerate(graph.nodes) for name in node.outputs}
@@ -249,7 +249,7 @@ def _readers(graph: Graph) -> Counter[str]:
 
 
 def _rebuilt(graph: Graph, constants: Mapping[str, Array], nodes: list[Node], kept: Collection[str] = ()) -> Graph:
-    """Return the graph with other nodes, and of the constants those that somebody reads, that come out or are `kept`."""
+    """Return the graph with other nodes, and only the constants that are read, output or `kept`."""
     read = (
         set(kept)
         | {name for node in nodes for part in (node, *node.fused) for name in part.inputs}

@@ -14,7 +14,7 @@ from fastconv.network.operators.table import operator_of
 from fastconv.network.operators.tensors.shape import dtype_of
 
 _NUMBERS = {np.dtype(np.float32): 1, np.dtype(np.float64): 11}
-"""The formats in ONNX's numbering of element types."""
+"""Formats and their ONNX element types."""
 
 
 def _is_float(dtype: np.dtype[Any] | None) -> bool:
@@ -22,7 +22,7 @@ def _is_float(dtype: np.dtype[Any] | None) -> bool:
 
 
 def retyped(graph: Graph, kind: Any) -> Graph:
-    """Return the same network in float32 or float64: constants converted, casts to any float made casts to that format.
+    """Return the same network in float32 or float64, with constants and casts to floats converted.
 
     Examples
     --------
@@ -64,15 +64,15 @@ def widened(graph: Graph) -> Graph:
 
 
 def narrowed(graph: Graph) -> Graph:
-    """Return the same network in float32; itself if it is."""
+    """Return the same network in float32, unchanged if it is already."""
     floats = [array.dtype for array in graph.constants.values()] + [value.dtype for value in graph.inputs if value.dtype is not None]
     return graph if all(dtype == np.float32 for dtype in floats if _is_float(dtype)) else retyped(graph, np.float32)
 
 
 def unchanged(graph: Graph) -> Graph:
-    """Return the network as it is: every tensor in the type that the model gives it."""
+    """Return the network unchanged, with every tensor in the model's type."""
     return graph
 
 
 POLICIES: Mapping[str, Callable[[Graph], Graph]] = {"fp32": unchanged, "fp64": widened}
-"""What `Network.run` accepts as policy, and the rewrite that each stands for."""
+"""The policies of `Network.run` without emulation, and the rewrite of each."""

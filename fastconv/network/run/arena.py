@@ -1,4 +1,4 @@
-"""Memory for what a network computes between its inputs and outputs: used again when nothing refers to it any more."""
+"""Memory for the internal tensors of a network, reused once nothing refers to it."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from fastconv.native import lasting
 from fastconv.network.graph.graph import Array
 
 _SMALL = 2**16
-"""Bytes below which the allocator is as good."""
+"""Bytes below which numpy's allocator is as fast."""
 
 
 class Arena:
-    """Lends arrays; the memory of one comes back when it and all views of it are gone.
+    """Lends arrays; the memory of one returns when it and all views of it are gone.
 
-    Fresh memory costs a page fault every 4 KiB, as much as a layer's own writing. Threads may share an arena.
+    New memory costs a page fault every 4 KiB, as much time as a layer takes to write it. Threads may share an arena.
 
     Examples
     --------
@@ -42,14 +42,14 @@ class Arena:
         self._lent: dict[int, tuple[weakref.ref[Any], Array]] = {}
 
     def lease(self, shape: Sequence[int], dtype: Any) -> Array:
-        """Return an array with whatever was in its memory."""
+        """Return an uninitialised array."""
         dtype = np.dtype(dtype)
         count = math.prod(shape)
         size = count * dtype.itemsize
         if size < _SMALL:
             return np.empty(shape, dtype)
         memory = self._memory(size)
-        # An array made from a buffer ends the chain of bases: views keep it alive, and with it the lease.
+        # An array from a buffer ends the chain of bases: views keep it alive, and with it the lease.
         lease = np.frombuffer(memory.data, dtype, count)
         key = id(memory)
         with self._lock:
@@ -57,16 +57,16 @@ class Arena:
         return lease.reshape(shape)
 
     def clear(self) -> None:
-        """Give back what is not lent."""
+        """Free all memory that is not lent."""
         with self._lock:
             self._free.clear()
 
     def _memory(self, size: int) -> Array:
         with self._lock:
             fits = [k for k, memory in enumerate(self._free) if memory.nbytes >= size]
-            if fits:  # of the smallest the one that came back last: it is the likeliest to be in a cache
+            if fits:  # of the smallest, the last returned: it is the most likely to be in a cache
                 return self._free.pop(min(fits, key=lambda k: (self._free[k].nbytes, -k)))
-            self._free.clear()  # all are too small: they make room for what is needed
+            self._free.clear()  # all are too small: free them before the allocation
         return lasting((size,), np.uint8)
 
     def _back(self, key: int) -> None:

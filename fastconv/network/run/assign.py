@@ -1,4 +1,4 @@
-"""Say which algorithm runs which convolution of a network."""
+"""Assign algorithms to the convolutions of a network."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ def _kernel(graph: Graph, node: Node) -> tuple[int, ...] | None:
 
 
 def is_eligible(graph: Graph, node: Node, choice: Choice | int = "auto") -> bool:
-    """Tell whether an algorithm can run a convolution; by a name or a number of taps, whether any of stride one can.
+    """Return whether an algorithm, or any with a given number of taps, can run a layer.
 
-    It can where the convolution has two dimensions or more, one group, constant weights, and along its last two axes dilation 1,
-    the algorithm's stride and a kernel of as many taps. What comes before the last two axes is summed as channels are.
+    The convolution needs two or more dimensions, one group, constant weights, and along its last two axes dilation 1 and the
+    algorithm's stride (one for a name or number) and taps. The taps of earlier axes are summed like channels.
     """
     kernel, attributes = _kernel(graph, node), node.attributes
     if node.operator != "Conv" or not kernel or len(kernel) < 2:
@@ -35,7 +35,7 @@ def is_eligible(graph: Graph, node: Node, choice: Choice | int = "auto") -> bool
 
 
 def fits(choice: Choice | int, kernel: Sequence[int], strides: Sequence[int]) -> bool:
-    """Tell whether an algorithm has the taps and strides of a kernel; of a name or a number of taps, whether any of stride one has."""
+    """Return whether an algorithm, or any of stride one with given taps, fits a kernel."""
     axes = choice if isinstance(choice, tuple) else (choice,) * len(kernel)
     taps = [axis.r if isinstance(axis, BilinearAlgorithm) else axis for axis in axes if not isinstance(axis, str)]
     own = [axis.stride if isinstance(axis, BilinearAlgorithm) else 1 for axis in axes]
@@ -43,7 +43,7 @@ def fits(choice: Choice | int, kernel: Sequence[int], strides: Sequence[int]) ->
 
 
 def _has_phases(graph: Graph, node: Node) -> bool:
-    """Tell whether a convolution has stride 2 on both axes, more taps than that, and is dense otherwise."""
+    """Return whether a convolution has stride 2, kernel > 2, dilation 1 and one group."""
     kernel, attributes = _kernel(graph, node), node.attributes
     if kernel is None or len(kernel) < 2:
         return False
@@ -52,7 +52,7 @@ def _has_phases(graph: Graph, node: Node) -> bool:
 
 
 def resolved(choice: Any) -> Choice:
-    """Turn the name of an algorithm into the algorithm; the general methods stay names."""
+    """Return the algorithm of a name; names of general methods stay names."""
     if isinstance(choice, BilinearAlgorithm) or isinstance(choice, str) and choice in _GENERAL:
         return choice
     if isinstance(choice, tuple) and len(choice) == 2 and all(isinstance(axis, BilinearAlgorithm) for axis in choice):
@@ -64,15 +64,15 @@ def resolved(choice: Any) -> Choice:
 
 
 def assigned(graph: Graph, algorithm: Choice | Mapping[str, Choice]) -> dict[str, Choice]:
-    """Say by which algorithm each convolution of a network runs.
+    """Return the algorithm of each convolution of a network, by layer name.
 
-    One algorithm is given to the convolutions that are eligible for it (`is_eligible`), the others run direct. A mapping pins
-    layers by name; those that it leaves out run "auto".
+    A single algorithm runs the convolutions that are eligible for it (`is_eligible`); the others run direct. A mapping sets
+    layers by name; other layers run "auto".
 
     Raises
     ------
     ValueError
-        For an unknown algorithm or layer, or a layer pinned to an algorithm that cannot run it.
+        For an unknown algorithm or layer, or a layer set to an algorithm that cannot run it.
     """
     layers = {node.name: node for node in graph.convolutions}
     if isinstance(algorithm, Mapping):
@@ -84,7 +84,7 @@ def assigned(graph: Graph, algorithm: Choice | Mapping[str, Choice]) -> dict[str
             if not isinstance(choice, str) and not is_eligible(graph, layers[name], choice):
                 h, w = choice if isinstance(choice, tuple) else (choice, choice)
                 what = f"{h.r}x{w.r} convolution of stride {h.stride}" + (f"x{w.stride}" if w.stride != h.stride else "")
-                raise ValueError(f"{layers[name]} is no dense {what} and cannot run {wanted!r}")
+                raise ValueError(f"{layers[name]} is not a dense {what} and cannot run {wanted!r}")
             result[name] = choice
         return result
     choice = resolved(algorithm)

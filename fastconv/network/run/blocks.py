@@ -1,6 +1,6 @@
-"""Which tensors may lie in blocks of channels, a pixel a vector: transforms and pools then run on vectors as they lie.
+"""Find the tensors of a network that may be channels-blocked.
 
-The layout is inside a network only, between layers that read and write it: (batch, channels / lanes, height, width, lanes).
+The layout exists only inside a network, between layers that support it: (batch, channels / lanes, height, width, lanes).
 """
 
 from __future__ import annotations
@@ -14,9 +14,9 @@ from fastconv.network.operators.table import operator_of
 
 
 def readers_in_blocks(graph: Graph, wanted: Iterable[str]) -> dict[str, tuple[Node, ...]]:
-    """Return the tensors that only nodes which serve the layout write and read, with those that read them.
+    """Return the tensors whose writer and readers all support the layout, with readers.
 
-    Shapes and methods tell later which of them do lie in blocks: a writer looks whether its readers take them.
+    Shapes and methods determine later which of them are blocked: a writer checks that its readers accept the layout.
     """
     readers: dict[str, list[Node]] = {}
     spared = {value.name for value in graph.outputs} | set(wanted)
@@ -36,11 +36,11 @@ def _serves(graph: Graph, node: Node) -> bool:
 
 
 def plain_shape(array: Array) -> tuple[int, int, int, int]:
-    """Return the shape of a tensor in blocks as the model has it."""
+    """Return the shape of a channels-blocked tensor in the model's layout."""
     batch, blocks, height, width, lanes = array.shape
     return batch, blocks * lanes, height, width
 
 
 def plain(array: Array) -> Array:
-    """Return a tensor in blocks as the model has it."""
+    """Return a channels-blocked tensor in the model's layout."""
     return np.ascontiguousarray(np.moveaxis(array, 4, 2)).reshape(plain_shape(array))

@@ -1,4 +1,4 @@
-"""Run a network: plans for its convolutions, kept between runs, and one pass over the nodes."""
+"""Run a network: one pass over the nodes, with cached plans for its convolutions."""
 
 from __future__ import annotations
 
@@ -32,11 +32,11 @@ from fastconv.network.run.feeds import checked_feeds
 from fastconv.network.run.tape import Recorder, Tape
 
 _PLANS = 4
-"""Input shapes for which a convolution keeps its transformed weights; the least recently used goes first."""
+"""Most input shapes for which a convolution caches transformed weights; the least recently used is dropped first."""
 _PROGRAMS = 4
-"""Choices of tensors to keep, and shapes of inputs, for which a network keeps its rewritten form."""
+"""Most combinations of kept tensors and input shapes for which a network caches its rewritten form."""
 _KNOWN_BYTES = 2**20
-"""What the arithmetic of shapes gives may take so much; it is small, or it is no arithmetic of shapes."""
+"""Most bytes of a result of shape arithmetic; real ones are small."""
 
 _NONE: Readers = {}
 
@@ -45,14 +45,14 @@ Watch = Callable[[Node, list[Array | None], tuple[Array, ...], float], None]
 
 
 class Kept:
-    """A small thread-safe memory of the last `size` things made. Two threads may make one thing twice, never a wrong one."""
+    """A thread-safe LRU cache; two threads may make an entry twice, but get the same."""
 
     def __init__(self, size: int) -> None:
         self._size, self._lock = size, threading.Lock()
         self._things: OrderedDict[Any, Any] = OrderedDict()
 
     def get(self, key: Any, make: Callable[[], Any]) -> Any:
-        """Return what is kept under a key; make it if there is nothing."""
+        """Return the entry of a key, made if missing."""
         with self._lock:
             if key in self._things:
                 self._things.move_to_end(key)
@@ -65,18 +65,18 @@ class Kept:
         return thing
 
     def last(self) -> Any:
-        """Return what was used last, None if there is nothing."""
+        """Return the entry used last, or None if there is none."""
         with self._lock:
             return next(reversed(self._things.values()), None)
 
     def held(self, key: Any) -> Any:
-        """Return what is kept under a key, or None."""
+        """Return the entry of a key, or None."""
         with self._lock:
             return self._things.get(key)
 
 
 class Course(NamedTuple):
-    """Nodes, each with the tensors that die after it; what only shapes tell; who reads tensors that may lie in blocks of channels."""
+    """The steps of a run: nodes with dying tensors, known tensors, blocked tensors."""
 
     steps: Sequence[tuple[Node, tuple[str, ...]]]
     shaped: frozenset[str]
@@ -85,7 +85,7 @@ class Course(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class Program:
-    """A network as it is run: the rewritten graph, what dies after each node, what the shapes of the inputs tell."""
+    """A network ready to run: rewritten graph, dying tensors, known tensors."""
 
     graph: Graph
     dead: tuple[tuple[str, ...], ...]
@@ -94,44 +94,44 @@ class Program:
 
     @property
     def course(self) -> Course:
-        """What is done one after the other; it holds none of the constants."""
+        """The steps of a run, without references to constants."""
         return Course(list(zip(self.graph.nodes, self.dead, strict=True)), self.shaped, self.blocks)
 
     @staticmethod
     def of(graph: Graph, wanted: Iterable[str], shaped: frozenset[str]) -> Program:
-        """Work out where each tensor dies."""
+        """Return the program of a graph, with the node after which each tensor dies."""
         last = {name: k for k, node in enumerate(graph.nodes) for part in (node, *node.fused) for name in part.inputs}
         spared = {value.name for value in graph.outputs} | set(wanted)
         dead = []
         for k, node in enumerate(graph.nodes):
-            # A result that nobody reads dies where it is born.
+            # A result without readers dies after its own node.
             names = {name for name in (*node.inputs, *node.outputs) if name and last.get(name, k) == k}
             dead.append(tuple(names - spared))
         return Program(graph, tuple(dead), shaped, readers_in_blocks(graph, spared))
 
 
 class Runner:
-    """A network made ready for one choice of algorithms and one precision policy.
+    """A network ready to run with one choice of algorithms and one precision policy.
 
-    Plans are made at the first run with an input shape and kept: weights are transformed once. Runners may be shared by
-    threads.
+    The first run with an input shape makes the plans and caches them, so weights are transformed once. Threads may share a
+    runner.
 
     Parameters
     ----------
     graph : Graph
-        The network, in the types in which it is to run.
+        The network, in the types of the run.
     algorithms : mapping
         Algorithm of each convolution, by layer name (`assigned`).
     threads : int, optional
-        Threads of each operator; None leaves it to the kernels.
+        Threads per operator; None leaves it to the kernels.
     memory_limit : int
-        Bytes that the tensors inside may take together.
+        Most bytes for all tensors of one run together.
     optimise : bool
-        Whether the graph may be rewritten (`optimise.optimised`), or is run as it is written.
+        Whether the graph may be rewritten (`optimise.optimised`).
     arena : Arena, optional
-        Where the tensors inside live; one of its own by default.
+        Memory for internal tensors; a new arena by default.
     max_error : float, optional
-        What "auto" keeps to in each layer.
+        Error limit of "auto" in each layer.
     """
 
     def __init__(
@@ -160,9 +160,9 @@ class Runner:
         feeds : mapping
             Input name to array.
         keep : iterable of str
-            Tensors inside the network to return beside its outputs.
+            Internal tensors to return in addition to the outputs.
         watch : callable, optional
-            ``watch(node, inputs, results, seconds)`` is called after each node of the network as it is run.
+            ``watch(node, inputs, results, seconds)`` is called after each node of the rewritten network.
 
         Returns
         -------
@@ -185,7 +185,7 @@ class Runner:
         return self._run_once(feeds, given, wanted, watch)
 
     def _recorded(self, wanted: list[str], given: Mapping[str, Array]) -> Tape:
-        """Run the network once, for its plans, and return the tape of it; what only the plans have read is let go."""
+        """Run the network once to make its plans, and return its tape."""
         key = frozenset(wanted)
         program = self._special.held(self._key(wanted, given)) or self._programs.held(key) or self._rewritten(wanted)
         course, constants = program.course, dict(program.graph.constants)
@@ -199,7 +199,7 @@ class Runner:
         self._run(course, constants, given, key, recorder=recorder)
         for name in set(wanted).difference(recorder.tensors, recorder.fixed):
             recorder.fixed[name] = self._constant(name, constants)
-        check_unchanged(self._files)  # nor while they were read
+        check_unchanged(self._files)  # also not during the read
         self._arena.clear()
         self._pool.free.clear()
         let_go(self.graph.constants.values())
@@ -233,7 +233,7 @@ class Runner:
         return frozenset(wanted), tuple((array.shape, array.dtype) for array in given.values())
 
     def _program(self, wanted: list[str], given: Mapping[str, Array]) -> tuple[Program, dict[str, Array] | None]:
-        """Return what to run, and where to note what only the shapes of the inputs tell, if that is not known yet."""
+        """Return the program, and a dict for tensors known from shapes if not recorded yet."""
         program: Program = self._programs.get(frozenset(wanted), lambda: self._rewritten(wanted))
         if not program.shaped:
             return program, None
@@ -258,13 +258,13 @@ class Runner:
         watch: Watch | None = None,
         recorder: Recorder | None = None,
     ) -> dict[str, Array]:
-        """Run nodes one after the other; where that is recorded, each constant is let go once it has been read for the last time."""
+        """Run nodes in order; with a `recorder`, each constant is released after its last use."""
         steps, shaped, blocks = course
         values = dict(given)
         used = sum(array.nbytes for array in values.values())
         for node, dead in steps:
             inputs = [(values[name] if name in values else constants[name]) if name else None for name in node.inputs]
-            # What leaves the network is not lent: it belongs to the caller.
+            # Outputs belong to the caller and are not lent.
             allocate: Allocate = np.empty if wanted.intersection(node.outputs) else self._arena.lease
             begun = time.perf_counter()
             jobs: list[Any] = []
@@ -286,7 +286,7 @@ class Runner:
                     used -= values.pop(name).nbytes
                 elif recorder is not None and isinstance(constants, dict):
                     constants.pop(name, None)
-            del inputs, results, jobs  # what is dead gives its memory to the next node
+            del inputs, results, jobs  # dead tensors free their memory for the next node
         return values
 
     def _place(
@@ -298,7 +298,7 @@ class Runner:
         dying: frozenset[str] = frozenset(),
         blocks: Readers = _NONE,
     ) -> Place:
-        """Say where a node computes; jobs that are all it does are noted in `jobs`; what is `dying` it may write over."""
+        """Return a node's execution context; `jobs` collects its replayable jobs."""
         threads = processors() if self.threads is None else self.threads
 
         def do(job: Any) -> None:
@@ -311,7 +311,7 @@ class Runner:
         return Place(constants, allocate, threads, plan, do, self._pool.run, activation, dying, blocks)
 
     def _apply(self, node: Node, inputs: list[Array | None], left: int, place: Place) -> tuple[Array, ...]:
-        """Run a node and what is fused to it: compiled where that serves, else one after the other."""
+        """Run a node and its fused nodes: compiled if possible, else one by one."""
         call = Call(node.attributes, node.opset, len(node.outputs), left)
         at = node
         try:
@@ -338,7 +338,7 @@ class Runner:
         return tuple(np.asarray(output) for output in outputs)
 
     def _convolve_in_a_plane(self, node: Node, call: Call, inputs: Sequence[Array | None], place: Place) -> Array | None:
-        """Run a convolution of any rank and format on the layer kernels, narrow formats in float32; None if weights are computed."""
+        """Run a convolution of any rank on the layer kernels, narrow formats in float32."""
         x, weight, bias = inputs
         constant = all(not name or name in place.constants for name in node.inputs[1:3])
         if x is None or weight is None or not constant or not (x.dtype in (np.float32, np.float64) or is_narrow(x.dtype)):
@@ -372,7 +372,7 @@ class Runner:
         return flat.restored(plan(image)).astype(x.dtype, copy=False)
 
     def _convolve(self, node: Node, call: Call, inputs: list[Array | None], place: Place) -> Array | None:
-        """Run a convolution on the layer kernels; None where these take what is there only after some work on it."""
+        """Run a convolution on the layer kernels, or return None if its inputs need conversion first."""
         x, weight, bias, other = (*inputs, None, None)[:4]
         constant = all(not name or name in place.constants for name in node.inputs[1:3])
         if x is None or weight is None or not constant or x.dtype not in (np.float32, np.float64):
@@ -390,7 +390,7 @@ class Runner:
             return None
         begin, end, strides, dilations = view.begin, view.end, view.strides, view.dilations
         flat = len(given) == 3
-        if flat:  # one dimension is two with a height of one
+        if flat:  # a 1-D layer is a 2-D layer of height one
             x, weight, given = x[:, :, None], weight[:, :, None], (*given[:2], 1, given[2])
             begin, end, strides, dilations = (0, *begin), (0, *end), (1, *strides), (1, *dilations)
         if begin != end:
@@ -420,7 +420,7 @@ class Runner:
             let_go([weight])
             return plan
 
-        # Where a plan cannot add the shortcut itself, the sum follows.
+        # If a plan cannot add the shortcut, a separate sum follows.
         apart = other is not None and (self.algorithms.get(node.name) == "fft" or node.attributes.get("group", 1) != 1)
         wish = node.outputs[0] in place.blocks and other is None and not flat
         plan = place.plan((image.shape, node.inputs[1:3], tuple(part.name for part in node.fused), apart, wish), make)
@@ -444,10 +444,10 @@ class Runner:
         return y[:, :, 0] if flat else y
 
     def _takes(self, readers: tuple[Node, ...], shape: tuple[int, ...], dtype: np.dtype[Any], place: Place) -> bool:
-        """Whether all that read a tensor take its channels in blocks."""
+        """Return whether all readers of a tensor accept it channels-blocked."""
         try:
             return all(self._takes_one(node, shape, dtype, place) for node in readers)
-        except (LookupError, TypeError, ValueError):  # which the reader will say of itself
+        except (LookupError, TypeError, ValueError):  # the reader raises it again when it runs
             return False
 
     def _takes_one(self, node: Node, shape: tuple[int, ...], dtype: np.dtype[Any], place: Place) -> bool:
@@ -468,7 +468,7 @@ class Runner:
         return self.max_error if self.algorithms.get(layer) == "auto" else None
 
     def plan(self, layer: str) -> Any:
-        """Return the plan that a convolution used last; None before its first run, or where the kernels do not serve it."""
+        """Return the plan that a convolution used last, or None if it has not run on the kernels."""
         return self._plans[layer].last()
 
 

@@ -1,4 +1,4 @@
-"""The operators between convolutions on compiled kernels, where these serve; the definitions in `operators` hold."""
+"""Run operators on compiled kernels where supported."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from fastconv.network.operators.table import operator_of
 
 
 def fast(node: Node, call: Call, inputs: list[Array | None], place: Place) -> Array | None:
-    """Run a node with what is fused to it; None where no compiled kernel serves it."""
+    """Run a node and its fused nodes on a compiled kernel, or return None if none supports it."""
     compiled = operator_of(node).compiled
     if compiled is None or not inputs or inputs[0] is None or inputs[0].size == 0 or inputs[0].dtype.kind != "f":
         return None
@@ -21,7 +21,7 @@ def fast(node: Node, call: Call, inputs: list[Array | None], place: Place) -> Ar
 
 
 def activation_of(nodes: tuple[Node, ...], constants: Mapping[str, Array], shape: tuple[int, ...]) -> Any:
-    """Return the activation that fused nodes are on a tensor of that shape; None for no node, or where they are no such activation."""
+    """Return fused nodes as an activation on a tensor of that shape, or None."""
     slopes = operator_of(nodes[0]).activation if len(nodes) == 1 else None
     found = None if slopes is None else slopes(nodes[0], constants, shape[1] if len(shape) == 4 else None)
     return None if found is None else Activation(*found)

@@ -1,4 +1,4 @@
-"""Check what is fed to a network against what it takes."""
+"""Check the feeds of a network against its inputs."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from fastconv.network.graph.graph import Array, Graph, Value
 
 
 def converted_feeds(graph: Graph, feeds: Any) -> Any:
-    """Return the feeds of a network, with its floating-point numbers in float32; what does not fit is left to `checked_feeds`."""
+    """Return the feeds with the model's floating-point types converted to float32."""
     if not isinstance(feeds, Mapping):
         return feeds
     floats = {value.name: value.dtype for value in graph.inputs if value.dtype is not None and value.dtype.kind not in "biu"}
@@ -22,14 +22,14 @@ def converted_feeds(graph: Graph, feeds: Any) -> Any:
 
 
 def checked_feeds(graph: Graph, feeds: Mapping[str, Array]) -> Mapping[str, Array]:
-    """Return the feeds in the types of the inputs, or say what does not fit.
+    """Return the feeds in the types of the inputs, or raise an error for a mismatch.
 
     Raises
     ------
     TypeError
-        For something that is no array, or an array of another element type.
+        For a feed that is not an array, or has another element type.
     ValueError
-        For a missing or unknown name, a wrong rank or length, or two lengths of one name that differ.
+        For a missing or unknown name, a wrong rank or length, or different lengths of one name.
     """
     if not isinstance(feeds, Mapping):
         raise TypeError(f"inputs are a mapping from names to arrays, not {type(feeds).__name__}")
@@ -48,7 +48,7 @@ def _checked(value: Value, feeds: Mapping[str, Array], lengths: dict[str, tuple[
     if not isinstance(given, np.ndarray | np.generic):
         raise TypeError(f"the input {value.name!r} must be a numpy array, not {type(given).__name__}")
     array = np.asarray(given)
-    # The reference takes what the network itself takes: going from float32 to float64 loses nothing.
+    # The float64 reference accepts the network's own inputs: the conversion to float64 is exact.
     if value.dtype == np.float64 and array.dtype.kind == "f" and array.dtype.itemsize < 8:
         array = array.astype(np.float64)
     if value.dtype is not None and array.dtype != value.dtype:

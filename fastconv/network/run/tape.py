@@ -1,8 +1,8 @@
-"""A network as one list of jobs: everything that is the same in each run of one input shape is worked out in the first.
+"""Record a network's first run as a list of jobs, and replay it for inputs of the same shape.
 
-While a network runs for the first time, a `Recorder` writes down which compiled jobs each node does, on which tensors. A
-`Tape` then gives each tensor a place in one block of memory, by when it is first written and last read, and does the jobs
-one after the other without Python between them. What no compiled kernel serves is computed as before, between two such lists.
+During the first run, a `Recorder` records the compiled jobs of each node and their tensors. A `Tape` then assigns each
+tensor an offset in one block of memory, from the time it is first written and last read, and runs the jobs in order without
+Python between them. Nodes without a compiled kernel run in Python, between two lists of jobs.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ Apply = Callable[[Node, "list[Array | None]", Mapping[str, Array]], tuple[Array,
 
 
 class Tensor(NamedTuple):
-    """Where a tensor lies: in which part of the memory, and how it is strided there."""
+    """A tensor's location: its part of the memory, offset, shape and strides."""
 
     part: int
     offset: int
@@ -36,13 +36,13 @@ class Tensor(NamedTuple):
     dtype: np.dtype[Any]
 
     def within(self, memory: Array, start: int) -> Array:
-        """Return the tensor as an array in memory whose part begins at `start`."""
+        """Return the tensor as an array in memory, with its part at `start`."""
         return np.ndarray(self.shape, self.dtype, memory.data, start + self.offset, self.strides)
 
 
 @dataclass
 class Part:
-    """A piece of memory: its size, and the steps from the first that writes it to the last that reads it."""
+    """A part of the memory: its size, the first step that writes it and the last that reads it."""
 
     size: int
     first: int
@@ -50,7 +50,7 @@ class Part:
 
 
 class Placed(NamedTuple):
-    """A job with its arrays as offsets in parts of the memory; those of constants are as they are."""
+    """A job with its arrays as offsets in parts of the memory; constants stay arrays."""
 
     job: Any
     where: tuple[tuple[int, int] | None, ...]
@@ -58,7 +58,7 @@ class Placed(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class Step:
-    """A node that is computed by Python, and where its results go."""
+    """A node that runs in Python, and the names of its results."""
 
     node: Node
     inputs: tuple[str | Array | None, ...]
@@ -72,7 +72,7 @@ class ChangedError(Exception):
 
 @dataclass
 class Recorder:
-    """Writes down what a run does."""
+    """Records the jobs and tensors of a run."""
 
     tensors: dict[str, Tensor] = field(default_factory=dict)
     fixed: dict[str, Array] = field(default_factory=dict)
@@ -80,7 +80,7 @@ class Recorder:
     steps: list[Placed | Step] = field(default_factory=list)
 
     def feed(self, name: str, array: Array) -> None:
-        """Note an input."""
+        """Record an input."""
         self._new(name, array, -1)
 
     def node(
@@ -92,9 +92,9 @@ class Recorder:
         constants: Mapping[str, Array],
         known: bool,
     ) -> tuple[Array, ...]:
-        """Note a node that has run, and the jobs that were all it did, if that is so; return what to take for its results.
+        """Record a node that has run, with its jobs, and return the results to use.
 
-        What is `known` follows from the shapes of the inputs alone.
+        `known` results depend only on the shapes of the inputs.
         """
         named = [(name, array) for name, array in zip(node.outputs, results, strict=False) if name]
         if known and not jobs:
@@ -114,7 +114,7 @@ class Recorder:
         if still and not jobs and None not in views.values():
             self.tensors.update(views)
             return tuple(results)
-        if not jobs:  # in C order and in memory of its own, as it will be on the tape
+        if not jobs:  # in C order and in separate memory, as on the tape
             results = [a if a.flags.c_contiguous and self._where(a, a.ctypes.data, here) is None else a.copy() for a in results]
         for name, array in zip(node.outputs, results, strict=False):
             if name and jobs and views[name] is not None:
@@ -126,7 +126,7 @@ class Recorder:
             for job in jobs:
                 where = tuple(self._where(array, at, here) for array, at in zip(job.arrays, job.addresses, strict=True))
                 rest = tuple(array if place is None else None for array, place in zip(job.arrays, where, strict=True))
-                self.steps.append(Placed(job.keeping(rest), where))  # of the arrays only constants are kept
+                self.steps.append(Placed(job.keeping(rest), where))  # keeps only the constant arrays
         else:
             read = tuple(name if name in self.tensors else a for name, a in zip(node.inputs, inputs, strict=True))
             held = {name: constants[name] for part in (node, *node.fused) for name in part.inputs if name in constants}
@@ -142,7 +142,7 @@ class Recorder:
         self.parts.append(Part(array.nbytes, first, first))
 
     def _placed(self, name: str, at: int) -> tuple[Tensor, int]:
-        """Return a tensor, and where its part would begin if all of it were where its array is."""
+        """Return a tensor, and the address at which its part would begin, from the address of its array."""
         tensor = self.tensors[name]
         return tensor, at - tensor.offset
 
@@ -151,7 +151,7 @@ class Recorder:
         return None if where is None else Tensor(*where, array.shape, array.strides, array.dtype)
 
     def _where(self, array: Array | None, at: int, here: Iterable[tuple[Tensor, int]]) -> tuple[int, int] | None:
-        """Return part and offset of an array at an address that lies within one of the tensors here."""
+        """Return part and offset of an array whose address is inside one of the given tensors, or None."""
         if array is None or not array.size:
             return None
         for tensor, begin in here:
@@ -161,16 +161,16 @@ class Recorder:
 
 
 class Tape:
-    """A recorded network, to be run on other values; several callers at once each get memory of their own.
+    """A recorded network to run on other values; concurrent calls each get separate memory.
 
     Parameters
     ----------
     recorder : Recorder
-        What the first run did.
+        Record of the first run.
     wanted : sequence of str
         Tensors to return.
     apply : callable
-        Computes the nodes between the jobs.
+        Runs the nodes between the jobs.
     """
 
     def __init__(self, recorder: Recorder, wanted: Sequence[str], apply: Apply) -> None:
@@ -187,10 +187,10 @@ class Tape:
         self.changed = False
         read = [a for step in self._steps for a in (step.constants.values() if isinstance(step, Step) else step.job.arrays)]
         self.files = files_of(read)
-        """Files of weights that are read in each run, not only for the plans."""
+        """Files of weights that every run reads, not only the plans."""
 
     def __call__(self, given: Mapping[str, Array]) -> dict[str, Array] | None:
-        """Run; None if the shapes inside depend on values and are others now."""
+        """Run the tape, or return None if internal shapes depend on values and have changed."""
         try:
             memory = self._free.pop()
         except IndexError:
@@ -209,7 +209,7 @@ class Tape:
 
 
 class _Memory:
-    """The memory of one call at a time, and the steps bound to it."""
+    """The memory of one call, with the steps bound to it."""
 
     def __init__(
         self, tensors: Mapping[str, Tensor], starts: Sequence[int], steps: Sequence[Placed | Step], size: int, room: int, apply: Apply
@@ -256,7 +256,9 @@ class _Memory:
 
 
 def places(parts: Sequence[Part]) -> tuple[list[int], int]:
-    """Lay parts out in one block, the largest first, each as low as those that live at the same time allow; return starts and the size.
+    """Return the starts of parts in one block, and its size.
+
+    The largest part comes first, each as low as the parts that live at the same time allow.
 
     Examples
     --------
@@ -264,7 +266,7 @@ def places(parts: Sequence[Part]) -> tuple[list[int], int]:
     ([0, 128, 0], 192)
     """
     starts = [0] * len(parts)
-    living: dict[int, list[int]] = {}  # by step, so that a long network costs no more per node than a short one
+    living: dict[int, list[int]] = {}  # by step, so the cost per node does not grow with the network
     for k in sorted(range(len(parts)), key=lambda k: -parts[k].size):
         part, at = parts[k], 0
         alive = {j for step in range(part.first, part.last + 1) for j in living.get(step, ())}

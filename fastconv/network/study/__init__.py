@@ -1,4 +1,4 @@
-"""Compare a network under algorithms and policies."""
+"""Compare algorithms and policies on a network."""
 
 from fastconv.network.study.compare import Metric, agreement
 from fastconv.network.study.contenders import Contender, contenders, counted, crossed

@@ -1,4 +1,4 @@
-"""Compare algorithms on one network and one set of inputs: cost, error against float64, and what it does to the answer."""
+"""Compare cost and error of algorithms on one network and set of inputs."""
 
 from __future__ import annotations
 
@@ -34,9 +34,9 @@ from fastconv.network.study.report import HIGH, LOW, Comparison, Row
 __all__ = ["Comparison", "Contender", "Metric", "Progress", "Row", "after", "agreement", "compare", "contenders", "published_contenders"]
 
 Metric = Callable[[Mapping[str, Array], Mapping[str, Array], Mapping[str, Array]], Mapping[str, float]]
-"""``metric(outputs, reference, direct)`` of whole output dictionaries gives named numbers."""
+"""``metric(outputs, reference, direct)`` returns named numbers from dictionaries of all outputs."""
 _FIT_IMAGES = 8
-"""On the statistics of so many images points are fitted."""
+"""Images whose statistics are used to fit points."""
 
 
 def compare(
@@ -54,53 +54,53 @@ def compare(
     progress: Progress | None = None,
     name: str | None = None,
 ) -> Comparison:
-    """Run a network by several algorithms and say what each costs and loses.
+    """Compare the cost and error of several algorithms on a network.
 
-    The images go through in batches. For each batch the contenders run one after the other, beginning with another one
-    each time, so that a slow phase of the machine meets all of them; each has run once before, to compile and to transform
-    its weights. Where the transformed weights of all contenders take more than a quarter of the network's memory limit, only
-    some are there at once, and direct convolution runs beside them.
+    The images run in batches. On each batch the contenders run one after the other, each time starting with another one,
+    so that a slow phase of the machine affects all of them. Each has run once before, to compile and transform its
+    weights. If the transformed weights of all contenders exceed a quarter of the network's memory limit, they run in
+    groups, each together with direct convolution.
 
     Parameters
     ----------
     net : Network
         The network.
     feeds : mapping
-        Input name to array. Where the network leaves the first length free, or fixes it to a divisor of the arrays' first
-        length, that axis holds the images.
+        Input name to array. The first axis holds the images, if the network leaves its length free or fixes it to a divisor of
+        the arrays' first length.
     algorithms : iterable
         Names, `BilinearAlgorithm` objects, ``(label, points, algorithm)``, or "fitted F(4x4,3x3)" for points that `fitted` chooses
-        for each layer on the first images. Direct convolution is always the first row. Each algorithm is used for the convolutions
-        that it can run, the rest of the network runs direct. None stands for F(2x2,rxr), F(4x4,rxr) and F(6x6,rxr) of the commonest
-        kernel r x r that a fast algorithm can run.
+        for each layer on the first images. Direct convolution is always the first row. Each algorithm runs the convolutions that
+        it can; the others run direct. None means F(2x2,rxr), F(4x4,rxr) and F(6x6,rxr) for the most frequent kernel r x r that a
+        fast algorithm can run.
     reference : {"fp64"}
-        What errors are measured against: the same network in float64 with direct convolution.
+        Reference for errors: the same network in float64 with direct convolution.
     policies : iterable of str
-        Precision policies, in each of which all algorithms run; see `Network.prepare`. Emulated ones are not timed.
+        Precision policies; all algorithms run in each, see `Network.prepare`. Emulated ones are not timed.
     channel_sums : iterable
-        Sums over channels of emulated policies: "linear", "pairwise", "blocked", or None for "linear", with which fp32 runs on the
-        fast kernels.
+        Sums over channels of emulated policies: "linear", "pairwise", "blocked", or None, which means "linear" and runs fp32 on
+        the fast kernels.
     metric : callable, optional
-        ``metric(outputs, reference, direct)`` -> {name: value}, called once a row with the outputs for all images; `direct` are
-        those of direct convolution in the same policy and sum. Without it: agreement of the largest output with float64 and with
-        direct where the output is (images, classes), else the PSNR against float64 with its range as the peak.
+        ``metric(outputs, reference, direct)`` -> {name: value}, called once per row with the outputs for all images; `direct` are
+        those of direct convolution in the same policy and sum. By default the agreement of the largest output with float64 and
+        with direct, if the output is (images, classes), else the PSNR against float64 with its range as the peak.
     threads : int, optional
-        Threads of each convolution.
+        Threads per convolution.
     repeats : int
-        Runs to time, at least; every batch is one.
+        Least number of timed runs; each batch is one run.
     batch : int, optional
-        Images that go through at once, at most; None takes as many as leave room in the network's memory limit, at most 100.
+        Most images per batch; by default as many as the network's memory limit allows, at most 100.
     progress : callable, optional
-        ``progress(done, total, label)``, called before each run with the number of runs done, their total, which is 0 while it
-        is not known yet, and what comes next; and once at the end.
+        ``progress(done, total, label)``, called before each run and at the end, with the number of runs done, their total (0 if not
+        known yet) and the name of the next run.
     name : str, optional
-        Name in the report, the model's own if None.
+        Name in the report, by default the model's.
 
     Returns
     -------
     Comparison
-        Layers are named as in the model; a layer's error is that of its output after the batch normalisation and activation
-        that follow, which is what the next layer reads.
+        Layers have the names of the model; a layer's error is that of its output after the following batch normalisation and
+        activation, which the next layer reads.
 
     Raises
     ------
@@ -136,7 +136,7 @@ def compare(
     kernel, direct = _usual_kernel(net.graph, rivals), 0
     rows: list[Row] = []
     for k, (rival, tally, output) in enumerate(zip(rivals, tallies, outputs, strict=True)):
-        # Direct convolution opens each policy.
+        # Direct convolution comes first in each policy.
         direct = k if rival.algorithm == "direct" else direct
         seconds = float(np.median(tally.seconds))
         with np.errstate(all="ignore"):
@@ -162,16 +162,16 @@ def compare(
 
 
 def usual_contenders(net: Network, sources: Sequence[str] = SOURCES, fit: bool = True) -> tuple[Any, ...]:
-    """Return F(2x2,rxr), F(4x4,rxr) and F(6x6,rxr) for the commonest kernel of a network, as `compare` takes them.
+    """Return F(2x2,rxr), F(4x4,rxr), F(6x6,rxr) for a network's most frequent kernel.
 
     Parameters
     ----------
     net : Network
-        Without a convolution that a fast algorithm can run there is nothing to return.
+        If no fast algorithm can run any of its convolutions, the result is empty.
     sources : sequence of str
-        Of the points, as in `published_contenders`.
+        Sources of the points, as in `published_contenders`.
     fit : bool
-        Whether points are also to be fitted to the network.
+        Whether to add points fitted to the network.
     """
     kernels = [net.graph.constants[node.inputs[1]].shape[-2:] for node in net.graph.convolutions if is_eligible(net.graph, node)]
     sizes = Counter(kernel[0] for kernel in kernels if kernel[0] == kernel[1] > 1)
@@ -182,7 +182,7 @@ def usual_contenders(net: Network, sources: Sequence[str] = SOURCES, fit: bool =
 
 
 def _resolved(algorithms: Iterable[Any], net: Network, feeds: Mapping[str, Array], tell: Progress) -> Iterator[Any]:
-    """Fit the algorithms that are called "fitted F(m x m, r x r)", on some of the images."""
+    """Yield the algorithms, with those named "fitted F(m x m, r x r)" fitted."""
     if isinstance(algorithms, str):
         raise TypeError(f"algorithms must be a list of algorithms, not the one string {algorithms!r}")
     for entry in algorithms:
@@ -202,7 +202,7 @@ def _choosing(tell: Progress, entry: str, layer: str) -> None:
 
 
 def after(graph: Graph, node: Node) -> str:
-    """Return the tensor that a convolution hands on: behind the normalisation and activation that alone read its output."""
+    """Return a convolution's output after the normalisation and activation that are its only readers."""
     name = node.outputs[0]
     outputs = {value.name for value in graph.outputs}
     while name not in outputs:
@@ -214,27 +214,27 @@ def after(graph: Graph, node: Node) -> str:
 
 
 def _lengths(feeds: Mapping[str, Array]) -> set[int]:
-    """Return the first lengths of the inputs that have axes; a number is alike for all images."""
+    """Return the first lengths of the inputs that have axes; scalars are the same for all images."""
     return {int(array.shape[0]) for array in feeds.values() if np.ndim(array)}
 
 
 def first_images(feeds: Mapping[str, Array], count: int) -> dict[str, Array]:
-    """Return the first images of all inputs; numbers without axes stay as they are.
+    """Return the first images of all inputs; scalars are unchanged.
 
     Raises
     ------
     ValueError
-        If the count is not positive, or the first lengths of the inputs differ: then it is not said where the images are.
+        If the count is not positive, or the first lengths of the inputs differ, so that the axis of images is unknown.
     """
     if count < 1:
         raise ValueError(f"the number of images is {count}: pass a positive one")
     if len(_lengths(feeds)) > 1:
-        raise ValueError(f"the inputs have the first lengths {sorted(_lengths(feeds))}: images are counted where all have the same")
+        raise ValueError(f"the inputs have the first lengths {sorted(_lengths(feeds))}: pass as many images in each")
     return {name: array[:count] if np.ndim(array) else array for name, array in feeds.items()}
 
 
 def _batches(net: Network, feeds: Mapping[str, Array], batch: int) -> tuple[int, list[Mapping[str, Array]]]:
-    """Cut the inputs along their first axis where the network allows it; return the number of images and the parts."""
+    """Return the number of images, and the inputs in batches if the network allows it."""
     lengths = _lengths(feeds)
     firsts = {value.shape[0] if value.shape else None for value in net.inputs if np.ndim(feeds.get(value.name, 0))}
     count = max(lengths, default=1)
@@ -247,7 +247,7 @@ def _batches(net: Network, feeds: Mapping[str, Array], batch: int) -> tuple[int,
 
 
 def _fitting(net: Network, feeds: Mapping[str, Array], exact: Runner, keep: Iterable[str]) -> int:
-    """Batch for which float64's layers take a quarter of the memory limit; the rest is for the run itself and the rivals."""
+    """Return the batch size for which the float64 layers take a quarter of the memory limit."""
     one = _batches(net, feeds, 1)[1][0]
     bytes_each = sum(array.nbytes for array in exact(one, keep).values())
     return max(1, min(100, net.memory_limit // max(1, 4 * bytes_each)))
@@ -265,7 +265,7 @@ def _joined(parts: Sequence[Mapping[str, Array]]) -> dict[str, Array]:
 
 
 def _usual_kernel(graph: Graph, rivals: Iterable[Contender]) -> int | None:
-    """Taps of the kernel that the comparison is about: the contenders', else that of most eligible convolutions."""
+    """Return the taps of the contenders' kernel, else of the most frequent one."""
     sizes = Counter(rival.fast.r**2 for rival in rivals if rival.fast is not None)
     if not sizes:
         weights = [graph.constants[node.inputs[1]] for node in graph.convolutions if is_eligible(graph, node)]
@@ -282,7 +282,7 @@ def _multiplications(rival: Contender, kernel: int | None) -> float | None:
 
 
 def agreement(outputs: Mapping[str, Array], reference: Mapping[str, Array], direct: Mapping[str, Array]) -> dict[str, float]:
-    """Agreement of the strongest class for outputs of the shape (images, classes); otherwise the PSNR against float64."""
+    """Return the top-1 agreement for outputs (images, classes), else the PSNR."""
     name = next(iter(reference))
     truth = reference[name]
     if truth.ndim == 2 and truth.shape[1] > 1:
@@ -302,7 +302,7 @@ def agreement(outputs: Mapping[str, Array], reference: Mapping[str, Array], dire
 
 
 def logit_error(logits: Array, truth: Array) -> float:
-    """Root mean square of the errors of all logits.
+    """Return the root mean square error of all logits.
 
     Examples
     --------
@@ -313,7 +313,7 @@ def logit_error(logits: Array, truth: Array) -> float:
 
 
 def with_interval(name: str, right: int, count: int) -> dict[str, float]:
-    """Return a share and its 95 % confidence interval (Wilson 1927), which is right also near 0 and 1.
+    """Return a share and its 95 % confidence interval (Wilson 1927).
 
     Examples
     --------

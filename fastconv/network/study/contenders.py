@@ -1,4 +1,4 @@
-"""Name what is to be compared: algorithms with their points, precision policies, sums over channels."""
+"""Name the contenders of a comparison: algorithms, policies, sums over channels."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ FITTED = "fitted"
 
 @dataclass(frozen=True)
 class Contender:
-    """One row to be: its name, where its points come from ("" for none), the algorithm, the policy and the sum over channels.
+    """One row of a comparison: label, source of points, algorithm, policy, channel sum.
 
-    `algorithm` may be a mapping from all layers to algorithms, such as `fastconv.fitted` gives.
+    `algorithm` may be a mapping from all layers to algorithms, as from `fastconv.fitted`.
 
-    Without a `channel_sum` the policy fp32 runs on the fast kernels; whatever else is emulated.
+    Without a `channel_sum` the policy fp32 runs on the fast kernels; everything else is emulated.
     """
 
     label: str
@@ -42,13 +42,13 @@ class Contender:
 
     @property
     def fast(self) -> BilinearAlgorithm | None:
-        """The fast algorithm, of several the first; None where there is none."""
+        """The (first) fast algorithm, or None."""
         used = self.algorithm.values() if isinstance(self.algorithm, Mapping) else [self.algorithm]
         return next((algorithm for algorithm in used if isinstance(algorithm, BilinearAlgorithm)), None)
 
 
 def crossed(rivals: Iterable[Contender], policies: Iterable[str], channel_sums: Iterable[str | None]) -> tuple[Contender, ...]:
-    """Let each contender run in each policy with each sum over channels; direct convolution comes first in each.
+    """Return each contender in each policy with each sum over channels, in the given order.
 
     Examples
     --------
@@ -68,12 +68,12 @@ def crossed(rivals: Iterable[Contender], policies: Iterable[str], channel_sums: 
 
 
 def counted(label: str, rival: Choice | Mapping[str, Choice], given: Iterable[Choice]) -> int:
-    """Return how many layers run a contender's algorithm, of what each layer was given; refuse one that no layer runs.
+    """Return how many layers run a contender's algorithm, from the algorithm given to each layer.
 
     Raises
     ------
     ValueError
-        If there are layers, and none can run it.
+        If there are layers and none of them can run it.
     """
     wanted = None if isinstance(rival, Mapping) else resolved(rival)
     given = list(given)
@@ -84,13 +84,13 @@ def counted(label: str, rival: Choice | Mapping[str, Choice], given: Iterable[Ch
 
 
 def contenders(algorithms: Iterable[Any]) -> tuple[Contender, ...]:
-    """Name the algorithms to compare; direct convolution comes first, whether it is asked for or not.
+    """Return the contenders of algorithms; direct convolution always comes first.
 
     Parameters
     ----------
     algorithms : iterable
         Each a name ("direct", "im2col", "F(4x4,3x3)"), a `BilinearAlgorithm`, or ``(label, points, algorithm)``, where
-        `points` says in words where the points come from.
+        `points` names the source of the points.
 
     Raises
     ------
@@ -131,13 +131,13 @@ def _named(name: str) -> Contender:
 
 
 SOURCES = ("lavin2016", "barabasz2020", "alam2022")
-"""Where published points come from."""
+"""Sources of published points."""
 
 
 def published_contenders(r: int = 3, sizes: Sequence[int] = (2, 4, 6), sources: Sequence[str] = SOURCES) -> tuple[Contender, ...]:
-    """Return F(m x m, r x r) with the published point sets that exist, sets that give one algorithm in one row.
+    """Return F(m x m, r x r) with the published point sets, one row per distinct set.
 
-    Among the sources ``"fastconv"`` stands for the sets of `fastconv.best_points`, at whatever source they were found.
+    The source ``"fastconv"`` means the sets of `fastconv.best_points`, whatever their origin.
 
     Examples
     --------

@@ -1,4 +1,4 @@
-"""Count the multiply-adds of a network, and which of them a fast algorithm can save."""
+"""Count the multiply-adds of a network, and the share in convolutions that fast algorithms run."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from fastconv.network.run.assign import is_eligible
 
 
 def multiply_adds(net: Network, feeds: Mapping[str, Array]) -> dict[str, int]:
-    """Return the multiply-adds of each layer that has constant weights, for these inputs.
+    """Return the multiply-adds of each layer with constant weights, for these inputs.
 
     Parameters
     ----------

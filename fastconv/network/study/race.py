@@ -1,4 +1,4 @@
-"""Run contenders side by side on batches of inputs, and gather what each took and erred; few of them are in memory at once."""
+"""Run contenders alternately on batches of inputs; collect times and errors."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ from fastconv.network.run.execute import Runner
 from fastconv.network.study.contenders import Contender
 
 Progress = Callable[[int, int, str], None]
-"""``progress(done, total, label)`` says before each run how many of how many (0: not known yet) are done and what comes; and at the end."""
+"""``progress(done, total, label)`` is called before each run and at the end; a total of 0 means not known yet."""
 
 
 class Tally:
-    """What one contender gathers over the batches: the squared error of each layer, its outputs, its times.
+    """Results of one contender over the batches: squared error of each layer, outputs, times.
 
-    `beside` are the times of direct convolution on the same turns; `scales` are the powers of two by which layers were scaled.
+    `beside` are the times of direct convolution in the same rounds; `scales` are the powers of two that scale layers.
     """
 
     def __init__(self, keep: Iterable[str]) -> None:
@@ -38,7 +38,7 @@ class Tally:
         self.scales: Mapping[str, Scales] = {}
 
     def counted(self, runner: Runner, feeds: Mapping[str, Array], keep: Iterable[str]) -> Mapping[str, Array]:
-        """Run; where the runner counts what overflows, add it up."""
+        """Run, and add the overflows if the runner counts them."""
         if not isinstance(runner, EmulatedRunner):
             return runner(feeds, keep)
         got, extents = runner.counted(feeds, keep)
@@ -57,11 +57,11 @@ class Tally:
 
 
 class Race:
-    """Batches on which contenders run in turns.
+    """A comparison of contenders that alternate on batches.
 
-    Contenders go in groups whose transformed weights take a quarter of the network's memory limit, or one by one where that
-    is not enough (`groups`). Within a group the contenders run one after the other on each batch, beginning with another one
-    each time, so that a slow phase of the machine meets all of them, and direct convolution beside them.
+    Contenders run in groups whose transformed weights take at most a quarter of the network's memory limit, or one by one
+    if they take more (`groups`). Within a group the contenders and direct convolution run one after the other on each
+    batch, each time starting with another one, so that a slow phase of the machine affects all of them.
 
     Parameters
     ----------
@@ -69,11 +69,11 @@ class Race:
     exact : Runner
         The reference.
     keep : sequence of str
-        The tensors whose errors are wanted.
+        The tensors whose errors are measured.
     parts : sequence of mapping
         The batches.
     repeats : int
-        Runs to time, at least.
+        Least number of timed runs.
     """
 
     def __init__(
@@ -94,7 +94,7 @@ class Race:
         self._done = self._total = 0
 
     def run(self, rivals: Sequence[Contender]) -> list[Tally]:
-        """Let all contenders run; fill `truths`, the exact outputs of the batches, and `sizes`, the squares of the exact tensors."""
+        """Run all contenders, and set the exact outputs `truths` and squared norms `sizes`."""
         groups = list(self.groups(rivals))
         timed = sum(not rival.is_emulated for rival in rivals)
         exact = len(self.parts) * (1 if len(self.parts) == 1 else len(groups))
@@ -104,7 +104,7 @@ class Race:
         return tallies
 
     def groups(self, rivals: Sequence[Contender]) -> Iterator[Sequence[Contender]]:
-        """Cut the contenders into runs that are in memory together."""
+        """Yield the contenders in groups that fit in memory together."""
         start, used = 0, 0
         for k, rival in enumerate(rivals):
             size = self._weights(rival)
@@ -115,7 +115,7 @@ class Race:
         yield rivals[start:]
 
     def _weights(self, rival: Contender) -> int:
-        """Bytes that the transformed weights take, which an emulation may hold in float64."""
+        """Return the bytes of a contender's transformed weights, which an emulation may store in float64."""
         graph, total = self.net.graph, 0.0
         algorithms = assigned(graph, rival.algorithm)
         for node in graph.convolutions:
@@ -126,7 +126,7 @@ class Race:
         return int(total)
 
     def _together(self, rivals: Sequence[Contender]) -> list[Tally]:
-        # A network of its own, for a network keeps what it has prepared.
+        # A new network for this group, as a network caches its runners.
         net = Network(self.net.graph, self.net.memory_limit)
         runners = [net.prepare(rival.algorithm, rival.policy, threads=self.threads, channel_sum=rival.channel_sum) for rival in rivals]
         tallies = [Tally(self.keep) for _ in rivals]
@@ -158,7 +158,7 @@ class Race:
         return tallies
 
     def _truth(self, turn: int) -> Mapping[str, Array]:
-        """Return the exact tensors of a batch: of the only one the same again, of several computed anew, for they are large."""
+        """Return the exact tensors of a batch, cached only if there is a single batch."""
         if self._only is not None:
             return self._only
         with self._step("reference in float64"):
@@ -188,20 +188,20 @@ def _timed(call: Callable[..., Mapping[str, Array]], *arguments: Any) -> tuple[f
 
 
 def length(feeds: Mapping[str, Array]) -> int:
-    """Return how many images there are."""
+    """Return the number of images."""
     return max((int(np.shape(array)[0]) for array in feeds.values() if np.ndim(array)), default=1)
 
 
 def square(x: Array, minus: Array | None = None) -> float:
-    """Sum of squares of an array, or of a difference, in float64; in pieces that stay in the cache."""
+    """Return the sum of squares of an array or a difference, in float64."""
     x, total, piece = x.reshape(-1), 0.0, 2**15
     other = None if minus is None else minus.reshape(-1)
-    with np.errstate(all="ignore"):  # what overflowed before is reported as such
+    with np.errstate(all="ignore"):  # earlier overflows are reported elsewhere
         for start in range(0, x.size, piece):
             part = x[start : start + piece].astype(np.float64)
             if other is not None:
                 part -= other[start : start + piece]
-            # Not part @ part: BLAS would start its threads, which fight with those of the kernels.
+            # Not part @ part: BLAS would start its threads, which compete with those of the kernels.
             total += float(np.square(part, out=part).sum())
     return total
 
@@ -212,7 +212,7 @@ def ratio(error: float, size: float) -> float:
 
 
 def final_error(got: Mapping[str, Array], truth: Mapping[str, Array]) -> tuple[float, float]:
-    """Relative L2 and maximal error over all floating-point outputs together (over all outputs, if none is)."""
+    """Return the relative L2 and maximal error over all outputs, floating-point if any."""
     names = [name for name in truth if truth[name].dtype.kind == "f"] or list(truth)
     differences = {name: np.asarray(got[name], np.float64) - truth[name] for name in names}
     relative = ratio(sum(square(d) for d in differences.values()), sum(square(truth[name]) for name in names))

@@ -1,4 +1,4 @@
-"""What a comparison found, as rows, as a table, as plain data."""
+"""The results of a comparison: rows, a table, plain data."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 from fastconv.tables import Shown, Table
 
 LOW, HIGH = "_low", "_high"
-"""What the names of a metric's confidence interval end with."""
+"""Suffixes of the names of a metric's confidence interval."""
 
 _METRICS: Mapping[str, tuple[str, str]] = {
     "top1": ("top1", "share of the images classified correctly"),
@@ -20,19 +20,19 @@ _METRICS: Mapping[str, tuple[str, str]] = {
     "logit_error": ("logits", "root mean square error of the logits"),
     "psnr_fp64": ("PSNR", "against float64, in dB"),
 }
-"""Titles of metrics in a table, and what they are; other metrics stand under their own names."""
+"""Titles and meanings of metrics in a table; other metrics use their names."""
 
 
 @dataclass(frozen=True)
 class Row:
-    """What one algorithm costs and loses.
+    """Cost and error of one algorithm.
 
     `multiplications_per_output` is nominal: n^2 / m^2 for a fast algorithm, the kernel's size for direct convolution, None
-    where the choice is left to a heuristic. `ran` counts the convolutions that the algorithm ran; the others ran direct.
-    Errors are against float64, accumulated through the network. `layer_relative_l2` belongs to `Comparison.layers`. `seconds` is
-    for all images; an emulation's says nothing of the policy's speed, so that its `speed_vs_direct` is NaN, and `seconds` too
-    where it was not timed. `overflows` counts, layer by layer, values that left the range of their format, by the stage at which
-    they did; `scales` are the exponents of two by which input and kernels of a layer were scaled.
+    for a heuristic choice. `ran` counts the convolutions that the algorithm ran; the others ran direct. Errors are against
+    float64, accumulated through the network; `layer_relative_l2` is in the order of `Comparison.layers`. `seconds` is for all
+    images. The time of an emulation is not comparable, so its `speed_vs_direct` is NaN; `seconds` is NaN if it was not timed.
+    `overflows` counts, per layer and stage, values beyond the range of their format. `scales` are the exponents of two of the
+    factors of a layer's input and kernels.
     """
 
     algorithm: str
@@ -56,7 +56,7 @@ _Cell = Callable[[Row], str]
 
 @dataclass(frozen=True, repr=False)
 class Comparison(Shown):
-    """The result of `compare`: one row an algorithm, direct convolution first."""
+    """The result of `compare`: one row per algorithm, direct convolution first."""
 
     network: str
     images: int
@@ -65,7 +65,7 @@ class Comparison(Shown):
     rows: tuple[Row, ...]
 
     def to_dict(self) -> dict[str, Any]:
-        """Return plain lists, strings and numbers, ready for `json.dumps`; a number that is not finite becomes None."""
+        """Return plain data, ready for `json.dumps`; non-finite numbers become None."""
         rows = [
             {
                 "algorithm": row.algorithm,
@@ -113,7 +113,7 @@ class Comparison(Shown):
         return (Table(tuple(columns), cells, len(text), len(text), ("points",), notes=(self._legend(),)),)
 
     def _columns(self) -> tuple[dict[str, _Cell], dict[str, _Cell]]:
-        """Return the columns of text and those of numbers, each a title and the cell of a row."""
+        """Return the text and number columns, each a title and a function from row to cell."""
         text: dict[str, _Cell] = {"algorithm": lambda row: row.algorithm, "points": lambda row: row.points or "-"}
         numbers: dict[str, _Cell] = {}
         if not self._runs_everywhere():
@@ -132,7 +132,7 @@ class Comparison(Shown):
         return text, numbers
 
     def _legend(self) -> str:
-        """Say what the columns hold."""
+        """Return the meanings of the columns."""
         parts = [] if self._runs_everywhere() else ["layers: those that ran the algorithm; the others ran direct"]
         parts += ["mult: multiplications per output and channel"]
         parts.append(f"rel. L2, max err: error of the output against the same network in {self.reference}")
@@ -145,11 +145,11 @@ class Comparison(Shown):
         return "; ".join([*parts, "s: median seconds for all images", "speed: relative to direct"])
 
     def _runs_everywhere(self) -> bool:
-        """Whether every row ran its algorithm in every layer."""
+        """Return whether every row ran its algorithm in every layer."""
         return all(row.ran == len(self.layers) for row in self.rows)
 
     def _metrics(self) -> list[str]:
-        """Names of the metrics, without the ends of intervals, which the legend states."""
+        """Return the names of the metrics, without the ends of intervals, which the legend states."""
         names = list(dict.fromkeys(name for row in self.rows for name in row.metric))
         return [name for name in names if not (name.endswith((LOW, HIGH)) and name.rsplit("_", 1)[0] in names)]
 

@@ -1,1 +1,1 @@
-"""The networks that fastconv knows, and the files their weights come from."""
+"""The networks that fastconv knows, and the files of their weights."""

@@ -1,4 +1,4 @@
-"""Read the arrays of a pickle of numpy's: the reader knows the three names by which numpy writes an array."""
+"""Read the arrays of a numpy pickle, accepting only numpy's names for an array."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _DTYPES = frozenset("f2 f4 f8 i1 i2 i4 i8 u1 u2 u4 u8 b1".split())
 
 
 class _Dtype:
-    """An element type as it is written: a name, then an order of bytes."""
+    """An element type as pickled: a name, then a byte order."""
 
     def __init__(self, name: Any = None, *_: Any) -> None:
         if name not in _DTYPES:
@@ -23,17 +23,17 @@ class _Dtype:
 
     def __setstate__(self, state: Any) -> None:
         if not isinstance(state, tuple) or len(state) < 2 or state[1] not in ("<", "|", "="):
-            raise ValueError("an element type is described by something else than an order of bytes")
+            raise ValueError("an element type is described by something other than a byte order")
 
 
 class _Array:
-    """An array as it is written: empty, then its state."""
+    """An array as pickled: empty, then its state."""
 
     array: Array | None = None
 
     def __setstate__(self, state: Any) -> None:
         if not isinstance(state, tuple) or len(state) != 5:
-            raise ValueError("an array is described by something else than its version, shape, type, order and bytes")
+            raise ValueError("an array is described by something other than its version, shape, type, order and bytes")
         _, shape, kind, fortran, data = state
         sizes = shape if isinstance(shape, tuple) else ()
         whole = all(type(n) is int and n >= 0 for n in sizes) and isinstance(kind, _Dtype) and isinstance(data, bytes)
@@ -70,7 +70,7 @@ def read_arrays(data: bytes) -> dict[str, Array]:
     Raises
     ------
     ValueError
-        If the file is damaged, or holds or asks for anything but arrays.
+        If the file is damaged, or contains or calls anything but arrays.
 
     Examples
     --------
@@ -81,12 +81,12 @@ def read_arrays(data: bytes) -> dict[str, Array]:
     with refused_unless("a file of arrays"):
         found = Unpickler(io.BytesIO(data), _KNOWN, "arrays").load()
         if not isinstance(found, dict):
-            raise ValueError("it holds something else than named arrays")
+            raise ValueError("it holds something other than named arrays")
         named = {
             name if not isinstance(thing, list) else f"{name}.{k}": one
             for name, thing in found.items()
             for k, one in enumerate(thing if isinstance(thing, list) else [thing])
         }
         if not all(isinstance(name, str) and isinstance(thing, _Array) and thing.array is not None for name, thing in named.items()):
-            raise ValueError("it holds something else than named arrays")
+            raise ValueError("it holds something other than named arrays")
         return {name: thing.array for name, thing in named.items()}

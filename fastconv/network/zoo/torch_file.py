@@ -1,7 +1,7 @@
-"""Read the tensors of a PyTorch weight file without torch, and without letting the file run anything.
+"""Read the tensors of a PyTorch weight file without torch or code execution.
 
-A ``.pth`` file is a pickle that names storages, and the raw bytes of these storages: behind the pickle in the format before
-torch 1.6, in a zip archive since. The reader knows the names by which torch writes a tensor.
+A ``.pth`` file is a pickle that names storages, with the raw bytes of these storages: after the pickle in the format before
+torch 1.6, in a zip archive since. The reader accepts only the names that torch uses for a tensor.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ class _Tensor:
 def _rebuild_tensor(storage: Any, offset: Any, shape: Any, strides: Any, *_: Any) -> _Tensor:
     sizes = (offset, *shape, *strides)
     if not isinstance(storage, _Storage) or len(shape) != len(strides) or not all(type(v) is int and v >= 0 for v in sizes):
-        raise ValueError("a tensor is described by something else than a storage, an offset, a shape and strides")
+        raise ValueError("a tensor is described by something other than a storage, an offset, a shape and strides")
     return _Tensor(storage, offset, tuple(shape), tuple(strides))
 
 
@@ -68,21 +68,21 @@ _KNOWN: dict[tuple[str, str], Any] = {
 
 
 class _Reader(Unpickler):
-    """An unpickler that knows ordered dictionaries, storages and tensors."""
+    """An unpickler that accepts only ordered dictionaries, storages and tensors."""
 
     def __init__(self, stream: IO[bytes]) -> None:
         super().__init__(stream, _KNOWN, "tensors")
 
     def persistent_load(self, pid: Any) -> _Storage:
         if not isinstance(pid, tuple) or len(pid) < 5 or pid[0] != "storage" or pid[1] not in _STORAGES:
-            raise ValueError("the file refers to something that is no storage")
+            raise ValueError("the file refers to something that is not a storage")
         if not isinstance(pid[2], str) or type(pid[4]) is not int or (len(pid) > 5 and pid[5] is not None):
             raise ValueError("the file describes a storage in an unknown way")
         return _Storage(pid[2], _STORAGES[pid[1]], pid[4])
 
 
 def read_tensors(data: bytes) -> dict[str, Array]:
-    """Read the tensors of a PyTorch file that holds a state dictionary.
+    """Read the tensors of a PyTorch file with a state dictionary.
 
     Parameters
     ----------
@@ -92,12 +92,12 @@ def read_tensors(data: bytes) -> dict[str, Array]:
     Returns
     -------
     dict
-        Tensor name to a fresh array.
+        Tensor name to a new array.
 
     Raises
     ------
     ValueError
-        If the file is damaged, or holds or asks for anything but tensors.
+        If the file is damaged, or contains or calls anything but tensors.
 
     Examples
     --------
@@ -108,7 +108,7 @@ def read_tensors(data: bytes) -> dict[str, Array]:
     with refused_unless("a PyTorch weight file"):
         found, storage_of = _read_zip(data) if data[:2] == b"PK" else _read_legacy(data)
         if not isinstance(found, dict) or not all(isinstance(k, str) and isinstance(v, _Tensor) for k, v in found.items()):
-            raise ValueError("it holds something else than named tensors")
+            raise ValueError("it holds something other than named tensors")
         return {name: _materialised(tensor, storage_of) for name, tensor in found.items()}
 
 

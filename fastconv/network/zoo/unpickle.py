@@ -1,4 +1,4 @@
-"""Read pickles without letting them run anything: a pickle may call any function that it can name, and here it can name few."""
+"""Read pickles safely: only a few names that they may call exist."""
 
 from __future__ import annotations
 
@@ -8,17 +8,17 @@ from contextlib import contextmanager
 from typing import IO, Any
 
 
-# The unpickler in Python, not the one in C, whose memory a file can make grow without limit by one large index.
+# This uses the unpickler in Python: one large index in a file makes the memory of the C version grow without limit.
 class Unpickler(pickle._Unpickler):
-    """An unpickler that knows some names, and nothing else.
+    """An unpickler that accepts only the given names.
 
     Parameters
     ----------
     stream : binary file
     known : mapping
-        Module and name to what stands for it.
+        Module and name to the replacement.
     what : str
-        What is read, for the message that refuses the rest.
+        Content to read, for the message that rejects the rest.
     """
 
     def __init__(self, stream: IO[bytes], known: Mapping[tuple[str, str], Any], what: str) -> None:
@@ -26,7 +26,7 @@ class Unpickler(pickle._Unpickler):
         self._known, self._what = known, what
 
     def find_class(self, module: str, name: str) -> Any:
-        """Return what stands for a name, called by `pickle`."""
+        """Return the replacement of a name, for `pickle`."""
         if (module, name) not in self._known:
             raise ValueError(f"the file asks for {module}.{name}; only {self._what} are read")
         return self._known[module, name]
@@ -34,7 +34,7 @@ class Unpickler(pickle._Unpickler):
 
 @contextmanager
 def refused_unless(what: str) -> Iterator[None]:
-    """Make a ValueError, "not `what`: why", of all that a damaged pickle raises, which is nearly everything."""
+    """Convert any exception of a damaged pickle to a ValueError "not `what`: why"."""
     try:
         yield
     except Exception as error:

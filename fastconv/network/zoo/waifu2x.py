@@ -1,7 +1,8 @@
-"""waifu2x: convolutional networks that double the size of a picture (after Dong et al. 2016, and He et al. 2016).
+"""waifu2x: networks that double the size of a picture.
 
-The weights are those of the package waifu2x (MIT licence). A network reads the picture already enlarged by repeating each pixel,
-and sharpens it: seven plain convolutions (vgg7), or five residual blocks between two (resnet10). Nothing is padded.
+They follow Dong et al. (2016) and He et al. (2016); the weights come from the package waifu2x (MIT licence). A network reads
+the picture enlarged by repeating each pixel, and sharpens it: seven plain convolutions (vgg7), or five residual blocks
+between convolutions (resnet10). There is no padding.
 """
 
 from __future__ import annotations
@@ -34,7 +35,7 @@ WEIGHTS = {
     ),
 }
 BORDER = {"vgg7": 7, "resnet10": 13}
-"""Pixels that each network takes off each side: one a convolution."""
+"""Pixels that each network crops on each side: one per convolution."""
 _SLOPE = 0.1
 _PARTS = ("/W", "/b")
 
@@ -45,7 +46,7 @@ def vgg7(tensors: Mapping[str, Array]) -> Any:
     Raises
     ------
     ValueError
-        If a tensor is missing or has another shape than the network needs.
+        If a tensor is missing or has the wrong shape.
     """
     width = (3, 32, 32, 64, 64, 128, 128, 3)
     shapes = {f"conv{k}": (width[k], width[k - 1], 3, 3) for k in range(1, 8)}
@@ -63,7 +64,7 @@ def resnet10(tensors: Mapping[str, Array]) -> Any:
     Raises
     ------
     ValueError
-        If a tensor is missing or has another shape than the network needs.
+        If a tensor is missing or has the wrong shape.
     """
     blocks = [f"res{k}" for k in range(1, 6)]
     inner = [f"{block}/conv{k}" for block in blocks for k in (1, 2)]
@@ -96,7 +97,7 @@ def load(which: str) -> Network:
 
 
 def halved(picture: Array) -> Array:
-    """Return a picture (3, H, W) of even sides at half its size, smoothed before, in 256 levels: what is to be undone."""
+    """Return a picture (3, H, W) of even sides smoothed, halved, in 256 levels."""
     resize = imported("skimage.transform", "scikit-image", "demo").resize
     shape = (3, picture.shape[1] // 2, picture.shape[2] // 2)
     small = np.stack([resize(plane, shape[1:], order=1, anti_aliasing=True) for plane in picture.astype(np.float64)])
@@ -104,13 +105,13 @@ def halved(picture: Array) -> Array:
 
 
 def prepared(small: Array, border: int) -> Array:
-    """Repeat each pixel, and the outermost ones as often as the network takes pixels off."""
+    """Return the picture with each pixel doubled, padded by the network's border."""
     twice = small.repeat(2, axis=1).repeat(2, axis=2)
     return np.asarray(np.pad(twice, ((0, 0), (border, border), (border, border)), "edge"), np.float32)
 
 
 def bicubic(small: Array) -> Array:
-    """Double a picture (3, H, W) by Keys's bicubic interpolation, in 256 levels."""
+    """Double the size of a picture (3, H, W) by Keys's bicubic interpolation, in 256 levels."""
     from PIL import Image
 
     planes = [Image.fromarray(np.rint(plane * 255).astype(np.uint8)) for plane in small]
@@ -119,12 +120,12 @@ def bicubic(small: Array) -> Array:
 
 
 def inputs(which: str) -> dict[str, Array]:
-    """Return the pictures of `fastconv.network.zoo.demosaic.pictures`, halved and made ready for a network."""
+    """Return the `demosaic.pictures`, halved and prepared for a network."""
     return {"picture": np.stack([prepared(halved(picture), BORDER[which]) for picture in pictures()])}
 
 
 def metric(outputs: Mapping[str, Array], reference: Mapping[str, Array], direct: Mapping[str, Array]) -> dict[str, float]:
-    """PSNR of the first pictures against the true ones, over all 256x256 pixels."""
+    """Return the PSNR of the first pictures against the originals, over all 256x256 pixels."""
     pairs = zip(IMAGES, outputs["larger"], pictures(), strict=False)
     return {f"psnr_{name}": psnr(np.clip(got, 0, 1), true) for name, got, true in pairs}
 
@@ -135,11 +136,11 @@ def _baseline() -> tuple[tuple[str, float], ...]:
 
 
 def baseline() -> dict[str, float]:
-    """PSNR of `bicubic` on the same pixels."""
+    """Return the PSNR of `bicubic` on the same pixels."""
     return dict(_baseline())
 
 
 def doubled(net: Network, small: Array, which: str, **options: Any) -> Array:
-    """Double the size of a picture (3, H, W) of any shape by a network; `options` go to `Network.run`."""
+    """Double the size of a picture (3, H, W) with a network; `options` go to `Network.run`."""
     out: Array = net.run({"picture": prepared(small, BORDER[which])[None]}, **options)["larger"][0]
     return np.clip(out, 0, 1)

@@ -1,1 +1,1 @@
-"""Certify how good points can be at best."""
+"""Certify a lower limit of the error over all point sets."""

@@ -1,7 +1,7 @@
-"""A lower limit of the first-order predicted error on a box of point sets: quickly, and by its gradient.
+"""Bound the first-order predicted error on a box of point sets from below, with its gradient.
 
-A point a = alpha / beta is held as (u, 1), (1, 2 - u) or (-1, 2 + u) for u in [-1, 1], [1, 2], [-2, -1]; infinity is (1, 0).
-Scaling a row of G or BT, or a column of AT, back by it leaves every variance as it is. See docs/points.md for the derivation.
+A point a = alpha / beta is stored as (u, 1), (1, 2 - u) or (-1, 2 + u) for u in [-1, 1], [1, 2], [-2, -1]; infinity is (1, 0).
+These coordinates scale rows of G and BT and columns of AT, which changes no variance. See docs/points.md for the derivation.
 """
 
 from __future__ import annotations
@@ -18,16 +18,16 @@ from fastconv.search.limit.quick import quick_limit
 from fastconv.search.limit.records import Choices, Entries, Places, Trees
 
 APART = 2.0**-12
-"""Least distance of points at which gradients are used: nearer ones are ruled out by the quick limit."""
+"""Least distance between points at which gradients are used: the quick limit rules out closer points."""
 TURNS = 4
-"""How often a box is cut down to the face that holds the least value, where the gradient has a sign."""
+"""How often a box is reduced to the face that holds its minimum, where a derivative keeps its sign."""
 MONOTONE = 0.3
-"""How much such a coordinate counts for when a box is split."""
+"""Weight of such a coordinate when a box is split."""
 
 
 @jit
 def places(size: Any) -> Any:
-    """Return where the jets of a limit begin in its pool."""
+    """Return the offsets of the jets of a limit in their pool."""
     m, r = size.m, size.r
     n = m + r - 1
     BE, D, B = n, 2 * n, 2 * n + n * n
@@ -54,9 +54,10 @@ def places(size: Any) -> Any:
 
 @jit
 def transforms(lo: Any, hi: Any, size: Any, Q: Any) -> None:
-    """Fill the jets of alpha, beta, ``D[j, t] = alpha_j beta_t - beta_j alpha_t > 0`` for j > t, BT, and the rows of G times N_j.
+    """Fill the jets of alpha, beta, D, BT, and the rows of G times N_j.
 
-    Row j of BT holds the coefficients of ``prod (beta_t x - alpha_t)`` over t != j, that of G ``beta_j**(r-1-k) alpha_j**k``.
+    ``D[j, t] = alpha_j beta_t - beta_j alpha_t`` is positive for j > t. Row j of BT holds the coefficients of
+    ``prod (beta_t x - alpha_t)`` over t != j, that of G ``beta_j**(r-1-k) alpha_j**k``.
     """
     r, slots = size.r, Q.shape[1]
     n = size.m + r - 1
@@ -109,7 +110,7 @@ def transforms(lo: Any, hi: Any, size: Any, Q: Any) -> None:
 
 @jit
 def _in_depth(Q: Any, out: int, squares: int, n: int, tree: Any) -> None:
-    """Set a jet to the sum of the squared lengths of a tree's sums, from the squares of its leaves."""
+    """Set a jet to the total squared length of a tree's partial sums, from the squares of its leaves."""
     constant(Q, out, 0.0)
     depth = np.zeros(n, np.int64)
     while tree:
@@ -124,7 +125,7 @@ def _in_depth(Q: Any, out: int, squares: int, n: int, tree: Any) -> None:
 
 @jit
 def _bounded_cost(Q: Any, out: int, squares: int, zero: Any) -> None:
-    """Set a jet to the least cost over all trees, each leaf at an unknown depth."""
+    """Set a jet to the least cost over all trees; the depth of each leaf is unknown."""
     n = len(zero)
     lo, hi = np.empty(n), np.empty(n)
     size = 0
@@ -143,12 +144,12 @@ def _bounded_cost(Q: Any, out: int, squares: int, zero: Any) -> None:
 
 
 PAIRS = 4
-"""Pairs of rows whose common roundings are weighed against each other; of further ones each output takes the best."""
+"""Pairs of rows whose shared roundings are enumerated together; for the others each output takes the best case."""
 
 
 @jit
 def _unknown(Q: Any, out: int) -> None:
-    """Set a jet to what says nothing: more is taken off than there is, and the root is not concave beyond zero."""
+    """Set a jet to zero with an unbounded gradient: a variance may be negative, where the root is not concave."""
     constant(Q, out, 0.0)
     for k in range(1, Q.shape[1]):
         Q[out, k, 0], Q[out, k, 1] = -1e300, 1e300
@@ -156,7 +157,7 @@ def _unknown(Q: Any, out: int) -> None:
 
 @jit
 def _mean_root(Q: Any, out: int, pool: Any, size: Any) -> None:
-    """Set a jet to the mean over outputs of the root of the variances, of what rounds before, at and after the product."""
+    """Set a jet to the mean standard deviation of the outputs, from roundings before, at and after the product."""
     m, (F, P, S), sum_, part = size.m, (pool.F, pool.P, pool.S), pool.scratch, pool.scratch + 1
     constant(Q, out, 0.0)
     for i in range(m):
@@ -189,7 +190,7 @@ def _mean_root(Q: Any, out: int, pool: Any, size: Any) -> None:
 
 @jit
 def _column(Q: Any, pool: Any, size: Any, j: int) -> None:
-    """Set the jets of a column of AT over the denominator of the row of G: all that is asked for is their product."""
+    """Set the jets of a column of AT divided by the denominator of the row of G: only their product matters."""
     m, r = size.m, size.r
     n = m + r - 1
     constant(Q, pool.other, 1.0)
@@ -206,7 +207,7 @@ def _column(Q: Any, pool: Any, size: Any, j: int) -> None:
 
 @jit
 def _product(Q: Any, pool: Any, size: Any, chosen: Any, trees: Any, j: int) -> None:
-    """Set the jets of a product: its variance, and that of the roundings of the kernel and of the input before it."""
+    """Set the jets of a product: its variance, and that of the earlier roundings of kernel and input."""
     r, squares, cost, gamma, length = size.r, pool.squares, pool.cost, pool.gamma, pool.length
     n, before, beta = size.m + r - 1, pool.before + j, pool.BE + j
     constant(Q, gamma, 0.0)
@@ -260,9 +261,10 @@ def _correlation(Q: Any, pool: Any, size: Any, j: int, q: int) -> None:
 
 @jit
 def _rounded_once(Q: Any, pool: Any, size: Any, shares: Any, rows: Any) -> int:
-    """Set the jets of what each pair of rows may round once, at least and at most; enter the pairs in `rows`, return how many.
+    """Set the jets of the roundings that each pair of rows may share, at least and at most.
 
-    Over all outputs it adds a multiple h of AT_ij AT_iq: the error is concave in h, least at an end.
+    Store the pairs in `rows` and return their number. A shared rounding adds a multiple h of AT_ij AT_iq to the outputs. The
+    error is concave in h, so its minimum is at an end.
     """
     r, work, spare = size.r, pool.work, pool.spare
     n, pairs = size.m + r - 1, 0
@@ -292,7 +294,7 @@ def _rounded_once(Q: Any, pool: Any, size: Any, shares: Any, rows: Any) -> int:
 
 @jit
 def _variances(Q: Any, pool: Any, size: Any, mult_A: Any, i: int) -> None:
-    """Set the jets of the variances of an output, without its partial sums, and of what each pair of products has in common."""
+    """Set the jets of an output's variances without partial sums, and of the factor of each pair of products."""
     n = size.m + size.r - 1
     constant(Q, pool.E + i, 0.0)
     constant(Q, pool.P + i, 0.0)
@@ -314,7 +316,10 @@ def _variances(Q: Any, pool: Any, size: Any, mult_A: Any, i: int) -> None:
 
 @jit
 def _partial_sums(Q: Any, pool: Any, n: int, trees: Any, known: Any) -> None:
-    """Set a jet to the least variance of partial sums over the trees of an output; the last sum is the output, its variance r."""
+    """Set a jet to the least variance of partial sums over the trees of an output.
+
+    The last sum is the output, with variance r.
+    """
     for j in range(n):
         for q in range(j):
             multiply(Q, pool.Z + j * n + q, pool.Z + j * n + q, pool.H + j * n + q)
@@ -345,7 +350,10 @@ def _partial_sums(Q: Any, pool: Any, n: int, trees: Any, known: Any) -> None:
 
 @jit
 def _least_mean(Q: Any, pool: Any, size: Any, pairs: int) -> None:
-    """Set the result to the least mean error over what pairs of rows may round once: both ends of some, the better one of the others."""
+    """Set the result to the least mean error over the roundings that pairs of rows may share.
+
+    The first `PAIRS` pairs try both ends; the others take the better end.
+    """
     split = min(pairs, PAIRS)
     for choice in range(1 << split):
         for i in range(size.m):
@@ -365,7 +373,10 @@ def _least_mean(Q: Any, pool: Any, size: Any, pairs: int) -> None:
 
 @jit
 def jet_limit(size: Any, Q: Any, chosen: Any, trees: Any, shares: Any) -> Any:
-    """Return where the pool then holds the jet of a function that is at most the error on all of the box whose choices are given."""
+    """Compute the jet of a lower limit of the error on a box; return its place in the pool.
+
+    The choices, trees and shares are those of the box.
+    """
     n, pool = size.m + size.r - 1, places(size)
     for j in range(n):
         _column(Q, pool, size, j)
@@ -400,7 +411,7 @@ def entries_of(Q: Any, size: Any) -> Any:
 
 @jit
 def undecided(size: Any) -> Any:
-    """Return room for the choices on a box."""
+    """Return empty arrays for the choices on a box."""
     m, r = size.m, size.r
     n = m + r - 1
     zero_B, mult_B, mult_G = np.zeros((n, n), np.bool_), np.zeros((n, n), np.bool_), np.zeros((n, r), np.bool_)
@@ -410,7 +421,7 @@ def undecided(size: Any) -> Any:
 
 @jit
 def unlisted(size: Any) -> Any:
-    """Return room for the trees of the rows."""
+    """Return empty arrays for the trees of the rows."""
     n = size.m + size.r - 1
     of_B, of_A = np.zeros((n, TREES), np.uint64), np.zeros((size.m, TREES), np.uint64)
     return Trees(of_B, of_A, np.zeros(n, np.int64), np.zeros(size.m, np.int64), np.zeros(n, np.uint64))
@@ -418,18 +429,18 @@ def unlisted(size: Any) -> Any:
 
 @jit
 def limit_of_box(lo: Any, hi: Any, size: Any, enough: float, result: Any) -> Any:
-    """Return a number that the error, in units of one rounding, does not go below in the box; enter slopes in `result`.
+    """Return a lower limit of the error in a box, in units of one rounding; store slopes in `result`.
 
     Parameters
     ----------
     lo, hi : array, (k,)
-        Ends of the box, ascending points, none across -1, 0 or 1.
+        Ends of the box: ascending points; no interval crosses -1, 0 or 1.
     size : Size
-        What the limit is for.
+        Size and dimension.
     enough : float
-        Where the quick limit reaches this the gradient is not asked for.
+        If the quick limit reaches this, the gradient is not computed.
     result : array, (k,)
-        How much of the box's range of values each coordinate answers for; zeros where only the quick limit was computed.
+        Variation of the error along each coordinate of the box; zeros if only the quick limit was computed.
     """
     n, d = size.m + size.r - 1, len(lo)
     result[:] = 0.0
@@ -463,7 +474,7 @@ def limit_of_box(lo: Any, hi: Any, size: Any, enough: float, result: Any) -> Any
                 result[k] = (hi[k] - lo[k]) * max(abs(jet[1 + k, 0]), abs(jet[1 + k, 1]))
             if low[k] == high[k]:
                 continue
-            if jet[1 + k, 0] >= 0.0:  # it ascends: its least value is at the lower end
+            if jet[1 + k, 0] >= 0.0:  # increasing: the minimum is at the lower end
                 high[k] = low[k]
                 result[k] *= MONOTONE
                 changed = True
@@ -479,7 +490,7 @@ def limit_of_box(lo: Any, hi: Any, size: Any, enough: float, result: Any) -> Any
     for k in range(d):
         if low[k] < high[k]:
             a, b_ = min(jet[1 + k, 0], 0.0), max(jet[1 + k, 1], 0.0)
-            if a < b_:  # where what is lost to both sides is the same
+            if a < b_:  # the loss to both sides is equal here
                 where[k] = min(max(low[k] + (high[k] - low[k]) * (-a / (b_ - a)), low[k]), high[k])
             drop += max(-a * (high[k] - where[k]), b_ * (where[k] - low[k]))
     transforms(where, where, size, Q)

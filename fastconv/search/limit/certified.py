@@ -1,11 +1,11 @@
-"""How good can points get: a certified lower limit of the first-order predicted error over all real point sets.
+"""Certify a lower limit of the first-order predicted error over all real point sets.
 
-The function that is bounded is `first_order_error`: every rounding of the three programs errs by one mean square times that of
-what is rounded, values equal up to sign and power of two err alike, and the variances reach the outputs as
-`fastconv.error.predict_error` carries them; inputs and kernels uniform in (-1, 1), Huffman order, the order of the points free.
+The bounded function is `first_order_error`. Every rounding of the three programs has a mean square error proportional to the
+mean square of the value. Values equal up to sign and power of two have the same error. Variances propagate to the outputs as in
+`fastconv.error.predict_error`. Inputs and kernels are uniform in (-1, 1), sums use Huffman order, the points have any order.
 
-Boxes of point sets are split, that of the least limit first, until each is proved worse than a goal. All tests that
-save a rounding are widened by 1e-6 and `MARGIN` is taken off the result: the constants' rounding to 24 bits moves a
+Boxes of point sets are split, the one with the least limit first, until each is proved worse than a goal. All tests that
+save a rounding are widened by 1e-6, and the result is lowered by `MARGIN`. Rounding the constants to 24 bits changes a
 mean square by less than 2e-5, the undirected rounding of this code by less than 1e-9 (see docs/points.md).
 """
 
@@ -34,15 +34,15 @@ from fastconv.search.limit.records import Heap, Size
 Array = npt.NDArray[Any]
 
 MARGIN = 1e-4
-"""Share of the limit given away for rounded constants and rounding here."""
+"""Share by which the limit is lowered, for rounded constants and rounding in this code."""
 LARGEST = 6
 """Largest tile: sums over columns are bits of one word."""
 STEP = 4000
-"""Boxes between two looks at the clock."""
+"""Boxes between two checks of the clock."""
 
 
 def scale_of(fmt: Format) -> float:
-    """Return the mean error that a variance of one rounding makes, for inputs uniform in (-1, 1).
+    """Return the mean error of one rounding, for inputs uniform in (-1, 1).
 
     Examples
     --------
@@ -54,7 +54,9 @@ def scale_of(fmt: Format) -> float:
 
 
 def first_order_error(alg: BilinearAlgorithm, dims: int = 1, format: str = "fp32") -> float:
-    """Return the mean error to first order, before the corrections for few bits and for where values lie in their binades.
+    """Return the predicted mean error to first order.
+
+    It omits the corrections for short formats and for the position of values in their binades.
 
     Parameters
     ----------
@@ -93,18 +95,18 @@ def first_order_error(alg: BilinearAlgorithm, dims: int = 1, format: str = "fp32
 
 @dataclass
 class Limit:
-    """A branch and bound that can be stopped at any moment and go on.
+    """A branch and bound that can be stopped at any time and resumed.
 
     Attributes
     ----------
     m, r, dims, infinity
         Size, dimension, and whether infinity is a point.
     goal : float
-        What is to be proved: no set errs less, in units of one rounding.
+        The lower limit to prove, in units of one rounding.
     boxes, slopes, limits, heap : arrays
-        What `fastconv.search.limit.queue.branch` works on.
+        The arrays that `fastconv.search.limit.queue.branch` works on.
     size, examined : int
-        Boxes open, and examined so far.
+        Open boxes, and boxes examined so far.
     """
 
     m: int
@@ -125,7 +127,7 @@ class Limit:
         return (float(self.limits[self.heap[0]]) if self.size else self.goal) * (1 - MARGIN)
 
     def run(self, boxes: int) -> bool:
-        """Examine about so many boxes; return whether there is more to do."""
+        """Examine about that many boxes; return whether work remains."""
         from fastconv.search.limit.queue import branch
 
         queue, size = Heap(self.boxes, self.slopes, self.limits, self.heap), Size(self.infinity, self.m, self.r, self.dims)
@@ -134,7 +136,7 @@ class Limit:
         return bool(examined >= boxes)
 
     def save(self, path: Path) -> None:
-        """Write the open boxes to an ``.npz`` file, whole."""
+        """Write the open boxes to an ``.npz`` file, atomically."""
         open_ = self.heap[: self.size]
         head = np.array([self.m, self.r, self.dims, self.infinity, self.goal, self.examined, len(self.heap)], float)
         with replacing(path) as new, new.open("wb") as file:
@@ -142,7 +144,7 @@ class Limit:
 
 
 def start(m: int, r: int, dims: int, infinity: bool, goal: float, room: int = 2_000_000) -> Limit:
-    """Begin a proof that no set of points errs less than the goal.
+    """Start a proof that no point set has an error below the goal.
 
     Parameters
     ----------
@@ -155,12 +157,12 @@ def start(m: int, r: int, dims: int, infinity: bool, goal: float, room: int = 2_
     goal : float
         In units of one rounding: `first_order_error` over `scale_of`.
     room : int
-        Boxes to hold at most.
+        Largest number of open boxes.
 
     Raises
     ------
     ValueError
-        For a size that is not covered.
+        For an unsupported size.
     """
     check_dims(dims)
     n = m + r - 1
@@ -191,7 +193,7 @@ def load(path: Path) -> Limit:
 
 
 def limits(state: Limit, step: int = STEP) -> Iterator[Limit]:
-    """Yield the state every so many boxes until the goal is proved or the room is used up."""
+    """Yield the state every `step` boxes until the goal is proved or the memory is full."""
     more = True
     while more:
         more = state.run(step)
@@ -206,16 +208,16 @@ def _table() -> dict[tuple[int, int, int, bool], dict[str, Any]]:
 
 @dataclass(frozen=True)
 class CertifiedLimit:
-    """How good point sets can be at best.
+    """A certified lower limit of the error, and the error of the best set known.
 
     Attributes
     ----------
     limit : float
-        The mean error that no point set goes below, to first order.
+        The least mean error that a point set can have, to first order.
     best : float
-        That of the best set known.
+        The mean error of the best set known.
     boxes : int
-        Boxes of points that were examined to prove it.
+        Boxes examined in the proof.
     seconds : float
         Time of the proof.
     """
@@ -227,16 +229,16 @@ class CertifiedLimit:
 
     @property
     def gap(self) -> float:
-        """How far the best set known is from the limit, as a share of the limit."""
+        """Distance of the best set known from the limit, relative to the limit."""
         return self.best / self.limit - 1
 
     def to_dict(self) -> dict[str, float]:
-        """Return all of it for JSON."""
+        """Return plain data for JSON."""
         return asdict(self) | {"gap": self.gap}
 
 
 def certified_limit(m: int, r: int, dims: int = 2, infinity: bool | None = None) -> CertifiedLimit | None:
-    """Return the certified lower limit of the first-order predicted error of F(m, r) in fp32, None where there is none.
+    """Return the certified lower limit of the first-order error of F(m, r) in fp32.
 
     Parameters
     ----------
@@ -250,7 +252,7 @@ def certified_limit(m: int, r: int, dims: int = 2, infinity: bool | None = None)
     Returns
     -------
     CertifiedLimit or None
-        The limit, the error of the best set known, and the gap between them.
+        The limit, the error of the best set known, and the gap between them; None if no limit is known.
 
     Examples
     --------

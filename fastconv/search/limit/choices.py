@@ -1,7 +1,7 @@
-"""What the programs of all point sets in a box may look like: zeros, products saved, values shared, summation trees.
+"""Find the possible programs of the point sets in a box: zeros, saved products, shared values, summation trees.
 
-Every test errs on the side that saves roundings, so that what is left is rounded at every point of the box. Sets of columns
-are bit masks; a tree is the set of the masks of its sums, one bit for each of the 64 masks.
+Every test errs on the side of fewer roundings: those that remain occur at every point of the box. Sets of columns
+are bit masks. A tree is the set of the masks of its sums, one bit for each of the 64 masks.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ TREES = 64
 
 @jit
 def may_be_power(lo: float, hi: float) -> bool:
-    """Whether magnitudes in [lo, hi] hold a power of two."""
+    """Return whether [lo, hi] may contain a power of two."""
     if lo <= 0.0 or not hi < np.inf:
         return True
     exponent = math.frexp(hi * (1 + SLACK))[1]
@@ -36,13 +36,13 @@ def lowest(tree: Any) -> int:
 
 @jit
 def ratio(a: float, b: float, c: float, d: float) -> tuple[float, float]:
-    """Divide magnitudes in [a, b] by such in [c, d]; infinity where these reach zero."""
+    """Divide magnitudes in [a, b] by those in [c, d]; infinity if the latter include zero."""
     return (a / d if 0.0 < d < np.inf else 0.0), (b / c if c > 0.0 else np.inf)
 
 
 @jit
 def huffman_trees(masks: Any, lo: Any, hi: Any, size: int, trees: Any, count: int) -> int:
-    """Append every tree that merging two of the lightest may give for weights in [lo, hi]; return how many there are, -1 for too many."""
+    """Append every Huffman tree that is possible for weights in [lo, hi]; return the count, -1 if too many."""
     if size < 2:
         if count == 0 or trees[0] != 0:
             for t in range(count):
@@ -101,7 +101,7 @@ def huffman_trees(masks: Any, lo: Any, hi: Any, size: int, trees: Any, count: in
 
 @jit
 def trees_of(lo: Any, hi: Any, present: Any, maybe: Any, trees: Any) -> int:
-    """List the possible trees of a row, whose `maybe` entries may be absent; return how many there are, -1 for too many."""
+    """List the possible trees of a row whose `maybe` entries may be absent; return the count, -1 if too many."""
     n = len(lo)
     optional = np.empty(n, np.int64)
     options = 0
@@ -129,7 +129,7 @@ def trees_of(lo: Any, hi: Any, present: Any, maybe: Any, trees: Any) -> int:
 
 @jit
 def union(trees: Any, count: int) -> Any:
-    """Return every sum that some of the trees has; all sums if they are too many to know."""
+    """Return the sums of all trees; every possible sum if the trees are too many to list."""
     sums = np.uint64(0) if count >= 0 else ~np.uint64(0)
     for t in range(count):
         sums |= trees[t]
@@ -138,7 +138,7 @@ def union(trees: Any, count: int) -> Any:
 
 @jit
 def strip(trees: Any, count: int, columns: int) -> int:
-    """Take columns out of trees, which never adds to what a tree of uncorrelated terms costs; return how many differ."""
+    """Remove columns from trees, which never raises the cost of uncorrelated terms; return how many differ."""
     one = np.uint64(1)
     kept = 0
     for t in range(count):
@@ -160,7 +160,7 @@ def strip(trees: Any, count: int, columns: int) -> int:
 
 @jit
 def least_cost(squares: Any, size: int) -> float:
-    """Return the least sum, over all trees, of the squared lengths of their sums: Huffman's tree of the squares."""
+    """Return the least total squared length of partial sums over all trees: Huffman's tree of the squares."""
     total = 0.0
     while size > 1:
         for turn in range(2):  # the two smallest to the end
@@ -175,7 +175,7 @@ def least_cost(squares: Any, size: int) -> float:
 
 @jit
 def choose(size: Any, entries: Any, found: Any) -> None:
-    """Fill the choices of a box: entries of BT that may be zero, products that are certainly rounded, ratios that may be powers of two."""
+    """Fill the choices of a box: possible zeros of BT, products certainly rounded, ratios that may be powers of two."""
     infinity, m, r, _ = size
     AL, BE, D, B, _ = entries
     zero_B, mult_B, mult_G, mult_A, sum_G, X, ratio_B, ratio_G = found

@@ -1,8 +1,8 @@
-"""Intervals with interval gradients, as compiled code: what a function does on a box, to first order.
+"""Compiled interval arithmetic with interval gradients: the values and slopes of a function on a box.
 
 A jet is a row (1 + d, 2) of a pool: an interval that holds the value at every point of a box, then one for each partial
-derivative; operations name rows by their numbers, as slices would cost more than the arithmetic. With d = 0 it is a plain interval.
-Rounding is not directed: `fastconv.search.limit.certified` says why its margins cover that.
+derivative. With d = 0 it is a plain interval. Operations take row numbers, because slices would cost more than the arithmetic.
+Rounding is not directed: the margins of `fastconv.search.limit.certified` cover it.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ def add(Q: Any, out: int, x: int, factor: float) -> None:
 
 @jit
 def negate(Q: Any, out: int) -> None:
-    """Turn the sign of a jet."""
+    """Negate a jet."""
     for k in range(Q.shape[1]):
         Q[out, k, 0], Q[out, k, 1] = -Q[out, k, 1], -Q[out, k, 0]
 
@@ -76,7 +76,7 @@ def square(Q: Any, out: int, x: int) -> None:
 
 @jit
 def invert(Q: Any, out: int, x: int) -> None:
-    """Set a jet, which may be x, to 1 / x of a positive x."""
+    """Set a jet, which may be x, to 1 / x for a positive x."""
     a, b = 1 / Q[x, 0, 1], 1 / Q[x, 0, 0]
     for k in range(1, Q.shape[1]):
         p, q = _product(Q[x, k, 0], Q[x, k, 1], -b * b, -a * a)
@@ -96,7 +96,7 @@ def root(Q: Any, out: int, x: int) -> None:
 
 @jit
 def lower(Q: Any, out: int, x: int) -> None:
-    """Set a jet to the smaller of itself and x: a gradient of either where the box does not decide."""
+    """Set a jet to the minimum of itself and x; where the box does not decide, unite the gradients."""
     if Q[x, 0, 0] >= Q[out, 0, 1]:
         return
     if Q[x, 0, 1] <= Q[out, 0, 0]:

@@ -1,4 +1,4 @@
-"""Which trees the rows of a transform may be summed by in a box, and what two rows may round once for both."""
+"""List the possible summation trees of a transform's rows in a box, and the roundings that two rows may share."""
 
 from __future__ import annotations
 
@@ -12,7 +12,10 @@ from fastconv.search.limit.choices import SLACK, lowest, may_be_power, ratio, st
 
 @jit
 def list_trees(size: Any, B: Any, chosen: Any, trees: Any) -> None:
-    """List the possible trees of the rows of BT, without the columns that may be zero, and of AT, and the sums of those of BT with them."""
+    """List the possible trees of the rows of BT and AT, and the sums of those of BT.
+
+    Columns of BT that may be zero are left out of its trees, but not of its sums.
+    """
     zero_B, X = chosen.zero_B, chosen.X
     n = len(B)
     lo, hi, present, maybe = np.empty(n), np.empty(n), np.empty(n, np.bool_), np.empty(n, np.bool_)
@@ -39,7 +42,7 @@ def list_trees(size: Any, B: Any, chosen: Any, trees: Any) -> None:
 
 @jit
 def _may_share(sums: Any, zeros: int, mask: int) -> bool:
-    """Whether a sum over these columns, and maybe some of the zeros, is among the sums."""
+    """Return whether one of the sums is over these columns, with or without some of the zeros."""
     while sums:
         if lowest(sums) & ~zeros == mask:
             return True
@@ -49,7 +52,10 @@ def _may_share(sums: Any, zeros: int, mask: int) -> bool:
 
 @jit
 def list_shares(size: Any, entries: Any, chosen: Any, sums_B: Any, shares: Any) -> int:
-    """List what pairs of rows may round once for both: (1 for G or 0 for BT, row, row, columns); return how many, -1 for too many."""
+    """List the roundings that two rows may share; return the count, -1 if too many.
+
+    Each entry is (1 for G or 0 for BT, row, row, columns).
+    """
     AL, BE, _, B, _ = entries
     zero_B, mult_B, mult_G, _, _, X, ratio_B, ratio_G = chosen
     n = len(B)
@@ -60,7 +66,7 @@ def list_shares(size: Any, entries: Any, chosen: Any, sums_B: Any, shares: Any) 
             columns = zeros = 0
             for c in range(n):
                 if zero_B[j, c] and zero_B[q, c]:
-                    zeros |= 1 << c  # in either row as good as absent
+                    zeros |= 1 << c  # may be absent from both rows
                     continue
                 if not ratio_B[j, q, c]:
                     continue
@@ -84,7 +90,7 @@ def list_shares(size: Any, entries: Any, chosen: Any, sums_B: Any, shares: Any) 
                         a, b = max(a, low[c]), min(b, high[c])
                         plus, minus = plus or sign[c] > 0, minus or sign[c] < 0
                 own = BE[j, 0] if not (size.infinity and j == n - 1) else one
-                least, most = ratio(own[0], own[1], BE[q, 0, 0], BE[q, 0, 1])  # the rows are held without these factors
+                least, most = ratio(own[0], own[1], BE[q, 0, 0], BE[q, 0, 1])  # the rows are stored without these factors
                 agree = not (plus and minus) and a * (1 - SLACK) <= b * (1 + SLACK) and may_be_power(min(a, b) * least, max(a, b) * most)
                 if agree and _may_share(sums_B[j] & sums_B[q], zeros, mask):
                     if count == len(shares):

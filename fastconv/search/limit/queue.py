@@ -1,4 +1,4 @@
-"""Branch and bound as compiled code: boxes in a heap, the one of the least limit first."""
+"""Branch and bound as compiled code: boxes in a heap, the least limit first."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from fastconv.native.source import jit
 from fastconv.search.limit.box import limit_of_box
 
 NARROW = 1e-9
-"""A box narrower than this in all coordinates is not split: its limit stands."""
+"""A box narrower than this in all coordinates is not split: its limit is final."""
 
 
 @jit
@@ -38,7 +38,7 @@ def _down(heap: Any, limits: Any, size: int) -> None:
 
 @jit
 def possible(lo: Any, hi: Any) -> bool:
-    """Whether a box holds ascending points whose mirror image is not asked for instead: the sum of a set or of its mirror is <= 0."""
+    """Return whether a box holds ascending points with a sum <= 0; mirror images cover the others."""
     k = len(lo)
     for j in range(k - 1):
         if lo[j] >= hi[j + 1]:
@@ -48,7 +48,7 @@ def possible(lo: Any, hi: Any) -> bool:
 
 @jit
 def branch(queue: Any, count: int, size: Any, target: float, steps: int) -> tuple[int, int]:
-    """Split the boxes of the least limits until none below the target is left, the room is used up, or so many steps are done.
+    """Split boxes, the least limit first, until all reach the target, memory is full, or `steps` are done.
 
     Parameters
     ----------
@@ -57,11 +57,11 @@ def branch(queue: Any, count: int, size: Any, target: float, steps: int) -> tupl
     count : int
         Open boxes.
     size : Size
-        What the limit is for.
+        Size and dimension.
     target : float
-        What is to be proved, in units of one rounding.
+        The limit to prove, in units of one rounding.
     steps : int
-        Boxes to examine, about.
+        Approximate number of boxes to examine.
 
     Returns
     -------

@@ -1,4 +1,4 @@
-"""A lower limit of the first-order predicted error on a box of point sets, from the least value of each of its terms."""
+"""Bound the first-order predicted error on a box of point sets from below, by the minimum of each term."""
 
 from __future__ import annotations
 
@@ -34,9 +34,9 @@ def _largest_cosine(rows: Any, j: int, q: int) -> float:
 
 @jit
 def _kept(shared: Any, cosines: Any, out: Any) -> None:
-    """Fill `out` with the share of each row's roundings that is left whatever rows round together.
+    """Fill `out` with the least share of each row's roundings that remains when rows share roundings.
 
-    Two errors that are one, in directions of cosine c, leave at least 1 - abs(c) of what they were apart; of three nothing is asked.
+    Two equal errors in directions of cosine c keep at least 1 - abs(c) of their separate variances; three or more count as zero.
     """
     n = len(shared)
     partners = np.zeros(n, np.int64)
@@ -52,7 +52,7 @@ def _kept(shared: Any, cosines: Any, out: Any) -> None:
 
 @jit
 def _mean_root(e: Any, p: Any, o: Any, r: int, dims: int) -> Any:
-    """Return the mean over outputs of the root of the variances, from what rounds before, at and after the product."""
+    """Return the mean standard deviation of the outputs, from roundings before, at and after the product."""
     m = len(e)
     total = 0.0
     for i in range(m):
@@ -66,7 +66,7 @@ def _mean_root(e: Any, p: Any, o: Any, r: int, dims: int) -> Any:
 
 @jit
 def quick_limit(size: Any, entries: Any, chosen: Any) -> Any:
-    """Return a lower limit from the least value of each positive term, partial sums in AT z left out."""
+    """Return a lower limit from the minimum of each positive term, without the partial sums in AT z."""
     _, m, r, dims = size
     AL, BE, D, B, G = entries
     zero_B, mult_B, mult_G, mult_A, sum_G, _, ratio_B, ratio_G = chosen

@@ -1,4 +1,4 @@
-"""What the compiled code of a limit hands on: a size, the transforms on a box, what is decided there, and places in a pool of jets."""
+"""Records of the compiled code of a limit: a size, the transforms on a box, its choices, and places in a pool of jets."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 
 class Size(NamedTuple):
-    """What a limit is for: F(m, r) in one or two dimensions, whether infinity is a point. Its tile has n = m + r - 1 points."""
+    """Size of a limit: F(m, r), its dimension, and whether infinity is one of the n = m + r - 1 points."""
 
     infinity: bool
     m: int
@@ -37,7 +37,7 @@ class Entries(NamedTuple):
 
 
 class Choices(NamedTuple):
-    """What is decided on a box for all of its sets.
+    """Properties that hold for all point sets in a box.
 
     Attributes
     ----------
@@ -64,16 +64,16 @@ class Choices(NamedTuple):
 
 
 class Trees(NamedTuple):
-    """The trees by which rows may be summed: words of which bit s says that columns s are summed on the way.
+    """Possible summation trees of the rows: bit s of a word marks a partial sum over the columns in mask s.
 
     Attributes
     ----------
     B, A : arrays, (n, room), (m, room)
         Trees of each row of BT, without the columns that may be zero, and of AT.
     count_B, count_A : arrays, (n,), (m,)
-        How many there are; -1 for too many to know.
+        Number of trees; -1 if they are too many to list.
     sums_B : array, (n,)
-        Every sum that some tree of the row of BT has, with the columns that may be zero.
+        Sums of all trees of a row of BT, with the columns that may be zero.
     """
 
     B: Any
@@ -84,14 +84,14 @@ class Trees(NamedTuple):
 
 
 class Heap(NamedTuple):
-    """Boxes of point sets, that of the least limit first.
+    """Boxes of point sets, the least limit first.
 
     Attributes
     ----------
     boxes : array, (room, 2, k)
         Ends.
     slopes : array, (room, k)
-        What `limit_of_box` says each coordinate answers for.
+        The slopes that `limit_of_box` stores.
     limits : array, (room,)
         Lower limits.
     order : array, (room,)
@@ -105,7 +105,7 @@ class Heap(NamedTuple):
 
 
 class Places(NamedTuple):
-    """Where jets begin in the pool that a limit works with; alpha begins it.
+    """Offsets of the jets in the pool of a limit; alpha is at the start.
 
     Attributes
     ----------
@@ -114,22 +114,22 @@ class Places(NamedTuple):
     A : int
         AT over the denominators of the rows of G.
     squares : int
-        Of the entries of a row.
+        Squares of the entries of a row.
     power, before, own : int
-        Of each product: its variance, that of the roundings before it, its variance in an output.
+        For each product: its variance, that of the roundings before it, its variance in an output.
     GG, BB, H, Z : int
         Products of rows of G, of BT, and of both; the last times those of a row of AT.
     E, P, S, F : int
-        Of each output: variances of the roundings before the products, of the products, of the roundings after them; E and what is
-        rounded once for two rows.
+        For each output: variances of the roundings before the products, of the products, of the roundings after them; F is E with
+        shared roundings.
     work, other, least, cost, gamma, length, result, spare, scratch : int
-        One jet each, and two of scratch.
+        One temporary jet each, two for scratch.
     variance : int
-        Of each sum in a tree.
+        For each sum in a tree.
     ends, shared : int
-        Of each pair of rows: what it may share at least and at most; and that in each output.
+        For each pair of rows: the least and most roundings it may share; the same in each output.
     room : int
-        Jets in all.
+        Total number of jets.
     """
 
     BE: int

@@ -28,7 +28,7 @@ def rationals(height: int) -> Points:
 
 
 def few_bits(bits: int, low: float, high: float) -> Points:
-    """Return the numbers of at most so many significand bits between two positive limits, ascending.
+    """Return the numbers of at most `bits` significand bits between two positive limits, ascending.
 
     Examples
     --------
@@ -44,7 +44,9 @@ def few_bits(bits: int, low: float, high: float) -> Points:
 
 @lru_cache(maxsize=2**16)
 def near(x: float, height: int, bits: int, spread: float) -> Points:
-    """Return rationals of bounded height and numbers of few bits within a factor ``1 + spread`` of ``|x|``, ascending.
+    """Return simple numbers within a factor ``1 + spread`` of ``|x|``, ascending.
+
+    They are rationals of bounded height and numbers of few bits.
 
     Examples
     --------
@@ -68,12 +70,12 @@ def family(c: Fraction) -> Points:
 
 
 def pool_of(candidates: Iterable[Any]) -> tuple[Points, bool]:
-    """Read candidates that a caller gives: finite rationals, and whether infinity is among them.
+    """Split the given candidates into finite rationals and whether infinity is among them.
 
     Raises
     ------
     TypeError, ValueError
-        For what is no exact rational number, and for none at all.
+        For a candidate that is not an exact rational, or no finite candidate.
     """
     if isinstance(candidates, str):
         raise TypeError(f"candidates is the text {candidates!r}: pass a list, such as {candidates.split(',')!r}")
@@ -83,7 +85,7 @@ def pool_of(candidates: Iterable[Any]) -> tuple[Points, bool]:
         raise TypeError(f"candidates: {e}") from None
     for p in exact:
         if p is not INF and not isinstance(p, Fraction):
-            raise ValueError(f"candidate {to_text(p)} is not rational: the search takes rationals, real parameters it finds itself")
+            raise ValueError(f"candidate {to_text(p)} is not rational: pass rationals, the search finds real parameters itself")
     finite = sorted({p for p in exact if p is not INF}, key=magnitude_order)
     if not finite:
         raise ValueError("candidates holds no finite point: give rationals such as [0, 1, -1, '1/2', '-1/2']")
@@ -101,7 +103,7 @@ def in_order(points: Iterable[Fraction]) -> Points:
 
 
 def random_start(rng: np.random.Generator, k: int, pool: Points) -> Points:
-    """Draw k distinct points from a pool of signed numbers: opposite pairs and families where the pool has them, or not."""
+    """Draw k distinct points from a pool of signed numbers, sometimes as opposite pairs and families."""
     symmetric, reciprocal = rng.random() < 0.7, rng.random() < 0.6
     known = set(pool)
     chosen: dict[Fraction, None] = {}
@@ -123,9 +125,9 @@ def random_start(rng: np.random.Generator, k: int, pool: Points) -> Points:
 
 
 def projective_start(k: int, infinity: bool, stretch: float, height: int, bits: int) -> Points:
-    """Return k simple numbers near ``tan(pi j / n)``, equally spaced on the projective line, magnitudes to the power `stretch`.
+    """Return k simple numbers near points that are equally spaced on the projective line.
 
-    With infinity they stand beside it; without, half a step away from it on both sides.
+    The points are ``tan(pi j / n)``, magnitudes to the power `stretch`. Without infinity they are shifted by half a step.
 
     Examples
     --------
@@ -145,7 +147,7 @@ def projective_start(k: int, infinity: bool, stretch: float, height: int, bits: 
 
 
 def nearest(x: float, height: int, bits: int) -> Fraction:
-    """Return the rational of bounded height or number of few bits that is nearest to x, by its logarithm."""
+    """Return the rational of bounded height or number of few bits that is nearest to x on a logarithmic scale."""
     options = near(abs(x), height, bits, 0.25)
     if not options:
         return Fraction(x).limit_denominator(height)

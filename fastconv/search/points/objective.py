@@ -1,4 +1,4 @@
-"""What is minimised: a plain function from sets of points, as floats, to numbers."""
+"""Objectives of the search: functions from sets of points, as floats, to numbers."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ Objective = Callable[[Array, bool], Array]
 
 
 def _by_magnitude(points: Array) -> Array:
-    """Sort the points of each set by magnitude, the negative first, as `toom_cook` is given them.
+    """Sort the points of each set by magnitude, the negative first, as for `toom_cook`.
 
-    Whole numbers made of the bits with the sign behind the others are in this order.
+    Integers made of the bits, with the sign bit moved to the end, sort in this order.
     """
     bits = (np.ascontiguousarray(points, np.float64) + 0.0).view(np.uint64)
     keys = bits << np.uint64(1)
-    bits >>= np.uint64(63)  # in place: arrays of this size cost more than what is done to them
+    bits >>= np.uint64(63)  # in place: allocating arrays of this size costs more than the operations
     bits ^= np.uint64(1)
     keys |= bits
     keys.sort(axis=1)
@@ -36,7 +36,7 @@ def _by_magnitude(points: Array) -> Array:
 
 
 def predicted(m: int, r: int, dims: int, policy: str | Policy) -> Objective:
-    """Return the mean error of F(m, r) by `predict_errors`, inputs uniform in (-1, 1), Huffman order, errors as if normal."""
+    """Return the mean error of F(m, r) by `predict_errors`: uniform inputs in (-1, 1), Huffman order, normal errors."""
     predict = bulk_predictor(m, r, dims, policy)
 
     def evaluate(points: Array, infinity: bool) -> Array:

@@ -1,4 +1,4 @@
-"""Local search: exchange points for candidates, refine them as real numbers, come back to simple numbers."""
+"""Local search: exchange points for candidates, refine them as real numbers, return to simple numbers."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from fastconv.search.points.objective import Objective
 Array = npt.NDArray[Any]
 
 _LEAST_GAIN = 1e-9
-"""Relative gain that counts as one: below it are the floats."""
+"""Least relative gain that counts: smaller ones are rounding errors."""
 
 
 class Search:
-    """An objective, with the best sets that it was asked about and how many those were.
+    """An objective, the best sets evaluated, and the number of evaluations.
 
     Attributes
     ----------
@@ -51,14 +51,14 @@ class Search:
         return sorted(self._best.items(), key=lambda item: (item[1], item[0]))[: self.keep]
 
     def exchange(self, start: Points, choices: Callable[[Fraction], Sequence[Fraction]], rng: np.random.Generator) -> tuple[Points, float]:
-        """Exchange points, and opposite pairs of points, for the best of their choices until nothing gains.
+        """Exchange points, and opposite pairs of points, for the best of their choices until no exchange helps.
 
         Parameters
         ----------
         start : tuple of Fraction
             Where to begin.
         choices : callable
-            From a point to what may stand in its place; a pair takes the positive ones, with both signs.
+            Maps a point to its replacements; a pair takes the positive ones, with both signs.
         rng : numpy.random.Generator
             Decides the order in which points are tried.
         """
@@ -66,13 +66,13 @@ class Search:
         value = float(self.values(np.array([points], float))[0])
         self.note(points, value)
         idle = 0
-        while idle < 2:  # a whole round, in another order than the last, without a gain
+        while idle < 2:  # until two rounds, in different orders, bring no gain
             idle += 1
             blocks = _blocks(points)
             for b in rng.permutation(len(blocks)):
                 block = [p for p in blocks[b] if p in points]
                 if len(block) < len(blocks[b]):
-                    continue  # an earlier exchange took it apart
+                    continue  # an earlier exchange split it
                 options = _options(block, choices)
                 if not options:
                     continue
@@ -122,7 +122,7 @@ class Search:
         return [float(x) for x in placed(done.x)]
 
     def polished(self, start: Points, rng: np.random.Generator, height: int, bits: int) -> tuple[Points, float]:
-        """Refine a set: exchange points for simple numbers near by, and from the continuous optimum again."""
+        """Refine a set: exchange points for nearby simple numbers, then again from the continuous optimum."""
         around = lambda p: _signed(p, near(p, height, bits, 0.25)) if p else ()
         points, value = self.exchange(start, around, rng)
         moved = self.continuous(points)
@@ -135,7 +135,7 @@ class Search:
 
 
 def _blocks(points: Sequence[Fraction]) -> list[list[Fraction]]:
-    """List what is exchanged together: each point, and each pair of opposite points."""
+    """List the blocks that are exchanged: each point, and each pair of opposite points."""
     return [[p] for p in points] + [[p, -p] for p in points if p > 0 and -p in points]
 
 

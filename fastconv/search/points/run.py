@@ -1,4 +1,4 @@
-"""Search for good points: plan units of work, run what the store does not hold, rank what was found."""
+"""Search for good points: plan units of work, run those that the store lacks, rank the results."""
 
 from __future__ import annotations
 
@@ -25,20 +25,20 @@ Progress = Callable[[int, int, int], None]
 
 
 class Executor(Protocol):
-    """What runs calls elsewhere: an executor of `concurrent.futures`, a `dask.distributed.Client`, or the like of them."""
+    """Interface of an executor: one of `concurrent.futures`, a `dask.distributed.Client`, or similar."""
 
     def submit(self, function: Callable[..., Any], /, *arguments: Any) -> Any:
         """Start a call; return a future with `done`, `result`, `exception`, `cancel` and `add_done_callback`."""
 
 
 MOST_SUBSETS = 2_000_000
-"""Subsets of given candidates that are all evaluated; where there are more, local search."""
+"""Largest number of subsets of given candidates that are all evaluated; above it, the search is local."""
 
 _INLINE = 3.0
 """Seconds of work below which no process is worth starting."""
 
 _WHOLE = 64
-"""Sets predicted in full where fewer are kept: a second of work at n = 8 in two dimensions."""
+"""Least number of sets predicted in full: a second of work at n = 8 in two dimensions."""
 
 
 @dataclass(frozen=True)
@@ -48,7 +48,7 @@ class PointSet:
     Attributes
     ----------
     points : tuple
-        n points, infinity last where it is one.
+        n points, infinity last if it is included.
     value : float
         The objective: for ``"predicted"`` the mean error by `predict_error`, with rows balanced in narrow formats as for
         the measurement; inf if the format does not hold the matrices.
@@ -77,16 +77,16 @@ class PointSet:
 
 @dataclass(frozen=True, repr=False)
 class SearchResult(Shown, Sequence[PointSet]):
-    """Ranked sets: those that were measured by their measured error, then the others by the objective.
+    """Ranked sets: first the measured ones by measured error, then the others by the objective.
 
     Attributes
     ----------
     m, r, dims : int
-        What was searched for.
+        Size and dimension.
     sets : tuple of PointSet
         The best first.
     evaluated : int
-        Candidates evaluated, in this run and in those that it took up.
+        Candidates evaluated, in this run and in the stored units that it reuses.
     reused, computed : int
         Units of work found in the store, and computed by this run.
     """
@@ -163,7 +163,7 @@ def search_points(
     shard: tuple[int, int] = (0, 1),
     progress: Progress | None = None,
 ) -> SearchResult:
-    """Search for interpolation points of small error.
+    """Search for interpolation points with a small error.
 
     Parameters
     ----------
@@ -174,36 +174,36 @@ def search_points(
     policy : str or Policy
         Formats of the stages.
     candidates : iterable of exact rationals, optional
-        Points to choose from, and nothing else: all subsets, where these are at most `MOST_SUBSETS`. By default
-        descents over the rationals of height 6 from known and random starts, each then refined: moved to the
-        continuous optimum and back to the best simple numbers near by.
+        The only points to choose from: all subsets, if there are at most `MOST_SUBSETS`. By default, descents over
+        the rationals of height 6 start from known and random sets. Each is refined: moved to the continuous
+        optimum and back to the best simple numbers nearby.
     objective : str
         ``"predicted"`` (mean error) or ``"condition"`` (of the Vandermonde matrix).
     store : str or path, optional
         SQLite file that holds each unit of work as it is finished; a repeated run resumes from it. By default, search.sqlite in the
         current folder. None keeps nothing.
     executor : concurrent.futures.Executor or dask.distributed.Client, optional
-        Where units run: anything whose ``submit(function, argument)`` returns such a future. Processes on this machine's cores by
-        default, or this process if the work is small.
+        Runs the units: any object whose ``submit(function, argument)`` returns a future. By default, processes on this machine's
+        cores, or this process if the work is small.
     seed : int
         Decides the starts and orders of the descents; the result does not depend on the executor.
     starts : int
-        Random starts, beside the known sets of that size.
+        Random starts, in addition to the known sets of that size.
     height, bits : int
-        Bounds of the numbers refined to: numerator and denominator, or bits of the significand.
+        Bounds of the refined numbers: numerator and denominator, or bits of the significand.
     infinity : bool, optional
         Whether infinity is a point; by default both are tried.
     keep : int
         Sets that are ranked.
     confirm : int
-        How many of the best are measured.
+        Number of best sets that are measured.
     trials : int
         Tiles of each measurement.
     shard : (int, int)
         (i, n): run only the units of shard i of n, 0 <= i < n. Shards that share a store, or whose stores are merged
         (`Store.merge`), together do the work of one run.
     progress : callable, optional
-        Called with units done, units in all, candidates evaluated so far.
+        Called with units done, total units, candidates evaluated so far.
 
     Returns
     -------
@@ -213,7 +213,7 @@ def search_points(
     Raises
     ------
     TypeError, ValueError
-        For wrong kinds, sizes that cannot be, unknown names, too few candidates, a damaged store.
+        For wrong types, impossible sizes, unknown names, too few candidates, a damaged store.
 
     Notes
     -----
@@ -269,7 +269,7 @@ Key = tuple[bool, str]
 
 
 def _pool(candidates: Iterable[Any] | None, infinity: bool | None, n: int) -> tuple[Points, list[bool]]:
-    """Return the finite candidates, and whether infinity is tried as a point, not, or both."""
+    """Return the finite candidates, and whether to try sets with infinity, without it, or both."""
     if candidates is None:
         pool = in_order({Fraction(0)} | {s * p for p in rationals(6) for s in (1, -1)})
         kinds = [True, False] if infinity is None else [infinity]
@@ -302,7 +302,7 @@ def _planned(job: dict[str, Any], pool: Points, refined: bool, starts: int, seed
 
 
 def _known(job: dict[str, Any], k: int, height: int, bits: int) -> list[Points]:
-    """Return the rational sets of the catalogue with so many finite points, and points evenly spread by angle."""
+    """Return the catalogue's rational sets of k finite points, and points evenly spread by angle."""
     found: dict[Points, None] = {}
     for source in published_sources():
         for dims in (1, 2):
@@ -320,7 +320,7 @@ def _known(job: dict[str, Any], k: int, height: int, bits: int) -> list[Points]:
 
 
 class Runner:
-    """Runs units that the store does not hold, a few at a time, and commits each as it ends."""
+    """Run units that the store lacks, a few at a time, and commit each as it ends."""
 
     def __init__(self, store: Store, executor: Executor | None, progress: Progress | None) -> None:
         self.store, self.executor, self.progress = store, executor, progress
@@ -328,7 +328,7 @@ class Runner:
         self.ended: SimpleQueue[Any] = SimpleQueue()
 
     def run(self, specs: list[dict[str, Any]], later: int) -> list[tuple[dict[str, Any], dict[str, Any]]]:
-        """Return each specification with its result, in the order given; `later` more units are to come."""
+        """Return each specification with its result, in the order given; `later` more units will follow."""
         self.total = self.done + len(specs) + later
         results: dict[int, dict[str, Any]] = {}
         waiting: dict[int, Any] = {}
@@ -356,7 +356,7 @@ class Runner:
     def _collect(self, waiting: dict[int, Any], specs: list[dict[str, Any]], results: dict[int, dict[str, Any]]) -> None:
         self.ended.get()
         problems = []
-        for i in [i for i, future in waiting.items() if future.done()]:  # a failure must not lose what ended beside it
+        for i in [i for i, future in waiting.items() if future.done()]:  # a failure must not lose other results
             future = waiting.pop(i)
             problem = future.exception()
             if problem is None:
@@ -388,7 +388,7 @@ def _cores() -> int:
 
 
 def _seconds(specs: Sequence[dict[str, Any]]) -> float:
-    """Estimate the work in seconds on one core: n**3 operations a set, and what a descent is seen to take."""
+    """Estimate the work in seconds on one core: n**3 operations per set, and a typical number of sets per descent."""
     total = 0.0
     for spec in specs:
         n = spec["m"] + spec["r"] - 1
@@ -413,11 +413,11 @@ def _executor(given: Executor | None, seconds: float) -> Iterator[Executor | Non
         try:
             yield pool
         except BrokenProcessPool:
-            raise RuntimeError("a worker process was killed: what was finished is in the store, run the search again to go on") from None
+            raise RuntimeError("a worker process was killed: finished work is in the store, run the search again to resume") from None
 
 
 def _ranked(results: list[tuple[dict[str, Any], dict[str, Any]]], keep: int) -> dict[Key, float]:
-    """Return the best sets of all units, by whether infinity is in and points."""
+    """Return the best sets of all units; a key is whether infinity is included, and the points."""
     values: dict[Key, float] = {}
     for spec, result in results:
         for value, text in result["sets"]:
@@ -426,7 +426,7 @@ def _ranked(results: list[tuple[dict[str, Any], dict[str, Any]]], keep: int) -> 
 
 
 def _rounded(value: float) -> float:
-    """Round to three digits: what is closer is a tie."""
+    """Round to three digits: closer values are ties."""
     return float(f"{value:.2e}")
 
 
@@ -447,7 +447,7 @@ def _point_set(key: Key, value: float, counts: tuple[int, int], report: dict[str
 
 
 def _by_measurement(sets: list[PointSet]) -> list[PointSet]:
-    """Put the measured sets first, by their error; of those within one standard error the one of fewest operations."""
+    """Put the measured sets first, by error; within one standard error, by the number of operations."""
     measured = sorted((s for s in sets if s.measured is not None), key=lambda s: s.measured or 0.0)
     ordered: list[PointSet] = []
     while measured:

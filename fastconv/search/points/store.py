@@ -1,4 +1,4 @@
-"""Finished work in SQLite: each unit committed as it comes, under the hash of what it computes."""
+"""Store finished work in SQLite: each unit is committed as it ends, under the hash of its specification."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from types import TracebackType
 from typing import Any
 
 VERSION = 2
-"""Of the tables and of what units mean; a store of another version is refused."""
+"""Version of the tables and of the meaning of units; other versions are rejected."""
 
 _APPLICATION = 0x46434F4E
 _SCHEMA = """
@@ -26,7 +26,7 @@ CREATE TABLE unit (
 
 
 def key_of(spec: dict[str, Any]) -> str:
-    """Return the hash of what a unit of work computes.
+    """Return the hash of a unit's specification.
 
     Examples
     --------
@@ -43,18 +43,18 @@ def _canonical(data: Any) -> str:
 class Store:
     """Finished units by key, in a file or, without a path, in memory.
 
-    A unit is committed before the next is asked for, so that a process killed at any moment leaves a store from which
-    the next one goes on. Several processes may use one file: the first result of a unit stays.
+    A unit is committed before the next is requested. If a process is killed at any moment, the next one resumes from
+    the store. Several processes may use one file: the first result of a unit is kept.
 
     Parameters
     ----------
     path : str or path, optional
-        The file; made where it does not exist.
+        The file; created if it does not exist.
 
     Raises
     ------
     ValueError
-        For a file that is no such store, is damaged or of another version; it is left as it is.
+        For a file that is not a store, is damaged, or has another version; it is left unchanged.
 
     Examples
     --------
@@ -82,12 +82,12 @@ class Store:
         return None if row is None else dict(json.loads(row[0]))
 
     def put(self, spec: dict[str, Any], result: dict[str, Any]) -> None:
-        """Commit the result of a unit; where another process was first, its result stays."""
+        """Commit the result of a unit; an earlier result of another process is kept."""
         self._db.execute("INSERT OR IGNORE INTO unit VALUES (?, ?, ?)", (key_of(spec), _canonical(spec), _canonical(result)))
         self._db.commit()
 
     def merge(self, others: Iterable[str | os.PathLike[str]]) -> int:
-        """Take over the units of other stores, as shards on other machines leave them; return how many were new."""
+        """Copy the units of other stores, such as shards from other machines; return how many were new."""
         before = self._db.total_changes
         for other in others:
             if not Path(other).exists():
@@ -113,9 +113,9 @@ class Store:
 
 
 def _create(path: Path) -> None:
-    """Write an empty store under a temporary name, then link it: whoever sees the file sees a whole one."""
+    """Write an empty store under a temporary name, then link it: no process sees an incomplete file."""
     if not path.parent.is_dir():
-        raise ValueError(f"{path.parent} is no folder: give a store in one that exists")
+        raise ValueError(f"{path.parent} is not a folder: give a path in one that exists")
     temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
     try:
         db = sqlite3.connect(temporary)
@@ -132,11 +132,11 @@ def _create(path: Path) -> None:
 
 
 def _check(path: Path) -> None:
-    """Refuse what is no store of this version, without writing to it."""
+    """Reject a file that is not a store of this version, without writing to it."""
     if not path.is_file():
-        raise ValueError(f"{path} is no file: give the store a name of its own")
+        raise ValueError(f"{path} is not a file: give the store another name")
     application, version, problem = _seen(path)
-    advice = "it is left as it is; give another name, and the search begins anew"
+    advice = "it is left unchanged; give another name to start a new search"
     if application != _APPLICATION:
         raise ValueError(f"{path} is not a store of searches, or is damaged: {advice}")
     if version != VERSION:
@@ -146,11 +146,11 @@ def _check(path: Path) -> None:
 
 
 def _seen(path: Path) -> tuple[int | None, int | None, str]:
-    """Return the application and version that a database names, and what is wrong with it, "ok" if nothing is.
+    """Return the application and version of a database, and its problem, "ok" if none.
 
-    Only SQLite opens it: closing a file drops all locks of this process on it, those of another open store among them, whose log a
-    third process would then delete. A file that no process has open is read as immutable, which leaves no files beside it. Should one
-    open and change it meanwhile, its log appears, and the look is repeated under locks.
+    Only SQLite opens it: closing a file drops all locks of this process on it, including those of another open store. A third
+    process would then delete the log of that store. A file that no process has open is read as immutable, which creates no other
+    files. If a process changes it meanwhile, its log appears, and the check is repeated under locks.
     """
     log = path.with_name(f"{path.name}-wal")
     for mode in ("mode=ro" if log.exists() else "immutable=1", "mode=ro"):

@@ -1,4 +1,4 @@
-"""Units of work: what one process computes on its own, from plain data to plain data."""
+"""Units of work: each is computed by one process, from plain data to plain data."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def points_of(text: str) -> Points:
 
 
 def algorithm_for(m: int, r: int, points: Points, infinity: bool, policy: Policy) -> BilinearAlgorithm:
-    """Make the algorithm that a set is measured as: rows balanced where a format has the range of fp16 or less."""
+    """Make the algorithm of a set for measurement: rows are balanced if a format has the range of fp16 or less."""
     alg = toom_cook(m, r, [*points, *([INF] if infinity else [])])
     formats = [f for name in _FIELDS if (f := getattr(policy, name)) is not None]
     narrow = min(formats, key=lambda f: f.emax)
@@ -56,10 +56,10 @@ def algorithm_for(m: int, r: int, points: Points, infinity: bool, policy: Policy
 
 
 def predicted_error(m: int, r: int, dims: int, policy: Policy, points: Points, infinity: bool) -> float:
-    """Return the predicted mean error of the algorithm that a set is measured as; inf where the format does not hold it."""
+    """Return the predicted mean error of a set as it is measured; inf if the format does not hold it."""
     try:
         return predict_error(algorithm_for(m, r, points, infinity, policy), dims, policy).mean_abs
-    except ValueError:  # an entry is beyond the format, however it is balanced
+    except ValueError:  # an entry exceeds the format, even when balanced
         return math.inf
 
 
@@ -90,7 +90,7 @@ def _result(search: Search) -> dict[str, Any]:
 
 
 def _descent(spec: dict[str, Any]) -> dict[str, Any]:
-    """Descend from one start: exchange over the pool, then refine where that is asked for."""
+    """Descend from one start: exchange over the pool, then refine if requested."""
     search = _search_for(spec)
     rng = np.random.default_rng([spec["seed"], spec["index"]])
     pool = points_of(spec["pool"])
@@ -103,7 +103,7 @@ def _descent(spec: dict[str, Any]) -> dict[str, Any]:
 
 
 def _all(spec: dict[str, Any]) -> dict[str, Any]:
-    """Evaluate a run of all subsets of the pool."""
+    """Evaluate one chunk of all subsets of the pool."""
     search = _search_for(spec)
     names = spec["pool"].split()
     k = spec["m"] + spec["r"] - 1 - spec["infinity"]
@@ -117,10 +117,10 @@ def _all(spec: dict[str, Any]) -> dict[str, Any]:
 
 
 def subsets(size: int, k: int, begin: int, end: int) -> npt.NDArray[np.int64]:
-    """Return a run of the subsets of k among so many numbers, in lexicographic order: their places in it are in [begin, end).
+    """Return the subsets of k of `size` numbers whose lexicographic ranks are in [begin, end).
 
-    Each is read off its place: in the combinatorial number system (Lehmer) of the places counted from the last, its first
-    element is the largest whose binomial coefficient fits, and so on with the rest.
+    Each follows from its rank, counted from the last, in the combinatorial number system (Lehmer): its first element has the
+    largest binomial coefficient that fits, and so on with the rest.
 
     Examples
     --------
@@ -143,7 +143,7 @@ def _measure(spec: dict[str, Any]) -> dict[str, Any]:
     points = points_of(spec["points"])
     try:
         alg = algorithm_for(spec["m"], spec["r"], points, spec["infinity"], policy)
-    except ValueError:  # an entry is beyond the format, however it is balanced
+    except ValueError:  # an entry exceeds the format, even when balanced
         return {"mean_abs": None, "stderr": None, "direct": None, "relative": None}
     report = measure_error(alg, dims=spec["dims"], policy=policy, trials=spec["trials"], seed=spec["seed"])
     if not math.isfinite(report.mean_abs) or report.overflows:

@@ -1,8 +1,8 @@
 """Predict the errors of many point sets at once: `predict_error` in compiled code, from the points alone.
 
 The formulas are those of `fastconv.error.predict.model`, evaluated in float64 from floating-point points: matrices, their
-rounding to the format, the Huffman trees, all roundings, and the inexact constants. Left out are underflow, the range of
-the formats, and the shape of the error distribution: errors are taken for normal.
+rounding to the format, the Huffman trees, all roundings, and the inexact constants. They omit underflow, the range of
+the formats, and the shape of the error distribution: errors count as normal.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ MANTISSAS = 64
 KURTOSES = 24
 
 _COARSE = 20
-"""Formats of fewer bits have errors that are not small against what cancels in the output transform."""
+"""Formats of fewer bits have errors that are large compared with the results of cancellation in the output transform."""
 
 
 @lru_cache(maxsize=1)
@@ -51,7 +51,7 @@ def predict_errors(
     Parameters
     ----------
     points : array_like, (sets, n) or (sets, n - 1)
-        Finite points of each set, in the order that `toom_cook` would take them; with n - 1 of them, infinity is
+        Finite points of each set, in the order for `toom_cook`; with n - 1 of them, infinity is
         the last point of every set.
     m, r : int
         Outputs and taps, n = m + r - 1.
@@ -62,12 +62,12 @@ def predict_errors(
     -------
     mean_abs, rms : arrays, (sets,)
         inf where points coincide. `rms` is that of `predict_error`. `mean_abs` is that of normal errors: in one dimension
-        and for one channel too large by 15 to 25 %, nearly alike for all sets of a size.
+        and for one channel it is 15 to 25 % too large, nearly the same for all sets of a size.
 
     Raises
     ------
     TypeError, ValueError
-        For wrong kinds, shapes, names or counts.
+        For wrong types, shapes, names or counts.
 
     Examples
     --------
@@ -94,7 +94,7 @@ def bulk_predictor(
     channel_sum: str = "linear",
     inputs: str | Moments = "uniform",
 ) -> Callable[[Array], tuple[Array, Array]]:
-    """Return `predict_errors` as a function of the points alone, which does not look at them; options are the same."""
+    """Return `predict_errors` as a function of points only, which it does not check; options are the same."""
     check_dims(dims)
     for name, value in (("m", m), ("r", r), ("channels", channels)):
         check_count(name, value)
@@ -102,7 +102,7 @@ def bulk_predictor(
     policy = policy_named(policy)
     moments = MOMENTS.get(inputs) if isinstance(inputs, str) else inputs
     if not isinstance(moments, Moments):
-        raise ValueError(f"inputs is {inputs!r}: a prediction knows {', '.join(MOMENTS)}, or Moments of your own")
+        raise ValueError(f"inputs is {inputs!r}: pass one of {', '.join(MOMENTS)}, or your own Moments")
     formats = (policy.output, policy.kernel, policy.input)
     bits = np.array([(policy.constants or fmt).p for fmt in formats])
     given = np.array([moments.w_variance, moments.x_variance, moments.w_kurtosis, moments.x_kurtosis])
@@ -121,13 +121,13 @@ def bulk_predictor(
 
 @lru_cache(maxsize=8)
 def _cells(kurtosis_w: float, kurtosis_x: float) -> tuple[Array, ...]:
-    """Return the tables for looking up in lanes: of sums, of sums of uncorrelated operands, of the modulation, at two kurtoses."""
+    """Return the lookup tables of the lanes: sums, sums of uncorrelated operands, modulation, at two kurtoses."""
     from fastconv.error.predict.compiled.trees import line_of, plane_of
 
     sums, table = sum_table(), _modulation_table()
     rows = np.linspace(-1.2, 0, len(table))
     leaves = (np.array([np.interp(k, rows, column) for column in table.T]) for k in (kurtosis_w, kurtosis_x))
-    both = (sums + sums[::-1]) / 2  # a node does not say which of its operands is the first
+    both = (sums + sums[::-1]) / 2  # the operands of a node have no order
     return plane_of(both), line_of(_uncorrelated()), plane_of(table), *map(line_of, leaves)
 
 
@@ -141,7 +141,7 @@ def _uncorrelated() -> Array:
 def _units(policy: Policy, channel_sum: str, channels: int) -> Array:
     """Return the mean squares of roundings over those of the values.
 
-    In G w, BT x and AT z; of storing G w and BT x; of products; of everything done to the channel sum of one product.
+    In order: G w, BT x and AT z; storing G w and BT x; products; the channel sum of one product with its conversions.
     """
     held = policy.operands
     stored = [unit(held) if held.p < fmt.p else 0.0 for fmt in (policy.kernel, policy.input)]

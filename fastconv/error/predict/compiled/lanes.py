@@ -1,4 +1,4 @@
-"""Predict the errors of sets of points side by side.
+"""Predict the errors of several point sets at a time, one per SIMD lane.
 
 The formulas are those of `fastconv.error.predict.variances`. All variances are relative to that of a channel sum whose
 row of G and row of BT have length one: channels times the variances of the weights and of the inputs.
@@ -36,13 +36,13 @@ Array = npt.NDArray[Any]
 
 
 SELF, EXACT, SIZE, BARE_W, BARE_X, LEVEL, ROUNDINGS = range(7)
-"""Fields of an output along one axis: squared length of what inexact constants add to its bilinear map, product of that with
-the exact map; variance of the products it sums if they were uncorrelated, and the part of it that is in rows of G and of BT
-which are plain inputs; its variance; mean square of its roundings."""
+"""Fields of an output along one axis: squared length of the change of its bilinear map by inexact constants, product of that
+with the exact map; variance of its products as if uncorrelated, and the parts of it in rows of G and of BT that are plain
+inputs; its variance; mean square of its roundings."""
 
 
 class Case(NamedTuple):
-    """What all sets have in common.
+    """Settings that all sets share.
 
     `coarse`: the output transform's roundings depend on the errors so far. `units`: mean squares of roundings over those of
     the values, in G w, BT x and AT z, of storing G w and BT x, of products, of channel sums. `bits`: those of the entries of
@@ -70,7 +70,7 @@ class Tables(NamedTuple):
 
 
 class _Matrices(NamedTuple):
-    """AT, G without and with its denominators, BT; what rounding adds to them; squares of AT, Gram matrices, their product."""
+    """AT, G, BT, G without its denominators; their rounding errors; squares of AT, Gram matrices, their product."""
 
     A: Array
     G: Array
@@ -132,7 +132,7 @@ class _Room(NamedTuple):
 
 @jit
 def _first_pass(side: Any, program: Any, A: Any, across: bool, room: Any, errors: Any) -> None:
-    """Add the errors of the first pass of a transform at each output; at each product, unless a second pass goes across.
+    """Add the errors of a transform's first pass at each output, and at each product unless a second pass follows.
 
     room.forms becomes the covariance of the errors of two rows times that of the values across the product, with and
     without the modulation; the second has no diagonal.
@@ -191,7 +191,7 @@ def _second_rows(side: Any, program: Any, modulations: Any, room: Any) -> None:
 
 @jit
 def _second_pass(side: Any, base: Any, matrices: Any, room: Any, errors: Any) -> None:
-    """Add what the second pass of a transform adds at each output, and both passes at each product."""
+    """Add the errors of a transform's second pass at each output, and of both passes at each product."""
     own, other, unit = side.own, side.other, side.unit
     A, A2, form, square, reached = matrices.A, matrices.A2, room.forms, room.square, room.rows
     _, second, products, _, _ = errors
@@ -258,7 +258,7 @@ def _late_errors(case: Any, H: Any, errors: Any) -> None:
 
 @jit
 def _output_errors(case: Any, trees: Any, table: Any, of: Any, output: Any) -> None:
-    """Fill the errors of the output transform where those so far are small against what it rounds."""
+    """Fill the errors of the output transform if earlier errors are small compared with its values."""
     correlated_errors(trees, spread(1.0), of[0, :0], table, of[ROUNDINGS])
     for i in range(case.m):
         one = get(of, (ROUNDINGS, i)) * case.units[2]
@@ -271,7 +271,7 @@ def _output_errors(case: Any, trees: Any, table: Any, of: Any, output: Any) -> N
 
 @jit
 def _coarse_output_errors(case: Any, matrices: Any, trees: Any, table: Any, room: Any, errors: Any) -> None:
-    """Fill the errors of the output transform: what it rounds has its true variance plus that of the errors so far."""
+    """Fill the errors of the output transform; earlier errors add to the variance of its values."""
     _, A2, H = matrices
     (m, n), unit, (passed, along, of) = A2.shape[:2], case.units[2], room
     _, _, products, _, output = errors
@@ -298,7 +298,7 @@ def _coarse_output_errors(case: Any, matrices: Any, trees: Any, table: Any, room
 
 @jit
 def _inexact_constants(matrices: Any, changes: Any, rows: Any, outputs: Any) -> None:
-    """Fill the squared lengths of what inexact constants add to the bilinear maps, and its products with the exact ones."""
+    """Fill the squared changes of the bilinear maps by inexact constants, and their products with the exact maps."""
     (A, G, B), (dA, dG, dB) = matrices, changes
     m, n, r = A.shape[0], A.shape[1], G.shape[1]
     for i in range(m):

@@ -1,4 +1,4 @@
-"""Matrices of candidates side by side: from points, rounded, multiplied."""
+"""Compute the matrices of several candidates at a time: from points, rounded, multiplied."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from typing import Any
 from fastconv.native.source import choose, fused, get, jit, magnitude, number, pattern, put, spread
 
 _ZERO = 1e-13
-"""Below this share of what was added up, a coefficient is a cancellation to zero."""
+"""Below this share of the sum of its terms' magnitudes, a coefficient counts as zero."""
 
 
 @jit
 def fill_matrices(a: Any, matrices: Any, room: Any) -> Any:
-    """Fill AT, G and BT; `weight` gets the rows of G without their common denominator. Return where points are apart."""
+    """Fill AT, G and BT; `weight` gets the rows of G without their common denominator. Return where points are distinct."""
     (A, G, B, weight), (q, s) = matrices, room
     k, (m, n), r = len(a), A.shape[:2], G.shape[1]
     apart = spread(-1)
@@ -62,7 +62,7 @@ def fill_matrices(a: Any, matrices: Any, room: Any) -> Any:
 
 @jit
 def to_bits(X: Any, change: Any, bits: int) -> None:
-    """Round a matrix to `bits` significant bits, ties to even, and fill what that adds."""
+    """Round a matrix to `bits` significant bits, ties to even, and fill the changes."""
     cut = max(53 - bits, 1)
     half, keep = (1 << (cut - 1)) - 1, -(1 << cut)
     for i in range(X.shape[0]):
@@ -90,7 +90,7 @@ def fill_gram(X: Any, out: Any) -> None:
 
 @jit
 def through(A: Any, i: int, form: Any) -> Any:
-    """Return ``A_i form A_i'`` of a symmetric form."""
+    """Return ``A_i form A_i'`` for a symmetric form."""
     total = spread(0.0)
     for j in range(A.shape[1]):
         part = spread(0.0)

@@ -1,6 +1,6 @@
-"""Build the Huffman trees of matrix rows, and their rounding errors, for several candidates side by side.
+"""Build the Huffman trees of matrix rows, and their rounding errors, for several candidates at a time.
 
-A node of a tree is the set of the columns it sums, a whole number with one bit per column. Two rows share a node where
+A node of a tree is the set of the columns it sums, an integer with one bit per column. Two rows share a node if
 they sum the same columns in the same order, and their entries differ by one power of two and sign.
 `fastconv.program` builds the same trees in exact arithmetic; tests/error/test_predict_lanes.py compares them.
 """
@@ -34,15 +34,15 @@ from fastconv.native.source import (
 Array = npt.NDArray[Any]
 
 _TIE = 1 - 1e-12
-"""Weights closer than this are equal: they would be in exact arithmetic."""
+"""Weights closer than this count as equal, because they are equal in exact arithmetic."""
 
 MANTISSA = (1 << 52) - 1
 ONE = 1023 << 52
 FLAT = -0.1
-"""Above this kurtosis the modulation is below a fifth of a per cent, of a variance."""
+"""Above this kurtosis the modulation is below 0.2 % of a variance."""
 
 WEIGHT, COLUMNS, SPREAD, HOLE = range(4)
-"""Fields of a heap item: its weight, its columns, its variance; and whether the item to insert goes into this place."""
+"""Fields of a heap item: its weight, its columns, its variance; and whether the new item goes here."""
 
 POWER, PLAIN, SQUARE, CURVE, OF, CHILD = range(6)
 """Fields of a node: variance over that of the inputs; mean square error over that of one rounding, without and with the
@@ -56,7 +56,7 @@ FIRST, BOTH, OF_FIRST, OF_SECOND, OF_SUM = range(5)
 
 
 class Heap(NamedTuple):
-    """Workspace of a Huffman tree: items (4, n) of the heap, and how many items each candidate has, (1,)."""
+    """Workspace of a Huffman tree: items (4, n) of the heap, and the number of items of each candidate, (1,)."""
 
     items: Array
     counts: Array
@@ -65,8 +65,8 @@ class Heap(NamedTuple):
 class Program(NamedTuple):
     """Roundings of a transform of uncorrelated inputs.
 
-    nodes (n, 6, 2 n): products, then sums of each row; rows (2, n); base (n,): the first row that is equal but for signs,
-    whose nodes count for this one.
+    nodes (n, 6, 2 n): products, then sums of each row; rows (2, n); base (n,): the first row that is equal up to signs;
+    its nodes apply to this row.
     """
 
     nodes: Array
@@ -77,7 +77,7 @@ class Program(NamedTuple):
 class Trees(NamedTuple):
     """Huffman trees of the rows of a matrix A whose inputs are correlated.
 
-    sums (m, 5, n): the sums of each row; steps (m,): how many; squares (m, n): squared entries; products (m, n): the same,
+    sums (m, 5, n): the sums of each row; steps (m,): their number; squares (m, n): squared entries; products (m, n): the same,
     times the correction for few bits, zero where the product is exact; exact (m,): true mean squares of these products.
     """
 
@@ -89,7 +89,7 @@ class Trees(NamedTuple):
 
 
 def paired(low: Array, slope: Array) -> Array:
-    """Return numbers of half the bits two by two in one float64, for a table that is looked up in one go."""
+    """Pack two numbers of half the bits into each float64, so that one lookup reads both."""
     halves = [(np.ascontiguousarray(x, np.float64).view(np.int64) + (1 << 31)) >> 32 for x in (low, slope)]
     return np.asarray((halves[0] << 32 | (halves[1] & 0xFFFFFFFF)).view(np.float64))
 
@@ -100,14 +100,14 @@ def line_of(table: Array) -> Array:
 
 
 def plane_of(table: Array) -> Array:
-    """Return the cells of a table of two arguments: values and slopes along the second, and what the first adds to both."""
+    """Return the cells of a table of two arguments: values and slopes along the second, and their slopes along the first."""
     low, along = table[:, :-1], np.diff(table, axis=1)
     return np.stack([paired(low[:-1], along[:-1]), paired(np.diff(low, axis=0), np.diff(along, axis=0))], axis=-1)
 
 
 @inlined
 def _cell(x: Any, cells: int) -> Any:
-    """Return which cell x is in."""
+    """Return the index of the cell that contains x."""
     x = choose(x > 0.0, x, 0.0)
     return as_real(whole_part(choose(x < cells - 1.0, x, cells - 1.0)))
 
@@ -134,7 +134,7 @@ def _on_plane(x: Any, y: Any, cells: Any) -> Any:
 
 @inlined
 def _turn(variance: Any, cells: int) -> Any:
-    """Return where a variance is between powers of four, from 1 to 4, in cells of the table of the modulation."""
+    """Return the position of a variance between powers of four, in cells of the modulation table."""
     bits = pattern(variance)
     f = number((bits & MANTISSA) | ONE)
     return (choose(((bits >> 52) & 1) == 0, f + f, f) - 1.0) * (cells / 3.0)
@@ -153,7 +153,7 @@ def _product_factor(mantissa: Any) -> Any:
     few = (mantissa & ((1 << 45) - 1)) == 0
     factor = spread(1.0)
     if any_of(few):
-        last = mantissa & (spread(0) - mantissa)  # 2**(52 - d) for d bits; as a float by way of the exponent of 2**52
+        last = mantissa & (spread(0) - mantissa)  # 2**(52 - d) for d bits; converted to float by the exponent of 2**52
         share = (number(last | (1075 << 52)) - 2.0**52) * 2.0**-52
         share, f = share * share, number(mantissa | ONE)
         f = f * f
@@ -164,7 +164,7 @@ def _product_factor(mantissa: Any) -> Any:
 
 @jit
 def _sink(heap: Any, live: Any, size: int, start: int, w: Any, b: Any, v: Any) -> None:
-    """Put an item at `start` and sink it along the lighter children, in live lanes: what `heapq` comes to."""
+    """Put an item at `start` and sink it along the lighter children, in live lanes, as `heapq` does."""
     inner = size // 2
     if start >= inner:
         put(heap, (WEIGHT, start), choose(live, w, get(heap, (WEIGHT, start))))
@@ -201,7 +201,7 @@ def _sink(heap: Any, live: Any, size: int, start: int, w: Any, b: Any, v: Any) -
 
 @jit
 def _drop(heap: Any, live: Any, size: int) -> None:
-    """Put the last of `size` items in the place of the lightest."""
+    """Replace the lightest of `size` items by the last."""
     last = size - 1
     if last:
         _sink(heap, live, last, 0, get(heap, (WEIGHT, last)), get(heap, (COLUMNS, last)), get(heap, (SPREAD, last)))
@@ -228,7 +228,7 @@ def _lift(heap: Any, live: Any, place: int, w: Any, b: Any, v: Any) -> None:
 
 @jit
 def _heapify(weights: Any, i: int, sizes: Any, here: Any, counts: Any, heap: Any) -> int:
-    """Fill the heap with the entries of a row that are not zero, and how many there are; return the largest number."""
+    """Fill the heap with the nonzero entries of a row, and their counts; return the largest count."""
     N = weights.shape[1]
     put(counts, (0,), here)
     first, alike, most = counts[0, 0], True, 0
@@ -245,7 +245,7 @@ def _heapify(weights: Any, i: int, sizes: Any, here: Any, counts: Any, heap: Any
     else:
         bits = heap.view(np.int64)
         for t in range(N):
-            put(heap, (WEIGHT, t), np.inf)  # candidates with fewer entries join when others have as few
+            put(heap, (WEIGHT, t), np.inf)  # candidates with fewer entries start later
         for k in range(WIDTH):
             size = 0
             for j in range(N):
@@ -261,7 +261,7 @@ def _heapify(weights: Any, i: int, sizes: Any, here: Any, counts: Any, heap: Any
 
 @jit
 def _alike(M: Any, weights: Any, i: int, k: int) -> bool:
-    """Whether rows i and k are equal but for signs, for all candidates."""
+    """Return whether rows i and k are equal up to signs, for all candidates."""
     for j in range(M.shape[1]):
         same = (magnitude(get(M, (i, j))) == magnitude(get(M, (k, j)))) & (
             magnitude(get(weights, (i, j))) == magnitude(get(weights, (k, j)))
@@ -362,7 +362,7 @@ def _number_sums(row: Any, N: int, size: int, moments: Any, tables: Any, heap: A
 
 @jit
 def equal_entries(M: Any, rows: Any, i: int, k: int) -> Any:
-    """Return the columns where two rows differ by powers of two, of candidates whose rows may share a node."""
+    """Return the columns where two rows differ by powers of two, for candidates whose rows may share a node."""
     alike = spread(0)
     for j in range(M.shape[1]):
         alike = alike | ((((pattern(get(M, (i, j))) ^ pattern(get(M, (k, j)))) & MANTISSA) == 0) & (1 << j))
@@ -406,7 +406,7 @@ def shared_errors(M: Any, program: Any, i: int, k: int, alike: Any, change: Any)
 
 @jit
 def grow_trees(A: Any, H: Any, heap: Any, room: Any, trees: Any) -> None:
-    """Fill the trees of the rows of ``A z``, all but their squares; H is the covariance of z, room is (n, n) and (n,)."""
+    """Fill the trees of the rows of ``A z``, except their squares; H is the covariance of z; room is (n, n) and (n,)."""
     items, counts = heap
     K, among = room
     sums, steps, squares, products, of_products = trees
@@ -445,7 +445,7 @@ def grow_trees(A: Any, H: Any, heap: Any, room: Any, trees: Any) -> None:
 
 @inlined
 def _variance_of(columns: Any, K: Any, among: Any) -> Any:
-    """Return the variance of a sum of columns; the lower half of K is their covariance, doubled off the diagonal."""
+    """Return the variance of a sum of columns; the lower half of K holds their covariance, doubled off the diagonal."""
     v = spread(0.0)
     for j in range(len(K)):
         part, here = get(K, (j, j)), choose((columns & (1 << j)) == 0, 0.0, 1.0)
@@ -460,7 +460,7 @@ def _variance_of(columns: Any, K: Any, among: Any) -> Any:
 def correlated_errors(trees: Any, level: Any, errors: Any, table: Any, out: Any) -> None:
     """Fill the mean square error of each row, over that of one rounding.
 
-    What is rounded has `level` times its true variance, plus the variances of the inputs' `errors` (n,). Without errors,
+    A rounded value has `level` times its true variance, plus the variances of the inputs' `errors` (n,). Without errors,
     pass an array of length 0.
     """
     sums, steps, squares, products, exact = trees

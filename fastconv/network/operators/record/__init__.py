@@ -1,4 +1,4 @@
-"""What is known of an operator: one record, which every other part of the network reads."""
+"""The record of an operator, which all other parts of the network read."""
 
 from fastconv.network.operators.record.operator import Blocks, Operator, ShapedBy, Weights, joined
 from fastconv.network.operators.record.place import Allocate, Compiled, Place, Readers

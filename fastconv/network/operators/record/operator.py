@@ -1,4 +1,4 @@
-"""The record of an operator: what it computes, its compiled form, and the traits that rewrites, tape and studies read."""
+"""The record of an operator: definition, compiled form and traits."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ from fastconv.network.operators.record.place import Compiled
 from fastconv.network.operators.window import Planar
 
 Slopes = Callable[[Node, Mapping[str, Array], "int | None"], "tuple[Any, float, float] | None"]
-"""``activation(node, constants, channels)`` returns slope below zero, lower and upper bound; None where the node is none such.
+"""``activation(node, constants, channels)`` returns slope below zero, lower and upper bound, or None for other nodes.
 
 `channels` is the length of the second axis of a tensor of rank 4, along which a slope may differ, else None.
 """
 ShapedBy = Literal["rest", "shapes", "values", "contents"]
-"""What decides the shapes of the results: the shape of the first input and the values of the rest; the shapes of all inputs;
-the values of all inputs; or the values of the first input, of which nothing is known before the run."""
+"""What determines the shapes of the results: the shape of the first input and the values of the rest; the shapes of all inputs;
+the values of all inputs; or the values of the first input, unknown before the run."""
 Narrow = Literal["rounded", "uniform", "own"]
-"""What happens to formats of less than 32 bits: computed in float32 and rounded once; likewise, and all numbers have one type;
-or left to the definition, which moves numbers or says itself where it rounds."""
+"""How formats of less than 32 bits are computed: in float32 and rounded once; likewise, with one type for all inputs; or by the
+definition, which only moves numbers or rounds by itself."""
 
 
 @dataclass(frozen=True)
@@ -34,16 +34,16 @@ class Weights:
     Attributes
     ----------
     terms : callable
-        ``terms(node, weight)`` returns the multiply-adds of each value of the output, or of the input if `per_input`.
+        ``terms(node, weight)`` returns the multiply-adds per output value, or per input value if `per_input`.
     per_input : bool
-        Whether terms are counted by the values of the first input.
+        Whether terms are per value of the first input.
     channels : callable, optional
         ``channels(node, weight)`` returns the number of output channels.
     scaled : callable, optional
-        ``scaled(node, weight, factor)`` returns the weights whose results are multiplied by a factor per output channel; None
-        where the shapes do not fit. Without it no normalisation is folded.
+        ``scaled(node, weight, factor)`` returns the weights scaled by a factor per output channel, or None if the shapes do
+        not fit. Without it no normalisation is folded.
     bias_broadcasts : bool
-        Whether the third input may be a number or a row, instead of one number per channel.
+        Whether the third input may be a number or a row, not only one number per channel.
     """
 
     terms: Callable[[Node, Array], int]
@@ -60,10 +60,10 @@ class Blocks:
     Attributes
     ----------
     serves : callable
-        ``serves(node, constants)`` tells whether the node may read and write that layout.
+        ``serves(node, constants)`` returns whether the node may read and write that layout.
     shape : callable, optional
-        ``shape(call, shape)`` returns the output's shape in the layout of the model, for an operator that takes the layout
-        wherever its readers do. Without it the method of the layer decides.
+        ``shape(call, shape)`` returns the output's shape in the layout of the model, for an operator that uses the blocked
+        layout wherever its readers do. Without it the layer's method decides.
     """
 
     serves: Callable[[Node, Mapping[str, Array]], bool]
@@ -72,49 +72,49 @@ class Blocks:
 
 @dataclass(frozen=True)
 class Operator:
-    """All that is known of an operator. A trait left out claims nothing.
+    """The definition, compiled form and traits of an operator. An omitted trait claims nothing.
 
     Attributes
     ----------
     name : str
-        The standard's.
+        Name in the ONNX standard.
     definition : callable
-        ``definition(call, *inputs)`` in numpy returns an array or a tuple of arrays; it writes to no input.
+        ``definition(call, *inputs)`` in numpy returns an array or a tuple of arrays, and does not write to its inputs.
     narrow : {"rounded", "uniform", "own"}
-        What happens to formats of less than 32 bits, see `run`.
+        How formats of less than 32 bits are computed, see `run`.
     compiled : callable, optional
-        The compiled form. It is asked for floating-point first inputs that are not empty, and may decline.
+        The compiled form, for non-empty floating-point first inputs; it may decline.
     same_bits : bool
         Whether the compiled form gives the bits of the definition, up to the sign of zeros.
     view : bool
-        Whether the first result is a view of the first input where the layout allows one, at a place that the values of the
-        first input do not change.
+        Whether the first result is a view of the first input if the layout allows, at an offset that does not depend on the
+        first input's values.
     fresh : bool
         Whether the result is never an input or a view of one.
     follower : bool
-        Whether each value of the result depends on the value at the same place of the first input alone: the error of a
-        convolution is measured after it.
+        Whether each value of the result depends only on the value at the same position of the first input; the error of a
+        convolution is then measured after it.
     activation : callable, optional
-        Slope and bounds of the node as a piecewise linear function, which fuses into the node before it.
+        Slope and bounds of the node as a piecewise linear function, which fuses into the preceding node.
     takes_activation : bool
-        Whether an activation fuses into it; its result is then an array of its own.
+        Whether an activation fuses into it; its result is then a new array.
     from_shape : bool
         Whether the values of the result follow from the shape of the first input.
     shaped_by : {"rest", "shapes", "values", "contents"}
-        What decides the shapes of the results.
+        What determines the shapes of the results.
     stores : bool
-        Whether it stands for numbers as a model file stores them: it is computed when the model is loaded, in every policy.
+        Whether it represents numbers as a model file stores them; it is computed at load time, in every policy.
     weights : Weights, optional
-        How it multiplies by constant weights; its plans are kept.
+        How it multiplies by constant weights; its plans are cached.
     plane : callable, optional
         ``plane(call, x, weight, bias)`` checks the inputs and returns the operator as a convolution of padded images, which
         precision policies emulate.
     blocks : Blocks, optional
         How it runs on the channels-blocked layout.
     types : tuple of str
-        Attributes that name an element type.
+        Names of attributes that are element types.
     retyped : callable, optional
-        ``retyped(attributes, kind)`` returns the attributes with which the node gives `kind` where it gave another float.
+        ``retyped(attributes, kind)`` returns the attributes for an output of type `kind` instead of another float.
 
     Examples
     --------
@@ -144,14 +144,14 @@ class Operator:
     retyped: Callable[[Mapping[str, Attribute], np.dtype[Any]], Mapping[str, Attribute]] | None = None
 
     def run(self, call: Call, *inputs: Array | None) -> Any:
-        """Compute the definition; formats of less than 32 bits in float32, rounded once, unless the definition does that itself."""
+        """Run the definition, with narrow formats in float32 unless `narrow` is "own"."""
         if self.narrow == "own":
             return self.definition(call, *inputs)
         return rounded_once(self.definition, self.narrow == "uniform")(call, *inputs)
 
 
 def joined(*parts: Iterable[Operator]) -> Mapping[str, Operator]:
-    """Join records into a table by name; ValueError for a name that comes twice.
+    """Return a table of records by name; raise ValueError for a repeated name.
 
     Examples
     --------

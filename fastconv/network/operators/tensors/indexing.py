@@ -1,4 +1,4 @@
-"""Gather, scatter and selection. Negative indices count from the end; indices outside are a ValueError."""
+"""Gather, scatter and selection; indices out of range raise ValueError."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ def _wrapped(index: Array, length: int) -> Array:
 
 
 def gather(call: Call, x: Array, index: Array) -> Array:
-    """Take slices along an axis."""
+    """Return slices along an axis."""
     axis = axis_of(call["axis"], x.ndim)
     call.reserve((*x.shape[:axis], *index.shape, *x.shape[axis + 1 :]), x.dtype)
     return np.asarray(x.take(_wrapped(index, x.shape[axis]), axis=axis))
 
 
 def gather_elements(call: Call, x: Array, index: Array) -> Array:
-    """Take one element for each index, at its own position on the other axes."""
+    """Return one element for each index, at the index's position on the other axes."""
     axis = axis_of(call["axis"], x.ndim)
     return x[_positions(index, x, axis)]
 
@@ -42,7 +42,7 @@ def _positions(index: Array, x: Array, axis: int) -> tuple[Array, ...]:
 
 
 def gather_nd(call: Call, x: Array, index: Array) -> Array:
-    """Take a slice for each vector of indices, after `batch_dims` shared axes."""
+    """Return a slice for each vector of indices, after `batch_dims` shared axes."""
     batch = int(call.get("batch_dims", 0))
     depth = index.shape[-1] if index.ndim else 0
     if not 0 <= batch < min(x.ndim, index.ndim) or batch + depth > x.ndim or x.shape[:batch] != index.shape[:batch]:
@@ -68,7 +68,7 @@ def _update(y: Array, where: tuple[Any, ...], values: Array, how: str) -> Array:
 
 
 def scatter_elements(call: Call, x: Array, index: Array, updates: Array) -> Array:
-    """Write, add, multiply or bound one element for each index."""
+    """Set, add, multiply, or take the maximum or minimum, at one element for each index."""
     axis = axis_of(call["axis"], x.ndim)
     if updates.shape != index.shape or updates.dtype != x.dtype:
         raise ValueError(f"updates of shape {updates.shape} and type {updates.dtype} do not fit the indices' {index.shape}, {x.dtype}")
@@ -76,7 +76,7 @@ def scatter_elements(call: Call, x: Array, index: Array, updates: Array) -> Arra
 
 
 def scatter_nd(call: Call, x: Array, index: Array, updates: Array) -> Array:
-    """Write, add, multiply or bound a slice for each vector of indices."""
+    """Set, add, multiply, or take the maximum or minimum, at a slice for each vector of indices."""
     depth = index.shape[-1] if index.ndim else 0
     if depth > x.ndim or updates.shape != index.shape[:-1] + x.shape[depth:] or updates.dtype != x.dtype:
         raise ValueError(f"indices {index.shape} and updates {updates.dtype} {updates.shape} do not fit a tensor {x.dtype} {x.shape}")
@@ -85,7 +85,7 @@ def scatter_nd(call: Call, x: Array, index: Array, updates: Array) -> Array:
 
 
 def one_hot(call: Call, index: Array, depth: Array, values: Array) -> Array:
-    """Put the second value where an axis of the given depth equals the index, the first elsewhere."""
+    """Return the second value where an axis of the given depth equals the index, the first elsewhere."""
     if depth.size != 1 or values.shape != (2,):
         raise ValueError(f"depth must be one number and values two, not of shapes {depth.shape} and {values.shape}")
     count = int(depth.reshape(()))
@@ -97,7 +97,7 @@ def one_hot(call: Call, index: Array, depth: Array, values: Array) -> Array:
 
 
 def compress(call: Call, x: Array, condition: Array) -> Array:
-    """Keep the slices at which the condition holds."""
+    """Return the slices at which the condition holds."""
     axis = call.get("axis")
     x, along = (x.reshape(-1), 0) if axis is None else (x, axis_of(axis, x.ndim))
     if condition.ndim != 1 or len(condition) > x.shape[along]:
@@ -106,12 +106,12 @@ def compress(call: Call, x: Array, condition: Array) -> Array:
 
 
 def non_zero(call: Call, x: Array) -> Array:
-    """Return the positions of the elements that are not zero, one column each."""
+    """Return the positions of the nonzero elements, one column each."""
     return np.asarray(np.nonzero(np.atleast_1d(x)), np.int64)[: max(x.ndim, 1)]
 
 
 def reverse_sequence(call: Call, x: Array, lengths: Array) -> Array:
-    """Reverse the first so many elements of the time axis, a length for each entry of the batch."""
+    """Reverse a prefix of the time axis, with one length per batch entry."""
     time, batch = int(call["time_axis"]), int(call["batch_axis"])
     if x.ndim < 2 or {time, batch} != {0, 1} or lengths.shape != (x.shape[batch],):
         raise ValueError(f"lengths of shape {lengths.shape} do not fit a tensor of shape {x.shape}")
@@ -148,7 +148,7 @@ def unique(call: Call, x: Array) -> Any:
 def non_max_suppression(
     call: Call, boxes: Array, scores: Array, limit: Array | None = None, overlap: Array | None = None, lowest: Array | None = None
 ) -> Array:
-    """Keep, class by class, the best box and drop those that overlap it too much; repeat with what is left."""
+    """Return the best boxes of each class, without those that overlap a better one."""
     if boxes.ndim != 3 or boxes.shape[2] != 4 or scores.ndim != 3 or (boxes.shape[0], boxes.shape[1]) != (scores.shape[0], scores.shape[2]):
         raise ValueError(f"boxes of shape {boxes.shape} and scores of shape {scores.shape} do not belong together")
     most = 0 if limit is None else int(limit.reshape(()))

@@ -1,4 +1,4 @@
-"""Numbers that are stored as integers with a scale."""
+"""Numbers stored as integers with a scale."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ from fastconv.network.operators.tensors.shape import dtype_of
 
 
 def dequantize(call: Call, x: Array, scale: Array, zero_point: Array | None = None) -> Array:
-    """Return ``(x - zero_point) * scale``, scales for the tensor, for each slice along an axis, or for each block of it."""
+    """Return ``(x - zero_point) * scale``, with scales per tensor, slice or block."""
     kind = dtype_of(int(call["output_dtype"])) if call.get("output_dtype", 0) else scale.dtype
     call.reserve(x.shape, np.float32)
     factor, shift = _along(call, x, scale), None if zero_point is None else _along(call, x, zero_point)
-    # Integers of 16 bits and less are exact in float32, and those of 32 have no zero point but 0.
+    # Integers of 16 bits and less are exact in float32, and 32-bit integers have zero point 0.
     wide = np.float64 if x.dtype == np.int32 else np.float32
     whole = x.astype(wide) if shift is None else x.astype(wide) - shift.astype(wide)
     return np.asarray(whole * factor.astype(wide)).astype(kind)
 
 
 def _along(call: Call, x: Array, value: Array) -> Array:
-    """Return scales or zero points in a shape that is broadcast to that of `x`."""
+    """Return scales or zero points in a shape that broadcasts to that of `x`."""
     size = int(call.get("block_size", 0))
     if value.size == 1 and not size:
         return value.reshape(())

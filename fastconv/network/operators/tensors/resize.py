@@ -1,7 +1,7 @@
-"""Resize: nearest, linear and cubic interpolation, one axis after the other.
+"""Resize: nearest, linear and cubic interpolation, axis by axis.
 
-Every mode is the same computation: an output position is mapped into the input, a few taps around it are weighted and
-summed. Modes differ in the taps, coordinate modes in the map.
+Every mode maps an output position into the input and sums a few weighted taps around it. Modes differ in the taps,
+coordinate modes in the map.
 """
 
 from __future__ import annotations
@@ -18,16 +18,16 @@ from fastconv.network.operators.record import Operator
 
 
 def positions(mode: str, out: int, length: int, scale: float, roi: tuple[float, float]) -> Array:
-    """Map the output positions of one axis into the input (coordinate_transformation_mode of the standard).
+    """Return the input positions of one axis's outputs in a coordinate mode.
 
-    `scale` may differ from out / length: a model may give the scale, whose product with the length is rounded down (`_lengths`).
+    `scale` may differ from out / length: if a model gives the scale, its product with the length is rounded down (`_lengths`).
     """
     x = np.arange(out, dtype=np.float64)
     resized = scale * length
     if mode == "half_pixel":
         return (x + 0.5) / scale - 0.5
     if mode == "half_pixel_symmetric":
-        # Corrects for the rounding of the output length, so that the picture stays centred.
+        # The offset corrects for the rounding of the output length, so that the image stays centred.
         offset = length / 2 * (1 - out / resized)
         return offset + (x + 0.5) / scale - 0.5
     if mode == "pytorch_half_pixel":
@@ -47,7 +47,7 @@ def positions(mode: str, out: int, length: int, scale: float, roi: tuple[float, 
 
 
 def nearest(x: Array, mode: str) -> Array:
-    """Round positions to whole ones."""
+    """Return positions rounded to integers."""
     rounding: Mapping[str, Callable[[Array], Array]] = {
         "round_prefer_floor": lambda v: np.ceil(v - 0.5),
         "round_prefer_ceil": lambda v: np.floor(v + 0.5),
@@ -60,7 +60,7 @@ def nearest(x: Array, mode: str) -> Array:
 
 
 def triangle(x: Array) -> Array:
-    """Weight of linear interpolation at a distance."""
+    """Return the weight of linear interpolation at a distance."""
     return np.asarray(np.maximum(0, 1 - np.abs(x)))
 
 
@@ -84,10 +84,10 @@ class Curve(NamedTuple):
 
 
 def interpolate(x: Array, axis: int, where: Array, scale: float, curve: Curve, antialias: bool, outside: bool) -> Array:
-    """Weight and sum the taps around each position of one axis.
+    """Return the weighted sum of the taps around each position of one axis.
 
-    With `antialias`, a downscaled axis stretches the weights by 1 / scale; with `outside` (exclude_outside), taps outside
-    of the input get no weight and the others share it; otherwise the edge is repeated.
+    With `antialias`, a downscaled axis stretches the weights by 1 / scale. With `outside` (exclude_outside), taps outside
+    the input have weight zero and the others are renormalised; otherwise the edge is repeated.
     """
     stretch = min(scale, 1.0) if antialias else 1.0
     span = math.ceil(curve.reach / stretch)
@@ -146,7 +146,7 @@ def resize(call: Call, x: Array, roi: Array | None = None, scales: Array | None 
 def _one_axis(call: Call, x: Array, axis: int, where: Array, scale: float) -> Array:
     mode = call["mode"]
     if mode == "nearest":
-        # Resize was born with floor in opset 10, where the attribute did not exist.
+        # In opset 10 the attribute did not exist and Resize used floor.
         index = nearest(where, call.get("nearest_mode", "floor"))
         return np.asarray(x.take(np.clip(index, 0, x.shape[axis] - 1), axis=axis))
     antialias, outside = bool(call.get("antialias", 0)), bool(call.get("exclude_outside", 0))
@@ -186,14 +186,14 @@ def _target(
 def _lengths(x: Array, along: tuple[int, ...], factor: list[float]) -> dict[int, int]:
     """Return the output lengths: the product with the scale rounded to float32, then rounded down.
 
-    So do onnxruntime and PyTorch, for whom 0.7 of 10 is 7. In the standard's text the product is exact, and the float32 next to 0.7
-    is below it: 6.
+    onnxruntime and PyTorch do the same: 0.7 times 10 gives 7. The standard's text implies an exact product; the float32 nearest to
+    0.7 is below it, which would give 6.
     """
     return {a: math.floor(np.float32(x.shape[a]) * np.float32(f)) for a, f in zip(along, factor, strict=True)}
 
 
 def upsample(call: Call, x: Array, scales: Array | None = None) -> Array:
-    """Resize's predecessor: asymmetric coordinates, nearest by floor or linear."""
+    """Resize with asymmetric coordinates, nearest by floor or linear: the predecessor of Resize."""
     factors = np.asarray(call["scales"], np.float32) if scales is None else scales
     attributes = {"mode": call["mode"], "coordinate_transformation_mode": "asymmetric", "nearest_mode": "floor"}
     return resize(Call(attributes, 13, 1, call.limit), x, None, factors, None)

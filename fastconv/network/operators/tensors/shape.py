@@ -1,4 +1,4 @@
-"""Operators that move data without computing: reshape, cut, join, pad, cast, and the constants they need."""
+"""Operators that only move data, and constants."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from fastconv.network.operators.record import Operator
 
 NARROW = {16: "bfloat16", 17: "float8_e4m3fn", 18: "float8_e4m3fnuz", 19: "float8_e5m2", 20: "float8_e5m2fnuz", 21: "uint4", 22: "int4"}
 NARROW |= {23: "float4_e2m1fn", 24: "float8_e8m0fnu", 25: "uint2", 26: "int2"}
-"""ONNX element types that numpy lacks, by ml_dtypes' names. Releases of onnx before 1.19 call them float32."""
+"""ONNX element types that numpy lacks, by their ml_dtypes names. Releases of onnx before 1.19 report them as float32."""
 
 
 def dtype_of(code: int) -> np.dtype[Any]:
-    """Return the numpy type of an ONNX element type; ValueError for strings and unknown codes."""
+    """Return the numpy type of an ONNX element type; raise ValueError for strings and unknown codes."""
     import onnx
 
     if code in NARROW:
@@ -42,7 +42,7 @@ def identity(call: Call, x: Array) -> Array:
 
 
 def dropout(call: Call, x: Array, ratio: Array | None = None, training: Array | None = None) -> Any:
-    """Return the input: dropout does nothing at inference."""
+    """Return the input: dropout has no effect at inference."""
     if training is not None and bool(training) and (ratio is None or float(ratio) != 0):
         raise ValueError("dropout in training mode is random and cannot be reproduced")
     return (x, np.ones(x.shape, bool)) if call.outputs > 1 else x
@@ -59,7 +59,7 @@ def cast_like(call: Call, x: Array, like: Array) -> Array:
 
 
 def convert(x: Array, dtype: np.dtype[Any], saturate: bool) -> Array:
-    """Convert the element type; a round trip through float32 is only taken where numpy has no direct way."""
+    """Return x in another element type, through float32 only if numpy has no direct conversion."""
     import ml_dtypes
 
     if dtype.name == "float8_e8m0fnu":
@@ -67,14 +67,14 @@ def convert(x: Array, dtype: np.dtype[Any], saturate: bool) -> Array:
     if x.dtype.kind not in "biufc" and dtype.kind not in "f":
         x = x.astype(np.float32)
     if saturate and dtype.name.startswith("float8"):
-        # Values beyond the format's range become its largest instead of infinity or NaN; NaN stays.
+        # Values beyond the format's range become its largest value instead of infinity or NaN; NaN stays NaN.
         limits = ml_dtypes.finfo(dtype)
         x = np.clip(x.astype(np.float32), np.float32(limits.min), np.float32(limits.max))
     return x.astype(dtype)
 
 
 def reshape(call: Call, x: Array, shape: Array) -> Array:
-    """Reshape; 0 copies a length unless allowzero says that it means zero, -1 is inferred."""
+    """Reshape; a length 0 is copied from the input unless allowzero is set, a length -1 is inferred."""
     wanted = list(integers(shape, "shape"))
     if not call.get("allowzero", 0):
         for i, length in enumerate(wanted):
@@ -107,7 +107,7 @@ def unsqueeze(call: Call, x: Array, axes: Array | None = None) -> Array:
 
 
 def transpose(call: Call, x: Array) -> Array:
-    """Permute the axes; reverse them where no order is given."""
+    """Permute the axes; reverse them if no order is given."""
     order = call.get("perm")
     if order is not None and sorted(order) != list(range(x.ndim)):
         raise ValueError(f"perm {list(order)} does not permute {x.ndim} axes")
@@ -115,7 +115,7 @@ def transpose(call: Call, x: Array) -> Array:
 
 
 def concat(call: Call, *arrays: Array) -> Array:
-    """Join along an axis."""
+    """Concatenate along an axis."""
     axis = axis_of(call["axis"], arrays[0].ndim)
     if len({array.dtype for array in arrays}) > 1:
         raise ValueError(f"the inputs must have one type, not {', '.join(str(array.dtype) for array in arrays)}")
@@ -123,7 +123,7 @@ def concat(call: Call, *arrays: Array) -> Array:
 
 
 def split(call: Call, x: Array, sizes: Array | None = None) -> tuple[Array, ...]:
-    """Cut along an axis into the given sizes, or into equal parts (the last may be shorter since opset 18)."""
+    """Split along an axis into given sizes or equal parts (opset 18: a shorter last)."""
     axis = axis_of(call["axis"], x.ndim)
     given = call.get("split") if sizes is None else integers(sizes, "split")
     if given is None:
@@ -142,7 +142,7 @@ def split(call: Call, x: Array, sizes: Array | None = None) -> tuple[Array, ...]
 def slice_(
     call: Call, x: Array, starts: Array | None = None, ends: Array | None = None, axes: Array | None = None, steps: Array | None = None
 ) -> Array:
-    """Slice as Python does, axis by axis; bounds beyond the ends are the ends."""
+    """Slice each axis as in Python; bounds beyond the ends are clipped."""
     begin = integers(np.asarray(call["starts"] if starts is None else starts), "starts")
     end = integers(np.asarray(call["ends"] if ends is None else ends), "ends")
     given = call.get("axes") if axes is None else axes
@@ -156,7 +156,7 @@ def slice_(
             raise ValueError("steps must not be zero")
         n = x.shape[axis]
         b, e = (b + n if b < 0 else b), (e + n if e < 0 else e)
-        # Going down, a start before the first element is the first element: here the standard differs from Python.
+        # With a negative step, a start before the first element means the first element, unlike in Python.
         low, high = (0, n) if s > 0 else (-1, n - 1)
         b, e = min(max(b, 0), high), min(max(e, low), high)
         cut[axis] = slice(b, None if e < 0 else e, s) if n else slice(0, 0)
@@ -164,7 +164,7 @@ def slice_(
 
 
 def expand(call: Call, x: Array, shape: Array) -> Array:
-    """Broadcast to a shape; lengths of one in the shape keep the input's."""
+    """Broadcast to a shape; a length of one in the shape keeps the input's."""
     wanted = integers(shape, "shape")
     result = np.broadcast_shapes(x.shape, call.reserve(wanted, x.dtype))
     return np.broadcast_to(x, call.reserve(result, x.dtype))
@@ -180,7 +180,7 @@ def tile(call: Call, x: Array, repeats: Array) -> Array:
 
 
 def pad(call: Call, x: Array, pads: Array | None = None, value: Array | None = None, axes: Array | None = None) -> Array:
-    """Pad with a constant, the edge, a reflection or a wrap-around; negative pads cut."""
+    """Pad with a constant, the edge, a reflection or a wrap-around; negative pads crop."""
     amounts = tuple(call["pads"]) if pads is None else integers(pads, "pads")
     along = tuple(range(x.ndim)) if axes is None else axes_of(axes, x.ndim)
     if len(amounts) != 2 * len(along):
@@ -207,18 +207,18 @@ def pad(call: Call, x: Array, pads: Array | None = None, value: Array | None = N
 
 
 def _beyond(mode: str, index: Array, length: int) -> Array:
-    """Map positions beyond the ends of an axis into it."""
+    """Return positions beyond the ends of an axis, mapped into it."""
     if mode == "edge" or length == 1:
         return np.clip(index, 0, length - 1)
     if mode == "wrap":
         return np.asarray(index % length)
-    # A reflection repeats with the period 2 (n - 1) and is even about 0.
+    # A reflection has the period 2 (n - 1) and is even about 0.
     index = index % (2 * length - 2)
     return np.asarray(np.minimum(index, 2 * length - 2 - index))
 
 
 def constant(call: Call) -> Array:
-    """Return the one attribute that is given, as a tensor."""
+    """Return the given attribute as a tensor."""
     kinds = {"value": None, "value_float": np.float32, "value_floats": np.float32, "value_int": np.int64, "value_ints": np.int64}
     given = [name for name in kinds if name in call.attributes]
     if len(given) != 1:
@@ -238,7 +238,7 @@ def size(call: Call, x: Array) -> Array:
 
 
 def constant_of_shape(call: Call, shape: Array) -> Array:
-    """Fill a shape with one value, zero unless given."""
+    """Return a tensor of a shape filled with one value, by default zero."""
     value = np.asarray(call.get("value", np.zeros(1, np.float32)))
     if value.size != 1:
         raise ValueError(f"value must hold one element, not {value.size}")
@@ -258,7 +258,7 @@ def range_(call: Call, start: Array, limit: Array, delta: Array) -> Array:
 
 
 def eye_like(call: Call, x: Array) -> Array:
-    """Return ones on one diagonal of a matrix like the input."""
+    """Return a matrix of the input's shape with ones on one diagonal."""
     if x.ndim != 2:
         raise ValueError(f"the input must be a matrix, not of shape {x.shape}")
     dtype = x.dtype if call.get("dtype") is None else dtype_of(call["dtype"])
@@ -323,13 +323,13 @@ def center_crop_pad(call: Call, x: Array, shape: Array) -> Array:
 
 
 def constant_retyped(attributes: Mapping[str, Attribute], kind: np.dtype[Any]) -> Mapping[str, Attribute]:
-    """Return the attributes of a constant in another format; what is given as numbers is float32 by the standard."""
+    """Return the attributes of a constant in another format."""
     numbers = ("value_float", "value_floats")
     return {"value" if name in numbers else name: np.asarray(v, kind) if name in numbers else v for name, v in attributes.items()}
 
 
 def filled_retyped(attributes: Mapping[str, Attribute], kind: np.dtype[Any]) -> Mapping[str, Attribute]:
-    """Return the attributes of ConstantOfShape in another format; the standard's default is a float32 zero."""
+    """Return the attributes of ConstantOfShape in another format."""
     return {"value": np.zeros(1, kind), **attributes}
 
 
