@@ -23,8 +23,8 @@ import contest
 import numpy as np
 
 import fastconv
+from fastconv.kernels import How, layer_of, plan_layer
 from fastconv.kernels.choose import cut
-from fastconv.kernels.functional import plan_in_blocks
 from fastconv.kernels.runners import blocked
 from fastconv.native.objects import Compiled, compiled
 
@@ -66,7 +66,8 @@ def plan_of(
         if in_blocks is None:
             plan = fastconv.plan_conv2d(w, None, stride, 1, order=order, **settings)
         else:
-            plan = plan_in_blocks(in_blocks, w, None, stride, 1, 1, 1, activation=None, **settings)
+            layer = replace(layer_of(w, None, stride, 1, 1, 1, x.shape), blocks=in_blocks)
+            plan = plan_layer(layer, w, None, How(algorithm, threads))
     out = np.empty(plan.output_shape, np.float32)
     return lambda: plan(x.reshape(plan.input_shape), out)
 

@@ -100,28 +100,13 @@ def plan_conv2d(
     >>> plan(np.ones((1, 3, 8, 8), np.float32))[0, 0, 0, :3]
     array([12., 18., 18.], dtype=float32)
     """
-    how = _How(algorithm, threads, order, activation, max_error)
+    how = How(algorithm, threads, order, activation, max_error)
     return _plan(2, weight, bias, (stride, padding, dilation, groups), input_shape, how)
 
 
-def plan_in_blocks(
-    blocks: tuple[bool, bool],
-    weight: npt.ArrayLike,
-    bias: npt.ArrayLike | None,
-    stride: Ints,
-    padding: Ints | str,
-    dilation: Ints,
-    groups: int,
-    *,
-    input_shape: Sequence[int],
-    algorithm: Any,
-    threads: int | None,
-    activation: Activation | None,
-    max_error: float | None = None,
-) -> Plan:
-    """Make a plan as `plan_conv2d`, channels-blocked where `blocks` asks and it is supported."""
-    how = _How(algorithm, threads, None, activation, max_error)
-    return _plan(2, weight, bias, (stride, padding, dilation, groups), input_shape, how, blocks)
+def plan_layer(layer: Layer, weight: Array, bias: Array | None, how: How) -> Plan:
+    """Make a layer of a network ready: as `plan_conv2d`, with the channels-blocked layout where `layer` asks for it and it fits."""
+    return _made(layer, array_of("weight", weight, 4), None if bias is None else array_of("bias", bias), how, 2, True)
 
 
 def blocks_of(layer: Layer, method: Method, blocks: tuple[bool, bool] = (True, True)) -> tuple[bool, bool]:
@@ -161,7 +146,7 @@ def plan_conv1d(
     >>> plan(np.arange(6.0)[None, None])
     array([[[ 3.,  6.,  9., 12.]]])
     """
-    how = _How(algorithm, threads, order, activation, max_error)
+    how = How(algorithm, threads, order, activation, max_error)
     return _plan(1, weight, bias, (stride, padding, dilation, groups), input_shape, how)
 
 
@@ -230,19 +215,19 @@ def _convolve(dims: int, given: npt.ArrayLike, weight: npt.ArrayLike, bias: npt.
     one = np.ndim(given) == dims + 1  # without a batch, as in torch
     x = array_of("input", np.asarray(given)[None] if one else given, dims + 2)
     stride, padding, dilation, groups, algorithm, threads, order, max_error = arguments
-    how = _How(algorithm, threads, order, None, max_error)
+    how = How(algorithm, threads, order, None, max_error)
     y = _plan(dims, weight, bias, (stride, padding, dilation, groups), x.shape, how)(x)
     return y[0] if one else y
 
 
-class _How(NamedTuple):
-    """How a layer is to run; None leaves it to `auto`."""
+class How(NamedTuple):
+    """How a layer is to run: arguments of `plan_conv2d`, which tells their defaults."""
 
     algorithm: Any
-    threads: int | None
-    order: str | None
-    activation: Activation | None
-    max_error: float | None
+    threads: int | None = None
+    order: str | None = None
+    activation: Activation | None = None
+    max_error: float | None = None
 
 
 def _plan(
@@ -251,23 +236,21 @@ def _plan(
     bias: npt.ArrayLike | None,
     geometry: tuple[Ints, Ints | str, Ints, int],
     input_shape: Sequence[int],
-    how: _How,
-    blocks: tuple[bool, bool] = (False, False),
+    how: How,
 ) -> Plan:
     """Make a plan; `geometry` is stride, padding, dilation and groups."""
-    algorithm, threads, order, activation, max_error = how
     w = array_of("weight", weight, dims + 2)
     b = None if bias is None else array_of("bias", bias)
-    layer = layer_of(w, b, *geometry, input_shape)
-    count = threads_of(threads)
-    method = method_of(algorithm, layer, max_error)
-    layer = replace(layer, blocks=blocks_of(layer, method, blocks)) if any(blocks) else layer
-    if order is None:
-        order = max((order_of(alg) for alg in method.axes or ()), default="huffman", key=len)
-    order = str(parse_order(order))
-    w = w.reshape(layer.filters, layer.channels // layer.groups, *layer.kernel)
-    batched = len(input_shape) == dims + 2
-    return Plan(layer, method, order, count, dims, batched, _runner(layer, method, w, b, order, count, activation))
+    return _made(layer_of(w, b, *geometry, input_shape), w, b, how, dims, len(input_shape) == dims + 2)
+
+
+def _made(layer: Layer, weight: Array, bias: Array | None, how: How, dims: int, batched: bool) -> Plan:
+    count, method = threads_of(how.threads), method_of(how.algorithm, layer, how.max_error)
+    if any(layer.blocks):
+        layer = replace(layer, blocks=blocks_of(layer, method, layer.blocks))
+    order = how.order or max((order_of(alg) for alg in method.axes or ()), default="huffman", key=len)
+    order, w = str(parse_order(order)), weight.reshape(layer.filters, layer.channels // layer.groups, *layer.kernel)
+    return Plan(layer, method, order, count, dims, batched, _runner(layer, method, w, bias, order, count, how.activation))
 
 
 def _runner(

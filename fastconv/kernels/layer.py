@@ -42,8 +42,10 @@ class Layer:
     groups : int
         Groups of channels, each convolved separately.
     blocks : (bool, bool)
-        Whether input and output use the channels-blocked layout, one block per vector of channels:
-        (batch, channels / lanes, height, width, lanes).
+        Whether the channels of the input, and those of the output, lie in blocks of as many as a vector holds, a block's
+        pixels after each other: (batch, channels / lanes, height, width, lanes).
+    cold : bool
+        Whether the weights come from memory in each call: other layers run in between.
     """
 
     dtype: np.dtype[Any]
@@ -58,6 +60,7 @@ class Layer:
     dilation: tuple[int, int]
     groups: int
     blocks: tuple[bool, bool] = (False, False)
+    cold: bool = False
 
     @cached_property
     def output(self) -> tuple[int, int]:
@@ -81,13 +84,28 @@ class Layer:
         kernel = tuple(-(-r // s) for r, s in zip(self.kernel, self.stride, strict=True))
         height, width = (out + r - 1 for out, r in zip(self.output, kernel, strict=True))
         channels, none = self.channels * self.stride[0] * self.stride[1], ((0, 0), (0, 0))
-        return Layer(self.dtype, self.batch, channels, height, width, self.filters, (kernel[0], kernel[1]), (1, 1), none, (1, 1), 1)
+        shape, one = (self.dtype, self.batch, channels, height, width, self.filters), (1, 1)
+        return Layer(*shape, (kernel[0], kernel[1]), one, none, one, 1, cold=self.cold)
 
     @property
     def multiplications(self) -> int:
         """Products of the direct convolution."""
         h, w = self.output
         return self.batch * self.filters * h * w * (self.channels // self.groups) * self.kernel[0] * self.kernel[1]
+
+
+_KINDS = {np.dtype(np.float32): "f4", np.dtype(np.float64): "f8"}
+_PLAIN = 0x101
+"""Of numpy's flags: in C order, and aligned."""
+
+
+def kind_of(*arrays: Array) -> str:
+    """Return the kernels' name of the arrays' common format, "" where they do not serve it."""
+    kind = arrays[0].dtype
+    for a in arrays:
+        if a.dtype != kind or a.flags.num & _PLAIN != _PLAIN:
+            return ""
+    return _KINDS.get(kind, "")
 
 
 def array_of(name: str, value: Any, rank: int | None = None) -> Array:
@@ -179,6 +197,10 @@ def _paddings(
             )
         totals = [d * (r - 1) for r, d in zip(kernel, dilation, strict=True)]
         return tuple((total // 2, total - total // 2) for total in totals)
+    if isinstance(padding, tuple) and padding and isinstance(padding[0], tuple):  # before and after each axis, as networks say it
+        if min(map(min, padding)) < 0:
+            raise ValueError(f"padding is {padding}: it is at least 0")
+        return padding
     if isinstance(padding, str):
         raise ValueError(f"padding is {padding!r}: pass an integer, one per axis, 'valid' or 'same'")
     return tuple((p, p) for p in _axes("padding", padding, dims, 0))

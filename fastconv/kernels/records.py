@@ -210,37 +210,3 @@ POOL = record(
     "pitch",  # bytes of a row with minus infinities on both sides
 )
 """A maximum pool."""
-
-AVERAGE = record(*_WINDOWS)
-"""An average pool."""
-
-MEAN = record("planes", "size", "group")
-"""Means of planes: planes, numbers per plane, planes per item."""
-
-PLANES = record(
-    "total",  # numbers
-    "size",  # numbers per plane; the last may have fewer
-    "count",  # planes
-    "group",  # planes per item
-    "channels",  # planes per image
-    "sums",  # whether a second tensor is added
-)
-"""Planes to add, scale and activate."""
-
-CURVE = record(
-    "total",  # numbers
-    "piece",  # numbers per piece; the last may have fewer
-    "count",  # pieces
-    "group",  # pieces per item
-)
-"""A curve (`fastconv.kernels.operators.curves`), piece by piece."""
-
-DENSE = record(
-    "rows",
-    "inputs",
-    "outputs",
-    "group",  # outputs per item
-    "transposed",  # whether the weights are (outputs, inputs)
-    "finished",  # whether a bias and an activation are applied
-)
-"""A dense layer."""

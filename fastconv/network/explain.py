@@ -7,23 +7,29 @@ import statistics
 import time
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
 from fastconv.algebra import BilinearAlgorithm, complex_points, toom_cook
-from fastconv.kernels import plan_conv2d
+from fastconv.kernels import Layer, Plan, layer_of, plan_conv2d
 from fastconv.kernels.choose import estimated
 from fastconv.native import threads_of
-from fastconv.network.graph.graph import Array, Graph, Node, Value
+from fastconv.network.graph.graph import Array, Attribute, Graph, Node, Value
 from fastconv.network.operators.call import Call, is_narrow
 from fastconv.network.operators.window import Window, planar, window
+from fastconv.network.rewrite.optimise import folded_constants
+from fastconv.network.rewrite.passes import is_float
 from fastconv.network.run.assign import Choice, is_eligible, resolved
 from fastconv.network.run.execute import Runner
+from fastconv.network.run.own import estimated_direct
+from fastconv.network.run.session import Session
 from fastconv.tables import Shown, Table
 
 _SIZES = {3: (2, 4, 6), 5: (2, 4)}
 """Outputs per tile and axis of the options for an r x r kernel; 2 for other r."""
+_OPSET = 17
+"""Opset of a layer that is measured in onnxruntime."""
 _PAIRS = {3: ((8, 3),), 5: ((8, 2), (6, 3)), 7: ((8, 5), (4, 3))}
 """Outputs, and pairs of complex points, of further options: few products for their error."""
 
@@ -189,26 +195,35 @@ def explain(
         raise ValueError(f"max_error is {max_error!r}: pass a positive relative error, such as 1e-5")
     given, known = (_drawn(net), False) if feeds is None else (feeds, True)
     runner, count = net.prepare(chosen, threads=threads), threads_of(threads)
-    traces: dict[str, tuple[Node, Array, Array]] = {}
-
-    def watch(node: Node, inputs: list[Array | None], results: tuple[Array, ...], seconds: float) -> None:
-        if node.operator == "Conv" and inputs[0] is not None and inputs[1] is not None:
-            traces[node.name] = node, inputs[0], inputs[1]
-
     keep = [name for node in net.graph.convolutions for name in (node.inputs[0], node.outputs[0]) if name]
-    values = net.prepare(chosen, threads=threads)(given, dict.fromkeys(keep), watch=watch)
+    values = runner(given, dict.fromkeys(keep))
     runner(given)
     layers = []
     pace = None if measure else _pace(count)
+    live = {node.name for node in folded_constants(net.graph).nodes}
     for node in net.graph.convolutions:
-        plan = runner.plan(node.name)
-        if node.name in traces and plan is not None:
-            _, x, weight = traces[node.name]
-            y = values[node.outputs[0]] if known else None
-            layers.append(_layer(net.graph, node, x, weight, y, plan, pace))
+        x, weight, y = (values[node.inputs[0]], net.graph.constants.get(node.inputs[1]), values[node.outputs[0]])
+        if weight is not None and node.name in live and x.size and is_float(x.dtype):
+            layers.append(_layer(net.graph, node, (x, weight, y if known else None), runner.plan(node.name), count, pace))
     inputs = "the given inputs" if known else "independent numbers of variance one"
     found = Explanation(net.name, inputs, measure, count, max_error, tuple(layers))
     return found if max_error is None else _bounded(found, max_error)
+
+
+class _Run(NamedTuple):
+    """How a layer ran: by an algorithm, or by onnxruntime."""
+
+    algorithm: str
+    why: str
+    layer: Layer
+    threads: int
+    axes: tuple[BilinearAlgorithm, ...] = ()
+    phases: bool = False
+
+
+def _of_plan(plan: Plan) -> _Run:
+    name = "direct" if plan.algorithm == "im2col" else plan.algorithm
+    return _Run(name, plan.method.why, plan.layer, plan.threads, plan.method.axes or (), plan.method.phases)
 
 
 def _drawn(net: Preparable) -> dict[str, Array]:
@@ -222,26 +237,37 @@ def _drawn(net: Preparable) -> dict[str, Array]:
     return feeds
 
 
-def _layer(graph: Graph, node: Node, x: Array, weight: Array, y: Array | None, plan: Any, pace: float | None) -> LayerChoice:
+def _of_onnxruntime(node: Node, x: Array, weight: Array, view: Window, threads: int) -> _Run:
+    pads = tuple(zip(view.begin, view.end, strict=True))
+    layer = layer_of(weight, None, view.strides, pads, view.dilations, int(node.attributes.get("group", 1)), x.shape)  # type: ignore[arg-type]
+    return _Run("onnxruntime", "onnxruntime: no fast algorithm is estimated to pay on this layer", layer, threads)
+
+
+def _layer(
+    graph: Graph, node: Node, values: tuple[Array, Array, Array | None], plan: Plan | None, threads: int, pace: float | None
+) -> LayerChoice:
+    x, weight, y = values
     view = window(Call(node.attributes, node.opset), x.shape[2:], weight.shape[2:])
     kernel, entering, output = weight.shape[2:], x.shape, (x.shape[0], weight.shape[0], *view.out)
     x, weight = (np.asarray(part, np.float32 if is_narrow(part.dtype) else part.dtype) for part in (x, weight))
     if x.ndim > 4:
         flat = planar(view, x, weight)
         view, x, weight = flat.view, flat.x, flat.weight
+    run = _of_onnxruntime(node, x, weight, view, threads) if plan is None else _of_plan(plan)
     offered: dict[str, Choice] = {"direct": "direct"}
+    if x.dtype == np.float32:
+        offered["onnxruntime"] = "onnxruntime"
     if is_eligible(graph, node) and len(set(weight.shape[2:])) == 1 and weight.shape[2] > 1:
         offered |= _offered(weight.shape[2], weight.ndim - 2)
     elif len(set(weight.shape[2:])) == len(set(view.strides)) == 1 and 1 < view.strides[0] <= weight.shape[2]:
         known = (resolved(f"F({m}x{m},{weight.shape[2]}x{weight.shape[2]})s{view.strides[0]}") for m in (2, 4))
         offered |= {alg.name(): alg for alg in known if isinstance(alg, BilinearAlgorithm) and is_eligible(graph, node, alg)}
-    name = "direct" if plan.algorithm == "im2col" else plan.algorithm
-    if plan.method.phases:
+    if run.phases:
         offered["phases"] = "phases"
-    elif plan.method.axes is not None:  # perhaps with other points than the options of that name
-        offered[name] = plan.method.axes
-    elif plan.algorithm == "fft":
-        offered[name] = "fft"
+    elif run.axes:  # perhaps with other points than the options of that name
+        offered[run.algorithm] = (run.axes[0], run.axes[-1])
+    elif run.algorithm == "fft":
+        offered["fft"] = "fft"
     x_square = _square(x) or 1.0
     w_square = _square(weight) or 1.0
     terms, dims = int(np.prod(weight.shape[1:])), weight.ndim - 2
@@ -251,21 +277,21 @@ def _layer(graph: Graph, node: Node, x: Array, weight: Array, y: Array | None, p
     options = []
     for label, how in offered.items():
         axes, phases = _axes(how, dims), 1
-        if label == "phases" and plan.method.axes is not None:
-            axes, phases = plan.method.axes, math.prod(view.strides)
+        if label == "phases":
+            axes, phases = run.axes, math.prod(view.strides)
         taps = phases * math.prod(alg.products / alg.m for alg in axes) if axes else float(np.prod(weight.shape[2:]))
-        estimate = estimated(plan.layer, axes, phases > 1, plan.threads)
+        estimate = estimated_direct(run.layer, threads) if how == "onnxruntime" else estimated(run.layer, axes, phases > 1, run.threads)
         size = weight.nbytes * math.prod(alg.products for alg in axes) // math.prod(alg.r for alg in axes)
         option = Option(label, taps, estimate.error * noise, 0.0, size)
-        if label == name:
+        if label == run.algorithm and plan is not None:
             option = replace(option, workspace_bytes=plan.workspace_bytes, weight_bytes=plan.weight_bytes)
         if pace is not None:
             option = replace(option, seconds=estimate.cycles * pace)
         else:
-            option = _measured(option, how, node, x, weight, view, plan.threads)
+            option = _measured(option, how, node, x, weight, view, threads)
         options.append(option)
-    why = plan.method.why
-    return LayerChoice(node.name, kernel, entering, output, math.sqrt(x_square), name, why, tuple(options), plan.subnormal_weights)
+    subnormal = 0 if plan is None else plan.subnormal_weights
+    return LayerChoice(node.name, kernel, entering, output, math.sqrt(x_square), run.algorithm, run.why, tuple(options), subnormal)
 
 
 def _offered(r: int, dims: int) -> dict[str, Choice]:
@@ -311,14 +337,22 @@ def _measured(option: Option, how: Choice, node: Node, x: Array, weight: Array, 
     image = np.ascontiguousarray(x if even else np.pad(x, view.pads))
     padding = view.begin if even else (0, 0)
     arguments = (view.strides, padding, view.dilations, int(node.attributes.get("group", 1)))  # type: ignore[arg-type]
-    plan = plan_conv2d(weight, None, *arguments, input_shape=image.shape, algorithm=how, threads=threads)
-    y = plan(image)
     wide = plan_conv2d(weight.astype(np.float64), None, *arguments, input_shape=image.shape, algorithm="direct", threads=threads)
     truth = wide(image.astype(np.float64))
     size = float(np.linalg.norm(truth.reshape(-1)))
+    if how == "onnxruntime":
+        pads, group = (*padding, *padding), arguments[-1]
+        attributes: dict[str, Attribute] = {"strides": view.strides, "pads": pads, "dilations": view.dilations, "group": group}
+        session = Session(Node(node.name, "Conv", ("x", "w"), ("y",), attributes, _OPSET), {"w": weight}, {}, threads_of(threads))
+        (y,) = session((image, weight))
+        call = session.bound((image, weight), (y,), frozenset())
+    else:
+        plan = plan_conv2d(weight, None, *arguments, input_shape=image.shape, algorithm=how, threads=threads)
+        y = plan(image)
+        call = lambda: plan(image, y)  # type: ignore[assignment]
+        option = replace(option, workspace_bytes=plan.workspace_bytes, weight_bytes=plan.weight_bytes)
     error = float(np.linalg.norm((y - truth).reshape(-1))) / size if size else 0.0
-    seconds = _timed(lambda: plan(image, y))
-    return replace(option, seconds=seconds, measured_error=error, workspace_bytes=plan.workspace_bytes, weight_bytes=plan.weight_bytes)
+    return replace(option, seconds=_timed(call), measured_error=error)
 
 
 def _bounded(found: Explanation, max_error: float) -> Explanation:

@@ -59,7 +59,7 @@ def test_an_operator_is_one_record_and_one_example(copy):
     add(operators, '    Operator("Identity",', textwrap.indent(record, "    "))
     add(copy / "tests" / "support" / "examples.py", '    "Identity":', textwrap.indent(example, "    "))
     output = passed(copy, "tests/network/test_operator_records.py", "-k", "HannWindow")
-    for claim in ("standard", "inputs", "shaped_by", "wide"):
+    for claim in ("standard", "inputs", "wide"):
         assert f"[HannWindow-{claim}] PASSED" in output
 
 

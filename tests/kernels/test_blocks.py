@@ -11,10 +11,8 @@ from hypothesis import strategies as st
 from support.twin import twin
 
 from fastconv import plan_conv2d
-from fastconv.kernels import RELU, Activation
+from fastconv.kernels import RELU, Activation, How, Windows, blocks_of, layer_of, max_pool, plan_layer
 from fastconv.kernels.choose.cut import CHANNEL_CHAIN, cut
-from fastconv.kernels.functional import blocks_of, plan_in_blocks
-from fastconv.kernels.operators import Windows, max_pool
 from fastconv.kernels.runners import blocked
 from fastconv.native import machine
 from fastconv.native.threads import Pool
@@ -37,13 +35,18 @@ def random(*shape, dtype="f4"):
     return RNG.standard_normal(shape).astype(dtype)
 
 
+def planned(blocks, weight, bias, geometry, shape, **how):
+    """Plan a layer inside a network, of the given stride and padding."""
+    layer = layer_of(weight, bias, *geometry, 1, 1, shape)
+    return plan_layer(replace(layer, blocks=blocks), weight, bias, How(**how))
+
+
 def both(x, weight, bias, stride=1, padding=1, activation=None, **given):
     """Return a layer's output, and those of the same layer with input, output or both channels-blocked."""
     wanted = plan_conv2d(weight, bias, stride, padding, input_shape=x.shape, activation=activation, **given)(x)
     found = {}
     for blocks in ((True, False), (False, True), (True, True)):
-        settings = {"threads": None} | given
-        plan = plan_in_blocks(blocks, weight, bias, stride, padding, 1, 1, input_shape=x.shape, activation=activation, **settings)
+        plan = planned(blocks, weight, bias, (stride, padding), x.shape, activation=activation, **given)
         y = plan(in_blocks(x) if plan.layer.blocks[0] else x)
         found[blocks] = plan, plain(y) if plan.layer.blocks[1] else y
     return wanted, found
@@ -129,7 +132,7 @@ def test_a_layer_in_blocks_adds_to_what_is_there(size, activation):
         wanted = plan(x) + shortcut
         wanted = wanted if activation is None else activation(wanted)
         for blocks in ((True, False), (False, True), (True, True)):
-            made = plan_in_blocks(blocks, w, b, 1, 1, 1, 1, input_shape=x.shape, algorithm=algorithm, threads=2, activation=activation)
+            made = planned(blocks, w, b, (1, 1), x.shape, algorithm=algorithm, threads=2, activation=activation)
             y = in_blocks(shortcut) if made.layer.blocks[1] else shortcut.copy()
             made._runner.pool.run(made.job(in_blocks(x) if made.layer.blocks[0] else x, y, adding=True))
             np.testing.assert_array_equal(plain(y) if made.layer.blocks[1] else y, wanted)
@@ -160,8 +163,7 @@ def test_what_cannot_lie_in_blocks_does_not():
 def test_plans_say_where_channels_lie_in_blocks():
     lanes = lanes_of("f4")
     w = random(lanes, lanes, 3, 3)
-    given = {"input_shape": (1, lanes, 8, 8), "algorithm": "F(2x2,3x3)", "threads": 1, "activation": None}
-    plan = plan_in_blocks((True, False), w, None, 1, 1, 1, 1, **given)
+    plan = planned((True, False), w, None, (1, 1), (1, lanes, 8, 8), algorithm="F(2x2,3x3)", threads=1)
     assert plan.input_shape == (1, 1, 8, 8, lanes)
     assert plan.output_shape == (1, lanes, 8, 8)
     assert f"channels of input in blocks of {lanes}" in plan.explain()

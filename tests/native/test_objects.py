@@ -157,13 +157,13 @@ def edited(tmp_path, monkeypatch):
 
 
 def test_names_change_with_what_code_is_made_from(edited):
-    users = {"pool": {"pool"}, "programs": {"programs", "steps", "phases"}, "planes": {"planes", "dense"}}
+    users = {"pool": {"pool"}, "programs": {"programs", "steps", "phases"}}
     assert {name: edited(f"kernels/source/{name}.py") for name in users} == users
-    assert {"engine", "pool", "curves"} < edited("kernels/source/engine.py") < {*SOURCES}
+    assert {"engine", "pool"} < edited("kernels/source/engine.py") < {*SOURCES}
     assert edited("program/ir.py") == {"programs", "steps", "phases"}
     for name in ("native/source/emit.py", "native/threads.py", "native/records.py"):
         assert edited(name) == {*SOURCES}
-    for name in ("kernels/choose/cut.py", "kernels/runners/blocked.py", "kernels/operators/pool.py", "exact/formats.py"):
+    for name in ("kernels/choose/cut.py", "kernels/runners/blocked.py", "kernels/pool.py", "exact/formats.py"):
         assert edited(name) == set()
 
 

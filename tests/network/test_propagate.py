@@ -77,7 +77,7 @@ def test_what_is_alike_in_all_pixels_outlives_an_average():
     graph = helper.make_graph(nodes, "averaged", [info("x")], [info("z")], [w])
     net = fc.load_onnx(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)]))
     x = (1 + rng.standard_normal((2, 16, 66, 66)) / 10).astype("f4")
-    found = predict_errors(net, {"x": x}, "F(4x4,3x3)", "fp32")
+    found = predict_errors(net, {"x": x}, "F(4x4,3x3)", "tf32")  # whose errors are larger than those of a mean in float32
     (layer,) = found.layers
     # The mean of 4096 pixels makes random errors 64 times smaller.
     assert layer.gain < 0.1 < 0.5 < layer.systematic_gain

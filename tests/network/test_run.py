@@ -14,7 +14,7 @@ from support.models import chain
 import fastconv as fc
 from fastconv.network import Graph, Node, Value
 from fastconv.network.rewrite.passes import widened
-from fastconv.network.run import execute
+from fastconv.network.run import convolve, execute
 from fastconv.network.run.assign import assigned, is_eligible, resolved
 from fastconv.network.run.blocks import plain, plain_shape, readers_in_blocks
 from fastconv.network.run.feeds import checked_feeds, converted_feeds
@@ -141,13 +141,13 @@ def test_empty_batches_give_empty_results(net):
 
 def test_weights_are_planned_once_per_layer_shape_and_algorithm(monkeypatch, x):
     made = []
-    plan = execute.plan_in_blocks
+    plan = convolve.plan_layer
 
-    def counted(*args, **kwargs):
-        made.append((kwargs["input_shape"], kwargs["algorithm"]))
-        return plan(*args, **kwargs)
+    def counted(*args):
+        made.append(args)
+        return plan(*args)
 
-    monkeypatch.setattr(execute, "plan_in_blocks", counted)
+    monkeypatch.setattr(convolve, "plan_layer", counted)
     net = fc.load_onnx(chain())
     for _ in range(3):
         net.run({"x": x}, "direct")
@@ -169,7 +169,8 @@ def test_auto_keeps_the_limit_that_a_network_is_given(x):
     error = [np.linalg.norm(next(iter(runner({"x": x}).values())) - exact) / np.linalg.norm(exact) for runner in runners]
     assert max(error) < 1e-4
     for runner, limit in zip(runners, (1e-6, 1e-4), strict=True):
-        assert all(f"the limit is {limit:.1e}" in plan.method.why for name in net.layers if (plan := runner.plan(name)).method.axes)
+        plans = [plan for name in net.layers if (plan := runner.plan(name)) is not None]
+        assert all(f"the limit is {limit:.1e}" in plan.method.why for plan in plans)
     pinned = net.prepare({net.layers[0]: "direct"}, max_error=1e-4)
     pinned({"x": x})
     assert pinned.plan(net.layers[0]).algorithm == "direct"
@@ -346,7 +347,7 @@ def test_tensors_die_after_their_last_reader():
         Node("d", "Neg", ("c",), ("y",), {}, 17),
     ]
     graph = Graph.build("g", [value("x")], [value("y")], {}, nodes)
-    dead = lambda wanted: [set(names) for names in execute.Program.of(graph, wanted, frozenset()).dead]
+    dead = lambda wanted: [set(names) for names in execute.Program.of(graph, wanted, {}).dead]
     assert dead(()) == [{"x"}, {"mask"}, {"a", "b"}, {"c"}]
     assert dead(("b", "mask")) == [{"x"}, set(), {"a"}, {"c"}]
 

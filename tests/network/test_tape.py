@@ -11,6 +11,8 @@ from hypothesis import strategies as st
 from onnx import TensorProto, helper, numpy_helper
 
 import fastconv as fc
+from fastconv.native import machine
+from fastconv.network.run.nchwc import block_length
 from fastconv.network.run.tape import Part, Recorder, places
 
 
@@ -38,6 +40,16 @@ def assert_same(got, wanted):
     for name, array in wanted.items():
         assert got[name].dtype == array.dtype
         np.testing.assert_array_equal(got[name], array)
+
+
+def assert_near(got, wanted):
+    """Compare as far as onnxruntime's order of summation depends on the layout: a few roundings, each up to half an epsilon."""
+    assert got.keys() == wanted.keys()
+    for name, array in wanted.items():
+        assert got[name].dtype == array.dtype
+        np.testing.assert_array_equal(np.isnan(got[name]), np.isnan(array))
+        error = np.nan_to_num(got[name].astype(np.float64) - array)
+        assert np.linalg.norm(error) <= 16 * np.finfo(np.float32).eps * np.linalg.norm(np.nan_to_num(array.astype(np.float64)))
 
 
 def mixed(threads=None):
@@ -129,32 +141,39 @@ def in_blocks(net, algorithm="auto"):
     return {name for name, plan in plans.items() if plan is not None and plan.layer.blocks[1]}
 
 
+def pinned(algorithm, **others):
+    """Pin every convolution: what "auto" chooses depends on the machine."""
+    return {f"c{k}": algorithm for k in range(7)} | {"y": algorithm} | others
+
+
 @pytest.mark.parametrize(
-    ("options", "algorithm", "inside"),
+    ("options", "algorithm", "inside", "parts"),
     [
-        ({}, "F(4x4,3x3)", {"c0", "c1", "c2", "c5"}),
-        ({}, {"c2": "direct"}, {"c0", "c2", "c5"}),
-        ({}, "direct", set()),
-        ({"activation": "PRelu"}, "F(2x2,3x3)", {"c0", "c1", "c2", "c5"}),
-        ({"activation": "Elu"}, "F(2x2,3x3)", {"c0", "c2", "c5"}),
-        ({"kernel": 1}, "F(2x2,3x3)", {"c0", "c5"}),
-        ({"strides": [2, 2]}, "F(2x2,3x3)", {"c0", "c2", "c5"}),
-        ({"pads": [1, 0, 0, 1]}, "F(2x2,3x3)", {"c0", "c2", "c5"}),
-        ({"kernel": 5, "pads": [2, 2, 2, 2]}, {"c2": "F(2x2,5x5)"}, {"c0", "c1", "c2", "c5"}),
+        ({}, "F(4x4,3x3)", {"c0", "c1", "c2", "c5"}, {"c3", "c4"}),
+        ({}, pinned("F(4x4,3x3)", c2="direct"), {"c0", "c2", "c5"}, {"c3", "c4"}),
+        ({}, "direct", set(), {"c4"}),
+        ({"activation": "PRelu"}, "F(2x2,3x3)", {"c0", "c1", "c2", "c5"}, {"c3", "c4"}),
+        ({"activation": "Elu"}, "F(2x2,3x3)", {"c0", "c2", "c5"}, {"c1", "c3", "c4"}),
+        ({"kernel": 1}, "F(2x2,3x3)", {"c0", "c5"}, {"c3", "c4"}),
+        ({"strides": [2, 2]}, "F(2x2,3x3)", {"c0", "c2", "c5"}, {"c3", "c4"}),
+        ({"pads": [1, 0, 0, 1]}, "F(2x2,3x3)", {"c0", "c1", "c2", "c5"}, {"c3", "c4"}),
+        ({"kernel": 5, "pads": [2, 2, 2, 2]}, pinned("F(2x2,3x3)", c2="F(2x2,5x5)"), {"c0", "c1", "c2", "c5"}, {"c3", "c4"}),
     ],
 )
-def test_channels_lie_in_blocks_where_all_readers_take_them(options, algorithm, inside):
+def test_channels_lie_in_blocks_where_all_readers_take_them(options, algorithm, inside, parts):
+    """`parts` are those that onnxruntime reads, where it has the same layout."""
+    inside = inside | parts if block_length() == machine().vector_bytes // 4 else inside
     net = vgg(**options)
     for seed, shape in enumerate([(1, 3, 40, 41), (2, 3, 21, 24)]):
         feeds = {"x": random(*shape, seed=seed)}
         wanted = step_by_step(vgg(**options), feeds, algorithm)
         for _ in range(2):
-            assert_same(net.run(feeds, algorithm), wanted)
+            assert_near(net.run(feeds, algorithm), wanted)
         assert in_blocks(net, algorithm) == inside
     # Requested internal tensors have the model's layout.
     kept = net.prepare(algorithm)(feeds, ["c5"])
     assert "c5" not in in_blocks(net, algorithm)
-    np.testing.assert_array_equal(kept["c5"], vgg(**options).prepare(algorithm)(feeds, ["c5"], watch=lambda *_: None)["c5"])
+    assert_near(kept, vgg(**options).prepare(algorithm)(feeds, ["c5"], watch=lambda *_: None))
 
 
 def test_feeds_in_any_order_of_memory():
@@ -187,7 +206,7 @@ def test_what_is_recorded_is_contiguous_and_owns_its_memory():
     for result in (x.T, x, x[1:3], x[:, ::2], other.T, other):
         recorder = Recorder()
         recorder.feed("x", x)
-        (got,) = recorder.node(made, [x], [result], [], {}, False)
+        (got,) = recorder.node(made, [x], [result], [], {})
         np.testing.assert_array_equal(got, result)
         assert got.flags.c_contiguous
         assert not np.shares_memory(got, x)

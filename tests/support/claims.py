@@ -135,32 +135,6 @@ def writes_no_input(operator, example):
         np.testing.assert_array_equal(array, old)
 
 
-def changed(array):
-    """Return other values of the same shape and type."""
-    return np.zeros_like(array) if np.any(array) else np.ones_like(array)
-
-
-def is_a_view(operator, example):
-    """The first result is a view of the first input, for any address and values; others are views or share no memory."""
-    places = []
-    for x in (example.inputs[0].copy(), changed(example.inputs[0])):
-        got = results(operator.run(call_of(operator, example), x, *example.inputs[1:]))
-        assert np.shares_memory(got[0], x), "the first result is no view of the first input"
-        places.append([(a.ctypes.data - x.ctypes.data, a.strides) if np.shares_memory(a, x) else None for a in got])
-    assert places[0] == places[1], "where the view lies depends on values"
-    return True
-
-
-def is_fresh(operator, example):
-    """No result shares memory with an input; each is in C order."""
-    given = [None if a is None else np.array(a) for a in example.inputs]
-    with np.errstate(all="ignore"):
-        for result in results(operator.run(call_of(operator, example), *given)):
-            assert not any(a is not None and np.shares_memory(a, result) for a in given), "the result is a view of an input"
-            assert result.flags.c_contiguous
-    return True
-
-
 def follows_place_by_place(operator, example):
     """The result has the shape of the first input, and a change of one value changes only the value at its position."""
     x = example.inputs[0]
@@ -224,24 +198,6 @@ def compiled_form_agrees(operator, example):
         assert got.flags.c_contiguous
         assert_close(got, wanted, 0 if operator.same_bits else max(example.terms, 4) + 8)
     return bool(served)
-
-
-def values_follow_from_the_shape(operator, example):
-    for one, other in zip(run(operator, example), run(operator, example, changed(example.inputs[0])), strict=True):
-        np.testing.assert_array_equal(one, other)
-    return True
-
-
-def shapes_follow(operator, example):
-    """Other values of the inputs that shapes do not depend on give the same shapes."""
-    if operator.shaped_by in ("values", "contents") or not example.inputs or 0 in np.shape(example.inputs[0]):
-        return False
-    first, *rest = example.inputs
-    for change in (np.zeros_like, changed, lambda a: np.flip(a) if np.ndim(a) else a):
-        others = [None if a is None else change(a) for a in rest] if operator.shaped_by == "shapes" else rest
-        after = run(operator, example, change(first), *others)
-        assert [a.shape for a in after] == [a.shape for a in run(operator, example)], "the shape depends on values"
-    return True
 
 
 def counts_terms(operator, example):
@@ -328,20 +284,16 @@ CLAIMS = {
     "standard": (always, is_what_the_standard_says),
     "inputs": (always, writes_no_input),
     "narrow": (always, rounds_narrow_formats_once),
-    "shaped_by": (always, shapes_follow),
     "wide": (always, types_become_wide),
-    "view": (has("view"), is_a_view),
-    "fresh": (has("fresh"), is_fresh),
     "follower": (has("follower"), follows_place_by_place),
     "activation": (has("activation"), is_its_activation),
     "compiled": (has("compiled"), compiled_form_agrees),
-    "from_shape": (has("from_shape"), values_follow_from_the_shape),
     "terms": (has("weights"), counts_terms),
     "scaled": (has("weights"), scales_channels),
     "plane": (has("plane"), lies_in_a_plane),
     "blocks": (has("blocks"), runs_on_blocks),
 }
-OPTIONAL = ("standard", "inputs", "narrow", "shaped_by", "wide")
+OPTIONAL = ("standard", "inputs", "narrow", "wide")
 """Claims of every record, for which some operators have no example: integers have no narrow format."""
 
 

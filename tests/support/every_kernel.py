@@ -12,6 +12,7 @@ import json
 import os
 import re
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -38,12 +39,8 @@ def sources():
 def make_all():
     """Plan layers and jobs of every kind, which compiles their kernels."""
     import fastconv as fc
-    from fastconv.kernels import Activation
-    from fastconv.kernels.functional import plan_in_blocks
-    from fastconv.kernels.operators import curves, pixelwise, pool
-    from fastconv.kernels.operators.dense import dense
+    from fastconv.kernels import Activation, How, Windows, layer_of, max_pool, plan_layer
     from fastconv.kernels.runners.transposed import Frame, Transposed
-    from fastconv.kernels.source.curves import CURVES
     from fastconv.native import lanes_of, threads
 
     lanes = lanes_of("f4")
@@ -60,19 +57,13 @@ def make_all():
             fc.plan_conv2d(v[:, :1].copy(), None, stride, 1, groups=2 * lanes, input_shape=(1, 2 * lanes, 20, 20), algorithm="direct")
         fc.plan_conv1d(v[:, :, 0].copy(), input_shape=(1, lanes, 64), algorithm="F(4,3)")
         x, out = np.ones((1, 4, 8, 8), dtype), np.ones((1, 4, 4, 4), dtype)
-        windows = pixelwise.Windows((2, 2), (2, 2), (1, 1), (0, 0))
-        pool.max_pool(x, out, windows)
-        pool.max_pool(np.ones((1, 1, 8, 8, 64 // 4), dtype), np.ones((1, 1, 4, 4, 64 // 4), dtype), windows)
-        pixelwise.average_pool(x, out, windows, np.ones((4, 4), dtype))
-        pixelwise.mean(x, np.ones((1, 4, 1, 1), dtype))
-        pixelwise.planewise(x, np.ones_like(x))
-        for name in CURVES:
-            curves.curve(name, x, np.ones_like(x), np.ones_like(x))
-        dense(np.ones((2, 8), dtype), np.ones((4, 8), dtype), np.ones((2, 4), dtype), True)
+        windows = Windows((2, 2), (2, 2), (1, 1), (0, 0))
+        max_pool(x, out, windows)
+        max_pool(np.ones((1, 1, 8, 8, 64 // 4), dtype), np.ones((1, 1, 4, 4, 64 // 4), dtype), windows)
         Transposed((1, 8, 8, 8), np.ones((8, 4, 4, 4), dtype), None, Frame((2, 2), (1, 1), (16, 16)), 1, 1)
     every_panel(lambda: fc.plan_conv2d(w, padding=1, input_shape=(1, lanes, 20, 20), algorithm="F(4x4,3x3)"))
-    settings = {"input_shape": (1, lanes, 20, 20), "algorithm": "F(4x4,3x3)", "threads": 2}
-    plan_in_blocks((True, True), w, None, 1, 1, 1, 1, activation=None, **settings)
+    layer = replace(layer_of(w, None, 1, 1, 1, 1, (1, lanes, 20, 20)), blocks=(True, True))
+    plan_layer(layer, w, None, How("F(4x4,3x3)", 2))
     threads.alone()
     for name in ("member", *(("lead", "serve") if os.name == "posix" else ())):
         threads.compiled(f"native.members.{name}")

@@ -1,4 +1,4 @@
-"""Build the kernels of maximum pools, see `fastconv.kernels.operators.pool`."""
+"""The largest number of each window, see `fastconv.kernels.pool`."""
 
 from __future__ import annotations
 

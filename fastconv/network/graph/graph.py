@@ -44,8 +44,10 @@ class Value:
 class Node:
     """One operator: ``outputs = operator(inputs)``; an omitted input has an empty name.
 
-    `opset` is the operator set version of the operator and its `attributes`. `fused` are nodes that run on its result,
-    one after the other; the outputs of the last are the outputs of the node.
+    `opset` is the version of the operator set by which the operator and its `attributes` are read. `fused` are nodes that
+    run on its result at once, each on that of the one before; the last one's outputs are those of the node. `body` are the
+    nodes that a node stands for, in the tensors of the network. `proto` is the node as the model file has it, of an operator
+    that has no record here: its `inputs` are also those of the graphs inside it.
     """
 
     name: str
@@ -55,6 +57,9 @@ class Node:
     attributes: Mapping[str, Attribute]
     opset: int
     fused: tuple[Node, ...] = ()
+    body: tuple[Node, ...] = ()
+    domain: str = ""
+    proto: Any = None
 
     def __str__(self) -> str:
         return f"node {self.name!r} ({self.operator})"

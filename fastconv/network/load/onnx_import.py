@@ -12,16 +12,18 @@ from typing import Any
 import numpy as np
 
 from fastconv.network.graph.graph import Array, Attribute, Dimension, Graph, Node, Value
+from fastconv.network.graph.types import NARROW, dtype_of, narrow_array
 from fastconv.network.graph.weights_file import Bulk, split_weights
-from fastconv.network.load.narrow import narrow_array
 from fastconv.network.load.onnx_settle import settled
-from fastconv.network.operators.table import OPERATORS
-from fastconv.network.operators.tensors.shape import NARROW, dtype_of
+from fastconv.network.operators.table import OPERATORS, STANDARD
 from fastconv.network.rewrite.optimise import folded_weights
 
 OLDEST_OPSET = 7
-"""Oldest supported opset; before it, attributes controlled broadcasting."""
-_STANDARD = ("", "ai.onnx")
+"""Before it, operators said by attributes how their inputs are broadcast."""
+_SCHEMAS = ("", "ai.onnx.ml")
+"""Domains whose operators onnx describes."""
+_DOMAINS = (*_SCHEMAS, "com.microsoft", "ai.onnx.preview", "ai.onnx.preview.training")
+"""Domains of which onnxruntime runs operators."""
 
 
 def read_onnx(source: str | os.PathLike[str] | bytes | Any) -> Graph:
@@ -119,7 +121,7 @@ def _inlined(model: Any) -> Any:
 
 
 def _graph(model: Any, bulk: Bulk) -> Graph:
-    opset = _opset(model)
+    opsets = _opsets(model)
     graph = model.graph
     if graph.sparse_initializer:
         raise ValueError("sparse initialisers are not supported; store the weights densely")
@@ -136,22 +138,24 @@ def _graph(model: Any, bulk: Bulk) -> Graph:
         raise ValueError("the model has no outputs")
     if len({value.name for value in outputs}) < len(outputs):
         raise ValueError("the model gives one output twice")
-    read = {name for node in graph.node for name in node.input} | {value.name for value in outputs}
-    nodes = [_node(node, name, opset, read) for node, name in zip(graph.node, _names(graph.node), strict=True)]
+    read = {name for node in graph.node for name in (*node.input, *_captured(node))} | {value.name for value in outputs}
+    nodes = [_node(node, name, opsets, read) for node, name in zip(graph.node, _names(graph.node), strict=True)]
     return folded_weights(Graph.build(graph.name, inputs, outputs, constants, nodes))
 
 
-def _opset(model: Any) -> int:
+def _opsets(model: Any) -> Mapping[str, int]:
+    """Return the version of each operator set."""
     import onnx
 
-    versions = {entry.domain: entry.version for entry in model.opset_import if entry.domain in _STANDARD}
+    versions = {entry.domain: entry.version for entry in model.opset_import if entry.domain in STANDARD}
     newest = onnx.defs.onnx_opset_version()
     if not versions:
         raise ValueError(f"the model imports no standard operator set, only {sorted(e.domain for e in model.opset_import)}")
     opset = int(max(versions.values()))
     if not OLDEST_OPSET <= opset <= newest:
         raise ValueError(f"opset {opset} is not supported; {OLDEST_OPSET} to {newest} are")
-    return opset
+    others = {entry.domain: int(entry.version) for entry in model.opset_import if entry.domain not in STANDARD}
+    return {"": opset, **others}
 
 
 def _names(nodes: Iterable[Any]) -> list[str]:
@@ -165,21 +169,16 @@ def _names(nodes: Iterable[Any]) -> list[str]:
     return names
 
 
-def _node(node: Any, name: str, opset: int, read: Container[str]) -> Node:
-    """Return a node without optional outputs that nothing reads."""
-    import onnx
-
+def _node(node: Any, name: str, opsets: Mapping[str, int], read: Container[str]) -> Node:
+    """Read a node; optional outputs that nothing reads are not asked for."""
     label = f"node {name!r} ({node.op_type})"
-    if node.domain not in _STANDARD:
-        raise ValueError(f"{label}: operators of the domain {node.domain!r} are not supported")
-    if node.op_type not in OPERATORS:
-        raise ValueError(f"{label}: the operator {node.op_type} is not supported")
-    try:
-        schema = onnx.defs.get_schema(node.op_type, opset, "")
-    except onnx.defs.SchemaError:
-        raise ValueError(f"{label}: opset {opset} has no operator {node.op_type}") from None
-    if schema.deprecated:
-        raise ValueError(f"{label}: opset {opset} has no operator {node.op_type} any more")
+    domain = "" if node.domain in STANDARD else node.domain
+    if domain not in _DOMAINS or domain not in opsets:
+        raise ValueError(f"{label}: operators of the domain {domain!r} are not supported")
+    opset = opsets[domain]
+    schema = _schema(node.op_type, domain, opset, label) if domain in _SCHEMAS else None
+    if schema is None or domain or node.op_type not in OPERATORS:
+        return _foreign(node, name, domain, opset)
     inputs, outputs = list(node.input), list(node.output)
     while inputs and not inputs[-1]:
         inputs.pop()
@@ -193,6 +192,42 @@ def _node(node: Any, name: str, opset: int, read: Container[str]) -> Node:
         if not entry and not _optional(schema.inputs, i):
             raise ValueError(f"{label}: input {i} is missing")
     return Node(name, node.op_type, tuple(inputs), tuple(outputs), _attributes(node, schema, label), opset)
+
+
+def _schema(operator: str, domain: str, opset: int, label: str) -> Any:
+    import onnx
+
+    try:
+        schema = onnx.defs.get_schema(operator, opset, domain)
+    except (onnx.defs.SchemaError, TypeError):  # a name in no encoding comes as bytes
+        raise ValueError(f"{label}: opset {opset} has no operator {operator}") from None
+    if schema.deprecated:
+        raise ValueError(f"{label}: opset {opset} has no operator {operator} any more")
+    return schema
+
+
+def _foreign(node: Any, name: str, domain: str, opset: int) -> Node:
+    """Read a node that only onnxruntime runs; it reads what the graphs inside it read from outside."""
+    import onnx
+
+    proto = onnx.NodeProto()
+    proto.CopyFrom(node)
+    proto.name = name
+    inputs = dict.fromkeys(name for name in (*node.input, *_captured(node)) if name)
+    return Node(name, node.op_type, tuple(inputs), tuple(node.output), {}, opset, domain=domain, proto=proto)
+
+
+def _captured(node: Any) -> list[str]:
+    """Return the tensors that the graphs inside a node read from outside."""
+    found: dict[str, None] = {}
+    for attribute in node.attribute:
+        for graph in (*([attribute.g] if attribute.HasField("g") else []), *attribute.graphs):
+            known = {value.name for value in graph.input} | {tensor.name for tensor in graph.initializer}
+            for inner in graph.node:
+                found |= dict.fromkeys(name for name in (*inner.input, *_captured(inner)) if name and name not in known)
+                known.update(inner.output)
+            found |= dict.fromkeys(value.name for value in graph.output if value.name not in known)
+    return list(found)
 
 
 def _span(low: int, high: int) -> str:
@@ -281,8 +316,10 @@ def _value(info: Any, role: str) -> Value:
     if not info.name:
         raise ValueError(f"the model has an {role} without a name")
     kind = info.type.WhichOneof("value")
+    if kind in ("sequence_type", "optional_type") or role == "output" and kind not in (None, "tensor_type"):
+        return Value(info.name, None, None)
     if kind not in (None, "tensor_type"):
-        raise ValueError(f"the {role} {info.name!r} is a {kind.removesuffix('_type')}; only tensors are supported")
+        raise ValueError(f"the {role} {info.name!r} is a {kind.removesuffix('_type')}; tensors, sequences and optionals are supported")
     tensor = info.type.tensor_type
     dtype = None
     if kind and tensor.elem_type:

@@ -8,11 +8,10 @@ from typing import Any
 
 import numpy as np
 
-from fastconv.kernels.operators import curve, kind_of
 from fastconv.network.graph.graph import Array, Node
 from fastconv.network.operators.call import Call, Definition, axis_of
-from fastconv.network.operators.elementwise import compiled_activation, unary
-from fastconv.network.operators.record import Compiled, Operator, Place
+from fastconv.network.operators.elementwise import unary
+from fastconv.network.operators.record import Operator
 
 
 def sigmoid(x: Array) -> Array:
@@ -149,39 +148,25 @@ def slopes(node: Node, constants: Mapping[str, Array], channels: int | None) -> 
     return (slope.reshape(-1), -math.inf, math.inf) if ends else None
 
 
-def compiled_curve(name: str, *parameters: str) -> Compiled:
-    """Return the compiled form of a `fastconv.kernels.operators.curve`."""
-
-    def compiled(node: Node, call: Call, inputs: list[Array | None], place: Place) -> Array | None:
-        x = inputs[0]
-        if x is None or not kind_of(x):
-            return None
-        y = place.allocate(x.shape, x.dtype)
-        place.do(curve(name, x, y, threads=place.threads, **{parameter: call[parameter] for parameter in parameters}))
-        return y
-
-    return compiled
-
-
 OPERATORS: tuple[Operator, ...] = (
     Operator("Celu", celu, follower=True),
     Operator("Elu", elu, follower=True),
     Operator("Gelu", gelu, follower=True),
-    Operator("HardSigmoid", hard_sigmoid, follower=True, compiled=compiled_curve("hard_sigmoid", "alpha", "beta")),
-    Operator("HardSwish", unary(_hard_swish), fresh=True, follower=True, compiled=compiled_curve("hard_swish")),
+    Operator("HardSigmoid", hard_sigmoid, follower=True),
+    Operator("HardSwish", unary(_hard_swish), follower=True),
     Operator("Hardmax", along_axis(hardmax)),
-    Operator("LeakyRelu", leaky_relu, fresh=True, follower=True, compiled=compiled_activation, activation=leak),
+    Operator("LeakyRelu", leaky_relu, follower=True, activation=leak),
     Operator("LogSoftmax", along_axis(log_softmax)),
     Operator("Mish", unary(lambda x: x * np.tanh(np.logaddexp(x, np.zeros((), x.dtype)))), follower=True),
-    Operator("PRelu", prelu, follower=True, shaped_by="shapes", compiled=compiled_activation, activation=slopes),
-    Operator("Relu", unary(lambda x: np.maximum(x, 0)), fresh=True, follower=True, compiled=compiled_activation, activation=rectifier),
+    Operator("PRelu", prelu, follower=True, activation=slopes),
+    Operator("Relu", unary(lambda x: np.maximum(x, 0)), follower=True, activation=rectifier),
     Operator("Selu", selu, follower=True),
     Operator("Shrink", shrink),
-    Operator("Sigmoid", unary(sigmoid), fresh=True, follower=True, compiled=compiled_curve("sigmoid"), same_bits=False),
+    Operator("Sigmoid", unary(sigmoid), follower=True, same_bits=False),
     Operator("Softmax", along_axis(softmax)),
     Operator("Softplus", unary(lambda x: np.logaddexp(x, np.zeros((), x.dtype))), follower=True),
     Operator("Softsign", unary(lambda x: x / (1 + np.abs(x))), follower=True),
-    Operator("Swish", swish, fresh=True, follower=True, compiled=compiled_curve("swish", "alpha"), same_bits=False),
+    Operator("Swish", swish, follower=True, same_bits=False),
     Operator("Tanh", unary(np.tanh), follower=True),
     Operator("ThresholdedRelu", thresholded_relu, follower=True),
 )

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from fastconv.kernels.operators import kind_of
+from fastconv.kernels import kind_of
 from fastconv.kernels.runners import MOST, Frame, Transposed
 from fastconv.network.graph.graph import Array, Node
 from fastconv.network.graph.weights_file import let_go
@@ -238,9 +238,7 @@ OPERATORS: tuple[Operator, ...] = (
         "Conv",
         convolution,
         narrow="uniform",
-        fresh=True,
         takes_activation=True,
-        shaped_by="shapes",
         weights=Weights(_terms, channels=_filters, scaled=_scaled),
         plane=_checked_plane,
         blocks=Blocks(_of_images),
@@ -252,7 +250,6 @@ OPERATORS: tuple[Operator, ...] = (
         compiled=compiled_transposed,
         same_bits=False,
         takes_activation=True,
-        shaped_by="shapes",
         weights=Weights(_terms, per_input=True, channels=_transposed_filters, scaled=_transposed_scaled),
         plane=_checked_transposed_plane,
     ),

@@ -9,10 +9,9 @@ from typing import Any
 
 import numpy as np
 
-from fastconv.kernels.operators import curve, kind_of, planewise
 from fastconv.network.graph.graph import Array, Node
 from fastconv.network.operators.call import Call, Definition
-from fastconv.network.operators.record import Operator, Place
+from fastconv.network.operators.record import Operator
 
 
 def unary(function: Callable[[Array], Any]) -> Definition:
@@ -178,54 +177,12 @@ def bounds(node: Node, constants: Mapping[str, Array], channels: int | None) -> 
     return None if any(map(math.isnan, ends)) else (1.0, float(ends[0]), float(ends[1]))
 
 
-def compiled_activation(node: Node, call: Call, inputs: list[Array | None], place: Place) -> Array | None:
-    """Run a piecewise linear activation plane by plane."""
-    x = inputs[0]
-    activation = None if x is None or not kind_of(x) else place.activation((node,), x.shape)
-    if x is None or activation is None:
-        return None
-    y = place.allocate(x.shape, x.dtype)
-    place.do(planewise(x, y, activation=activation, threads=place.threads))
-    return y
-
-
-def compiled_sum(node: Node, call: Call, inputs: list[Array | None], place: Place) -> Array | None:
-    """Add two tensors of one shape, and apply the activation."""
-    a, b = inputs
-    if a is None or b is None or a.shape != b.shape or not kind_of(a, b):
-        return None
-    activation = place.activation(node.fused, a.shape)
-    if node.fused and activation is None:
-        return None
-    call.reserve(a.shape, a.dtype)
-    y = place.allocate(a.shape, a.dtype)
-    place.do(planewise(a, y, other=b, activation=activation, threads=place.threads))
-    return y
-
-
-def compiled_product(node: Node, call: Call, inputs: list[Array | None], place: Place) -> Array | None:
-    """Multiply two tensors of one shape, or each channel by a number."""
-    a, b = inputs
-    if a is None or b is None or 0 in (a.size, b.size) or not kind_of(a, b):
-        return None
-    if a.size < b.size:
-        a, b = b, a
-    name = "product"
-    if a.shape != b.shape:  # one number per channel
-        if a.ndim < 3 or b.shape != (*a.shape[:2], *(1,) * (a.ndim - 2)):
-            return None
-        name = "scaled"
-    y = place.allocate(call.reserve(a.shape, a.dtype), a.dtype)
-    place.do(curve(name, a, y, b, threads=place.threads))
-    return y
-
-
 OPERATORS: tuple[Operator, ...] = (
     Operator("Abs", unary(np.abs)),
     Operator("Acos", unary(np.arccos)),
     Operator("Acosh", unary(np.arccosh)),
-    Operator("Add", binary(np.add), narrow="uniform", fresh=True, takes_activation=True, shaped_by="shapes", compiled=compiled_sum),
-    Operator("And", comparison(np.logical_and), narrow="uniform", shaped_by="shapes"),
+    Operator("Add", binary(np.add), narrow="uniform"),
+    Operator("And", comparison(np.logical_and), narrow="uniform"),
     Operator("Asin", unary(np.arcsin)),
     Operator("Asinh", unary(np.arcsinh)),
     Operator("Atan", unary(np.arctan)),
@@ -236,41 +193,41 @@ OPERATORS: tuple[Operator, ...] = (
     Operator("BitwiseOr", binary(np.bitwise_or), narrow="uniform"),
     Operator("BitwiseXor", binary(np.bitwise_xor), narrow="uniform"),
     Operator("Ceil", unary(np.ceil)),
-    Operator("Clip", clip, narrow="uniform", follower=True, compiled=compiled_activation, activation=bounds),
+    Operator("Clip", clip, narrow="uniform", follower=True, activation=bounds),
     Operator("Cos", unary(np.cos)),
     Operator("Cosh", unary(np.cosh)),
     Operator("CumProd", cumulative(np.cumprod, 1)),
     Operator("CumSum", cumulative(np.cumsum, 0)),
-    Operator("Div", binary(divide), narrow="uniform", shaped_by="shapes"),
-    Operator("Equal", comparison(np.equal), narrow="uniform", shaped_by="shapes"),
+    Operator("Div", binary(divide), narrow="uniform"),
+    Operator("Equal", comparison(np.equal), narrow="uniform"),
     Operator("Erf", unary(error_function)),
     Operator("Exp", unary(np.exp)),
     Operator("Floor", unary(np.floor)),
-    Operator("Greater", comparison(np.greater), narrow="uniform", shaped_by="shapes"),
+    Operator("Greater", comparison(np.greater), narrow="uniform"),
     Operator("GreaterOrEqual", comparison(np.greater_equal), narrow="uniform"),
     Operator("IsInf", is_infinite),
     Operator("IsNaN", predicate(np.isnan)),
-    Operator("Less", comparison(np.less), narrow="uniform", shaped_by="shapes"),
+    Operator("Less", comparison(np.less), narrow="uniform"),
     Operator("LessOrEqual", comparison(np.less_equal), narrow="uniform"),
     Operator("Log", unary(np.log)),
-    Operator("Max", variadic(np.maximum), narrow="uniform", shaped_by="shapes"),
-    Operator("Mean", mean, narrow="uniform", shaped_by="shapes"),
-    Operator("Min", variadic(np.minimum), narrow="uniform", shaped_by="shapes"),
-    Operator("Mod", modulo, narrow="uniform", shaped_by="shapes"),
-    Operator("Mul", binary(np.multiply), narrow="uniform", fresh=True, shaped_by="shapes", compiled=compiled_product),
+    Operator("Max", variadic(np.maximum), narrow="uniform"),
+    Operator("Mean", mean, narrow="uniform"),
+    Operator("Min", variadic(np.minimum), narrow="uniform"),
+    Operator("Mod", modulo, narrow="uniform"),
+    Operator("Mul", binary(np.multiply), narrow="uniform"),
     Operator("Neg", unary(np.negative)),
     Operator("Not", predicate(np.logical_not)),
-    Operator("Or", comparison(np.logical_or), narrow="uniform", shaped_by="shapes"),
-    Operator("Pow", power, shaped_by="shapes"),
+    Operator("Or", comparison(np.logical_or), narrow="uniform"),
+    Operator("Pow", power),
     Operator("Reciprocal", unary(lambda x: 1 / x)),
     Operator("Round", unary(np.rint)),
     Operator("Sign", unary(np.sign)),
     Operator("Sin", unary(np.sin)),
     Operator("Sinh", unary(np.sinh)),
     Operator("Sqrt", unary(np.sqrt)),
-    Operator("Sub", binary(np.subtract), narrow="uniform", shaped_by="shapes"),
-    Operator("Sum", variadic(np.add), narrow="uniform", shaped_by="shapes"),
+    Operator("Sub", binary(np.subtract), narrow="uniform"),
+    Operator("Sum", variadic(np.add), narrow="uniform"),
     Operator("Tan", unary(np.tan)),
-    Operator("Where", where, narrow="uniform", shaped_by="shapes"),
-    Operator("Xor", comparison(np.logical_xor), narrow="uniform", shaped_by="shapes"),
+    Operator("Where", where, narrow="uniform"),
+    Operator("Xor", comparison(np.logical_xor), narrow="uniform"),
 )

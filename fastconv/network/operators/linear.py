@@ -2,17 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 
-from fastconv.kernels import plan_conv2d
-from fastconv.kernels.operators import FEW, dense, kind_of
-from fastconv.native import lasting
 from fastconv.network.graph.graph import Array, Node
-from fastconv.network.graph.weights_file import files_of, let_go
 from fastconv.network.operators.call import Call
-from fastconv.network.operators.record import Operator, Place, Weights
+from fastconv.network.operators.record import Operator, Weights
 
 
 def gemm(call: Call, a: Array, b: Array, c: Array | None = None) -> Array:
@@ -77,68 +71,6 @@ def determinant(call: Call, x: Array) -> Array:
     return np.asarray(np.linalg.det(x), x.dtype)
 
 
-def compiled_gemm(node: Node, call: Call, inputs: list[Array | None], place: Place) -> Array | None:
-    """Run Gemm and its activation."""
-    a, b, c = (*inputs, None)[:3]
-    if a is None or b is None or a.ndim != 2 or b.ndim != 2 or call["transA"]:
-        return None
-    transposed = bool(call["transB"])
-    outputs = b.shape[0 if transposed else 1]
-    activation = place.activation(node.fused, (0, 0))
-    plain = call["alpha"] == 1 == call["beta"] and (activation is not None or not node.fused)
-    if plain and (c is None or node.inputs[2] in place.constants and c.shape in ((outputs,), (1, outputs)) and c.dtype == a.dtype):
-        return _matrix(node, call, a, b, transposed, place, (None if c is None else c.reshape(-1), activation))
-    product = _matrix(node, call, a, b, transposed, place._replace(do=place.now))
-    y = None if product is None else finished(call, product, c)
-    if y is None or not node.fused:
-        return y
-    return None if activation is None else np.asarray(activation(y))
-
-
-def compiled_matmul(node: Node, call: Call, inputs: list[Array | None], place: Place) -> Array | None:
-    """Multiply two matrices."""
-    a, b = inputs
-    return None if a is None or b is None or a.ndim != 2 or b.ndim != 2 else _matrix(node, call, a, b, False, place)
-
-
-def _matrix(
-    node: Node, call: Call, a: Array, b: Array, transposed: bool, place: Place, finish: tuple[Array | None, Any] = (None, None)
-) -> Array | None:
-    """Multiply by constant weights: few rows in place, many as a 1x1 convolution.
-
-    `finish` is a bias and an activation to apply.
-    """
-    bias, activation = finish
-    if node.inputs[1] in place.constants and files_of([b]):  # another process may write the file, and the weights may be unaligned
-        b = place.plan(("copied", b.shape), lambda: _copied(b))
-    if not kind_of(a, b) or a.shape[1] != b.shape[1 if transposed else 0] or 0 in (*a.shape, *b.shape):
-        return None
-    outputs = b.shape[0 if transposed else 1]
-    call.reserve((a.shape[0], outputs), a.dtype)
-    if a.shape[0] <= FEW:
-        y = np.empty((a.shape[0], outputs), a.dtype)
-        place.do(dense(a, b, y, transposed, bias, activation, place.threads))
-        return y
-    if node.inputs[1] not in place.constants:
-        return None
-    image = np.ascontiguousarray(a.T)[None, :, None]
-
-    def make() -> Any:
-        weight = b if transposed else b.T
-        return plan_conv2d(
-            weight[:, :, None, None], bias, input_shape=image.shape, algorithm="direct", threads=place.threads, activation=activation
-        )
-
-    return np.ascontiguousarray(place.plan(a.shape, make)(image)[0, :, 0].T)
-
-
-def _copied(array: Array) -> Array:
-    copy = lasting(array.shape, array.dtype)
-    copy[...] = array
-    let_go([array])
-    return copy
-
-
 def _terms(node: Node, weight: Array) -> int:
     return int(weight.shape[-1 if node.attributes.get("transB", 0) or weight.ndim == 1 else -2])
 
@@ -153,16 +85,13 @@ def _scaled(node: Node, weight: Array, factor: Array) -> Array | None:
 
 OPERATORS: tuple[Operator, ...] = (
     Operator("Det", determinant),
-    Operator("Einsum", einsum, narrow="uniform", shaped_by="shapes"),
+    Operator("Einsum", einsum, narrow="uniform"),
     Operator(
         "Gemm",
         gemm,
         narrow="uniform",
-        compiled=compiled_gemm,
         same_bits=False,
-        takes_activation=True,
-        shaped_by="shapes",
         weights=Weights(_terms, channels=_channels, scaled=_scaled, bias_broadcasts=True),
     ),
-    Operator("MatMul", matmul, narrow="uniform", compiled=compiled_matmul, same_bits=False, shaped_by="shapes", weights=Weights(_terms)),
+    Operator("MatMul", matmul, narrow="uniform", same_bits=False, weights=Weights(_terms)),
 )

@@ -6,10 +6,9 @@ from typing import Any
 
 import numpy as np
 
-from fastconv.kernels.operators import kind_of, planewise
-from fastconv.network.graph.graph import Array, Node
+from fastconv.network.graph.graph import Array
 from fastconv.network.operators.call import Call, axes_of, axis_of
-from fastconv.network.operators.record import Operator, Place
+from fastconv.network.operators.record import Operator
 
 
 def _channelwise(parameter: Array, x: Array, what: str) -> Array:
@@ -109,24 +108,8 @@ def mean_variance_normalization(call: Call, x: Array) -> Array:
     return np.asarray(centred / (np.sqrt((centred * centred).mean(axis=axes, keepdims=True)) + 1e-9)).astype(x.dtype, copy=False)
 
 
-def compiled_normalization(node: Node, call: Call, inputs: list[Array | None], place: Place) -> Array | None:
-    """Normalise by given statistics plane by plane, and apply the activation."""
-    x, *parts = inputs
-    known = [part for part in parts if part is not None]
-    if x is None or x.ndim < 2 or not kind_of(x) or len(known) != 4 or any(part.shape != x.shape[1:2] for part in known):
-        return None
-    activation = place.activation(node.fused, x.shape)
-    if call.get("training_mode", 0) or call.get("spatial", 1) != 1 or call.outputs != 1 or node.fused and activation is None:
-        return None
-    scale, shift, mean, var = (part.astype(x.dtype, copy=False) for part in known)
-    y = place.allocate(x.shape, x.dtype)
-    do = place.do if all(name in place.constants for name in node.inputs[1:]) else place.now
-    do(planewise(x, y, None, (mean, scale / np.sqrt(var + call["epsilon"]), shift), activation, place.threads))
-    return y
-
-
 OPERATORS: tuple[Operator, ...] = (
-    Operator("BatchNormalization", batch_normalization, fresh=True, follower=True, takes_activation=True, compiled=compiled_normalization),
+    Operator("BatchNormalization", batch_normalization, follower=True, takes_activation=True),
     Operator("GroupNormalization", group_normalization, narrow="own"),
     Operator("InstanceNormalization", instance_normalization),
     Operator("LRN", local_response),

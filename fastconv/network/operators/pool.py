@@ -8,7 +8,8 @@ from typing import Any, Literal
 
 import numpy as np
 
-from fastconv.kernels import operators as kernels
+from fastconv.kernels import Windows, kind_of
+from fastconv.kernels import max_pool as max_pool_job
 from fastconv.network.graph.graph import Array, Node
 from fastconv.network.operators.call import Call, Definition
 from fastconv.network.operators.record import Blocks, Operator, Place
@@ -115,36 +116,23 @@ def _view(call: Call, shape: tuple[int, ...]) -> Window:
     return window(call, shape[2:4], call["kernel_shape"], bool(call.get("ceil_mode", 0)))
 
 
-def _windows(view: Window, shape: tuple[int, ...]) -> kernels.Windows:
+def _windows(view: Window, shape: tuple[int, ...]) -> Windows:
     # A stride longer than the input gives one window like any other.
     strides = tuple(min(s, n + b + e) for s, n, b, e in zip(view.strides, shape[2:4], view.begin, view.end, strict=True))
-    return kernels.Windows(view.kernel, strides, view.dilations, view.begin)
+    return Windows(view.kernel, strides, view.dilations, view.begin)
 
 
 def compiled_max_pool(node: Node, call: Call, inputs: list[Array | None], place: Place) -> Array | None:
     """Run a maximum pool of images, in either layout."""
     x = inputs[0]
-    if x is None or x.ndim != 4 + place.is_blocked(node.inputs[0], x) or not kernels.kind_of(x) or call.outputs != 1:
+    if x is None or x.ndim != 4 + place.is_blocked(node.inputs[0], x) or not kind_of(x) or call.outputs != 1:
         return None
     view = _view(call, x.shape)
     y = place.allocate(call.reserve((*x.shape[:2], *view.out, *x.shape[4:]), x.dtype), x.dtype)
-    job = kernels.max_pool(x, y, _windows(view, x.shape), place.threads)
+    job = max_pool_job(x, y, _windows(view, x.shape), place.threads)
     if job.room > _POOL_BYTES:  # with excessive padding
         return None
     place.do(job)
-    return y
-
-
-def compiled_average_pool(node: Node, call: Call, inputs: list[Array | None], place: Place) -> Array | None:
-    """Run an average pool of images."""
-    x = inputs[0]
-    if x is None or x.ndim != 4 or not kernels.kind_of(x) or call.outputs != 1:
-        return None
-    view = _view(call, x.shape)
-    y = place.allocate(call.reserve((*x.shape[:2], *view.out), x.dtype), x.dtype)
-    rows, columns = (_inside(view, axis, length, bool(call["count_include_pad"])) for axis, length in enumerate(x.shape[2:]))
-    count = np.asarray(rows[:, None] * columns, x.dtype)
-    place.do(kernels.average_pool(x, y, _windows(view, x.shape), count, place.threads))
     return y
 
 
@@ -153,16 +141,6 @@ def _inside(view: Window, axis: int, length: int, padding: bool) -> Array:
     before, after = (view.begin[axis], view.end[axis]) if padding else (0, 0)
     at = np.arange(view.out[axis])[:, None] * view.strides[axis] + np.arange(view.kernel[axis]) * view.dilations[axis] - view.begin[axis]
     return np.asarray(((at >= -before) & (at < length + after)).sum(axis=1))
-
-
-def compiled_mean(node: Node, call: Call, inputs: list[Array | None], place: Place) -> Array | None:
-    """Run the mean of each plane."""
-    x = inputs[0]
-    if x is None or x.ndim < 3 or not kernels.kind_of(x):
-        return None
-    y = place.allocate((*x.shape[:2], *(1,) * (x.ndim - 2)), x.dtype)
-    place.do(kernels.mean(x, y, place.threads))
-    return y
 
 
 def _mean(call: Call, x: Array, axes: tuple[int, ...]) -> Any:
@@ -184,11 +162,11 @@ def _pooled(call: Call, shape: tuple[int, ...]) -> tuple[int, ...]:
 
 
 OPERATORS: tuple[Operator, ...] = (
-    Operator("AveragePool", average_pool, fresh=True, compiled=compiled_average_pool),
-    Operator("GlobalAveragePool", over_everything(_mean), fresh=True, compiled=compiled_mean, same_bits=False),
+    Operator("AveragePool", average_pool),
+    Operator("GlobalAveragePool", over_everything(_mean), same_bits=False),
     Operator("GlobalLpPool", over_everything(_norm)),
     Operator("GlobalMaxPool", over_everything(lambda call, x, axes: x.max(axis=axes, keepdims=True))),
     Operator("LpPool", lp_pool),
-    Operator("MaxPool", max_pool, fresh=True, compiled=compiled_max_pool, blocks=Blocks(_one_image_pool, _pooled)),
+    Operator("MaxPool", max_pool, compiled=compiled_max_pool, blocks=Blocks(_one_image_pool, _pooled)),
     Operator("MaxUnpool", max_unpool),
 )

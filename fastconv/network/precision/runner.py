@@ -16,6 +16,7 @@ from fastconv.network.operators.call import MEMORY_LIMIT, Call
 from fastconv.network.operators.table import operator_of
 from fastconv.network.precision.emulated import Emulation, Extents, Precision, Shape, emulation_on
 from fastconv.network.precision.names import Scales, split_policy
+from fastconv.network.rewrite.cut import cut
 from fastconv.network.rewrite.passes import narrowed
 from fastconv.network.run.assign import Choice
 from fastconv.network.run.execute import Runner, Watch
@@ -98,6 +99,9 @@ class EmulatedRunner(Runner):
     def scales(self) -> dict[str, Scales]:
         """Powers of two that scale each layer that has run."""
         return {name: layer.scales for name, layer in self._layers.items() if layer.algorithm is not None}
+
+    def _divided(self, graph: Graph, shapes: Mapping[str, tuple[int, ...]], wanted: list[str]) -> Graph:
+        return cut(graph, wanted, lambda node: operator_of(node).plane is not None)
 
     def _apply(self, node: Node, inputs: list[Array | None], left: int, *rest: Any) -> tuple[Array, ...]:
         x, weight, bias = (*inputs, None, None)[:3]

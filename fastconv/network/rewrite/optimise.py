@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Collection, Mapping
 from dataclasses import replace
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -22,12 +23,13 @@ _ROOM = 2**20
 """Most bytes of a folded constant, plus twice those of its inputs: a damaged model may ask for any amount."""
 
 
-def optimised(graph: Graph, protected: Collection[str]) -> Graph:
-    """Apply all rewrites, keeping the outputs and the tensors in `protected` available."""
+def optimised(graph: Graph, protected: Collection[str], shapes: Mapping[str, tuple[int, ...]] = MappingProxyType({})) -> Graph:
+    """Apply all rewrites, keeping the outputs and the tensors in `protected` available; `shapes` are those that are known."""
     kept = frozenset(protected) | {value.name for value in graph.outputs}
     if len({node.name for node in graph.nodes}) < len(graph.nodes):
-        return graph  # the passes identify nodes by name
-    return fused_sums(fused_activations(composed_swish(folded_normalisations(folded_constants(graph, kept), kept), kept), kept), kept)
+        return graph  # the passes tell nodes apart by their names
+    graph = composed_swish(folded_normalisations(folded_constants(graph, kept), kept), kept)
+    return fused_activations(fused_sums(graph, kept, shapes), kept)
 
 
 def folded_constants(graph: Graph, kept: Collection[str] = ()) -> Graph:
@@ -80,42 +82,6 @@ def _computed(node: Node, constants: Mapping[str, Array]) -> dict[str, Array] | 
     if len(outputs) < len(node.outputs) or sum(a.nbytes for a in outputs) > room:
         return None
     return {name: array for name, array in zip(node.outputs, outputs, strict=False) if name}
-
-
-def known_from_shapes(graph: Graph) -> frozenset[str]:
-    """Return the tensors whose values depend only on the shapes of the inputs (shape arithmetic).
-
-    Examples
-    --------
-    >>> from fastconv.network.graph.graph import Value
-    >>> nodes = [Node("s", "Shape", ("x",), ("shape",), {}, 17), Node("r", "Reshape", ("x", "shape"), ("y",), {}, 17)]
-    >>> sorted(known_from_shapes(Graph.build("g", [Value("x", None, None)], [Value("y", None, None)], {}, nodes)))
-    ['shape']
-    """
-    values: set[str] = set(graph.constants)
-    shapes: set[str] = {value.name for value in graph.inputs} | values
-    known: set[str] = set()
-    for node in graph.nodes:
-        inputs = [name for name in node.inputs if name]
-        named = {name for name in node.outputs if name}
-        operator = operator_of(node)
-        if operator.from_shape and inputs[0] in shapes or inputs and all(name in values for name in inputs):
-            known |= named
-            values |= named
-            shapes |= named
-            continue
-        rest = inputs if operator.shaped_by == "values" else inputs[1:]
-        told = all(name in values for name in rest) or operator.shaped_by == "shapes"
-        if operator.shaped_by != "contents" and told and all(name in shapes for name in inputs):
-            shapes |= named
-    return frozenset(known)
-
-
-def with_known(graph: Graph, values: Mapping[str, Array]) -> Graph:
-    """Return the graph with the given tensors as constants."""
-    nodes = [node for node in graph.nodes if not all(name in values for name in node.outputs if name)]
-    made = {name for node in nodes for name in node.outputs}
-    return _rebuilt(graph, {**graph.constants, **{name: a for name, a in values.items() if name not in made}}, nodes)
 
 
 def folded_normalisations(graph: Graph, kept: Collection[str]) -> Graph:
@@ -187,7 +153,9 @@ def composed_swish(graph: Graph, kept: Collection[str]) -> Graph:
         for gate in node.inputs if node.operator == "Mul" else ():
             maker = makers.get(gate)
             if maker is not None and sorted(node.inputs) == sorted((gate, maker.inputs[0])) and readers[gate] == 1 and gate not in kept:
-                node = replace(node, operator="Swish", inputs=maker.inputs, attributes={"alpha": 1.0}, opset=max(node.opset, 24))
+                node = replace(
+                    node, operator="Swish", inputs=maker.inputs, attributes={"alpha": 1.0}, opset=max(node.opset, 24), body=(maker, node)
+                )
                 gone.add(maker.name)
                 break
         nodes.append(node)
@@ -204,7 +172,7 @@ def fused_activations(graph: Graph, kept: Collection[str]) -> Graph:
         inner = node.inputs[0] if node.inputs else ""
         constant = all(not name or name in graph.constants for name in node.inputs[1:])
         if maker is not None and constant and readers[inner] == 1 and inner not in kept:
-            fused = replace(maker, outputs=node.outputs, fused=(node,))
+            fused = replace(maker, outputs=node.outputs, fused=(*maker.fused, node))
             nodes[maker.name] = fused
             del makers[inner]
         else:
@@ -214,28 +182,28 @@ def fused_activations(graph: Graph, kept: Collection[str]) -> Graph:
     return _rebuilt(graph, graph.constants, list(nodes.values()), kept)
 
 
-def fused_sums(graph: Graph, kept: Collection[str]) -> Graph:
+def fused_sums(graph: Graph, kept: Collection[str], shapes: Mapping[str, tuple[int, ...]]) -> Graph:
     """Fuse the sum with a shortcut into the later convolution, as its fourth input.
 
-    This requires that no other tensor shares the shortcut's memory, so the sum may overwrite it.
+    Only where nothing reads the shortcut later: the sum is written in its place.
     """
     readers, makers = _readers(graph), {node.outputs[0]: node for node in graph.nodes if node.outputs}
     at = {name: k for k, node in enumerate(graph.nodes) for name in node.outputs}
-    plain = {name for name, maker in makers.items() if operator_of(maker).fresh and name not in kept}
-    plain -= {name for node in graph.nodes if not operator_of(node).fresh for name in node.inputs}
+    last = {name: k for k, node in enumerate(graph.nodes) for name in node.inputs}
     gone: set[str] = set()
     nodes = []
-    for node in graph.nodes:
+    for k, node in enumerate(graph.nodes):
         nodes.append(node)
-        if node.operator != "Add" or len(plain.intersection(node.inputs)) != 2:
+        if node.operator != "Add" or not makers.keys() >= set(node.inputs) or len(set(node.inputs)) < 2:
             continue
-        fit = [name for name in node.inputs if readers[name] == 1 and _can_add(makers[name], graph.constants)]
-        if fit:
-            last = max(fit, key=lambda name: at[name])
-            maker, other = makers[last], next(name for name in node.inputs if name != last)
-            inputs = (*maker.inputs, "")[:3]
-            nodes[-1] = replace(maker, inputs=(*inputs, other), outputs=node.outputs, fused=(replace(node, fused=()), *node.fused))
-            gone.add(maker.name)
+        for name in sorted(node.inputs, key=lambda name: -at[name]):
+            maker, other = makers[name], next(one for one in node.inputs if one != name)
+            fits = readers[name] == 1 and name not in kept and _can_add(maker, graph.constants)
+            alike = shapes.get(name, ()) == shapes.get(other, ())
+            if fits and alike and last[other] == k and other not in kept and other not in maker.inputs:
+                nodes[-1] = replace(maker, inputs=(*(*maker.inputs, "")[:3], other), outputs=node.outputs, fused=(node,))
+                gone.add(maker.name)
+                break
     return _rebuilt(graph, graph.constants, [node for node in nodes if node.name not in gone or len(node.inputs) == 4], kept)
 
 

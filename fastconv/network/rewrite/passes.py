@@ -9,15 +9,16 @@ from typing import Any
 import numpy as np
 
 from fastconv.network.graph.graph import Array, Attribute, Graph, Node, Value
+from fastconv.network.graph.types import dtype_of
 from fastconv.network.operators.call import is_narrow
 from fastconv.network.operators.table import operator_of
-from fastconv.network.operators.tensors.shape import dtype_of
 
 _NUMBERS = {np.dtype(np.float32): 1, np.dtype(np.float64): 11}
 """Formats and their ONNX element types."""
 
 
-def _is_float(dtype: np.dtype[Any] | None) -> bool:
+def is_float(dtype: np.dtype[Any] | None) -> bool:
+    """Tell whether a type is a floating-point format."""
     return dtype is not None and (dtype.kind == "f" or is_narrow(dtype))
 
 
@@ -33,17 +34,17 @@ def retyped(graph: Graph, kind: Any) -> Graph:
     kind = np.dtype(kind)
 
     def wide(array: Array) -> Array:
-        return array.astype(kind, copy=False) if _is_float(array.dtype) else array
+        return array.astype(kind, copy=False) if is_float(array.dtype) else array
 
     def value(v: Value) -> Value:
-        return replace(v, dtype=kind) if _is_float(v.dtype) else v
+        return replace(v, dtype=kind) if is_float(v.dtype) else v
 
     def node(n: Node) -> Node:
         operator, attributes = operator_of(n), dict[str, Attribute]()
         for name, attribute in n.attributes.items():
             if isinstance(attribute, np.ndarray):
                 attributes[name] = wide(attribute)
-            elif name in operator.types and attribute and _is_float(dtype_of(int(attribute))):  # type: ignore[arg-type]
+            elif name in operator.types and attribute and is_float(dtype_of(int(attribute))):  # type: ignore[arg-type]
                 attributes[name] = _NUMBERS[kind]
             else:
                 attributes[name] = attribute
@@ -66,7 +67,7 @@ def widened(graph: Graph) -> Graph:
 def narrowed(graph: Graph) -> Graph:
     """Return the same network in float32, unchanged if it is already."""
     floats = [array.dtype for array in graph.constants.values()] + [value.dtype for value in graph.inputs if value.dtype is not None]
-    return graph if all(dtype == np.float32 for dtype in floats if _is_float(dtype)) else retyped(graph, np.float32)
+    return graph if all(dtype == np.float32 for dtype in floats if is_float(dtype)) else retyped(graph, np.float32)
 
 
 def unchanged(graph: Graph) -> Graph:

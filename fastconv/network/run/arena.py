@@ -5,13 +5,15 @@ from __future__ import annotations
 import math
 import threading
 import weakref
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from fastconv.native import lasting
-from fastconv.network.graph.graph import Array
+from fastconv.network.graph.graph import Array, Graph, Node
+from fastconv.network.operators.call import Call
+from fastconv.network.rewrite.export import Kind
 
 _SMALL = 2**16
 """Bytes below which numpy's allocator is as fast."""
@@ -72,3 +74,47 @@ class Arena:
     def _back(self, key: int) -> None:
         with self._lock:
             self._free.append(self._lent.pop(key)[1])
+
+
+def last_readers(graph: Graph, spared: Collection[str]) -> tuple[tuple[str, ...], ...]:
+    """Return the tensors that die after each node, without those spared."""
+    last = {name: k for k, node in enumerate(graph.nodes) for part in (node, *node.fused) for name in part.inputs}
+    dead = []
+    for k, node in enumerate(graph.nodes):
+        # A result without readers dies after its own node.
+        names = {name for name in (*node.inputs, *node.outputs) if name and last.get(name, k) == k}
+        dead.append(tuple(names.difference(spared)))
+    return tuple(dead)
+
+
+def check_room(graph: Graph, kinds: Mapping[str, Kind], wanted: Collection[str], limit: int) -> None:
+    """Reject inputs for which the tensors that live together need more bytes than the limit, as far as kinds are known.
+
+    Raises
+    ------
+    ValueError
+        The message names the node.
+    """
+    spared = {value.name for value in graph.outputs} | set(wanted)
+    living = {value.name: kinds[value.name].nbytes for value in graph.inputs if value.name in kinds}
+    total = sum(living.values())
+    for node, dead in zip(graph.nodes, last_readers(graph, spared), strict=True):
+        for name in node.outputs:
+            if name in kinds:
+                _reserved(node, kinds[name], limit - total)
+                living[name] = kinds[name].nbytes
+                total += living[name]
+        total -= sum(living.pop(name, 0) for name in dead)
+
+
+def _reserved(node: Node, kind: Kind, left: int) -> None:
+    try:
+        Call({}, 0, 1, left).reserve([length or 0 for length in kind.shape or ()], kind.dtype)
+    except ValueError as error:
+        raise ValueError(f"{node}: {error}; give it smaller inputs, or load it with a higher memory_limit") from error
+
+
+def too_large(limit: int) -> str:
+    """Say that a network needs more than the limit."""
+    needs = f"the network needs more than {limit / 2**30:.2g} GiB for these inputs"
+    return f"{needs}; give it smaller ones, or load it with a higher memory_limit"

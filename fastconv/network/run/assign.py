@@ -12,7 +12,7 @@ from fastconv.network.graph.graph import Graph, Node
 
 Choice = str | BilinearAlgorithm | tuple[BilinearAlgorithm, BilinearAlgorithm]
 """A name, an algorithm for both axes, or one along the height and one along the width."""
-_GENERAL = ("auto", "direct", "im2col", "fft", "phases")
+_GENERAL = ("auto", "direct", "im2col", "fft", "phases", "onnxruntime")
 
 
 def _kernel(graph: Graph, node: Node) -> tuple[int, ...] | None:
@@ -89,7 +89,7 @@ def assigned(graph: Graph, algorithm: Choice | Mapping[str, Choice]) -> dict[str
         return result
     choice = resolved(algorithm)
     if isinstance(choice, str):
-        plain = choice in ("auto", "direct")
+        plain = choice in ("auto", "direct", "onnxruntime")
         fits = _has_phases if choice == "phases" else is_eligible
         return {name: choice if plain or fits(graph, node) else "direct" for name, node in layers.items()}
     return {name: choice if is_eligible(graph, node, choice) else "direct" for name, node in layers.items()}

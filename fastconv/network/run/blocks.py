@@ -11,6 +11,7 @@ import numpy as np
 
 from fastconv.network.graph.graph import Array, Graph, Node
 from fastconv.network.operators.table import operator_of
+from fastconv.network.rewrite.cut import PART
 
 
 def readers_in_blocks(graph: Graph, wanted: Iterable[str]) -> dict[str, tuple[Node, ...]]:
@@ -24,9 +25,11 @@ def readers_in_blocks(graph: Graph, wanted: Iterable[str]) -> dict[str, tuple[No
         for part in (node, *node.fused):
             for k, name in enumerate(part.inputs):
                 readers.setdefault(name, []).append(node)
-                if k > 0 or part is not node or not _serves(graph, node):
+                if node.operator != PART and (k > 0 or part is not node or not _serves(graph, node)):
                     spared.add(name)
-    written = {node.outputs[0] for node in graph.nodes if _serves(graph, node) and len(node.inputs) < 4}
+    written = {
+        name for node in graph.nodes if _serves(graph, node) and len(node.inputs) < 4 or node.operator == PART for name in node.outputs
+    }
     return {name: tuple(nodes) for name, nodes in readers.items() if name in written - spared}
 
 

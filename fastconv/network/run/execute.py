@@ -2,41 +2,43 @@
 
 from __future__ import annotations
 
-import math
 import threading
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any, NamedTuple
+from weakref import WeakKeyDictionary
 
 import numpy as np
 
-from fastconv.kernels import blocks_of, layer_of, plan_conv2d, plan_in_blocks
+from fastconv.kernels import How, blocks_of
 from fastconv.kernels.choose import method_of
-from fastconv.kernels.operators import kind_of, planewise
-from fastconv.native import Pool, processors
+from fastconv.native import Pool, machine, processors
 from fastconv.network.graph.graph import Array, Graph, Node
 from fastconv.network.graph.weights_file import check_unchanged, files_of, let_go
-from fastconv.network.operators.call import MEMORY_LIMIT, Call, is_narrow
-from fastconv.network.operators.convolution import check_convolution
+from fastconv.network.operators.call import MEMORY_LIMIT, Call
 from fastconv.network.operators.record import Allocate, Place, Readers
-from fastconv.network.operators.table import operator_of
-from fastconv.network.operators.window import planar, window
-from fastconv.network.rewrite.optimise import known_from_shapes, optimised, with_known
-from fastconv.network.run.arena import Arena
+from fastconv.network.operators.table import FOREIGN, operator_of
+from fastconv.network.rewrite.cut import PART, cut
+from fastconv.network.rewrite.export import Kind
+from fastconv.network.rewrite.optimise import optimised
+from fastconv.network.rewrite.shapes import kinds_of
+from fastconv.network.run.arena import Arena, check_room, last_readers, too_large
 from fastconv.network.run.assign import Choice
-from fastconv.network.run.blocks import plain, plain_shape, readers_in_blocks
-from fastconv.network.run.fast import activation_of, fast
+from fastconv.network.run.blocks import plain, readers_in_blocks
+from fastconv.network.run.convolve import activation_of, convolve, convolve_in_a_plane, fast, layer_at
 from fastconv.network.run.feeds import checked_feeds
-from fastconv.network.run.tape import Recorder, Tape
+from fastconv.network.run.own import Wish, owned
+from fastconv.network.run.session import Session, by_reference
+from fastconv.network.run.tape import NoTensorError, Recorder, Tape, is_tensor
 
 _PLANS = 4
 """Most input shapes for which a convolution caches transformed weights; the least recently used is dropped first."""
 _PROGRAMS = 4
-"""Most combinations of kept tensors and input shapes for which a network caches its rewritten form."""
-_KNOWN_BYTES = 2**20
-"""Most bytes of a result of shape arithmetic; real ones are small."""
+"""Choices of tensors to keep, and shapes of inputs, for which a network keeps its rewritten form."""
 
 _NONE: Readers = {}
 
@@ -76,38 +78,32 @@ class Kept:
 
 
 class Course(NamedTuple):
-    """The steps of a run: nodes with dying tensors, known tensors, blocked tensors."""
+    """Nodes, each with the tensors that die after it; who reads tensors that may have the channels-blocked layout."""
 
     steps: Sequence[tuple[Node, tuple[str, ...]]]
-    shaped: frozenset[str]
     blocks: Readers
+    shapes: Mapping[str, tuple[int, ...]]
 
 
 @dataclass(frozen=True, eq=False)
 class Program:
-    """A network ready to run: rewritten graph, dying tensors, known tensors."""
+    """A network as it is run: the rewritten graph, and what dies after each node."""
 
     graph: Graph
     dead: tuple[tuple[str, ...], ...]
-    shaped: frozenset[str]
     blocks: Readers
+    shapes: Mapping[str, tuple[int, ...]]
 
     @property
     def course(self) -> Course:
-        """The steps of a run, without references to constants."""
-        return Course(list(zip(self.graph.nodes, self.dead, strict=True)), self.shaped, self.blocks)
+        """What is done one after the other; it holds none of the constants."""
+        return Course(list(zip(self.graph.nodes, self.dead, strict=True)), self.blocks, self.shapes)
 
     @staticmethod
-    def of(graph: Graph, wanted: Iterable[str], shaped: frozenset[str]) -> Program:
-        """Return the program of a graph, with the node after which each tensor dies."""
-        last = {name: k for k, node in enumerate(graph.nodes) for part in (node, *node.fused) for name in part.inputs}
+    def of(graph: Graph, wanted: Iterable[str], shapes: Mapping[str, tuple[int, ...]]) -> Program:
+        """Work out where each tensor dies."""
         spared = {value.name for value in graph.outputs} | set(wanted)
-        dead = []
-        for k, node in enumerate(graph.nodes):
-            # A result without readers dies after its own node.
-            names = {name for name in (*node.inputs, *node.outputs) if name and last.get(name, k) == k}
-            dead.append(tuple(names - spared))
-        return Program(graph, tuple(dead), shaped, readers_in_blocks(graph, spared))
+        return Program(graph, last_readers(graph, spared), readers_in_blocks(graph, spared), shapes)
 
 
 class Runner:
@@ -148,7 +144,8 @@ class Runner:
         self.graph, self.algorithms, self.threads, self.memory_limit = graph, dict(algorithms), threads, memory_limit
         self.optimise, self.max_error, self._arena = optimise, max_error, arena or Arena()
         self._plans = {node.name: Kept(_PLANS) for node in graph.nodes if operator_of(node).weights is not None}
-        self._programs, self._special, self._tapes = Kept(_PROGRAMS), Kept(_PROGRAMS), Kept(_PLANS)
+        self._programs, self._tapes = Kept(_PROGRAMS), Kept(_PLANS)
+        self._sessions: WeakKeyDictionary[Node, Session] = WeakKeyDictionary()
         self._pool = Pool()
         self._files = files_of(self.graph.constants.values())
 
@@ -176,18 +173,23 @@ class Runner:
         """
         wanted = list(dict.fromkeys([value.name for value in self.graph.outputs] + list(keep)))
         given = checked_feeds(self.graph, feeds)
-        if self.optimise and watch is None:
-            tape: Tape = self._tapes.get(self._key(wanted, given), lambda: self._recorded(wanted, given))
+        tape: Tape | None = None
+        if self.optimise and watch is None and all(is_tensor(value) for value in given.values()):
+            tape = self._tapes.get(self._key(wanted, given), lambda: self._recorded(wanted, given))
+        if tape is not None and not tape.changed:
             check_unchanged(tape.files)
-            found: dict[str, Array] | None = None if tape.changed else tape(given)
-            if found is not None:
-                return found
-        return self._run_once(feeds, given, wanted, watch)
+            values = tape(given)
+            if values is not None:
+                return values
+        found = self._run_once(feeds, given, wanted, watch)
+        if tape is not None:
+            tape.changed = True
+        return found
 
-    def _recorded(self, wanted: list[str], given: Mapping[str, Array]) -> Tape:
-        """Run the network once to make its plans, and return its tape."""
+    def _recorded(self, wanted: list[str], given: Mapping[str, Array]) -> Tape | None:
+        """Run the network once, for its plans, and return the tape of it; None where it has values that are no tensors."""
         key = frozenset(wanted)
-        program = self._special.held(self._key(wanted, given)) or self._programs.held(key) or self._rewritten(wanted)
+        program = self._programs.held(self._key(wanted, given)) or self._rewritten(wanted, given)
         course, constants = program.course, dict(program.graph.constants)
         del program
         let_go(self.graph.constants.values())
@@ -196,7 +198,10 @@ class Runner:
         given = {name: array if array.flags.c_contiguous else array.copy() for name, array in given.items()}
         for name, array in given.items():
             recorder.feed(name, array)
-        self._run(course, constants, given, key, recorder=recorder)
+        try:
+            self._run(course, constants, given, key, recorder=recorder)
+        except NoTensorError:
+            return None
         for name in set(wanted).difference(recorder.tensors, recorder.fixed):
             recorder.fixed[name] = self._constant(name, constants)
         check_unchanged(self._files)  # also not during the read
@@ -205,9 +210,19 @@ class Runner:
         let_go(self.graph.constants.values())
 
         def apply(node: Node, inputs: list[Array | None], constants: Mapping[str, Array]) -> tuple[Array, ...]:
-            return self._apply(node, inputs, self.memory_limit, self._place(node, constants, np.empty, blocks=course.blocks))
+            return self._apply(
+                node, inputs, self.memory_limit, self._place(node, constants, np.empty, blocks=course.blocks, shapes=course.shapes)
+            )
 
-        return Tape(recorder, wanted, apply)
+        def bind(node: Node, inputs: Sequence[Any], outputs: Sequence[Any]) -> Callable[[], None] | None:
+            session = self._sessions.get(node)
+            if session is None or session.refused:
+                return None
+            pairs = zip((*node.inputs, *node.outputs), (*inputs, *outputs), strict=True)
+            blocked = frozenset(name for name, value in pairs if name in course.blocks and value is not None and value.ndim == 5)
+            return session.bound(inputs, outputs, blocked)
+
+        return Tape(recorder, wanted, apply, bind)
 
     def _constant(self, name: str, constants: Mapping[str, Array]) -> Array:
         for place in (constants, self.graph.constants):
@@ -217,36 +232,32 @@ class Runner:
 
     def _run_once(self, feeds: Mapping[str, Array], given: Mapping[str, Array], wanted: list[str], watch: Watch | None) -> dict[str, Array]:
         check_unchanged(self._files)
-        program, record = self._program(wanted, given)
+        program: Program = self._programs.get(self._key(wanted, given), lambda: self._rewritten(wanted, given))
         constants = program.graph.constants
-        values = self._run(program.course._replace(blocks=_NONE), constants, given, frozenset(wanted), record, watch)
-        if record is not None:
-            self._special.get(self._key(wanted, given), lambda: self._specialised(program, wanted, record))
+        values = self._run(program.course._replace(blocks=_NONE), constants, given, frozenset(wanted), watch)
         found = {name: values[name] if name in values else self._constant(name, constants) for name in wanted}
         check_unchanged(self._files)
         # Never hand out a view of the model's weights, of a tensor inside, or of the caller's own arrays.
         theirs = {id(array) for place in (feeds, constants, self.graph.constants) for array in place.values()}
-        return {name: array.copy() if array.base is not None or id(array) in theirs else array for name, array in found.items()}
+        return {name: _own(value) if id(value) in theirs or _is_view(value) else value for name, value in found.items()}
 
     @staticmethod
-    def _key(wanted: Iterable[str], given: Mapping[str, Array]) -> Any:
-        return frozenset(wanted), tuple((array.shape, array.dtype) for array in given.values())
+    def _key(wanted: Iterable[str], given: Mapping[str, Any]) -> Any:
+        return frozenset(wanted), tuple(Kind.of(value, lengths=True) for value in given.values())
 
-    def _program(self, wanted: list[str], given: Mapping[str, Array]) -> tuple[Program, dict[str, Array] | None]:
-        """Return the program, and a dict for tensors known from shapes if not recorded yet."""
-        program: Program = self._programs.get(frozenset(wanted), lambda: self._rewritten(wanted))
-        if not program.shaped:
-            return program, None
-        special: Program | None = self._special.held(self._key(wanted, given))
-        return (program, {}) if special is None else (special, None)
+    def _rewritten(self, wanted: list[str], given: Mapping[str, Any]) -> Program:
+        kinds = kinds_of(self.graph, given) if self.optimise else {}
+        shapes = {name: tuple(n for n in kind.shape if n is not None) for name, kind in kinds.items() if kind.shape is not None}
+        graph = optimised(self.graph, wanted, shapes) if self.optimise else self.graph
+        check_room(graph, kinds, wanted, self.memory_limit)
+        return Program.of(self._divided(graph, shapes, wanted), wanted, shapes)
 
-    def _rewritten(self, wanted: list[str]) -> Program:
-        graph = optimised(self.graph, wanted) if self.optimise else self.graph
-        return Program.of(graph, wanted, known_from_shapes(graph) if self.optimise else frozenset())
-
-    @staticmethod
-    def _specialised(program: Program, wanted: list[str], record: Mapping[str, Array]) -> Program:
-        return Program.of(with_known(program.graph, record), wanted, frozenset())
+    def _divided(self, graph: Graph, shapes: Mapping[str, tuple[int, ...]], wanted: list[str]) -> Graph:
+        """Return the network divided between fastconv and onnxruntime."""
+        if not self.optimise:
+            return graph
+        mine = owned(graph, shapes, Wish(self.algorithms, self.max_error))
+        return cut(graph, wanted, lambda node: node.name in mine)
 
     def _run(
         self,
@@ -254,14 +265,13 @@ class Runner:
         constants: Mapping[str, Array],
         given: Mapping[str, Array],
         wanted: frozenset[str],
-        record: dict[str, Array] | None = None,
         watch: Watch | None = None,
         recorder: Recorder | None = None,
     ) -> dict[str, Array]:
-        """Run nodes in order; with a `recorder`, each constant is released after its last use."""
-        steps, shaped, blocks = course
+        """Run nodes one after the other; where that is recorded, each constant is let go once it has been read for the last time."""
+        steps, blocks, shapes = course
         values = dict(given)
-        used = sum(array.nbytes for array in values.values())
+        used = sum(map(_bytes, values.values()))
         for node, dead in steps:
             inputs = [(values[name] if name in values else constants[name]) if name else None for name in node.inputs]
             # Outputs belong to the caller and are not lent.
@@ -269,21 +279,20 @@ class Runner:
             begun = time.perf_counter()
             jobs: list[Any] = []
             dying = frozenset(dead if watch is None else ()).difference(given)
-            results = self._apply(node, inputs, self.memory_limit - used, self._place(node, constants, allocate, jobs, dying, blocks))
+            results = self._apply(
+                node, inputs, self.memory_limit - used, self._place(node, constants, allocate, jobs, dying, blocks, shapes)
+            )
             if watch is not None:
                 watch(node, inputs, results, time.perf_counter() - begun)
             if recorder is not None:
-                known = shaped.issuperset(name for name in node.outputs if name)
-                results = recorder.node(node, inputs, results, jobs, constants, known)
-            used += sum(array.nbytes for array in results[: len(node.outputs)])
+                results = recorder.node(node, inputs, results, jobs, constants)
+            used += sum(map(_bytes, results[: len(node.outputs)]))
             if used > self.memory_limit:
-                raise ValueError(f"{node}: {_too_large(self.memory_limit)}")
+                raise ValueError(f"{node}: {too_large(self.memory_limit)}")
             values.update(zip(node.outputs, results, strict=False))
-            if record is not None:
-                record.update((name, values[name]) for name in shaped.intersection(node.outputs) if values[name].nbytes <= _KNOWN_BYTES)
             for name in dead:
                 if name in values:
-                    used -= values.pop(name).nbytes
+                    used -= _bytes(values.pop(name))
                 elif recorder is not None and isinstance(constants, dict):
                     constants.pop(name, None)
             del inputs, results, jobs  # dead tensors free their memory for the next node
@@ -297,6 +306,7 @@ class Runner:
         jobs: list[Any] | None = None,
         dying: frozenset[str] = frozenset(),
         blocks: Readers = _NONE,
+        shapes: Mapping[str, tuple[int, ...]] = MappingProxyType({}),
     ) -> Place:
         """Return a node's execution context; `jobs` collects its replayable jobs."""
         threads = processors() if self.threads is None else self.threads
@@ -308,10 +318,12 @@ class Runner:
 
         plan = lambda key, make: self._plans[node.name].get(key, make)
         activation = lambda nodes, shape: activation_of(nodes, constants, shape)
-        return Place(constants, allocate, threads, plan, do, self._pool.run, activation, dying, blocks)
+        return Place(constants, allocate, threads, plan, do, self._pool.run, activation, dying, blocks, shapes)
 
     def _apply(self, node: Node, inputs: list[Array | None], left: int, place: Place) -> tuple[Array, ...]:
-        """Run a node and its fused nodes: compiled if possible, else one by one."""
+        """Run a node and what is fused to it: compiled where that serves, else one after the other."""
+        if operator_of(node) is FOREIGN:
+            return self._run_part(node, inputs, left, place)
         call = Call(node.attributes, node.opset, len(node.outputs), left)
         at = node
         try:
@@ -321,7 +333,7 @@ class Runner:
                     inside = (place.is_blocked(name, array) for name, array in zip(node.inputs, inputs, strict=True))
                     inputs = [plain(array) if lies and array is not None else array for lies, array in zip(inside, inputs, strict=True)]
                     if node.operator == "Conv":
-                        result = self._convolve_in_a_plane(node, call, (*inputs, None)[:3], place)
+                        result = convolve_in_a_plane(node, call, (*inputs, None)[:3], place, self._how(node))
                     if result is None:
                         result = operator_of(node).run(call, *(inputs[:3] if node.operator == "Conv" else inputs))
                     given = dict(zip(node.inputs, inputs, strict=True)) | {"": None}
@@ -337,141 +349,85 @@ class Runner:
             raise ValueError(f"{node}: gives {len(outputs)} outputs, the model names {len(node.outputs)}")
         return tuple(np.asarray(output) for output in outputs)
 
-    def _convolve_in_a_plane(self, node: Node, call: Call, inputs: Sequence[Array | None], place: Place) -> Array | None:
-        """Run a convolution of any rank on the layer kernels, narrow formats in float32."""
-        x, weight, bias = inputs
-        constant = all(not name or name in place.constants for name in node.inputs[1:3])
-        if x is None or weight is None or not constant or not (x.dtype in (np.float32, np.float64) or is_narrow(x.dtype)):
-            return None
-        check_convolution(call, x, weight, bias)
-        view = window(call, x.shape[2:], weight.shape[2:])
-        call.reserve((x.shape[0], weight.shape[0], *view.out), x.dtype)
-        kind = np.dtype(np.float32) if is_narrow(x.dtype) else x.dtype
-        taps = math.prod(weight.shape[2:-2])
-        call.reserve((taps, x.shape[0], x.shape[1], *(n + b + e for n, b, e in zip(x.shape[2:], view.begin, view.end, strict=True))), kind)
-        flat = planar(view, x.astype(kind, copy=False), weight)
-        if flat.x.size == 0:
-            return None
-        image = np.ascontiguousarray(np.pad(flat.x, flat.view.pads))
+    def _run_part(self, node: Node, inputs: list[Array | None], left: int, place: Place) -> tuple[Array, ...]:
+        """Run a part of the network in onnxruntime; what it refuses runs node by node, by the definitions where there are any."""
+        if not self.optimise and node.operator != PART:  # in the reference, in float64 where onnx has the operator
+            with suppress(ValueError):
+                return by_reference(node, inputs, place.constants)
+        session = self._session(node, place)
+        reason = session.refused
+        if not reason:
+            blocked = frozenset(name for name, value in zip(node.inputs, inputs, strict=True) if place.is_blocked(name, value))
+            try:
+                return session(inputs, blocked, self._wished(node, place))
+            except ValueError as error:
+                reason = str(error)
+        if node.operator != PART:
+            with suppress(ValueError):
+                if session.is_lacking:
+                    return by_reference(node, inputs, place.constants)
+            raise ValueError(f"{node}: {reason}")
+        given = [plain(a) if a is not None and place.is_blocked(name, a) else a for name, a in zip(node.inputs, inputs, strict=True)]
+        values = dict(zip(node.inputs, given, strict=True)) | {"": None}
+        for inner in node.body:
+            alone = self._place(inner, place.constants, np.empty)
+            found = self._apply(inner, [values[name] for name in inner.inputs], left, alone)
+            values.update(zip(inner.outputs, found, strict=False))
+        return tuple(_own(values[name]) for name in node.outputs)  # never a view of an input
 
-        def make() -> Any:
-            return plan_conv2d(
-                flat.weight.astype(kind, copy=False),
-                None if bias is None else bias.astype(kind, copy=False),
-                flat.view.strides,
-                0,
-                flat.view.dilations,
-                int(node.attributes.get("group", 1)),  # type: ignore[arg-type]
-                input_shape=image.shape,
-                algorithm=self.algorithms.get(node.name, "direct"),
-                threads=self.threads,
-                max_error=self._limit(node.name),
-            )
+    def _session(self, node: Node, place: Place) -> Session:
+        if node not in self._sessions:
+            self._sessions[node] = Session(node, place.constants, place.shapes, place.threads)
+        return self._sessions[node]
 
-        plan = place.plan((image.shape, x.shape, node.inputs[1:3]), make)
-        return flat.restored(plan(image)).astype(x.dtype, copy=False)
+    def _wished(self, node: Node, place: Place) -> frozenset[str]:
+        """Return the outputs of a part that all readers take in blocks of channels."""
+        single = np.dtype(np.float32)
+        known = {name: place.shapes[name] for name in node.outputs if name in place.blocks and len(place.shapes.get(name, ())) == 4}
+        return frozenset(name for name, shape in known.items() if self._takes(name, shape, single, place))
 
     def _convolve(self, node: Node, call: Call, inputs: list[Array | None], place: Place) -> Array | None:
-        """Run a convolution on the layer kernels, or return None if its inputs need conversion first."""
-        x, weight, bias, other = (*inputs, None, None)[:4]
-        constant = all(not name or name in place.constants for name in node.inputs[1:3])
-        if x is None or weight is None or not constant or x.dtype not in (np.float32, np.float64):
-            return None
-        inside = place.is_blocked(node.inputs[0], x)
-        given = plain_shape(x) if inside else x.shape
-        if len(given) not in (3, 4):
-            return None
-        check_convolution(call, np.broadcast_to(np.empty((), x.dtype), given) if inside else x, weight, bias)
-        view = window(call, given[2:], weight.shape[2:])
-        shape = call.reserve((given[0], weight.shape[0], *view.out), x.dtype)
-        finish = node.fused if other is None else node.fused[1:]
-        activation = place.activation(finish, shape)
-        if finish and activation is None or other is not None and (other.shape != shape or not kind_of(x, other)):
-            return None
-        begin, end, strides, dilations = view.begin, view.end, view.strides, view.dilations
-        flat = len(given) == 3
-        if flat:  # a 1-D layer is a 2-D layer of height one
-            x, weight, given = x[:, :, None], weight[:, :, None], (*given[:2], 1, given[2])
-            begin, end, strides, dilations = (0, *begin), (0, *end), (1, *strides), (1, *dilations)
-        if begin != end:
-            padded = call.reserve((*given[:2], *(n + b + e for n, b, e in zip(given[2:], begin, end, strict=True))), x.dtype)
-            x, begin, given = np.pad(x, [(0, 0), (0, 0), *zip(begin, end, strict=True)]), (0, 0), padded
-            place = place._replace(do=place.now)
-        if x.size == 0:
-            return None
+        takes = lambda shape, dtype: self._takes(node.outputs[0], shape, dtype, place)
+        return convolve(node, call, inputs, place, self._how(node), takes)
 
-        image = np.ascontiguousarray(x)
+    def _how(self, node: Node) -> How:
+        algorithm = self.algorithms.get(node.name, "direct")
+        return How(algorithm, self.threads, max_error=self.max_error if algorithm == "auto" else None)
 
-        def make() -> Any:
-            plan = plan_in_blocks(
-                (inside, wish and self._takes(place.blocks[node.outputs[0]], shape, image.dtype, place)),
-                weight,
-                bias,
-                strides,
-                begin,
-                dilations,
-                int(node.attributes.get("group", 1)),  # type: ignore[arg-type]
-                input_shape=given,
-                algorithm=self.algorithms.get(node.name, "direct"),
-                threads=self.threads,
-                activation=None if apart else activation,
-                max_error=self._limit(node.name),
-            )
-            let_go([weight])
-            return plan
-
-        # If a plan cannot add the shortcut, a separate sum follows.
-        apart = other is not None and (self.algorithms.get(node.name) == "fft" or node.attributes.get("group", 1) != 1)
-        wish = node.outputs[0] in place.blocks and other is None and not flat
-        plan = place.plan((image.shape, node.inputs[1:3], tuple(part.name for part in node.fused), apart, wish), make)
-        do = place.do if image is x else place.now
-        if other is not None and not apart:
-            y = other
-            if image is not x or node.inputs[3] not in place.dying or node.inputs[3] == node.inputs[0]:
-                y = place.allocate(other.shape, image.dtype)
-                do(planewise(other, y, threads=place.threads))
-            do(plan.job(image, y, adding=True))
-            return y
-        y = place.allocate(plan.output_shape, image.dtype)
-        job = plan.job(image, y) if kind_of(image) and other is None else None
-        if job is None:
-            plan(image, y)
-        else:
-            do(job)
-        if other is not None:
-            np.add(y, other.reshape(y.shape), out=y)
-            y = y if activation is None else activation(y)
-        return y[:, :, 0] if flat else y
-
-    def _takes(self, readers: tuple[Node, ...], shape: tuple[int, ...], dtype: np.dtype[Any], place: Place) -> bool:
-        """Return whether all readers of a tensor accept it channels-blocked."""
+    def _takes(self, name: str, shape: tuple[int, ...], dtype: np.dtype[Any], place: Place) -> bool:
+        """Whether all that read a tensor take its channels in blocks."""
         try:
-            return all(self._takes_one(node, shape, dtype, place) for node in readers)
-        except (LookupError, TypeError, ValueError):  # the reader raises it again when it runs
+            readers = place.blocks.get(name, ())
+            return bool(readers) and all(self._takes_one(node, name, shape, dtype, place) for node in readers)
+        except (LookupError, TypeError, ValueError):  # which the reader will say of itself
             return False
 
-    def _takes_one(self, node: Node, shape: tuple[int, ...], dtype: np.dtype[Any], place: Place) -> bool:
+    def _takes_one(self, node: Node, name: str, shape: tuple[int, ...], dtype: np.dtype[Any], place: Place) -> bool:
+        if node.operator == PART:
+            return dtype == np.float32 and self._session(node, place).takes(name, machine().vector_bytes // 4)
         call, blocks = Call(node.attributes, node.opset), operator_of(node).blocks
         if blocks is not None and blocks.shape is not None:
-            following = place.blocks.get(node.outputs[0], ())
-            return bool(following) and self._takes(following, blocks.shape(call, shape), dtype, place)
-        weight, *_ = (place.constants[name] for name in node.inputs[1:3] if name)
-        view = window(call, shape[2:], weight.shape[2:])
+            return self._takes(node.outputs[0], blocks.shape(call, shape), dtype, place)
+        weight = place.constants[node.inputs[1]]
+        layer, how = layer_at(node, shape, weight), self._how(node)
         finish = node.fused if len(node.inputs) < 4 else node.fused[1:]
-        output = (shape[0], weight.shape[0], *view.out)
-        if view.begin != view.end or weight.dtype != dtype or finish and place.activation(finish, output) is None:
+        if weight.dtype != dtype or finish and place.activation(finish, (shape[0], weight.shape[0], *layer.output)) is None:
             return False
-        layer = layer_of(weight, None, view.strides, view.begin, view.dilations, int(call["group"]), shape)
-        return blocks_of(layer, method_of(self.algorithms.get(node.name, "direct"), layer, self._limit(node.name)))[0]
-
-    def _limit(self, layer: str) -> float | None:
-        return self.max_error if self.algorithms.get(layer) == "auto" else None
+        return blocks_of(layer, method_of(how.algorithm, layer, how.max_error))[0]
 
     def plan(self, layer: str) -> Any:
         """Return the plan that a convolution used last, or None if it has not run on the kernels."""
         return self._plans[layer].last()
 
 
-def _too_large(limit: int) -> str:
-    needs = f"the network needs more than {limit / 2**30:.2g} GiB for these inputs"
-    return f"{needs}; give it smaller ones, or load it with a higher memory_limit"
+def _bytes(value: Any) -> int:
+    """Return the bytes of an array, or of a list of arrays."""
+    return int(value.nbytes) if isinstance(value, np.ndarray) else 0 if not isinstance(value, list) else sum(map(_bytes, value))
+
+
+def _is_view(value: Any) -> bool:
+    return isinstance(value, np.ndarray) and value.base is not None
+
+
+def _own(value: Any) -> Any:
+    return value.copy() if isinstance(value, np.ndarray) else value

@@ -44,10 +44,14 @@ def checked_feeds(graph: Graph, feeds: Mapping[str, Array]) -> Mapping[str, Arra
 def _checked(value: Value, feeds: Mapping[str, Array], lengths: dict[str, tuple[int, str]]) -> Array:
     if value.name not in feeds:
         raise ValueError(f"the input {value.name!r} is missing; the network needs {value}")
-    given = feeds[value.name]
+    given: Any = feeds[value.name]
+    if value.dtype is None and (given is None or isinstance(given, list)):
+        return given  # type: ignore[return-value]  # a sequence or an optional, which onnxruntime checks
     if not isinstance(given, np.ndarray | np.generic):
         raise TypeError(f"the input {value.name!r} must be a numpy array, not {type(given).__name__}")
     array = np.asarray(given)
+    if value.dtype == np.dtype(object) and array.dtype.kind in "US":
+        array = array.astype(object)
     # The float64 reference accepts the network's own inputs: the conversion to float64 is exact.
     if value.dtype == np.float64 and array.dtype.kind == "f" and array.dtype.itemsize < 8:
         array = array.astype(np.float64)

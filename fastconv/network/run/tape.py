@@ -18,7 +18,6 @@ import numpy as np
 from fastconv.native import memory, round_up, run_all
 from fastconv.network.graph.graph import Array, Node
 from fastconv.network.graph.weights_file import files_of
-from fastconv.network.operators.table import operator_of
 
 _ALIGNED = 64
 
@@ -66,8 +65,21 @@ class Step:
     constants: Mapping[str, Array]
 
 
+Bind = Callable[[Node, Sequence[Any], Sequence[Any]], "Callable[[], None] | None"]
+"""``bind(node, inputs, outputs)`` returns a call that computes a node from and to these arrays; None where there is none."""
+
+
 class ChangedError(Exception):
     """A result has another shape than in the first run."""
+
+
+class NoTensorError(Exception):
+    """A result is no tensor of numbers: it has no place in memory that is laid out before."""
+
+
+def is_tensor(value: Any) -> bool:
+    """Tell whether a value is an array of numbers."""
+    return isinstance(value, np.ndarray) and value.dtype.kind != "O"
 
 
 @dataclass
@@ -90,16 +102,11 @@ class Recorder:
         results: Sequence[Array],
         jobs: Sequence[Any],
         constants: Mapping[str, Array],
-        known: bool,
     ) -> tuple[Array, ...]:
-        """Record a node that has run, with its jobs, and return the results to use.
-
-        `known` results depend only on the shapes of the inputs.
-        """
+        """Note a node that has run, and the jobs that were all it did, if that is so; return what to take for its results."""
+        if not all(map(is_tensor, results)):
+            raise NoTensorError
         named = [(name, array) for name, array in zip(node.outputs, results, strict=False) if name]
-        if known and not jobs:
-            self.fixed.update(named)
-            return tuple(results)
         told = {id(array): at for job in jobs for array, at in zip(job.arrays, job.addresses, strict=True)}
 
         def address(array: Array) -> int:
@@ -109,12 +116,7 @@ class Recorder:
         given = zip(node.inputs, inputs, strict=True)
         here = [self._placed(name, address(array)) for name, array in given if name in self.tensors and array is not None]
         views: dict[str, Any] = {name: self._view(array, address(array), here) for name, array in named}
-        still = operator_of(node).view and not node.fused and node.inputs[0] in self.tensors
-        still = still and all(name in constants or name in self.fixed for name in node.inputs[1:] if name)
-        if still and not jobs and None not in views.values():
-            self.tensors.update(views)
-            return tuple(results)
-        if not jobs:  # in C order and in separate memory, as on the tape
+        if not jobs:  # in C order and in memory of its own, as it will be on the tape
             results = [a if a.flags.c_contiguous and self._where(a, a.ctypes.data, here) is None else a.copy() for a in results]
         for name, array in zip(node.outputs, results, strict=False):
             if name and jobs and views[name] is not None:
@@ -169,12 +171,12 @@ class Tape:
         Record of the first run.
     wanted : sequence of str
         Tensors to return.
-    apply : callable
-        Runs the nodes between the jobs.
+    apply, bind : callable
+        Compute the nodes between the jobs.
     """
 
-    def __init__(self, recorder: Recorder, wanted: Sequence[str], apply: Apply) -> None:
-        self._tensors, self._fixed, self._steps, self._apply = recorder.tensors, recorder.fixed, recorder.steps, apply
+    def __init__(self, recorder: Recorder, wanted: Sequence[str], apply: Apply, bind: Bind) -> None:
+        self._tensors, self._fixed, self._steps, self._ways = recorder.tensors, recorder.fixed, recorder.steps, (apply, bind)
         self._wanted = tuple(wanted)
         for name in wanted:
             if name in self._tensors:
@@ -194,7 +196,7 @@ class Tape:
         try:
             memory = self._free.pop()
         except IndexError:
-            memory = _Memory(self._tensors, self._places, self._steps, self.tensor_bytes, self.workspace_bytes, self._apply)
+            memory = _Memory(self._tensors, self._places, self._steps, (self.tensor_bytes, self.workspace_bytes), self._ways)
         try:
             for name, array in given.items():
                 np.copyto(memory.arrays[name], array)
@@ -202,7 +204,6 @@ class Tape:
                 step()
             return {name: (memory.arrays[name] if name in memory.arrays else self._fixed[name]).copy() for name in self._wanted}
         except ChangedError:
-            self.changed = True
             return None
         finally:
             self._free.append(memory)
@@ -212,8 +213,14 @@ class _Memory:
     """The memory of one call, with the steps bound to it."""
 
     def __init__(
-        self, tensors: Mapping[str, Tensor], starts: Sequence[int], steps: Sequence[Placed | Step], size: int, room: int, apply: Apply
+        self,
+        tensors: Mapping[str, Tensor],
+        starts: Sequence[int],
+        steps: Sequence[Placed | Step],
+        sizes: tuple[int, int],
+        ways: tuple[Apply, Bind],
     ) -> None:
+        size, room = sizes
         self._memory, self._clean = memory(size + room + _ALIGNED), []
         base = self._memory.ctypes.data
         self.arrays = {name: tensor.within(self._memory, starts[tensor.part]) for name, tensor in tensors.items()}
@@ -232,7 +239,7 @@ class _Memory:
                 words.append(step.job.words(at, addresses))
             else:
                 self._flush(words)
-                self.steps.append(self._bound(step, apply))
+                self.steps.append(self._bound(step, *ways))
         self._flush(words)
 
     def _flush(self, words: list[tuple[int, ...]]) -> None:
@@ -241,9 +248,22 @@ class _Memory:
             self.steps.append(lambda: run_all(jobs))
             words.clear()
 
-    def _bound(self, step: Step, apply: Apply) -> Callable[[], None]:
+    @staticmethod
+    def _checked(call: Callable[[], None]) -> Callable[[], None]:
+        def run() -> None:
+            try:
+                call()
+            except ValueError as error:
+                raise ChangedError from error
+
+        return run
+
+    def _bound(self, step: Step, apply: Apply, bind: Bind) -> Callable[[], None]:
         inputs = [self.arrays[a] if isinstance(a, str) else a for a in step.inputs]
         outputs = [self.arrays[name] if name else None for name in step.outputs]
+        call = bind(step.node, inputs, outputs)
+        if call is not None:
+            return self._checked(call)
 
         def run() -> None:
             for result, place in zip(apply(step.node, inputs, step.constants), outputs, strict=False):

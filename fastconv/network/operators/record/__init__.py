@@ -1,6 +1,6 @@
 """The record of an operator, which all other parts of the network read."""
 
-from fastconv.network.operators.record.operator import Blocks, Operator, ShapedBy, Weights, joined
+from fastconv.network.operators.record.operator import Blocks, Operator, Weights, joined
 from fastconv.network.operators.record.place import Allocate, Compiled, Place, Readers
 
-__all__ = ["Allocate", "Blocks", "Compiled", "Operator", "Place", "Readers", "ShapedBy", "Weights", "joined"]
+__all__ = ["Allocate", "Blocks", "Compiled", "Operator", "Place", "Readers", "Weights", "joined"]

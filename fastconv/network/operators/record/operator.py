@@ -19,9 +19,6 @@ Slopes = Callable[[Node, Mapping[str, Array], "int | None"], "tuple[Any, float, 
 
 `channels` is the length of the second axis of a tensor of rank 4, along which a slope may differ, else None.
 """
-ShapedBy = Literal["rest", "shapes", "values", "contents"]
-"""What determines the shapes of the results: the shape of the first input and the values of the rest; the shapes of all inputs;
-the values of all inputs; or the values of the first input, unknown before the run."""
 Narrow = Literal["rounded", "uniform", "own"]
 """How formats of less than 32 bits are computed: in float32 and rounded once; likewise, with one type for all inputs; or by the
 definition, which only moves numbers or rounds by itself."""
@@ -86,22 +83,13 @@ class Operator:
         The compiled form, for non-empty floating-point first inputs; it may decline.
     same_bits : bool
         Whether the compiled form gives the bits of the definition, up to the sign of zeros.
-    view : bool
-        Whether the first result is a view of the first input if the layout allows, at an offset that does not depend on the
-        first input's values.
-    fresh : bool
-        Whether the result is never an input or a view of one.
     follower : bool
         Whether each value of the result depends only on the value at the same position of the first input; the error of a
         convolution is then measured after it.
     activation : callable, optional
         Slope and bounds of the node as a piecewise linear function, which fuses into the preceding node.
     takes_activation : bool
-        Whether an activation fuses into it; its result is then a new array.
-    from_shape : bool
-        Whether the values of the result follow from the shape of the first input.
-    shaped_by : {"rest", "shapes", "values", "contents"}
-        What determines the shapes of the results.
+        Whether an activation fuses into it; its result is then an array of its own.
     stores : bool
         Whether it represents numbers as a model file stores them; it is computed at load time, in every policy.
     weights : Weights, optional
@@ -118,7 +106,7 @@ class Operator:
 
     Examples
     --------
-    >>> double = Operator("Double", lambda call, x: x + x, narrow="uniform", fresh=True)
+    >>> double = Operator("Double", lambda call, x: x + x, narrow="uniform")
     >>> double.run(Call({}, 17), np.array([1.5, 20000], np.float16)).tolist()
     [3.0, 40000.0]
     """
@@ -129,13 +117,9 @@ class Operator:
     narrow: Narrow = "rounded"
     compiled: Compiled | None = None
     same_bits: bool = True
-    view: bool = False
-    fresh: bool = False
     follower: bool = False
     activation: Slopes | None = None
     takes_activation: bool = False
-    from_shape: bool = False
-    shaped_by: ShapedBy = "rest"
     stores: bool = False
     weights: Weights | None = None
     plane: Callable[[Call, Array, Array, Array | None], Planar] | None = None
@@ -155,8 +139,8 @@ def joined(*parts: Iterable[Operator]) -> Mapping[str, Operator]:
 
     Examples
     --------
-    >>> same = Operator("Same", lambda call, x: x, view=True)
-    >>> joined([same])["Same"].view
+    >>> same = Operator("Same", lambda call, x: x, follower=True)
+    >>> joined([same])["Same"].follower
     True
     >>> joined([same], [same])
     Traceback (most recent call last):

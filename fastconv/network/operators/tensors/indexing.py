@@ -184,16 +184,16 @@ def _overlap(box: Array, others: Array) -> Array:
 
 
 OPERATORS: tuple[Operator, ...] = (
-    Operator("Compress", compress, narrow="own", shaped_by="contents"),
-    Operator("Gather", gather, narrow="own", shaped_by="shapes"),
-    Operator("GatherElements", gather_elements, narrow="own", shaped_by="shapes"),
+    Operator("Compress", compress, narrow="own"),
+    Operator("Gather", gather, narrow="own"),
+    Operator("GatherElements", gather_elements, narrow="own"),
     Operator("GatherND", gather_nd, narrow="own"),
-    Operator("NonMaxSuppression", non_max_suppression, narrow="own", shaped_by="contents"),
-    Operator("NonZero", non_zero, narrow="own", shaped_by="contents"),
+    Operator("NonMaxSuppression", non_max_suppression, narrow="own"),
+    Operator("NonZero", non_zero, narrow="own"),
     Operator("OneHot", one_hot, narrow="own"),
     Operator("ReverseSequence", reverse_sequence, narrow="own"),
     Operator("Scatter", scatter_elements, narrow="own"),
     Operator("ScatterElements", scatter_elements, narrow="own"),
     Operator("ScatterND", scatter_nd, narrow="own"),
-    Operator("Unique", unique, narrow="own", shaped_by="contents"),
+    Operator("Unique", unique, narrow="own"),
 )

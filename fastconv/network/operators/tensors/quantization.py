@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 
 from fastconv.network.graph.graph import Array
+from fastconv.network.graph.types import dtype_of
 from fastconv.network.operators.call import Call, axis_of
 from fastconv.network.operators.record import Operator
-from fastconv.network.operators.tensors.shape import dtype_of
 
 
 def dequantize(call: Call, x: Array, scale: Array, zero_point: Array | None = None) -> Array:

@@ -8,32 +8,9 @@ from typing import Any
 import numpy as np
 
 from fastconv.network.graph.graph import Array, Attribute
+from fastconv.network.graph.types import dtype_of
 from fastconv.network.operators.call import Call, axes_of, axis_of, integers
 from fastconv.network.operators.record import Operator
-
-NARROW = {16: "bfloat16", 17: "float8_e4m3fn", 18: "float8_e4m3fnuz", 19: "float8_e5m2", 20: "float8_e5m2fnuz", 21: "uint4", 22: "int4"}
-NARROW |= {23: "float4_e2m1fn", 24: "float8_e8m0fnu", 25: "uint2", 26: "int2"}
-"""ONNX element types that numpy lacks, by their ml_dtypes names. Releases of onnx before 1.19 report them as float32."""
-
-
-def dtype_of(code: int) -> np.dtype[Any]:
-    """Return the numpy type of an ONNX element type; raise ValueError for strings and unknown codes."""
-    import onnx
-
-    if code in NARROW:
-        import ml_dtypes
-
-        if not hasattr(ml_dtypes, NARROW[code]):
-            raise ValueError(f"tensors of {NARROW[code]} are not supported by the installed ml_dtypes; a newer release has the type")
-        narrow: np.dtype[Any] = np.dtype(getattr(ml_dtypes, NARROW[code]))
-        return narrow
-    try:
-        dtype: np.dtype[Any] = np.dtype(onnx.helper.tensor_dtype_to_np_dtype(int(code)))
-    except KeyError:
-        raise ValueError(f"{code} is not a type of tensor elements") from None
-    if dtype.kind not in "biufc" and not hasattr(dtype.type, "dtype") or dtype.kind in "OSU":
-        raise ValueError(f"tensors of {dtype} are not supported")
-    return dtype
 
 
 def identity(call: Call, x: Array) -> Array:
@@ -337,26 +314,26 @@ OPERATORS: tuple[Operator, ...] = (
     Operator("Cast", cast, narrow="own", types=("to",)),
     Operator("CastLike", cast_like, narrow="own"),
     Operator("CenterCropPad", center_crop_pad, narrow="own"),
-    Operator("Concat", concat, narrow="own", shaped_by="shapes"),
+    Operator("Concat", concat, narrow="own"),
     Operator("Constant", constant, narrow="own", stores=True, retyped=constant_retyped),
-    Operator("ConstantOfShape", constant_of_shape, narrow="own", shaped_by="values", retyped=filled_retyped),
+    Operator("ConstantOfShape", constant_of_shape, narrow="own", retyped=filled_retyped),
     Operator("DepthToSpace", depth_to_space, narrow="own"),
-    Operator("Dropout", dropout, narrow="own", view=True),
+    Operator("Dropout", dropout, narrow="own"),
     Operator("Expand", expand, narrow="own"),
-    Operator("EyeLike", eye_like, narrow="own", shaped_by="values", types=("dtype",)),
-    Operator("Flatten", flatten, narrow="own", view=True),
-    Operator("Identity", identity, narrow="own", view=True),
+    Operator("EyeLike", eye_like, narrow="own", types=("dtype",)),
+    Operator("Flatten", flatten, narrow="own"),
+    Operator("Identity", identity, narrow="own"),
     Operator("Pad", pad, narrow="own"),
-    Operator("Range", range_, narrow="own", shaped_by="values"),
-    Operator("Reshape", reshape, narrow="own", view=True),
-    Operator("Shape", shape, narrow="own", from_shape=True),
-    Operator("Size", size, narrow="own", from_shape=True),
-    Operator("Slice", slice_, narrow="own", view=True),
+    Operator("Range", range_, narrow="own"),
+    Operator("Reshape", reshape, narrow="own"),
+    Operator("Shape", shape, narrow="own"),
+    Operator("Size", size, narrow="own"),
+    Operator("Slice", slice_, narrow="own"),
     Operator("SpaceToDepth", space_to_depth, narrow="own"),
-    Operator("Split", split, narrow="own", view=True),
-    Operator("Squeeze", squeeze, narrow="own", view=True),
+    Operator("Split", split, narrow="own"),
+    Operator("Squeeze", squeeze, narrow="own"),
     Operator("Tile", tile, narrow="own"),
-    Operator("Transpose", transpose, narrow="own", view=True),
+    Operator("Transpose", transpose, narrow="own"),
     Operator("Trilu", trilu, narrow="own"),
-    Operator("Unsqueeze", unsqueeze, narrow="own", view=True),
+    Operator("Unsqueeze", unsqueeze, narrow="own"),
 )

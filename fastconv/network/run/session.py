@@ -1,0 +1,225 @@
+"""Run a part of a network in onnxruntime: a model of its nodes, and a session made once."""
+
+from __future__ import annotations
+
+import ctypes
+import math
+import re
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from fastconv.network.graph.graph import Array, Node
+from fastconv.network.graph.types import NARROW, code_of, dtype_of, is_packed
+from fastconv.network.rewrite.cut import PART
+from fastconv.network.rewrite.export import Kind, leaves_of, model_of
+from fastconv.network.run.nchwc import QUIET, Writer, block_length, runtime
+
+_PACKED = re.compile(r"float4|int4|int2\b")
+_LACKED = re.compile("bfloat|float8")
+"""Types of onnxruntime's that numpy lacks, with several numbers in a byte and without."""
+_NONE: frozenset[str] = frozenset()
+
+
+class Session:
+    """Nodes that onnxruntime runs. Its sessions are made when first used, one for each set of input types and ranks.
+
+    Parameters
+    ----------
+    node : Node
+        A part of the network, or a node.
+    constants : mapping
+        Constants of the network.
+    shapes : mapping
+        Shapes of tensors, as far as they are known.
+    threads : int
+        Threads of each operator.
+    """
+
+    def __init__(self, node: Node, constants: Mapping[str, Array], shapes: Mapping[str, tuple[int, ...]], threads: int) -> None:
+        self._threads, self._shapes = threads, shapes
+        self._nodes = node.body if node.operator == PART else (node,)
+        self._held = {name: constants[name] for name in node.inputs if name in constants}
+        self._at = [k for k, name in enumerate(node.inputs) if name and name not in constants]
+        self._inputs, self._outputs = [node.inputs[k] for k in self._at], tuple(filter(None, node.outputs))
+        self._made: dict[Any, _Made] = {}
+        self.refused = ""
+        """Why onnxruntime does not take the nodes, if so."""
+
+    @property
+    def is_lacking(self) -> bool:
+        """Whether onnxruntime has no kernel for the nodes, or not for their types."""
+        return "NOT_IMPLEMENTED" in self.refused or "bits a number" in self.refused
+
+    def takes(self, name: str, lanes: int) -> bool:
+        """Tell whether an input is better in blocks of channels."""
+        return block_length() == lanes and Writer(self._nodes, self._held, self._shapes, lanes).takes(name)
+
+    def __call__(self, inputs: Sequence[Any], blocked: frozenset[str] = _NONE, wished: frozenset[str] = _NONE) -> tuple[Any, ...]:
+        """Run the nodes; an input or output is an array, or a list of arrays.
+
+        Parameters
+        ----------
+        inputs : sequence
+        blocked : frozenset of str
+            The inputs that are in blocks of channels.
+        wished : frozenset of str
+            Outputs that may be so.
+
+        Raises
+        ------
+        ValueError
+            If onnxruntime does not take the model or the inputs; the message is its own.
+        """
+        given = [_declared(inputs[k]) if name in blocked else inputs[k] for k, name in zip(self._at, self._inputs, strict=True)]
+        made = self._session(given, blocked, wished, inputs)
+        with _Refusals():
+            if not made.lacked:
+                results = made.session.run(made.outputs, dict(zip(made.inputs, given, strict=True)))
+            else:
+                feeds = {name: _entering(value) for name, value in zip(made.inputs, given, strict=True)}
+                results = [_leaving(value) for value in made.session.run_with_ort_values(made.outputs, feeds)]
+        return tuple(_in_blocks(y, made.lanes) if name in made.blocked else y for name, y in zip(self._outputs, results, strict=True))
+
+    def bound(self, inputs: Sequence[Any], outputs: Sequence[Array], blocked: frozenset[str]) -> Callable[[], None]:
+        """Return a call that reads and writes these arrays, some of them blocked; ValueError when it runs and a shape has changed."""
+        given = [_declared(inputs[k]) if name in blocked else inputs[k] for k, name in zip(self._at, self._inputs, strict=True)]
+        made = self._session(given, blocked.intersection(self._inputs), blocked.intersection(self._outputs), inputs)
+        binding = made.session.io_binding()
+        for name, array in zip(made.inputs, given, strict=True):
+            binding.bind_input(name, "cpu", 0, _element(array), array.shape, array.ctypes.data)
+        for name, out, array in zip(self._outputs, made.outputs, outputs, strict=True):
+            shape = _declared(array).shape if name in made.blocked else array.shape
+            binding.bind_output(out, "cpu", 0, _element(array), shape, array.ctypes.data)
+
+        def run() -> None:
+            with _Refusals():
+                made.session.run_with_iobinding(binding)
+
+        return run
+
+    def _session(self, given: Sequence[Any], blocked: frozenset[str], wished: frozenset[str], inputs: Sequence[Any]) -> _Made:
+        key = (tuple(map(Kind.of, given)), blocked, wished)
+        if key not in self._made:
+            lanes = next((inputs[k].shape[-1] for k, name in zip(self._at, self._inputs, strict=True) if name in blocked), block_length())
+            try:
+                made = self._started(given, blocked, wished, lanes)
+            except ValueError as error:
+                self.refused = str(error)
+                raise
+            self._made[key] = self._made[(*key[:2], made.blocked)] = made
+        return self._made[key]
+
+    def _started(self, given: Sequence[Any], blocked: frozenset[str], wished: frozenset[str], lanes: int) -> _Made:
+        if blocked or wished:
+            writer = Writer(self._nodes, self._held, self._shapes, lanes)
+            leaves, made = writer.leaves(blocked, wished, self._outputs)
+            read = {name for leaf in leaves for name in leaf.inputs}
+            held = {name: array for name, array in writer.constants.items() if name in read}
+        else:
+            leaves, made, held = [leaf for node in self._nodes for leaf in leaves_of(node, self._held)], _NONE, self._held
+        if any(isinstance(value, np.ndarray) and is_packed(value.dtype) for value in given):
+            raise ValueError("onnxruntime: tensors of fewer than 8 bits a number cannot enter it")
+        enter = [f"{name}, blocked" if name in blocked else name for name in self._inputs]
+        leave = [f"{name}, blocked" if name in made else name for name in self._outputs]
+        model, outside = model_of(leaves, dict(zip(enter, map(Kind.of, given), strict=True)), leave, held)
+        options = runtime().SessionOptions()
+        options.intra_op_num_threads, options.inter_op_num_threads = self._threads, 1
+        options.log_severity_level = QUIET
+        # Threads that wait for work would take the processors from fastconv's own.
+        options.add_session_config_entry("session.force_spinning_stop", "1")
+        values = [_entering(array) for array in outside.values()]
+        if outside:
+            options.add_external_initializers(list(outside), values)
+        with _Refusals():
+            session = runtime().InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
+        ends = (*session.get_inputs(), *session.get_outputs())
+        if any(_PACKED.search(end.type) for end in session.get_outputs()):
+            raise ValueError("onnxruntime: tensors of fewer than 8 bits a number cannot leave it")
+        return _Made(session, enter, leave, made, lanes, any(_LACKED.search(end.type) for end in ends), values)
+
+
+class _Made(NamedTuple):
+    """A session, what it calls its inputs and outputs, which outputs are in blocks, and whether numpy lacks one of their types."""
+
+    session: Any
+    inputs: list[str]
+    outputs: list[str]
+    blocked: frozenset[str]
+    lanes: int
+    lacked: bool
+    values: list[Any]
+    """The constants, whose memory the session reads."""
+
+
+def _element(array: Array) -> Any:
+    """Return an array's type as a binding takes it: old releases of onnxruntime know no codes."""
+    return array.dtype.type if array.dtype.isbuiltin == 1 else code_of(array.dtype)
+
+
+def _declared(array: Array) -> Array:
+    """Return a tensor in blocks in the shape that onnxruntime declares for it, that of the model."""
+    batch, blocks, height, width, lanes = array.shape
+    return array.reshape(batch, blocks * lanes, height, width)
+
+
+def _in_blocks(array: Array, lanes: int) -> Array:
+    batch, channels, height, width = array.shape
+    return array.reshape(batch, channels // lanes, height, width, lanes)
+
+
+class _Refusals:
+    """Turn onnxruntime's errors, which have no common class, into a ValueError of one line."""
+
+    def __enter__(self) -> None:
+        """Begin."""
+
+    def __exit__(self, kind: Any, error: BaseException | None, trace: object) -> None:
+        """Raise what was refused."""
+        if isinstance(error, Exception):
+            text = str(error).replace("[ONNXRuntimeError] : ", "").strip() or type(error).__name__
+            raise ValueError(f"onnxruntime: {text.splitlines()[0]}") from error
+
+
+def _entering(value: Any) -> Any:
+    """Return an array as onnxruntime takes it: in place where numpy has its type."""
+    from onnxruntime import OrtValue
+
+    if isinstance(value, list):
+        return value
+    array = np.require(value, requirements=["C", "A"])
+    if array.dtype.isbuiltin == 1 and array.dtype.kind != "O":
+        return OrtValue.ortvalue_from_numpy(array)
+    return OrtValue.ortvalue_from_numpy_with_onnx_type(array.view(f"u{array.dtype.itemsize}"), code_of(array.dtype))
+
+
+def _leaving(value: Any) -> Array:
+    """Return a tensor of onnxruntime's as an array with memory of its own."""
+    code = value.element_type()
+    if code not in NARROW:
+        return np.asarray(value.numpy())
+    dtype, shape = dtype_of(code), value.shape()
+    memory = (ctypes.c_char * (math.prod(shape) * dtype.itemsize)).from_address(value.data_ptr())
+    return np.frombuffer(memory, dtype).reshape(shape).copy()
+
+
+def by_reference(node: Node, inputs: Sequence[Any], constants: Mapping[str, Array]) -> tuple[Any, ...]:
+    """Run a node by onnx's reference evaluator, in the types of the inputs.
+
+    Raises
+    ------
+    ValueError
+        If it does not know the operator, or refuses the inputs.
+    """
+    from onnx.reference import ReferenceEvaluator
+
+    feeds = {name: constants[name] if name in constants else value for name, value in zip(node.inputs, inputs, strict=True) if name}
+    outputs = [name for name in node.outputs if name]
+    model, _ = model_of([node], {name: Kind.of(value) for name, value in feeds.items()}, outputs, {})
+    try:
+        with np.errstate(all="ignore"):
+            found = dict(zip(outputs, ReferenceEvaluator(model).run(outputs, feeds), strict=True))
+    except Exception as error:  # it is made to teach, and raises what it likes
+        raise ValueError(f"onnx.reference: {str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__}") from error
+    return tuple(found.get(name) for name in node.outputs)
