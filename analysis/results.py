@@ -8,6 +8,8 @@
 from __future__ import annotations
 
 import json
+import math
+import statistics
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import groupby
@@ -435,6 +437,30 @@ def network_speed() -> Page:
     )
 
 
+def zoo() -> Page:
+    rows = read_csv("zoo.csv")
+    columns = {"network": "network", "threads": "threads", "onnxruntime_ms": "onnxruntime, ms", "fastconv_ms": "fastconv, ms"}
+    columns |= {"ratio": "times as fast", "error": "relative L2 distance", "onnxruntime_first": "first result of onnxruntime, s"}
+    columns |= {"fastconv_first": "first result of fastconv, s"}
+    families = []
+    for threads in ("1", "2"):
+        for family in dict.fromkeys(row["network"].split("-")[0] for row in rows):
+            ratios = [float(row["ratio"]) for row in rows if row["threads"] == threads and row["network"].startswith(f"{family}-")]
+            mean = math.exp(statistics.fmean(map(math.log, ratios)))
+            families.append((family, threads, str(len(ratios)), f"{mean:.2f}", f"{min(ratios):.2f}", f"{max(ratios):.2f}"))
+    header = ("family", "threads", "networks", "geometric mean", "least", "most")
+    about = "Batch 1, random weights. A process for each of the two, in turns; medians. The distance is that of the two results."
+    return Page(
+        "Networks that nobody here made",
+        "fastconv and onnxruntime on networks of torchvision and timm ([networks.md](../networks.md)).",
+        ("zoo.csv",),
+        [
+            Section("Speed relative to onnxruntime", "Times as fast as onnxruntime.", markdown(header, families)),
+            Section("Each network", about, plain(rows, columns)),
+        ],
+    )
+
+
 def prediction_rate() -> Page:
     rows: list[dict[str, Any]] = [
         row
@@ -465,6 +491,7 @@ PAGES = {
     "kernel-decisions": kernel_decisions,
     "kernel-steps": kernel_steps,
     "network-speed": network_speed,
+    "zoo": zoo,
     "startup": startup,
     "prediction-rate": prediction_rate,
 }
