@@ -211,7 +211,8 @@ def flush_subnormals() -> Iterator[None]:
 
     Arithmetic on subnormal numbers (in float32 below 1.2e-38) takes up to a hundred times longer. `Plan.explain` says whether
     a layer has subnormal weights. The context manager affects layers and networks that run within it, in this thread and
-    its worker threads, but not the computations of numpy and scipy (``algorithm="fft"``).
+    its worker threads, but not the computations of numpy, scipy (``algorithm="fft"``) and onnxruntime. Convolutions of a
+    network run here then, except those given to onnxruntime by name.
 
     Examples
     --------

@@ -20,7 +20,11 @@ from fastconv.native.machine import VARIABLE
 HERE = Path(__file__).parent
 APART = {"test_machines.py", "test_targets.py", "test_auto.py", "test_estimate.py", "test_input.py"}
 """Tests that set a machine themselves, and those of choices and arguments, which do not depend on vectors."""
-TESTS = [*sorted(path for path in HERE.glob("test_*.py") if path.name not in APART), ROOT / "tests" / "native" / "test_threads.py"]
+TESTS = [
+    *sorted(path for path in HERE.glob("test_*.py") if path.name not in APART),
+    ROOT / "tests" / "native" / "test_threads.py",
+    ROOT / "tests" / "network" / "test_tape.py",
+]
 
 SETTINGS = [(width, fma) for width in (16, 32, 64) for fma in (False, True)]
 

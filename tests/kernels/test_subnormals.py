@@ -101,3 +101,4 @@ def test_networks_flush_too():
     assert "weights of y are subnormal and may be slow: fastconv.flush_subnormals takes them for zero" in explained.summary()
     with fc.flush_subnormals():
         assert not np.any(net.run({"x": X})["o"])
+    assert np.any(net.run({"x": X})["o"])

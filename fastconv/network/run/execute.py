@@ -16,7 +16,7 @@ import numpy as np
 
 from fastconv.kernels import How, blocks_of
 from fastconv.kernels.choose import method_of
-from fastconv.native import Pool, machine, processors
+from fastconv.native import Pool, flushes, processors
 from fastconv.network.graph.graph import Array, Graph, Node
 from fastconv.network.graph.weights_file import check_unchanged, files_of, let_go
 from fastconv.network.operators.call import MEMORY_LIMIT, Call
@@ -31,6 +31,7 @@ from fastconv.network.run.assign import Choice
 from fastconv.network.run.blocks import plain, readers_in_blocks
 from fastconv.network.run.convolve import activation_of, convolve, convolve_in_a_plane, fast, layer_at
 from fastconv.network.run.feeds import checked_feeds
+from fastconv.network.run.nchwc import shares_layout
 from fastconv.network.run.own import Wish, owned
 from fastconv.network.run.session import Session, by_reference
 from fastconv.network.run.tape import NoTensorError, Recorder, Tape, is_tensor
@@ -243,7 +244,7 @@ class Runner:
 
     @staticmethod
     def _key(wanted: Iterable[str], given: Mapping[str, Any]) -> Any:
-        return frozenset(wanted), tuple(Kind.of(value, lengths=True) for value in given.values())
+        return frozenset(wanted), flushes(), tuple(Kind.of(value, lengths=True) for value in given.values())
 
     def _rewritten(self, wanted: list[str], given: Mapping[str, Any]) -> Program:
         kinds = kinds_of(self.graph, given) if self.optimise else {}
@@ -256,7 +257,7 @@ class Runner:
         """Return the network divided between fastconv and onnxruntime."""
         if not self.optimise:
             return graph
-        mine = owned(graph, shapes, Wish(self.algorithms, self.max_error))
+        mine = owned(graph, shapes, Wish(self.algorithms, self.max_error, flushes()))
         return cut(graph, wanted, lambda node: node.name in mine)
 
     def _run(
@@ -383,6 +384,8 @@ class Runner:
     def _wished(self, node: Node, place: Place) -> frozenset[str]:
         """Return the outputs of a part that all readers take in blocks of channels."""
         single = np.dtype(np.float32)
+        if not shares_layout():
+            return frozenset()
         known = {name: place.shapes[name] for name in node.outputs if name in place.blocks and len(place.shapes.get(name, ())) == 4}
         return frozenset(name for name, shape in known.items() if self._takes(name, shape, single, place))
 
@@ -404,7 +407,7 @@ class Runner:
 
     def _takes_one(self, node: Node, name: str, shape: tuple[int, ...], dtype: np.dtype[Any], place: Place) -> bool:
         if node.operator == PART:
-            return dtype == np.float32 and self._session(node, place).takes(name, machine().vector_bytes // 4)
+            return dtype == np.float32 and shares_layout() and self._session(node, place).takes(name)
         call, blocks = Call(node.attributes, node.opset), operator_of(node).blocks
         if blocks is not None and blocks.shape is not None:
             return self._takes(node.outputs[0], blocks.shape(call, shape), dtype, place)

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from fastconv.native import machine
 from fastconv.network.graph.graph import Array, Attribute, Node
 from fastconv.network.operators.table import operator_of
 from fastconv.network.rewrite.cut import reads
@@ -57,6 +58,11 @@ def block_length() -> int:
     except Exception:  # its errors have no common class; another release may lack the operator
         return 1
     return next((b for b in (4, 8, 16, 32) if np.array_equal(found, blocked(x, b).reshape(-1))), 1)
+
+
+def shares_layout() -> bool:
+    """Tell whether onnxruntime's blocks of channels are as long as the vectors of the kernels."""
+    return block_length() == machine().vector_bytes // 4
 
 
 def blocked(x: Array, lanes: int) -> Array:

@@ -38,6 +38,8 @@ class Wish:
 
     algorithms: Mapping[str, Choice]
     max_error: float | None = None
+    flushes: bool = False
+    """Whether convolutions take subnormal numbers for zero, which onnxruntime's do not."""
 
 
 def owned(graph: Graph, shapes: Mapping[str, tuple[int, ...]], wish: Wish) -> frozenset[str]:
@@ -71,6 +73,8 @@ def _serves(graph: Graph, node: Node, shapes: Mapping[str, tuple[int, ...]], wis
         return operator.compiled is not None and weight.dtype in (np.float32, np.float64) and weight.ndim in (3, 4)
     if wish.algorithms.get(node.name, "auto") != "auto":
         return wish.algorithms[node.name] != "onnxruntime"
+    if wish.flushes and weight.dtype in (np.float32, np.float64) and weight.ndim in (3, 4):
+        return True
     return node.inputs[0] in shapes and _pays(node, weight, shapes[node.inputs[0]], wish.max_error)
 
 

@@ -52,9 +52,9 @@ class Session:
         """Whether onnxruntime has no kernel for the nodes, or not for their types."""
         return "NOT_IMPLEMENTED" in self.refused or "bits a number" in self.refused
 
-    def takes(self, name: str, lanes: int) -> bool:
+    def takes(self, name: str) -> bool:
         """Tell whether an input is better in blocks of channels."""
-        return block_length() == lanes and Writer(self._nodes, self._held, self._shapes, lanes).takes(name)
+        return Writer(self._nodes, self._held, self._shapes, block_length()).takes(name)
 
     def __call__(self, inputs: Sequence[Any], blocked: frozenset[str] = _NONE, wished: frozenset[str] = _NONE) -> tuple[Any, ...]:
         """Run the nodes; an input or output is an array, or a list of arrays.
@@ -73,19 +73,19 @@ class Session:
             If onnxruntime does not take the model or the inputs; the message is its own.
         """
         given = [_declared(inputs[k]) if name in blocked else inputs[k] for k, name in zip(self._at, self._inputs, strict=True)]
-        made = self._session(given, blocked, wished, inputs)
+        made = self._session(given, blocked, wished)
         with _Refusals():
             if not made.lacked:
                 results = made.session.run(made.outputs, dict(zip(made.inputs, given, strict=True)))
             else:
                 feeds = {name: _entering(value) for name, value in zip(made.inputs, given, strict=True)}
                 results = [_leaving(value) for value in made.session.run_with_ort_values(made.outputs, feeds)]
-        return tuple(_in_blocks(y, made.lanes) if name in made.blocked else y for name, y in zip(self._outputs, results, strict=True))
+        return tuple(_in_blocks(y) if name in made.blocked else y for name, y in zip(self._outputs, results, strict=True))
 
     def bound(self, inputs: Sequence[Any], outputs: Sequence[Array], blocked: frozenset[str]) -> Callable[[], None]:
         """Return a call that reads and writes these arrays, some of them blocked; ValueError when it runs and a shape has changed."""
         given = [_declared(inputs[k]) if name in blocked else inputs[k] for k, name in zip(self._at, self._inputs, strict=True)]
-        made = self._session(given, blocked.intersection(self._inputs), blocked.intersection(self._outputs), inputs)
+        made = self._session(given, blocked.intersection(self._inputs), blocked.intersection(self._outputs))
         binding = made.session.io_binding()
         for name, array in zip(made.inputs, given, strict=True):
             binding.bind_input(name, "cpu", 0, _element(array), array.shape, array.ctypes.data)
@@ -99,21 +99,20 @@ class Session:
 
         return run
 
-    def _session(self, given: Sequence[Any], blocked: frozenset[str], wished: frozenset[str], inputs: Sequence[Any]) -> _Made:
+    def _session(self, given: Sequence[Any], blocked: frozenset[str], wished: frozenset[str]) -> _Made:
         key = (tuple(map(Kind.of, given)), blocked, wished)
         if key not in self._made:
-            lanes = next((inputs[k].shape[-1] for k, name in zip(self._at, self._inputs, strict=True) if name in blocked), block_length())
             try:
-                made = self._started(given, blocked, wished, lanes)
+                made = self._started(given, blocked, wished)
             except ValueError as error:
                 self.refused = str(error)
                 raise
             self._made[key] = self._made[(*key[:2], made.blocked)] = made
         return self._made[key]
 
-    def _started(self, given: Sequence[Any], blocked: frozenset[str], wished: frozenset[str], lanes: int) -> _Made:
+    def _started(self, given: Sequence[Any], blocked: frozenset[str], wished: frozenset[str]) -> _Made:
         if blocked or wished:
-            writer = Writer(self._nodes, self._held, self._shapes, lanes)
+            writer = Writer(self._nodes, self._held, self._shapes, block_length())
             leaves, made = writer.leaves(blocked, wished, self._outputs)
             read = {name for leaf in leaves for name in leaf.inputs}
             held = {name: array for name, array in writer.constants.items() if name in read}
@@ -137,7 +136,7 @@ class Session:
         ends = (*session.get_inputs(), *session.get_outputs())
         if any(_PACKED.search(end.type) for end in session.get_outputs()):
             raise ValueError("onnxruntime: tensors of fewer than 8 bits a number cannot leave it")
-        return _Made(session, enter, leave, made, lanes, any(_LACKED.search(end.type) for end in ends), values)
+        return _Made(session, enter, leave, made, any(_LACKED.search(end.type) for end in ends), values)
 
 
 class _Made(NamedTuple):
@@ -147,7 +146,6 @@ class _Made(NamedTuple):
     inputs: list[str]
     outputs: list[str]
     blocked: frozenset[str]
-    lanes: int
     lacked: bool
     values: list[Any]
     """The constants, whose memory the session reads."""
@@ -164,8 +162,8 @@ def _declared(array: Array) -> Array:
     return array.reshape(batch, blocks * lanes, height, width)
 
 
-def _in_blocks(array: Array, lanes: int) -> Array:
-    batch, channels, height, width = array.shape
+def _in_blocks(array: Array) -> Array:
+    (batch, channels, height, width), lanes = array.shape, block_length()
     return array.reshape(batch, channels // lanes, height, width, lanes)
 
 
