@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from onnx import TensorProto, helper, numpy_helper
 
 import fastconv as fc
-from fastconv.network.run.nchwc import shares_layout
+from fastconv.network.run.nchwc import Writer, shares_layout
 from fastconv.network.run.tape import Part, Recorder, places
 
 
@@ -173,6 +173,23 @@ def test_channels_lie_in_blocks_where_all_readers_take_them(options, algorithm, 
     kept = net.prepare(algorithm)(feeds, ["c5"])
     assert "c5" not in in_blocks(net, algorithm)
     assert_near(kept, vgg(**options).prepare(algorithm)(feeds, ["c5"], watch=lambda *_: None))
+
+
+def test_a_part_that_is_refused_in_blocks_runs_in_the_layout_of_the_model(monkeypatch):
+    """As in a release of onnxruntime that lacks one of its blocked operators."""
+    feeds = {"x": random(1, 3, 40, 41)}
+    wanted = step_by_step(vgg(activation="Elu"), feeds, "F(2x2,3x3)")
+    add, tried = Writer._add, []
+
+    def unknown(self, operator, *rest):
+        tried.append(operator)
+        add(self, f"No{operator}", *rest)
+
+    monkeypatch.setattr(Writer, "_add", unknown)
+    net = vgg(activation="Elu")
+    for _ in range(3):
+        assert_near(net.run(feeds, "F(2x2,3x3)"), wanted)
+    assert bool(tried) == shares_layout()
 
 
 def test_feeds_in_any_order_of_memory():

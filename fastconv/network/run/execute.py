@@ -217,7 +217,7 @@ class Runner:
 
         def bind(node: Node, inputs: Sequence[Any], outputs: Sequence[Any]) -> Callable[[], None] | None:
             session = self._sessions.get(node)
-            if session is None or session.refused:
+            if session is None or session.refused or session.plain_only:
                 return None
             pairs = zip((*node.inputs, *node.outputs), (*inputs, *outputs), strict=True)
             blocked = frozenset(name for name, value in pairs if name in course.blocks and value is not None and value.ndim == 5)
@@ -355,12 +355,18 @@ class Runner:
         if not self.optimise and node.operator != PART:  # in the reference, in float64 where onnx has the operator
             with suppress(ValueError):
                 return by_reference(node, inputs, place.constants)
-        session = self._session(node, place)
+        session, given = self._session(node, place), inputs
+        blocked = frozenset(name for name, value in zip(node.inputs, inputs, strict=True) if place.is_blocked(name, value))
+        if not session.refused and not session.plain_only:
+            with suppress(ValueError):
+                return session(inputs, blocked, self._wished(node, place))
+        if blocked:
+            pairs = zip(node.inputs, inputs, strict=True)
+            given = [plain(value) if name in blocked and value is not None else value for name, value in pairs]
         reason = session.refused
         if not reason:
-            blocked = frozenset(name for name, value in zip(node.inputs, inputs, strict=True) if place.is_blocked(name, value))
             try:
-                return session(inputs, blocked, self._wished(node, place))
+                return session(given)
             except ValueError as error:
                 reason = str(error)
         if node.operator != PART:
@@ -368,7 +374,6 @@ class Runner:
                 if session.is_lacking:
                     return by_reference(node, inputs, place.constants)
             raise ValueError(f"{node}: {reason}")
-        given = [plain(a) if a is not None and place.is_blocked(name, a) else a for name, a in zip(node.inputs, inputs, strict=True)]
         values = dict(zip(node.inputs, given, strict=True)) | {"": None}
         for inner in node.body:
             alone = self._place(inner, place.constants, np.empty)

@@ -46,6 +46,8 @@ class Session:
         self._made: dict[Any, _Made] = {}
         self.refused = ""
         """Why onnxruntime does not take the nodes, if so."""
+        self.plain_only = False
+        """Whether it does not take them in blocks of channels: another release may lack an operator."""
 
     @property
     def is_lacking(self) -> bool:
@@ -54,7 +56,7 @@ class Session:
 
     def takes(self, name: str) -> bool:
         """Tell whether an input is better in blocks of channels."""
-        return Writer(self._nodes, self._held, self._shapes, block_length()).takes(name)
+        return not self.plain_only and Writer(self._nodes, self._held, self._shapes, block_length()).takes(name)
 
     def __call__(self, inputs: Sequence[Any], blocked: frozenset[str] = _NONE, wished: frozenset[str] = _NONE) -> tuple[Any, ...]:
         """Run the nodes; an input or output is an array, or a list of arrays.
@@ -105,7 +107,10 @@ class Session:
             try:
                 made = self._started(given, blocked, wished)
             except ValueError as error:
-                self.refused = str(error)
+                if blocked or wished:
+                    self.plain_only = True
+                else:
+                    self.refused = str(error)
                 raise
             self._made[key] = self._made[(*key[:2], made.blocked)] = made
         return self._made[key]
