@@ -42,8 +42,8 @@ class Layer:
     groups : int
         Groups of channels, each convolved separately.
     blocks : (bool, bool)
-        Whether the channels of the input, and those of the output, lie in blocks of as many as a vector holds, a block's
-        pixels after each other: (batch, channels / lanes, height, width, lanes).
+        Whether input and output use the channels-blocked layout, one block per vector of channels:
+        (batch, channels / lanes, height, width, lanes).
     cold : bool
         Whether the weights come from memory in each call: other layers run in between.
     """
@@ -96,11 +96,11 @@ class Layer:
 
 _KINDS = {np.dtype(np.float32): "f4", np.dtype(np.float64): "f8"}
 _PLAIN = 0x101
-"""Of numpy's flags: in C order, and aligned."""
+"""Required numpy flags: C order, aligned."""
 
 
 def kind_of(*arrays: Array) -> str:
-    """Return the kernels' name of the arrays' common format, "" where they do not serve it."""
+    """Return the kernels' name of the arrays' common format, or "" if they do not support it."""
     kind = arrays[0].dtype
     for a in arrays:
         if a.dtype != kind or a.flags.num & _PLAIN != _PLAIN:

@@ -1,4 +1,4 @@
-"""The largest number of each window, plane by plane: of its rows first, in vectors along them, then of its columns."""
+"""Run maximum pools plane by plane: over rows of a window in vectors, then columns."""
 
 from __future__ import annotations
 
@@ -10,15 +10,14 @@ from fastconv.kernels.records import POOL, ROWS
 from fastconv.native import KIND, Job, compiled, described, machine, round_up
 
 STEPS = (1, 2)
-"""Strides along a row that vectors are taken apart for; others go number by number."""
-
+"""Strides along a row with a vector path; others run number by number."""
 
 ALONE = 2**15
-"""Elements below which a second thread costs more than it brings."""
+"""Most elements for which a second thread costs more than it saves."""
 
 
 class Windows(NamedTuple):
-    """Where a pool looks, along rows and columns; `begin` is the padding before them."""
+    """The windows of a pool along rows and columns; `begin` is the padding before them."""
 
     kernel: Sequence[int]
     strides: Sequence[int]
@@ -26,7 +25,7 @@ class Windows(NamedTuple):
     begin: Sequence[int]
 
     def fields(self, x: Array, out: Array) -> dict[str, int]:
-        """Return what the record of a pool says of it, by name."""
+        """Return the fields that the record of a pool has, by name."""
         given = {"kernel": self.kernel, "stride": self.strides, "dilation": self.dilations}
         pairs = {f"{name}_{axis}": int(value) for name, pair in given.items() for axis, value in zip("hw", pair, strict=True)}
         (height, width), (out_height, out_width), (top, left) = x.shape[2:4], out.shape[2:4], self.begin
@@ -34,9 +33,9 @@ class Windows(NamedTuple):
 
 
 def max_pool(x: Array, out: Array, windows: Windows, threads: int = 1) -> Job:
-    """Return the job that writes the maximum of each window, NaN where it holds one: arrays (batch, channels, height, width).
+    """Return the job that writes the maximum of each window, NaN if it holds one.
 
-    Channels may lie in blocks of as many as a vector holds: (batch, channels / lanes, height, width, lanes).
+    Arrays are (batch, channels, height, width), or channels-blocked: (batch, channels / lanes, height, width, lanes).
     """
     kernel, strides, dilations, begin = windows
     w, ow, size, v = x.shape[3], out.shape[3], x.itemsize, machine().vector_bytes

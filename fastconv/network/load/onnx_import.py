@@ -19,7 +19,7 @@ from fastconv.network.operators.table import OPERATORS, STANDARD
 from fastconv.network.rewrite.optimise import folded_weights
 
 OLDEST_OPSET = 7
-"""Before it, operators said by attributes how their inputs are broadcast."""
+"""Oldest supported opset; before it, attributes controlled broadcasting."""
 _SCHEMAS = ("", "ai.onnx.ml")
 """Domains whose operators onnx describes."""
 _DOMAINS = (*_SCHEMAS, "com.microsoft", "ai.onnx.preview", "ai.onnx.preview.training")
@@ -170,7 +170,7 @@ def _names(nodes: Iterable[Any]) -> list[str]:
 
 
 def _node(node: Any, name: str, opsets: Mapping[str, int], read: Container[str]) -> Node:
-    """Read a node; optional outputs that nothing reads are not asked for."""
+    """Return a node without optional outputs that nothing reads."""
     label = f"node {name!r} ({node.op_type})"
     domain = "" if node.domain in STANDARD else node.domain
     if domain not in _DOMAINS or domain not in opsets:

@@ -162,11 +162,11 @@ OPERATORS: tuple[Operator, ...] = (
     Operator("Relu", unary(lambda x: np.maximum(x, 0)), follower=True, activation=rectifier),
     Operator("Selu", selu, follower=True),
     Operator("Shrink", shrink),
-    Operator("Sigmoid", unary(sigmoid), follower=True, same_bits=False),
+    Operator("Sigmoid", unary(sigmoid), follower=True),
     Operator("Softmax", along_axis(softmax)),
     Operator("Softplus", unary(lambda x: np.logaddexp(x, np.zeros((), x.dtype))), follower=True),
     Operator("Softsign", unary(lambda x: x / (1 + np.abs(x))), follower=True),
-    Operator("Swish", swish, follower=True, same_bits=False),
+    Operator("Swish", swish, follower=True),
     Operator("Tanh", unary(np.tanh), follower=True),
     Operator("ThresholdedRelu", thresholded_relu, follower=True),
 )

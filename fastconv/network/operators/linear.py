@@ -90,8 +90,7 @@ OPERATORS: tuple[Operator, ...] = (
         "Gemm",
         gemm,
         narrow="uniform",
-        same_bits=False,
         weights=Weights(_terms, channels=_channels, scaled=_scaled, bias_broadcasts=True),
     ),
-    Operator("MatMul", matmul, narrow="uniform", same_bits=False, weights=Weights(_terms)),
+    Operator("MatMul", matmul, narrow="uniform", weights=Weights(_terms)),
 )

@@ -163,7 +163,7 @@ def _pooled(call: Call, shape: tuple[int, ...]) -> tuple[int, ...]:
 
 OPERATORS: tuple[Operator, ...] = (
     Operator("AveragePool", average_pool),
-    Operator("GlobalAveragePool", over_everything(_mean), same_bits=False),
+    Operator("GlobalAveragePool", over_everything(_mean)),
     Operator("GlobalLpPool", over_everything(_norm)),
     Operator("GlobalMaxPool", over_everything(lambda call, x, axes: x.max(axis=axes, keepdims=True))),
     Operator("LpPool", lp_pool),

@@ -93,9 +93,10 @@ def leaves_of(node: Node, constants: Mapping[str, Array]) -> Iterator[Node]:
     >>> [(leaf.operator, leaf.inputs, leaf.outputs) for leaf in leaves_of(fused, {"w": np.ones((1, 1, 3, 3))})]
     [('Conv', ('x', 'w'), ('c',)), ('Relu', ('c',), ('y',))]
     """
-    known, parts = {*node.inputs, *constants}, (node, *node.fused)
+    known, parts = set(node.inputs), (node, *node.fused)
     for part, following in zip(parts, (*parts[1:], None), strict=True):
-        made = node.outputs if following is None else tuple(name for name in following.inputs if name and name not in known)
+        between = () if following is None else following.inputs
+        made = node.outputs if following is None else tuple(n for n in between if n and n not in known and n not in constants)
         known.update(made)
         if part.body:
             yield from (leaf for inner in part.body for leaf in leaves_of(inner, constants))

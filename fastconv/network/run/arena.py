@@ -96,15 +96,14 @@ def check_room(graph: Graph, kinds: Mapping[str, Kind], wanted: Collection[str],
         The message names the node.
     """
     spared = {value.name for value in graph.outputs} | set(wanted)
-    living = {value.name: kinds[value.name].nbytes for value in graph.inputs if value.name in kinds}
-    total = sum(living.values())
+    sizes = {name: kind.nbytes for name, kind in kinds.items()}
+    total = sum(sizes.get(value.name, 0) for value in graph.inputs)
     for node, dead in zip(graph.nodes, last_readers(graph, spared), strict=True):
         for name in node.outputs:
             if name in kinds:
                 _reserved(node, kinds[name], limit - total)
-                living[name] = kinds[name].nbytes
-                total += living[name]
-        total -= sum(living.pop(name, 0) for name in dead)
+                total += sizes[name]
+        total -= sum(sizes.get(name, 0) for name in dead)
 
 
 def _reserved(node: Node, kind: Kind, left: int) -> None:

@@ -39,7 +39,7 @@ from fastconv.network.run.tape import NoTensorError, Recorder, Tape, is_tensor
 _PLANS = 4
 """Most input shapes for which a convolution caches transformed weights; the least recently used is dropped first."""
 _PROGRAMS = 4
-"""Choices of tensors to keep, and shapes of inputs, for which a network keeps its rewritten form."""
+"""Most combinations of kept tensors and input shapes for which a network caches its rewritten form."""
 
 _NONE: Readers = {}
 
@@ -97,12 +97,12 @@ class Program:
 
     @property
     def course(self) -> Course:
-        """What is done one after the other; it holds none of the constants."""
+        """The steps of a run, without references to constants."""
         return Course(list(zip(self.graph.nodes, self.dead, strict=True)), self.blocks, self.shapes)
 
     @staticmethod
     def of(graph: Graph, wanted: Iterable[str], shapes: Mapping[str, tuple[int, ...]]) -> Program:
-        """Work out where each tensor dies."""
+        """Return the program of a graph, with the node after which each tensor dies."""
         spared = {value.name for value in graph.outputs} | set(wanted)
         return Program(graph, last_readers(graph, spared), readers_in_blocks(graph, spared), shapes)
 
@@ -269,7 +269,7 @@ class Runner:
         watch: Watch | None = None,
         recorder: Recorder | None = None,
     ) -> dict[str, Array]:
-        """Run nodes one after the other; where that is recorded, each constant is let go once it has been read for the last time."""
+        """Run nodes in order; with a `recorder`, each constant is released after its last use."""
         steps, blocks, shapes = course
         values = dict(given)
         used = sum(map(_bytes, values.values()))
@@ -322,7 +322,7 @@ class Runner:
         return Place(constants, allocate, threads, plan, do, self._pool.run, activation, dying, blocks, shapes)
 
     def _apply(self, node: Node, inputs: list[Array | None], left: int, place: Place) -> tuple[Array, ...]:
-        """Run a node and what is fused to it: compiled where that serves, else one after the other."""
+        """Run a node and its fused nodes: compiled if possible, else one by one."""
         if operator_of(node) is FOREIGN:
             return self._run_part(node, inputs, left, place)
         call = Call(node.attributes, node.opset, len(node.outputs), left)
@@ -357,9 +357,10 @@ class Runner:
                 return by_reference(node, inputs, place.constants)
         session, given = self._session(node, place), inputs
         blocked = frozenset(name for name, value in zip(node.inputs, inputs, strict=True) if place.is_blocked(name, value))
-        if not session.refused and not session.plain_only:
+        wished = self._wished(node, place)
+        if (blocked or wished) and not session.refused and not session.plain_only:
             with suppress(ValueError):
-                return session(inputs, blocked, self._wished(node, place))
+                return session(inputs, blocked, wished)
         if blocked:
             pairs = zip(node.inputs, inputs, strict=True)
             given = [plain(value) if name in blocked and value is not None else value for name, value in pairs]
@@ -403,7 +404,7 @@ class Runner:
         return How(algorithm, self.threads, max_error=self.max_error if algorithm == "auto" else None)
 
     def _takes(self, name: str, shape: tuple[int, ...], dtype: np.dtype[Any], place: Place) -> bool:
-        """Whether all that read a tensor take its channels in blocks."""
+        """Return whether all readers of a tensor accept it channels-blocked."""
         try:
             readers = place.blocks.get(name, ())
             return bool(readers) and all(self._takes_one(node, name, shape, dtype, place) for node in readers)

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import lru_cache
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -25,19 +26,23 @@ _JOINS = ("Add", "Sub", "Mul", "Div", "Sum", "Max", "Min")
 _CURVES = {*"Abs Clip Elu Erf Exp Gelu HardSigmoid HardSwish LeakyRelu Neg Relu Selu Sigmoid Softplus Sqrt Swish Tanh".split()}
 
 Shape = tuple[int, ...]
-
-
 QUIET = 4
 """onnxruntime's level of logging for fatal errors: every other error is raised."""
 
 
-@lru_cache(maxsize=1)
-def runtime() -> Any:
-    """Import onnxruntime; what it logs besides raising it goes nowhere."""
+def opened(model: Any, threads: int = 1, outside: Mapping[str, Any] = MappingProxyType({})) -> Any:
+    """Return a session for an ONNX model; `outside` are the constants that the model holds without their values."""
     import onnxruntime
 
     onnxruntime.set_default_logger_severity(QUIET)
-    return onnxruntime
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
+    options.log_severity_level = QUIET
+    # Threads that wait for work would take the processors from fastconv's own.
+    options.add_session_config_entry("session.force_spinning_stop", "1")
+    if outside:
+        options.add_external_initializers(list(outside), list(outside.values()))
+    return onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
 
 
 @lru_cache(maxsize=1)
@@ -49,12 +54,9 @@ def block_length() -> int:
     ends = [helper.make_tensor_value_info(name, TensorProto.FLOAT, [1, channels, 1, 2]) for name in "xy"]
     graph = helper.make_graph([helper.make_node("ReorderInput", ["x"], ["y"], domain=DOMAIN)], "probe", ends[:1], ends[1:])
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17), helper.make_opsetid(DOMAIN, 1)], ir_version=8)
-    options = runtime().SessionOptions()
-    options.log_severity_level = QUIET
     x = np.arange(2 * channels, dtype=np.float32).reshape(1, channels, 1, 2)
     try:
-        session = runtime().InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
-        found = session.run(None, {"x": x})[0].reshape(-1)
+        found = opened(model).run(None, {"x": x})[0].reshape(-1)
     except Exception:  # its errors have no common class; another release may lack the operator
         return 1
     return next((b for b in (4, 8, 16, 32) if np.array_equal(found, blocked(x, b).reshape(-1))), 1)

@@ -52,7 +52,7 @@ def owned(graph: Graph, shapes: Mapping[str, tuple[int, ...]], wish: Wish) -> fr
     ----------
     graph : Graph
     shapes : mapping
-        Shapes of tensors, as far as they are known (`fastconv.network.rewrite.export.shapes_of`).
+        Shapes of tensors, as far as they are known (`fastconv.network.rewrite.shapes.kinds_of`).
     wish : Wish
     """
     found: set[str] = set()

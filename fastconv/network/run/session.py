@@ -14,7 +14,8 @@ from fastconv.network.graph.graph import Array, Node
 from fastconv.network.graph.types import NARROW, code_of, dtype_of, is_packed
 from fastconv.network.rewrite.cut import PART
 from fastconv.network.rewrite.export import Kind, leaves_of, model_of
-from fastconv.network.run.nchwc import QUIET, Writer, block_length, runtime
+from fastconv.network.run.blocks import plain_shape
+from fastconv.network.run.nchwc import Writer, block_length, opened
 
 _PACKED = re.compile(r"float4|int4|int2\b")
 _LACKED = re.compile("bfloat|float8")
@@ -128,20 +129,13 @@ class Session:
         enter = [f"{name}, blocked" if name in blocked else name for name in self._inputs]
         leave = [f"{name}, blocked" if name in made else name for name in self._outputs]
         model, outside = model_of(leaves, dict(zip(enter, map(Kind.of, given), strict=True)), leave, held)
-        options = runtime().SessionOptions()
-        options.intra_op_num_threads, options.inter_op_num_threads = self._threads, 1
-        options.log_severity_level = QUIET
-        # Threads that wait for work would take the processors from fastconv's own.
-        options.add_session_config_entry("session.force_spinning_stop", "1")
-        values = [_entering(array) for array in outside.values()]
-        if outside:
-            options.add_external_initializers(list(outside), values)
+        values = {name: _entering(array) for name, array in outside.items()}
         with _Refusals():
-            session = runtime().InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
+            session = opened(model, self._threads, values)
         ends = (*session.get_inputs(), *session.get_outputs())
         if any(_PACKED.search(end.type) for end in session.get_outputs()):
             raise ValueError("onnxruntime: tensors of fewer than 8 bits a number cannot leave it")
-        return _Made(session, enter, leave, made, any(_LACKED.search(end.type) for end in ends), values)
+        return _Made(session, enter, leave, made, any(_LACKED.search(end.type) for end in ends), list(values.values()))
 
 
 class _Made(NamedTuple):
@@ -163,8 +157,7 @@ def _element(array: Array) -> Any:
 
 def _declared(array: Array) -> Array:
     """Return a tensor in blocks in the shape that onnxruntime declares for it, that of the model."""
-    batch, blocks, height, width, lanes = array.shape
-    return array.reshape(batch, blocks * lanes, height, width)
+    return array.reshape(plain_shape(array))
 
 
 def _in_blocks(array: Array) -> Array:

@@ -30,7 +30,7 @@ class Place(NamedTuple):
     dying: frozenset[str] = frozenset()
     """Inputs that no later node reads: this node may overwrite them."""
     blocks: Readers = MappingProxyType({})
-    """Tensors that may have the channels-blocked layout, with the nodes that read them."""
+    """Tensors that may be channels-blocked, with the nodes that read them."""
     shapes: Mapping[str, tuple[int, ...]] = MappingProxyType({})
     """Shapes of tensors, as far as they follow from those of the inputs."""
 
