@@ -7,6 +7,7 @@ from fastconv.native.memory import lasting, round_up
 from fastconv.native.objects import Compiled, compiled
 from fastconv.native.own import read_own, write_own
 from fastconv.native.records import described, record
+from fastconv.native.remember import remembered
 from fastconv.native.threads import APART, COUNTER, NOTHING, Job, Pool, flush_subnormals, flushes, memory, processors, run_all, threads_of
 
 __all__ = [
@@ -34,6 +35,7 @@ __all__ = [
     "processors",
     "read_own",
     "record",
+    "remembered",
     "round_up",
     "run_all",
     "target_machine",

@@ -69,7 +69,8 @@ class Network:
             A single algorithm runs the convolutions that it supports (stride 1, dilation 1, one group, kernel r x r); all
             others run direct. A mapping sets the algorithm of single layers; other layers run "auto".
         policy : str or Policy
-            "fp32" runs in the types of the model, on the fast kernels. "fp64" is the reference: everything in float64, weights
+            "fp32" runs in the types of the model, on the fast kernels; float16 and bfloat16 in float32, rounded where the
+            model casts and at the outputs, as onnxruntime does with float16. "fp64" is the reference: everything in float64, weights
             converted exactly, convolutions direct for any `algorithm`. Any other policy ("fp16", "bf16", "tf32", "mixed",
             "fp16-fp32", a `Policy`) is emulated: each convolution as `fastconv.evaluate` computes it, or directly where
             `algorithm` names no F(m, r); all else in float32. The suffix "-balanced" balances rows and scales layers by powers

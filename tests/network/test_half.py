@@ -138,3 +138,60 @@ def test_two_types_are_still_refused():
     x = np.ones((1, 4), np.float16)
     with pytest.raises(ValueError, match="the inputs must have one type, not float16, float32"):
         loaded(TensorProto.FLOAT16, "Add", x, [np.ones(4, np.float32)]).run({"x": x})
+
+
+@pytest.mark.parametrize("kind", FORMATS)
+def test_a_chain_runs_in_float32_and_is_rounded_where_it_leaves(kind):
+    """The result is that of the same weights in float32, bit for bit; a value beyond float16 between two layers stays finite."""
+    dtype, number = FORMATS[kind]
+    first, last = small((16, 8, 3, 3), dtype, -300, 300), small((4, 16, 3, 3), dtype, -1e-3, 1e-3)
+    x = small((1, 8, 20, 20), dtype, 0, 300)
+    results = {}
+    for form, code in ((dtype, number), (np.dtype(np.float32), TensorProto.FLOAT)):
+        weights = [tensor(name, w.astype(form)) for name, w in (("w", first), ("v", last))]
+        nodes = [
+            helper.make_node("Conv", ["x", "w"], ["a"], name="first"),
+            helper.make_node("Relu", ["a"], ["b"]),
+            helper.make_node("Conv", ["b", "v"], ["y"], name="last"),
+        ]
+        ends = helper.make_tensor_value_info("x", code, x.shape), helper.make_tensor_value_info("y", code, None)
+        graph = helper.make_graph(nodes, "g", ends[:1], ends[1:], weights)
+        net = fc.load_onnx(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)]))
+        for algorithm in ("auto", "F(4x4,3x3)", "onnxruntime"):
+            results[form, algorithm] = net.run({"x": x.astype(form)}, algorithm)["y"]
+        inside = net.prepare()({"x": x.astype(form)}, keep=["b"])["b"]
+        assert inside.max() > np.finfo(np.float16).max
+    for (form, algorithm), y in results.items():
+        assert y.dtype == form
+        assert np.isfinite(y.astype(float)).all()
+        np.testing.assert_array_equal(y.astype(dtype), results[np.dtype(np.float32), algorithm].astype(dtype))
+
+
+@pytest.mark.parametrize("kind", FORMATS)
+def test_a_cast_of_the_model_rounds(kind):
+    dtype, number = FORMATS[kind]
+    nodes = [helper.make_node("Cast", ["x"], ["a"], to=number), helper.make_node("Cast", ["a"], ["y"], to=TensorProto.FLOAT)]
+    ends = [helper.make_tensor_value_info(name, TensorProto.FLOAT, [5]) for name in "xy"]
+    net = fc.load_onnx(helper.make_model(helper.make_graph(nodes, "g", ends[:1], ends[1:]), opset_imports=[helper.make_opsetid("", 17)]))
+    x = np.array([1 / 3, 1e-9, 1e6, -np.inf, 257.0001], np.float32)
+    with np.errstate(over="ignore"):
+        rounded = x.astype(dtype).astype(np.float32)
+    np.testing.assert_array_equal(net.run({"x": x})["y"], rounded)
+
+
+def test_a_network_with_a_graph_inside_keeps_its_types():
+    """Constants inside the branches have types of their own, which stay."""
+    x = helper.make_tensor_value_info("x", TensorProto.FLOAT16, [3])
+    branches = {}
+    for name, number in (("then_branch", 2.0), ("else_branch", 3.0)):
+        value = numpy_helper.from_array(np.array(number, np.float16), "two")
+        out = helper.make_tensor_value_info("z", TensorProto.FLOAT16, [3])
+        branches[name] = helper.make_graph([helper.make_node("Mul", ["x", "two"], ["z"])], name, [], [out], [value])
+    condition = helper.make_tensor_value_info("c", TensorProto.BOOL, [])
+    y = helper.make_tensor_value_info("y", TensorProto.FLOAT16, [3])
+    graph = helper.make_graph([helper.make_node("If", ["c"], ["y"], **branches)], "g", [condition, x], [y])
+    net = fc.load_onnx(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)]))
+    for taken, factor in ((True, 2), (False, 3)):
+        y = net.run({"c": np.array(taken), "x": np.arange(3, dtype=np.float16)})["y"]
+        assert y.dtype == np.float16
+        np.testing.assert_array_equal(y, factor * np.arange(3))

@@ -334,3 +334,26 @@ def test_a_long_chain_is_placed_in_linear_work():
 def test_a_chain_takes_two_places():
     parts = [Part(1024, k, k + 1) for k in range(8)]
     assert places(parts)[1] == 2048
+
+
+@pytest.mark.parametrize("algorithm", ["onnxruntime", "F(4x4,3x3)"])
+def test_inputs_are_read_where_they_are(algorithm):
+    """Another array at each call, in any layout and freed after it: sessions read the caller's memory, which they never write."""
+    weights = {"w": random(8, 8, 3, 3), "s": random(8, 1, 1)}
+    nodes = [
+        node("Conv", "x w", "a", pads=[1] * 4),
+        node("Mul", "x s", "b"),
+        node("Add", "a b", "c"),
+        node("Relu", "c", "y"),
+        node("Identity", "x", "z"),
+    ]
+    net = network(nodes, weights, outputs=("y", "z", "x2")[:2])
+    run = net.prepare(algorithm)
+    for seed in range(4):
+        x = random(1, 8, 13, 16, seed=seed)
+        for given_x in (x, np.asfortranarray(x), np.repeat(x, 2, axis=3)[..., ::2], x.copy()):
+            kept = given_x.copy()
+            got = run({"x": given_x})
+            assert_near(got, step_by_step(net, {"x": x}, algorithm))
+            np.testing.assert_array_equal(given_x, kept)
+            assert not np.shares_memory(got["z"], given_x)

@@ -14,7 +14,7 @@ from fastconv.arithmetic import Policy, Setting
 from fastconv.error import MOMENTS, channel_growth
 from fastconv.error import relative_error as predicted
 from fastconv.kernels.choose.cut import DIRECT_CHAIN
-from fastconv.native import machine
+from fastconv.native import machine, remembered
 
 Axes = Sequence[BilinearAlgorithm]
 
@@ -65,13 +65,26 @@ def order_of(alg: BilinearAlgorithm) -> str:
 def _parts(axes: tuple[BilinearAlgorithm, ...]) -> tuple[float, float]:
     """Return the mean square error for one channel, and its slope over channel growth."""
     order = max(map(order_of, axes), key=len)
+    one, growing = _errors(tuple(alg.to_json() for alg in axes), order)
+    return one, growing
+
+
+@remembered
+def _errors(texts: tuple[str, ...], order: str) -> tuple[float, ...]:
+    axes = [BilinearAlgorithm.from_json(text) for text in texts]
     one, many = (predicted(axes, Setting(POLICY, order, channels, "blocked"), MOMENTS["normal"]) ** 2 for channels in (1, _MANY))
     return one, (many - one) / _growth(_MANY)
 
 
 def _growth(channels: int) -> float:
     """Return the variance of all rounded sums over channels, divided by that of the total."""
-    return channel_growth("blocked", channels)[0] / channels
+    return _grown(channels)[0] / channels
+
+
+@lru_cache(maxsize=1024)
+@remembered
+def _grown(channels: int) -> tuple[float, ...]:
+    return (channel_growth("blocked", channels)[0],)
 
 
 def _direct(terms: int) -> float:
@@ -85,4 +98,9 @@ def _direct(terms: int) -> float:
 
 @lru_cache(maxsize=DIRECT_CHAIN)
 def _chain(products: int, policy: Policy) -> float:
-    return predicted((identity(),) * 2, Setting(policy, "huffman", products, "linear"), MOMENTS["normal"])
+    return _chain_error(products, policy)[0]
+
+
+@remembered
+def _chain_error(products: int, policy: Policy) -> tuple[float, ...]:
+    return (predicted((identity(),) * 2, Setting(policy, "huffman", products, "linear"), MOMENTS["normal"]),)

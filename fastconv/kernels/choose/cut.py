@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 from fastconv.algebra import BilinearAlgorithm, phase_taps
 from fastconv.kernels.layer import Layer
-from fastconv.native import machine, round_up
+from fastconv.native import Machine, machine, remembered, round_up
 
 CHANNEL_CHAIN = 32
 """Channels that a fast algorithm sums in one chain; the sums of the chains are then added."""
@@ -239,9 +239,16 @@ def cut(work: Work, threads: int, filters: bool | None = None) -> Cut:
 
     `filters` puts filters in the lanes, or tiles, or the faster of both (None). The channels-blocked layout requires filters.
     """
-    cuts = [c for c in _cuts(work, machine().vector_bytes // work.size, threads) if filters in (None, c.mt > 0)]
+    block, shares, mt, nk, cycles, held = _best(work, threads, filters, machine())
+    return Cut(int(block), int(shares), int(mt), int(nk), cycles, held)
+
+
+@remembered
+def _best(work: Work, threads: int, filters: bool | None, here: Machine) -> tuple[float, ...]:
+    """Return the numbers of the cut."""
+    cuts = [c for c in _cuts(work, here.vector_bytes // work.size, threads) if filters in (None, c.mt > 0)]
     best = min(cuts, key=lambda c: (c.cycles - c.held, c.block, c.mt, c.nk))
-    return replace(best, cycles=min(c.cycles for c in cuts))
+    return best.block, best.shares, best.mt, best.nk, min(c.cycles for c in cuts), best.held
 
 
 def _cuts(work: Work, lanes: int, threads: int) -> Iterator[Cut]:

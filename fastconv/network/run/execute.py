@@ -10,7 +10,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any, NamedTuple
-from weakref import WeakKeyDictionary
+from weakref import WeakKeyDictionary, WeakSet
 
 import numpy as np
 
@@ -33,7 +33,7 @@ from fastconv.network.run.convolve import activation_of, convolve, convolve_in_a
 from fastconv.network.run.feeds import checked_feeds
 from fastconv.network.run.nchwc import shares_layout
 from fastconv.network.run.own import Wish, owned
-from fastconv.network.run.session import Session, by_reference
+from fastconv.network.run.session import Bound, Session, by_reference
 from fastconv.network.run.tape import NoTensorError, Recorder, Tape, is_tensor
 
 _PLANS = 4
@@ -147,6 +147,7 @@ class Runner:
         self._plans = {node.name: Kept(_PLANS) for node in graph.nodes if operator_of(node).weights is not None}
         self._programs, self._tapes = Kept(_PROGRAMS), Kept(_PLANS)
         self._sessions: WeakKeyDictionary[Node, Session] = WeakKeyDictionary()
+        self._alone: WeakSet[Node] = WeakSet()
         self._pool = Pool()
         self._files = files_of(self.graph.constants.values())
 
@@ -215,7 +216,7 @@ class Runner:
                 node, inputs, self.memory_limit, self._place(node, constants, np.empty, blocks=course.blocks, shapes=course.shapes)
             )
 
-        def bind(node: Node, inputs: Sequence[Any], outputs: Sequence[Any]) -> Callable[[], None] | None:
+        def bind(node: Node, inputs: Sequence[Any], outputs: Sequence[Any]) -> Bound | None:
             session = self._sessions.get(node)
             if session is None or session.refused or session.plain_only:
                 return None
@@ -251,7 +252,10 @@ class Runner:
         shapes = {name: tuple(n for n in kind.shape if n is not None) for name, kind in kinds.items() if kind.shape is not None}
         graph = optimised(self.graph, wanted, shapes) if self.optimise else self.graph
         check_room(graph, kinds, wanted, self.memory_limit)
-        return Program.of(self._divided(graph, shapes, wanted), wanted, shapes)
+        divided = self._divided(graph, shapes, wanted)
+        if len(divided.nodes) == 1:
+            self._alone.update(divided.nodes)
+        return Program.of(divided, wanted, shapes)
 
     def _divided(self, graph: Graph, shapes: Mapping[str, tuple[int, ...]], wanted: list[str]) -> Graph:
         """Return the network divided between fastconv and onnxruntime."""
@@ -384,7 +388,7 @@ class Runner:
 
     def _session(self, node: Node, place: Place) -> Session:
         if node not in self._sessions:
-            self._sessions[node] = Session(node, place.constants, place.shapes, place.threads)
+            self._sessions[node] = Session(node, place.constants, place.shapes, place.threads, node in self._alone)
         return self._sessions[node]
 
     def _wished(self, node: Node, place: Place) -> frozenset[str]:

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from fastconv.native import machine
+from fastconv.native import Machine, machine, remembered
 from fastconv.network.graph.graph import Array, Attribute, Node
 from fastconv.network.operators.table import operator_of
 from fastconv.network.rewrite.cut import reads
@@ -30,16 +30,19 @@ QUIET = 4
 """onnxruntime's level of logging for fatal errors: every other error is raised."""
 
 
-def opened(model: Any, threads: int = 1, outside: Mapping[str, Any] = MappingProxyType({})) -> Any:
-    """Return a session for an ONNX model; `outside` are the constants that the model holds without their values."""
+def opened(model: Any, threads: int = 1, outside: Mapping[str, Any] = MappingProxyType({}), alone: bool = False) -> Any:
+    """Return a session for an ONNX model; `outside` are the constants that the model holds without their values.
+
+    Its threads stop between calls, unless it is `alone`: threads that wait for work take the processors from fastconv's own.
+    """
     import onnxruntime
 
     onnxruntime.set_default_logger_severity(QUIET)
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
     options.log_severity_level = QUIET
-    # Threads that wait for work would take the processors from fastconv's own.
-    options.add_session_config_entry("session.force_spinning_stop", "1")
+    if not alone:
+        options.add_session_config_entry("session.force_spinning_stop", "1")
     if outside:
         options.add_external_initializers(list(outside), list(outside.values()))
     return onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
@@ -48,6 +51,14 @@ def opened(model: Any, threads: int = 1, outside: Mapping[str, Any] = MappingPro
 @lru_cache(maxsize=1)
 def block_length() -> int:
     """Return the channels of a block in onnxruntime on this processor, by an experiment; 1 where it has no such layout."""
+    from onnxruntime import __version__
+
+    return int(_found(__version__, machine())[0])
+
+
+@remembered
+def _found(version: str, here: Machine) -> tuple[float, ...]:
+    """Make the experiment, once for each release and processor."""
     from onnx import TensorProto, helper
 
     channels = 64
@@ -58,8 +69,8 @@ def block_length() -> int:
     try:
         found = opened(model).run(None, {"x": x})[0].reshape(-1)
     except Exception:  # its errors have no common class; another release may lack the operator
-        return 1
-    return next((b for b in (4, 8, 16, 32) if np.array_equal(found, blocked(x, b).reshape(-1))), 1)
+        return (1,)
+    return (next((b for b in (4, 8, 16, 32) if np.array_equal(found, blocked(x, b).reshape(-1))), 1),)
 
 
 def shares_layout() -> bool:

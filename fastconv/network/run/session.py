@@ -5,7 +5,7 @@ from __future__ import annotations
 import ctypes
 import math
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -36,10 +36,14 @@ class Session:
         Shapes of tensors, as far as they are known.
     threads : int
         Threads of each operator.
+    alone : bool
+        Whether the nodes are the whole network: no thread of fastconv then waits for those of onnxruntime to stop.
     """
 
-    def __init__(self, node: Node, constants: Mapping[str, Array], shapes: Mapping[str, tuple[int, ...]], threads: int) -> None:
-        self._threads, self._shapes = threads, shapes
+    def __init__(
+        self, node: Node, constants: Mapping[str, Array], shapes: Mapping[str, tuple[int, ...]], threads: int, alone: bool = False
+    ) -> None:
+        self._threads, self._shapes, self._alone = threads, shapes, alone
         self._nodes = node.body if node.operator == PART else (node,)
         self._held = {name: constants[name] for name in node.inputs if name in constants}
         self._at = [k for k, name in enumerate(node.inputs) if name and name not in constants]
@@ -85,25 +89,20 @@ class Session:
                 results = [_leaving(value) for value in made.session.run_with_ort_values(made.outputs, feeds)]
         return tuple(_in_blocks(y) if name in made.blocked else y for name, y in zip(self._outputs, results, strict=True))
 
-    def bound(self, inputs: Sequence[Any], outputs: Sequence[Array], blocked: frozenset[str]) -> Callable[[], None]:
+    def bound(self, inputs: Sequence[Any], outputs: Sequence[Array], blocked: frozenset[str]) -> Bound:
         """Return a call that reads and writes these arrays, some of them blocked; ValueError when it runs and a shape has changed."""
         given = [_declared(inputs[k]) if name in blocked else inputs[k] for k, name in zip(self._at, self._inputs, strict=True)]
         made = self._session(given, blocked.intersection(self._inputs), blocked.intersection(self._outputs))
-        binding = made.session.io_binding()
-        for name, array in zip(made.inputs, given, strict=True):
-            binding.bind_input(name, "cpu", 0, _element(array), array.shape, array.ctypes.data)
+        call = Bound(made.session, dict(zip(self._inputs, made.inputs, strict=True)))
+        for name, array in zip(self._inputs, given, strict=True):
+            call.give(name, array)
         for name, out, array in zip(self._outputs, made.outputs, outputs, strict=True):
             shape = _declared(array).shape if name in made.blocked else array.shape
-            binding.bind_output(out, "cpu", 0, _element(array), shape, array.ctypes.data)
-
-        def run() -> None:
-            with _Refusals():
-                made.session.run_with_iobinding(binding)
-
-        return run
+            call.binding.bind_output(out, "cpu", 0, _element(array), shape, array.ctypes.data)
+        return call
 
     def _session(self, given: Sequence[Any], blocked: frozenset[str], wished: frozenset[str]) -> _Made:
-        key = (tuple(map(Kind.of, given)), blocked, wished)
+        key = (tuple(map(self._kind, self._inputs, given)), blocked, wished)
         if key not in self._made:
             try:
                 made = self._started(given, blocked, wished)
@@ -115,6 +114,10 @@ class Session:
                 raise
             self._made[key] = self._made[(*key[:2], made.blocked)] = made
         return self._made[key]
+
+    def _kind(self, name: str, value: Any) -> Kind:
+        """Declare an input, with lengths where they follow from those of the network's inputs: onnxruntime then optimises more."""
+        return Kind.of(value, lengths=isinstance(value, np.ndarray) and self._shapes.get(name) == value.shape)
 
     def _started(self, given: Sequence[Any], blocked: frozenset[str], wished: frozenset[str]) -> _Made:
         if blocked or wished:
@@ -128,14 +131,31 @@ class Session:
             raise ValueError("onnxruntime: tensors of fewer than 8 bits a number cannot enter it")
         enter = [f"{name}, blocked" if name in blocked else name for name in self._inputs]
         leave = [f"{name}, blocked" if name in made else name for name in self._outputs]
-        model, outside = model_of(leaves, dict(zip(enter, map(Kind.of, given), strict=True)), leave, held)
+        model, outside = model_of(leaves, dict(zip(enter, map(self._kind, self._inputs, given), strict=True)), leave, held)
         values = {name: _entering(array) for name, array in outside.items()}
         with _Refusals():
-            session = opened(model, self._threads, values)
+            session = opened(model, self._threads, values, self._alone)
         ends = (*session.get_inputs(), *session.get_outputs())
         if any(_PACKED.search(end.type) for end in session.get_outputs()):
             raise ValueError("onnxruntime: tensors of fewer than 8 bits a number cannot leave it")
         return _Made(session, enter, leave, made, any(_LACKED.search(end.type) for end in ends), list(values.values()))
+
+
+class Bound:
+    """A session on arrays that stay in place."""
+
+    def __init__(self, session: Any, names: Mapping[str, str]) -> None:
+        self._session, self._names = session, names
+        self.binding = session.io_binding()
+
+    def give(self, name: str, array: Array) -> None:
+        """Read an input from this array from now on; the caller keeps it alive."""
+        self.binding.bind_input(self._names[name], "cpu", 0, _element(array), array.shape, array.ctypes.data)
+
+    def __call__(self) -> None:
+        """Run; ValueError if a shape has changed."""
+        with _Refusals():
+            self._session.run_with_iobinding(self.binding)
 
 
 class _Made(NamedTuple):

@@ -8,7 +8,7 @@ Python between them. Nodes without a compiled kernel run in Python, between two 
 from __future__ import annotations
 
 import math
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
@@ -18,6 +18,7 @@ import numpy as np
 from fastconv.native import memory, round_up, run_all
 from fastconv.network.graph.graph import Array, Node
 from fastconv.network.graph.weights_file import files_of
+from fastconv.network.run.session import Bound
 
 _ALIGNED = 64
 
@@ -65,7 +66,7 @@ class Step:
     constants: Mapping[str, Array]
 
 
-Bind = Callable[[Node, Sequence[Any], Sequence[Any]], "Callable[[], None] | None"]
+Bind = Callable[[Node, Sequence[Any], Sequence[Any]], "Bound | None"]
 """``bind(node, inputs, outputs)`` returns a call that computes a node from and to these arrays; None where there is none."""
 
 
@@ -197,11 +198,12 @@ class Tape:
             memory = self._free.pop()
         except IndexError:
             memory = _Memory(self._tensors, self._places, self._steps, (self.tensor_bytes, self.workspace_bytes), self._ways)
+            memory.lends.difference_update(self._wanted)
         try:
-            for name, array in given.items():
-                np.copyto(memory.arrays[name], array)
+            held = [memory.give(name, array) for name, array in given.items()]
             for step in memory.steps:
                 step()
+            del held  # the sessions read these until here
             return {name: (memory.arrays[name] if name in memory.arrays else self._fixed[name]).copy() for name in self._wanted}
         except ChangedError:
             return None
@@ -225,6 +227,9 @@ class _Memory:
         base = self._memory.ctypes.data
         self.arrays = {name: tensor.within(self._memory, starts[tensor.part]) for name, tensor in tensors.items()}
         self.steps: list[Callable[[], None]] = []
+        self._sessions: dict[str, list[Bound]] = {}
+        self.lends = _unmoved(tensors, steps)
+        """Inputs that only sessions read: in the caller's memory."""
         words: list[tuple[int, ...]] = []
         for step in steps:
             if isinstance(step, Placed):
@@ -241,6 +246,16 @@ class _Memory:
                 self._flush(words)
                 self.steps.append(self._bound(step, *ways))
         self._flush(words)
+
+    def give(self, name: str, array: Array) -> Array:
+        """Take an input: a copy, or for sessions the array itself, which is returned."""
+        if name not in self.lends:
+            np.copyto(self.arrays[name], array)
+            return array
+        array = np.require(array, requirements=["C", "A"])
+        for session in self._sessions.get(name, ()):
+            session.give(name, array)
+        return array
 
     def _flush(self, words: list[tuple[int, ...]]) -> None:
         if words:
@@ -263,7 +278,11 @@ class _Memory:
         outputs = [self.arrays[name] if name else None for name in step.outputs]
         call = bind(step.node, inputs, outputs)
         if call is not None:
+            for name in step.inputs:
+                if isinstance(name, str):
+                    self._sessions.setdefault(name, []).append(call)
             return self._checked(call)
+        self.lends.difference_update(name for name in step.inputs if isinstance(name, str))
 
         def run() -> None:
             for result, place in zip(apply(step.node, inputs, step.constants), outputs, strict=False):
@@ -273,6 +292,13 @@ class _Memory:
                     np.copyto(place, result)
 
         return run
+
+
+def _unmoved(tensors: Mapping[str, Tensor], steps: Sequence[Placed | Step]) -> set[str]:
+    """Return the tensors that no job reads or writes, and that share their part of the memory with no other."""
+    moved = {where[0] for step in steps if isinstance(step, Placed) for where in step.where if where is not None}
+    count = Counter(tensor.part for tensor in tensors.values())
+    return {name for name, tensor in tensors.items() if tensor.part not in moved and count[tensor.part] == 1}
 
 
 def places(parts: Sequence[Part]) -> tuple[list[int], int]:
