@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
+import warnings
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, cast
 
 from fastconv.arithmetic import Policy
 from fastconv.kernels.choose import check_limit
@@ -13,6 +14,7 @@ from fastconv.network.graph.graph import Array, Graph
 from fastconv.network.graph.weights_file import check_unchanged, files_of
 from fastconv.network.load.onnx_import import read_onnx
 from fastconv.network.operators.call import MEMORY_LIMIT
+from fastconv.network.precision.reference import ReferenceRunner
 from fastconv.network.precision.runner import EmulatedRunner
 from fastconv.network.rewrite.passes import POLICIES
 from fastconv.network.run.arena import Arena
@@ -70,11 +72,12 @@ class Network:
             others run direct. A mapping sets the algorithm of single layers; other layers run "auto".
         policy : str or Policy
             "fp32" runs in the types of the model, on the fast kernels. "fp64" is the reference: everything in float64, weights
-            converted exactly, convolutions direct for any `algorithm`. Any other policy ("fp16", "bf16", "tf32", "mixed",
-            "fp16-fp32", a `Policy`) is emulated: each convolution as `fastconv.evaluate` computes it, or directly where
-            `algorithm` names no F(m, r); all else in float32. The suffix "-balanced" balances rows and scales layers by powers
-            of two, which the first inputs determine: see `fastconv.network.precision.runner.EmulatedRunner`, the type then
-            returned.
+            converted exactly, convolutions direct for any `algorithm`. A node that nothing computes in float64 runs in the
+            precision of the model: `ReferenceRunner.own_precision` names it, and `run` warns. Any other policy ("fp16", "bf16",
+            "tf32", "mixed", "fp16-fp32", a `Policy`) is emulated: each convolution as `fastconv.evaluate` computes it, or
+            directly where `algorithm` names no F(m, r); all else in float32. The suffix "-balanced" balances rows and scales
+            layers by powers of two, which the first inputs determine: see
+            `fastconv.network.precision.runner.EmulatedRunner`, the type then returned.
         threads : int, optional
             Threads per convolution.
         channel_sum : {"linear", "pairwise", "blocked"}, optional
@@ -100,14 +103,28 @@ class Network:
         if not isinstance(policy, str) or policy not in POLICIES or policy == "fp32" and channel_sum is not None:
             return self._emulated(choice, policy, threads, channel_sum or "linear")
         if policy == "fp64":
-            choice = dict.fromkeys(choice, "direct")
+            return self.reference(threads=threads)
         graph = self._graphs.get(policy, lambda: self._rewritten(POLICIES[policy]))
         key = (policy, threads, max_error, tuple(choice.items()))
-        rewrite = policy == "fp32"  # the reference runs without rewrites
-        runner: Runner = self._runners.get(
-            key, lambda: Runner(graph, choice, threads, self.memory_limit, optimise=rewrite, arena=self._arena, max_error=max_error)
-        )
-        return runner
+        make = lambda: Runner(graph, choice, threads, self.memory_limit, arena=self._arena, max_error=max_error)
+        return cast(Runner, self._runners.get(key, make))
+
+    def reference(self, *, threads: int | None = None) -> ReferenceRunner:
+        """Return the runner of policy "fp64".
+
+        Parameters
+        ----------
+        threads : int, optional
+            Threads per operator.
+
+        Returns
+        -------
+        ReferenceRunner
+            Its ``own_precision`` names the nodes that ran in the precision of the model.
+        """
+        graph = self._graphs.get("fp64", lambda: self._rewritten(POLICIES["fp64"]))
+        make = lambda: ReferenceRunner(self.graph, graph, threads, self.memory_limit)
+        return cast(ReferenceRunner, self._runners.get(("fp64", threads), make))
 
     def _rewritten(self, rewrite: Callable[[Graph], Graph]) -> Graph:
         files = files_of(self.graph.constants.values())
@@ -143,7 +160,11 @@ class Network:
         TypeError, ValueError
             If inputs or options do not fit; the message says which and what is needed.
         """
-        return self.prepare(algorithm, policy, threads=threads, channel_sum=channel_sum, max_error=max_error)(feeds)
+        runner = self.prepare(algorithm, policy, threads=threads, channel_sum=channel_sum, max_error=max_error)
+        results = runner(feeds)
+        if isinstance(runner, ReferenceRunner) and runner.own_precision:
+            warnings.warn(f"not in float64 but in the precision of the model: {', '.join(runner.own_precision)}", stacklevel=2)
+        return results
 
     def _emulated(self, choice: Mapping[str, Choice], policy: str | Policy, threads: int | None, channel_sum: str) -> Runner:
         key = ("emulated", policy, channel_sum, threads, tuple(choice.items()))

@@ -292,7 +292,8 @@ def test_a_report_shows_every_number_in_its_place():
     assert found.seconds("F(4x4,3x3)") == [1e-3, 5e-4]
     assert found.growth("F(4x4,3x3)") == pytest.approx([4e-6, math.hypot(4e-6, 4e-7)])
     made = found.to_dict()
-    assert list(made) == ["network", "inputs", "measured", "threads", "max_error", "predicted_error", "within", "seconds", "layers"]
+    head = ["network", "inputs", "measured", "threads", "max_error", "predicted_error", "within", "seconds", "layers"]
+    assert list(made) == [*head, "inside", "computed"]
     assert (made["network"], made["measured"], made["threads"], made["max_error"], made["within"]) == ("net", False, 3, 1e-6, True)
     assert made["seconds"] == pytest.approx(2.5e-3)
     assert [layer["name"] for layer in made["layers"]] == ["first", "last"]

@@ -104,7 +104,7 @@ class EmulatedRunner(Runner):
         return cut(graph, wanted, lambda node: operator_of(node).plane is not None)
 
     def _apply(self, node: Node, inputs: list[Array | None], left: int, *rest: Any) -> tuple[Array, ...]:
-        x, weight, bias = (*inputs, None, None)[:3]
+        x, weight, bias = (*inputs, None, None, None)[:3]
         if operator_of(node).plane is None or x is None or weight is None:
             return super()._apply(node, inputs, left, *rest)
         try:

@@ -352,9 +352,6 @@ class Runner:
 
     def _run_part(self, node: Node, inputs: list[Array | None], left: int, place: Place) -> tuple[Array, ...]:
         """Run a part of the network in onnxruntime; what it refuses runs node by node, by the definitions where there are any."""
-        if not self.optimise and node.operator != PART:  # in the reference, in float64 where onnx has the operator
-            with suppress(ValueError):
-                return by_reference(node, inputs, place.constants)
         session, given = self._session(node, place), inputs
         blocked = frozenset(name for name, value in zip(node.inputs, inputs, strict=True) if place.is_blocked(name, value))
         wished = self._wished(node, place)

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from fastconv.network.graph.graph import Array, Graph, Value
+from fastconv.network.rewrite.passes import is_float
 
 
 def converted_feeds(graph: Graph, feeds: Any) -> Any:
@@ -53,7 +54,7 @@ def _checked(value: Value, feeds: Mapping[str, Array], lengths: dict[str, tuple[
     if value.dtype == np.dtype(object) and array.dtype.kind in "US":
         array = array.astype(object)
     # The float64 reference accepts the network's own inputs: the conversion to float64 is exact.
-    if value.dtype == np.float64 and array.dtype.kind == "f" and array.dtype.itemsize < 8:
+    if value.dtype == np.float64 and is_float(array.dtype) and array.dtype.itemsize < 8:
         array = array.astype(np.float64)
     if value.dtype is not None and array.dtype != value.dtype:
         raise TypeError(f"the input {value.name!r} must have the type {value.dtype}, not {array.dtype}; convert it with .astype")

@@ -123,7 +123,7 @@ def compare(
     if not rivals:
         raise ValueError("there is nothing to compare: name at least one policy and one sum over channels")
     ran = [counted(rival.label, rival.algorithm, assigned(net.graph, rival.algorithm).values()) for rival in rivals]
-    exact = net.prepare("direct", reference, threads=threads)
+    exact = net.reference(threads=threads)
     tell(0, 0, "first run in float64")
     watched = {node.name: after(net.graph, node) for node in net.graph.convolutions}
     keep = tuple(dict.fromkeys(watched.values()))
@@ -158,7 +158,7 @@ def compare(
                 ran[k],
             )
         )
-    return Comparison(name or net.name, images, reference, tuple(watched), tuple(rows))
+    return Comparison(name or net.name, images, reference, tuple(watched), tuple(rows), exact.own_precision)
 
 
 def usual_contenders(net: Network, sources: Sequence[str] = SOURCES, fit: bool = True) -> tuple[Any, ...]:
