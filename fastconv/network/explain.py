@@ -22,6 +22,7 @@ from fastconv.network.rewrite.optimise import folded_constants
 from fastconv.network.rewrite.passes import is_float
 from fastconv.network.run.assign import Choice, is_eligible, resolved
 from fastconv.network.run.execute import Runner
+from fastconv.network.run.feeds import drawn_feeds
 from fastconv.network.run.own import estimated_direct
 from fastconv.network.run.session import Session
 from fastconv.tables import Shown, Table, listed
@@ -199,7 +200,7 @@ class Preparable(Protocol):
 
 def explain(
     net: Preparable,
-    feeds: Mapping[str, Array] | None = None,
+    feeds: Mapping[str, Array] | Array | None = None,
     max_error: float | None = None,
     chosen: Choice | Mapping[str, Choice] = "auto",
     measure: bool = False,
@@ -208,7 +209,7 @@ def explain(
     """Explain a network; see `Network.explain`."""
     if max_error is not None and not (isinstance(max_error, int | float) and max_error > 0):
         raise ValueError(f"max_error is {max_error!r}: pass a positive relative error, such as 1e-5")
-    given, known = (_drawn(net), False) if feeds is None else (feeds, True)
+    given, known = (drawn_feeds(net.inputs), False) if feeds is None else (feeds, True)
     runner, count = net.prepare(chosen, threads=threads), threads_of(threads)
     keep = [name for node in net.graph.convolutions for name in (node.inputs[0], node.outputs[0]) if name]
     values = runner(given, dict.fromkeys(keep))
@@ -241,17 +242,6 @@ class _Run(NamedTuple):
 def _of_plan(plan: Plan) -> _Run:
     name = "direct" if plan.algorithm == "im2col" else plan.algorithm
     return _Run(name, plan.method.why, plan.layer, plan.threads, plan.method.axes or (), plan.method.phases)
-
-
-def _drawn(net: Preparable) -> dict[str, Array]:
-    """Return random inputs, or reject a model without input shapes."""
-    rng, feeds = np.random.default_rng(0), {}
-    for value in net.inputs:
-        if value.dtype is None or value.shape is None or not all(isinstance(length, int) for length in value.shape):
-            raise ValueError(f"the model leaves the shape of its input open ({value}): pass inputs to explain, as to run")
-        shape = tuple(int(length) for length in value.shape if isinstance(length, int))
-        feeds[value.name] = rng.standard_normal(shape).astype(value.dtype) if value.dtype.kind == "f" else np.zeros(shape, value.dtype)
-    return feeds
 
 
 def _of_onnxruntime(node: Node, x: Array, weight: Array, view: Window, threads: int) -> _Run:

@@ -20,6 +20,7 @@ from fastconv.network.rewrite.passes import POLICIES
 from fastconv.network.run.arena import Arena
 from fastconv.network.run.assign import Choice, assigned
 from fastconv.network.run.execute import Kept, Runner
+from fastconv.network.run.feeds import Lengths, drawn_feeds
 
 _RUNNERS = 16
 """Most combinations of algorithm, policy and threads for which a network caches its plans."""
@@ -135,7 +136,7 @@ class Network:
 
     def run(
         self,
-        feeds: Mapping[str, Array],
+        feeds: Mapping[str, Array] | Array,
         algorithm: Choice | Mapping[str, Choice] = "auto",
         policy: str | Policy = "fp32",
         *,
@@ -147,8 +148,8 @@ class Network:
 
         Parameters
         ----------
-        feeds : mapping
-            Input name to array.
+        feeds : mapping or array
+            Input name to array; one array for a network of one input.
 
         Returns
         -------
@@ -166,6 +167,43 @@ class Network:
             warnings.warn(f"not in float64 but in the precision of the model: {', '.join(runner.own_precision)}", stacklevel=2)
         return results
 
+    def random_inputs(self, lengths: Lengths | None = None, *, images: int = 1, seed: int = 0) -> dict[str, Array]:
+        """Return random inputs in the types and shapes that the model states.
+
+        Floating-point inputs are normal numbers of variance one. Inputs of 8 bits have all their values, as pixels do. Wider
+        integers and booleans are zeros and ones, which are valid as indices.
+
+        Parameters
+        ----------
+        lengths : mapping, optional
+            Open lengths by name, as in ``{"H": 224}``, or an input's whole shape, as in ``{"x": (1, 3, 224, 224)}``.
+        images : int
+            The first length of each input that leaves it open and that `lengths` does not name.
+        seed : int
+            Seed of the generator.
+
+        Returns
+        -------
+        dict
+            Input name to array.
+
+        Raises
+        ------
+        ValueError
+            For a length that stays open, an unknown name, or an input that is no tensor of numbers.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from fastconv.network.graph.graph import Node, Value
+        >>> image = Value("x", np.dtype(np.float32), ("N", 3, "H", "H"))
+        >>> relu = Node("relu", "Relu", ("x",), ("y",), {}, 17)
+        >>> net = Network(Graph.build("small", [image], [Value("y", None, None)], {}, [relu]))
+        >>> net.random_inputs({"H": 8})["x"].shape
+        (1, 3, 8, 8)
+        """
+        return drawn_feeds(self.inputs, lengths, seed, images)
+
     def _emulated(self, choice: Mapping[str, Choice], policy: str | Policy, threads: int | None, channel_sum: str) -> Runner:
         key = ("emulated", policy, channel_sum, threads, tuple(choice.items()))
         make = lambda: EmulatedRunner(self.graph, choice, policy, channel_sum, threads, self.memory_limit)
@@ -174,7 +212,7 @@ class Network:
 
     def explain(
         self,
-        feeds: Mapping[str, Array] | None = None,
+        feeds: Mapping[str, Array] | Array | None = None,
         *,
         max_error: float | None = None,
         algorithm: Choice | Mapping[str, Choice] = "auto",
@@ -185,9 +223,9 @@ class Network:
 
         Parameters
         ----------
-        feeds : mapping, optional
-            Inputs whose statistics the prediction uses. Without them it assumes independent numbers of variance one, and the
-            model must state the shapes of its inputs.
+        feeds : mapping or array, optional
+            Inputs whose statistics the prediction uses; one array for a network of one input. Without them it assumes
+            independent numbers of variance one, in the shapes of `random_inputs`.
         max_error : float, optional
             Limit on the relative L2 error of the output: each layer gets the fastest algorithm such that the expected errors
             of all layers together stay below it. Pass ``.algorithms`` of the result to `run`.
@@ -206,7 +244,7 @@ class Network:
         Raises
         ------
         TypeError, ValueError
-            If the inputs or options do not fit, or there are no inputs and the model does not state their shapes.
+            If the inputs or options do not fit, or there are no inputs and the model leaves a length open other than the first.
         """
         return explain(self, feeds, max_error, algorithm, measure, threads)
 

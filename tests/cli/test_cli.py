@@ -552,8 +552,8 @@ DEFAULTS = {
     "error": MEASURED,
     "tolerance": DERIVED | {"confidence": 1 - 1e-9, "outputs": 10**6},
     "search": SEARCHED | NUMBERS,
-    "compare": {"repeats": 5} | FIGURE,
-    "networks": {"explain": False, "images": 1, "algorithm": "auto", "measure": False} | FIGURE,
+    "compare": {"repeats": 5, "seed": 0} | FIGURE,
+    "networks": {"explain": False, "images": 1, "algorithm": "auto", "measure": False, "seed": 0} | FIGURE,
     "bench": {"channels": 64, "size": 56, "kernel": 3, "batch": 1, "turns": 15},
 }
 
