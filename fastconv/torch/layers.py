@@ -15,11 +15,15 @@ from torch.autograd.forward_ad import unpack_dual
 from torch.nn.utils.parametrize import is_parametrized
 from torch.utils.weak import WeakTensorKeyDictionary
 
+from fastconv.torch.how import how_of
 from fastconv.torch.memory import Geometry, Memory
 
+_OWN = (torch.float32, torch.float64)
+"""Types that the kernels run; torch runs the others."""
 _CONVOLVE = (torch.nn.functional.conv1d, torch.nn.functional.conv2d)
 _MEMORIES: Any = WeakTensorKeyDictionary()
 _NUMBERS = itertools.count()
+_NO_GRADIENT = "a converted convolution records no gradient: call the module under torch.inference_mode() or no_grad()"
 
 
 @torch.library.custom_op(
@@ -33,6 +37,12 @@ def convolution(
     input: Any, weight: Any, bias: Any, stride: list[int], padding: list[int], dilation: list[int], groups: int, how: str, layer: Any
 ) -> Any:
     """Convolve with the options `how` (see `fastconv.torch.how.How`); `layer` is the cache key."""
+    if how_of(how).policy is not None:
+        _check_emulated(input, weight)
+    else:  # a traced or exported module reaches this without the checks of its layers
+        _check_types(input, weight)
+        if weight.dtype not in _OWN:
+            return _CONVOLVE[weight.ndim - 3](input, weight, bias, stride, padding, dilation, groups)
     geometry = Geometry(tuple(stride), tuple(padding), tuple(dilation), groups)
     shift = None if bias is None else bias.detach().numpy()
     y = torch.from_numpy(_memory_of(layer)(input.detach().numpy(), weight.detach().numpy(), shift, geometry, how))
@@ -47,6 +57,27 @@ def _fake(
     input: Any, weight: Any, bias: Any, stride: list[int], padding: list[int], dilation: list[int], groups: int, how: str, layer: Any
 ) -> Any:
     return _CONVOLVE[weight.ndim - 3](input, weight, bias, stride, padding, dilation, groups)
+
+
+def _autocast(
+    input: Any, weight: Any, bias: Any, stride: list[int], padding: list[int], dilation: list[int], groups: int, how: str, layer: Any
+) -> Any:
+    """Leave a layer under `torch.autocast` to torch, as the layer itself does; an emulated one keeps its policy."""
+    if how_of(how).policy is None:
+        return _CONVOLVE[weight.ndim - 3](input, weight, bias, stride, padding, dilation, groups)
+    with torch.autocast("cpu", enabled=False):
+        return torch.ops.fastconv.convolution(input, weight, bias, stride, padding, dilation, groups, how, layer)
+
+
+_LIBRARY = torch.library.Library("fastconv", "FRAGMENT")  # holds what it registers
+_LIBRARY.impl("convolution", _autocast, "AutocastCPU")
+
+
+def _refuse_backward(context: Any, *gradients: Any) -> Any:
+    raise RuntimeError(_NO_GRADIENT)
+
+
+convolution.register_autograd(_refuse_backward)
 
 
 @lru_cache(maxsize=1024)
@@ -100,10 +131,9 @@ class Fast(Converted):
         on_cpu = isinstance(input, torch.Tensor) and input.device.type == weight.device.type == "cpu"
         if not on_cpu or torch.is_autocast_enabled("cpu") or torch.onnx.is_in_onnx_export():
             return own(input, weight, bias)
-        if input.dtype != weight.dtype:
-            raise TypeError(f"input is {input.dtype}, the weights are {weight.dtype}: convert one, as with x.to({weight.dtype})")
+        _check_types(input, weight)
         strided = input.layout == weight.layout == torch.strided and input.ndim in (weight.ndim - 1, weight.ndim)
-        if not strided or weight.dtype not in (torch.float32, torch.float64):
+        if not strided or weight.dtype not in _OWN:
             return own(input, weight, bias)
         _refuse_gradients(input, weight, bias)
         return self._run(input, weight, bias)
@@ -117,10 +147,7 @@ class Emulated(Converted):
             return self._run(input, weight, bias)
         if not isinstance(input, torch.Tensor):
             return super()._conv_forward(input, weight, bias)  # type: ignore[misc]
-        rank, kinds = len(self.kernel_size), {(t.dtype, t.device.type, t.layout) for t in (input, weight)}
-        if kinds != {(torch.float32, "cpu", torch.strided)} or input.ndim not in (rank + 1, rank + 2):
-            given = f"{input.dtype} on {input.device}, shape {tuple(input.shape)}, with weights of {weight.dtype} on {weight.device}"
-            raise ValueError(f"an emulated convolution takes float32 on the CPU, {rank + 1} or {rank + 2} axes, not {given}")
+        _check_emulated(input, weight)
         _refuse_gradients(input, weight, bias)
         return self._run(input, weight, bias)
 
@@ -151,10 +178,22 @@ class EmulatedOther:
         return y if input.ndim == rank + 2 else y[0]
 
 
+def _check_types(input: Any, weight: Any) -> None:
+    if input.dtype != weight.dtype:
+        raise TypeError(f"input is {input.dtype}, the weights are {weight.dtype}: convert one, as with x.to({weight.dtype})")
+
+
+def _check_emulated(input: Any, weight: Any) -> None:
+    rank, kinds = weight.ndim - 2, {(t.dtype, t.device.type, t.layout) for t in (input, weight)}
+    if kinds != {(torch.float32, "cpu", torch.strided)} or input.ndim not in (rank + 1, rank + 2):
+        given = f"{input.dtype} on {input.device}, shape {tuple(input.shape)}, with weights of {weight.dtype} on {weight.device}"
+        raise ValueError(f"an emulated convolution takes float32 on the CPU, {rank + 1} or {rank + 2} axes, not {given}")
+
+
 def _refuse_gradients(*tensors: Any) -> None:
     given = [t for t in tensors if t is not None]
     if torch.is_grad_enabled() and any(t.requires_grad for t in given) or any(unpack_dual(t).tangent is not None for t in given):
-        raise RuntimeError("a converted convolution records no gradient: call the module under torch.inference_mode() or no_grad()")
+        raise RuntimeError(_NO_GRADIENT)
 
 
 class FastConv1d(Fast, torch.nn.Conv1d):
