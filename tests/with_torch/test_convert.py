@@ -643,6 +643,51 @@ def test_policies_act_on_convolutions_of_every_kind(layer):
     assert 2.0**-10 < float((got - want).norm() / want.norm()) < 2.0**-6
 
 
+OTHERS = {
+    "Conv3d": lambda: (nn.Conv3d(4, 6, (2, 3, 3), stride=(2, 1, 1), padding=(1, 0, 1), groups=2, padding_mode="circular"), (7, 7, 7)),
+    "ConvTranspose1d": lambda: (nn.ConvTranspose1d(4, 6, 5, stride=3, padding=1, output_padding=2, bias=False), (9,)),
+    "ConvTranspose2d": lambda: (nn.ConvTranspose2d(4, 6, 3, stride=2, padding=1, output_padding=1, groups=2, dilation=2), (7, 8)),
+}
+
+
+@pytest.mark.parametrize("use", [use for use in USES if use != "data parallel"])
+@pytest.mark.parametrize("kind", OTHERS)
+@pytest.mark.filterwarnings("ignore:.*:DeprecationWarning", "ignore:.*:FutureWarning")
+def test_what_pytorch_makes_of_other_emulated_layers_computes(kind, use):
+    """No output of an earlier input is a constant of a trace."""
+    torch.manual_seed(7)
+    layer, size = OTHERS[kind]()
+    emulated = fastconv.torch.convert(layer.eval(), policy="fp16")
+    x, y = torch.randn(2, 2, 4, *size)
+    with torch.no_grad():
+        if use == "vmap":
+            x, y = torch.randn(2, 3, 2, 4, *size)
+            assert torch.equal(USES[use](emulated, x)(y), torch.stack([emulated(part) for part in y]))
+            return
+        made = USES[use](emulated, x)
+        assert torch.equal(made(y), emulated(y))
+        layer.weight.data.mul_(2)
+        assert torch.equal(emulated(y), fastconv.torch.convert(layer, policy="fp16")(y))
+
+
+@pytest.mark.parametrize("kind", OTHERS)
+def test_other_emulated_layers_lie_as_those_of_torch(kind):
+    layer, size = OTHERS[kind]()
+    emulated = fastconv.torch.convert(layer.eval(), policy="fp16")
+    x = torch.randn(2, 4, *size)
+    formats = {4: torch.channels_last, 5: torch.channels_last_3d}
+    with torch.no_grad():
+        for given in (x, x[0], *([x.to(memory_format=formats[x.ndim])] if x.ndim in formats else [])):
+            got, want = emulated(given), layer(given)
+            assert (got.shape, got.stride()) == (want.shape, want.stride())
+        want = emulated(x)
+        with torch.autocast("cpu", torch.bfloat16):
+            assert torch.equal(emulated(x), want)
+    options = layer.stride, (1,) * (x.ndim - 2), layer.dilation, layer.output_padding, layer.groups, layer.transposed
+    bias = None if layer.bias is None else layer.bias.detach()
+    torch.library.opcheck(torch.ops.fastconv.emulated.default, (x, layer.weight.detach(), bias, *options, *emulated._fastconv))
+
+
 def test_a_policy_for_another_format_is_refused():
     with pytest.raises(ValueError, match=r"cannot act on a Conv2d of torch.float64: .* call .float\(\) first"):
         fastconv.torch.convert(nn.Sequential(nn.Conv2d(3, 4, 3).double()), policy="bf16")
