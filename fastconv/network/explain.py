@@ -22,9 +22,10 @@ from fastconv.network.rewrite.optimise import folded_constants
 from fastconv.network.rewrite.passes import is_float
 from fastconv.network.run.assign import Choice, is_eligible, resolved
 from fastconv.network.run.execute import Runner
+from fastconv.network.run.feeds import drawn_feeds
 from fastconv.network.run.own import estimated_direct
 from fastconv.network.run.session import Session
-from fastconv.tables import Shown, Table
+from fastconv.tables import Shown, Table, listed
 
 _SIZES = {3: (2, 4, 6), 5: (2, 4)}
 """Outputs per tile and axis of the options for an r x r kernel; 2 for other r."""
@@ -86,6 +87,10 @@ class Explanation(Shown):
     max_error : float or None
         Requested error limit.
     layers : tuple of LayerChoice
+    inside : tuple of str
+        Convolutions inside If, Loop and Scan, which onnxruntime runs. They have no layer: their inputs are not known.
+    computed : tuple of str
+        Convolutions whose weights are no constants, which onnxruntime runs too.
     """
 
     network: str
@@ -94,6 +99,8 @@ class Explanation(Shown):
     threads: int
     max_error: float | None
     layers: tuple[LayerChoice, ...]
+    inside: tuple[str, ...] = ()
+    computed: tuple[str, ...] = ()
 
     @property
     def algorithms(self) -> dict[str, str]:
@@ -126,7 +133,8 @@ class Explanation(Shown):
         """Return plain lists, strings and numbers, ready for `json.dumps`."""
         head = {"network": self.network, "inputs": self.inputs, "measured": self.measured, "threads": self.threads}
         tail = {"predicted_error": self.predicted_error, "within": self.within, "seconds": sum(self.seconds())}
-        return {**head, "max_error": self.max_error, **tail, "layers": [asdict(layer) for layer in self.layers]}
+        rest = {"inside": list(self.inside), "computed": list(self.computed)}
+        return {**head, "max_error": self.max_error, **tail, "layers": [asdict(layer) for layer in self.layers], **rest}
 
     def tables(self) -> tuple[Table, ...]:
         """Return the table, one row per layer."""
@@ -151,8 +159,11 @@ class Explanation(Shown):
         text += f"relative L2 error of {self.predicted_error:.1e} expected at the output; statistics of {self.inputs}"
         slow = [layer.name for layer in self.layers if layer.subnormal_weights]
         if slow:
-            names = ", ".join(slow[:3]) + (f" and {len(slow) - 3} more" if len(slow) > 3 else "")
-            text += f"; weights of {names} are subnormal and may be slow: fastconv.flush_subnormals takes them for zero"
+            text += f"; weights of {listed(slow)} are subnormal and may be slow: fastconv.flush_subnormals takes them for zero"
+        if self.inside:
+            text += f"; inside If, Loop and Scan, onnxruntime runs {_count_of(self.inside)}: {listed(self.inside)}"
+        if self.computed:
+            text += f"; onnxruntime runs {_count_of(self.computed)} of computed weights: {listed(self.computed)}"
         if self.max_error is None:
             return text
         if self.within:
@@ -165,6 +176,11 @@ class Explanation(Shown):
         return (
             f"<Explanation of {self.network}: {len(self.layers)} layers, {time:.3g} ms {kind}, relative L2 error of {error:.1e} expected>"
         )
+
+
+def _count_of(names: tuple[str, ...]) -> str:
+    """Return a number of convolutions in words."""
+    return f"{len(names)} convolution{'' if len(names) == 1 else 's'}"
 
 
 def _option(layer: LayerChoice, name: str) -> Option:
@@ -184,7 +200,7 @@ class Preparable(Protocol):
 
 def explain(
     net: Preparable,
-    feeds: Mapping[str, Array] | None = None,
+    feeds: Mapping[str, Array] | Array | None = None,
     max_error: float | None = None,
     chosen: Choice | Mapping[str, Choice] = "auto",
     measure: bool = False,
@@ -193,7 +209,7 @@ def explain(
     """Explain a network; see `Network.explain`."""
     if max_error is not None and not (isinstance(max_error, int | float) and max_error > 0):
         raise ValueError(f"max_error is {max_error!r}: pass a positive relative error, such as 1e-5")
-    given, known = (_drawn(net), False) if feeds is None else (feeds, True)
+    given, known = (drawn_feeds(net.inputs), False) if feeds is None else (feeds, True)
     runner, count = net.prepare(chosen, threads=threads), threads_of(threads)
     keep = [name for node in net.graph.convolutions for name in (node.inputs[0], node.outputs[0]) if name]
     values = runner(given, dict.fromkeys(keep))
@@ -206,7 +222,9 @@ def explain(
         if weight is not None and node.name in live and x.size and is_float(x.dtype):
             layers.append(_layer(net.graph, node, (x, weight, y if known else None), runner.plan(node.name), count, pace))
     inputs = "the given inputs" if known else "independent numbers of variance one"
-    found = Explanation(net.name, inputs, measure, count, max_error, tuple(layers))
+    inside = tuple(node.name for node in net.graph.inner_convolutions)
+    computed = tuple(node.name for node in net.graph.convolutions if node.inputs[1] not in net.graph.constants and node.name in live)
+    found = Explanation(net.name, inputs, measure, count, max_error, tuple(layers), inside, computed)
     return found if max_error is None else _bounded(found, max_error)
 
 
@@ -224,17 +242,6 @@ class _Run(NamedTuple):
 def _of_plan(plan: Plan) -> _Run:
     name = "direct" if plan.algorithm == "im2col" else plan.algorithm
     return _Run(name, plan.method.why, plan.layer, plan.threads, plan.method.axes or (), plan.method.phases)
-
-
-def _drawn(net: Preparable) -> dict[str, Array]:
-    """Return random inputs, or reject a model without input shapes."""
-    rng, feeds = np.random.default_rng(0), {}
-    for value in net.inputs:
-        if value.dtype is None or value.shape is None or not all(isinstance(length, int) for length in value.shape):
-            raise ValueError(f"the model leaves the shape of its input open ({value}): pass inputs to explain, as to run")
-        shape = tuple(int(length) for length in value.shape if isinstance(length, int))
-        feeds[value.name] = rng.standard_normal(shape).astype(value.dtype) if value.dtype.kind == "f" else np.zeros(shape, value.dtype)
-    return feeds
 
 
 def _of_onnxruntime(node: Node, x: Array, weight: Array, view: Window, threads: int) -> _Run:

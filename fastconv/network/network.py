@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
+import warnings
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, cast
 
 from fastconv.arithmetic import Policy
 from fastconv.kernels.choose import check_limit
@@ -13,11 +14,13 @@ from fastconv.network.graph.graph import Array, Graph
 from fastconv.network.graph.weights_file import check_unchanged, files_of
 from fastconv.network.load.onnx_import import read_onnx
 from fastconv.network.operators.call import MEMORY_LIMIT
+from fastconv.network.precision.reference import ReferenceRunner
 from fastconv.network.precision.runner import EmulatedRunner
 from fastconv.network.rewrite.passes import POLICIES
 from fastconv.network.run.arena import Arena
 from fastconv.network.run.assign import Choice, assigned
 from fastconv.network.run.execute import Kept, Runner
+from fastconv.network.run.feeds import Lengths, drawn_feeds
 
 _RUNNERS = 16
 """Most combinations of algorithm, policy and threads for which a network caches its plans."""
@@ -71,11 +74,12 @@ class Network:
         policy : str or Policy
             "fp32" runs in the types of the model, on the fast kernels; float16 and bfloat16 in float32, rounded where the
             model casts and at the outputs, as onnxruntime does with float16. "fp64" is the reference: everything in float64, weights
-            converted exactly, convolutions direct for any `algorithm`. Any other policy ("fp16", "bf16", "tf32", "mixed",
-            "fp16-fp32", a `Policy`) is emulated: each convolution as `fastconv.evaluate` computes it, or directly where
-            `algorithm` names no F(m, r); all else in float32. The suffix "-balanced" balances rows and scales layers by powers
-            of two, which the first inputs determine: see `fastconv.network.precision.runner.EmulatedRunner`, the type then
-            returned.
+            converted exactly, convolutions direct for any `algorithm`. A node that nothing computes in float64 runs in the
+            precision of the model: `ReferenceRunner.own_precision` names it, and `run` warns. Any other policy ("fp16", "bf16",
+            "tf32", "mixed", "fp16-fp32", a `Policy`) is emulated: each convolution as `fastconv.evaluate` computes it, or
+            directly where `algorithm` names no F(m, r); all else in float32. The suffix "-balanced" balances rows and scales
+            layers by powers of two, which the first inputs determine: see
+            `fastconv.network.precision.runner.EmulatedRunner`, the type then returned.
         threads : int, optional
             Threads per convolution.
         channel_sum : {"linear", "pairwise", "blocked"}, optional
@@ -101,14 +105,28 @@ class Network:
         if not isinstance(policy, str) or policy not in POLICIES or policy == "fp32" and channel_sum is not None:
             return self._emulated(choice, policy, threads, channel_sum or "linear")
         if policy == "fp64":
-            choice = dict.fromkeys(choice, "direct")
+            return self.reference(threads=threads)
         graph = self._graphs.get(policy, lambda: self._rewritten(POLICIES[policy]))
         key = (policy, threads, max_error, tuple(choice.items()))
-        rewrite = policy == "fp32"  # the reference runs without rewrites
-        runner: Runner = self._runners.get(
-            key, lambda: Runner(graph, choice, threads, self.memory_limit, optimise=rewrite, arena=self._arena, max_error=max_error)
-        )
-        return runner
+        make = lambda: Runner(graph, choice, threads, self.memory_limit, arena=self._arena, max_error=max_error)
+        return cast(Runner, self._runners.get(key, make))
+
+    def reference(self, *, threads: int | None = None) -> ReferenceRunner:
+        """Return the runner of policy "fp64".
+
+        Parameters
+        ----------
+        threads : int, optional
+            Threads per operator.
+
+        Returns
+        -------
+        ReferenceRunner
+            Its ``own_precision`` names the nodes that ran in the precision of the model.
+        """
+        graph = self._graphs.get("fp64", lambda: self._rewritten(POLICIES["fp64"]))
+        make = lambda: ReferenceRunner(self.graph, graph, threads, self.memory_limit)
+        return cast(ReferenceRunner, self._runners.get(("fp64", threads), make))
 
     def _rewritten(self, rewrite: Callable[[Graph], Graph]) -> Graph:
         files = files_of(self.graph.constants.values())
@@ -119,7 +137,7 @@ class Network:
 
     def run(
         self,
-        feeds: Mapping[str, Array],
+        feeds: Mapping[str, Array] | Array,
         algorithm: Choice | Mapping[str, Choice] = "auto",
         policy: str | Policy = "fp32",
         *,
@@ -131,8 +149,8 @@ class Network:
 
         Parameters
         ----------
-        feeds : mapping
-            Input name to array.
+        feeds : mapping or array
+            Input name to array; one array for a network of one input.
 
         Returns
         -------
@@ -144,7 +162,48 @@ class Network:
         TypeError, ValueError
             If inputs or options do not fit; the message says which and what is needed.
         """
-        return self.prepare(algorithm, policy, threads=threads, channel_sum=channel_sum, max_error=max_error)(feeds)
+        runner = self.prepare(algorithm, policy, threads=threads, channel_sum=channel_sum, max_error=max_error)
+        results = runner(feeds)
+        if isinstance(runner, ReferenceRunner) and runner.own_precision:
+            warnings.warn(f"not in float64 but in the precision of the model: {', '.join(runner.own_precision)}", stacklevel=2)
+        return results
+
+    def random_inputs(self, lengths: Lengths | None = None, *, images: int = 1, seed: int = 0) -> dict[str, Array]:
+        """Return random inputs in the types and shapes that the model states.
+
+        Floating-point inputs are normal numbers of variance one. Inputs of 8 bits have all their values, as pixels do. Wider
+        integers and booleans are zeros and ones, which are valid as indices.
+
+        Parameters
+        ----------
+        lengths : mapping, optional
+            Open lengths by name, as in ``{"H": 224}``, or an input's whole shape, as in ``{"x": (1, 3, 224, 224)}``.
+        images : int
+            The first length of each input that leaves it open and that `lengths` does not name.
+        seed : int
+            Seed of the generator.
+
+        Returns
+        -------
+        dict
+            Input name to array.
+
+        Raises
+        ------
+        ValueError
+            For a length that stays open, an unknown name, or an input that is no tensor of numbers.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from fastconv.network.graph.graph import Node, Value
+        >>> image = Value("x", np.dtype(np.float32), ("N", 3, "H", "H"))
+        >>> relu = Node("relu", "Relu", ("x",), ("y",), {}, 17)
+        >>> net = Network(Graph.build("small", [image], [Value("y", None, None)], {}, [relu]))
+        >>> net.random_inputs({"H": 8})["x"].shape
+        (1, 3, 8, 8)
+        """
+        return drawn_feeds(self.inputs, lengths, seed, images)
 
     def _emulated(self, choice: Mapping[str, Choice], policy: str | Policy, threads: int | None, channel_sum: str) -> Runner:
         key = ("emulated", policy, channel_sum, threads, tuple(choice.items()))
@@ -154,7 +213,7 @@ class Network:
 
     def explain(
         self,
-        feeds: Mapping[str, Array] | None = None,
+        feeds: Mapping[str, Array] | Array | None = None,
         *,
         max_error: float | None = None,
         algorithm: Choice | Mapping[str, Choice] = "auto",
@@ -165,9 +224,9 @@ class Network:
 
         Parameters
         ----------
-        feeds : mapping, optional
-            Inputs whose statistics the prediction uses. Without them it assumes independent numbers of variance one, and the
-            model must state the shapes of its inputs.
+        feeds : mapping or array, optional
+            Inputs whose statistics the prediction uses; one array for a network of one input. Without them it assumes
+            independent numbers of variance one, in the shapes of `random_inputs`.
         max_error : float, optional
             Limit on the relative L2 error of the output: each layer gets the fastest algorithm such that the expected errors
             of all layers together stay below it. Pass ``.algorithms`` of the result to `run`.
@@ -186,7 +245,7 @@ class Network:
         Raises
         ------
         TypeError, ValueError
-            If the inputs or options do not fit, or there are no inputs and the model does not state their shapes.
+            If the inputs or options do not fit, or there are no inputs and the model leaves a length open other than the first.
         """
         return explain(self, feeds, max_error, algorithm, measure, threads)
 

@@ -26,6 +26,12 @@ def _policy(row: Mapping[str, Any]) -> str:
     return str(row.get("policy", "fp32"))
 
 
+def _log(ax: Axes, errors: Sequence[float | None]) -> None:
+    """Make the axis of errors logarithmic, unless no error is above zero."""
+    if any(error is not None and error > 0 for error in errors):
+        ax.set_yscale("log")
+
+
 def plot_layer_errors(data: Mapping[str, Any], *, ax: Axes) -> Axes:
     """Draw the relative error of each layer's output, one line per algorithm.
 
@@ -39,7 +45,7 @@ def plot_layer_errors(data: Mapping[str, Any], *, ax: Axes) -> Axes:
     layers = data["layers"]
     for row, style in zip(data["rows"], _style(data["rows"]), strict=True):
         ax.plot(range(1, len(layers) + 1), row["layer_relative_l2"], label=_label(row), lw=1.6, ms=5, mfc="white", mew=1.4, **style)
-    ax.set_yscale("log")
+    _log(ax, [error for row in data["rows"] for error in row["layer_relative_l2"]])
     ax.set_xticks(range(1, len(layers) + 1), layers, rotation=40, ha="right", rotation_mode="anchor", fontsize=8)
     ax.set_xlabel("convolution layer")
     ax.set_ylabel("relative L2 error of the layer's output")
@@ -69,7 +75,7 @@ def plot_speed_and_error(data: Mapping[str, Any], *, ax: Axes) -> Axes:
             marker=style["marker"],
             color=style["color"],
         )
-    ax.set_yscale("log")
+    _log(ax, [row["relative_l2"] for row in data["rows"]])
     ax.axvline(1, color="#999999", lw=0.8, zorder=0)
     ax.set_xlabel("speed of the whole network, direct = 1")
     ax.set_ylabel("relative L2 error of the final output")

@@ -190,6 +190,17 @@ def _length(text: str) -> int:
     )
 
 
+def listed(names: Sequence[str], most: int = 3) -> str:
+    """Return the first names, and how many more there are.
+
+    Examples
+    --------
+    >>> listed(["a", "b", "c", "d", "e"])
+    'a, b, c and 2 more'
+    """
+    return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
+
+
 def _padded(text: str, length: int, left: bool) -> str:
     space = " " * (length - _length(text))
     return text + space if left else space + text

@@ -76,11 +76,12 @@ def convert(
 
     Notes
     -----
-    There are no gradients: a layer raises RuntimeError where torch would record one. Call the module under
-    ``torch.inference_mode()`` or ``torch.no_grad()``. On other devices, in half precision and under `torch.autocast`, torch runs
-    the layers; emulated layers accept only float32 on the CPU. An input whose type differs from that of the weights raises TypeError.
+    There are no gradients: a layer raises RuntimeError where torch would record one, and so does ``backward()`` of a traced or
+    exported module. Call the module under ``torch.inference_mode()`` or ``torch.no_grad()``. On other devices, in half precision
+    and under `torch.autocast`, torch runs the layers; emulated layers accept only float32 on the CPU. An input whose type differs
+    from that of the weights raises TypeError.
 
-    Layers call the operator ``torch.ops.fastconv.convolution``, which `torch.jit.trace`, `torch.compile`, `torch.export`, `torch.fx`
+    Layers call the operators ``torch.ops.fastconv``, which `torch.jit.trace`, `torch.compile`, `torch.export`, `torch.fx`
     and `torch.func.vmap` preserve. A program that loads a traced or exported module imports `fastconv.torch.layers` first.
     `torch.onnx.export` writes Conv nodes for layers that are not emulated. `torch.jit.script` raises TypeError.
 

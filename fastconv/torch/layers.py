@@ -15,11 +15,15 @@ from torch.autograd.forward_ad import unpack_dual
 from torch.nn.utils.parametrize import is_parametrized
 from torch.utils.weak import WeakTensorKeyDictionary
 
+from fastconv.torch.how import how_of
 from fastconv.torch.memory import Geometry, Memory
 
+_OWN = (torch.float32, torch.float64)
+"""Types that the kernels run; torch runs the others."""
 _CONVOLVE = (torch.nn.functional.conv1d, torch.nn.functional.conv2d)
 _MEMORIES: Any = WeakTensorKeyDictionary()
 _NUMBERS = itertools.count()
+_NO_GRADIENT = "a converted convolution records no gradient: call the module under torch.inference_mode() or no_grad()"
 
 
 @torch.library.custom_op(
@@ -33,13 +37,16 @@ def convolution(
     input: Any, weight: Any, bias: Any, stride: list[int], padding: list[int], dilation: list[int], groups: int, how: str, layer: Any
 ) -> Any:
     """Convolve with the options `how` (see `fastconv.torch.how.How`); `layer` is the cache key."""
+    if how_of(how).policy is not None:
+        _check_emulated(input, weight)
+    else:  # a traced or exported module reaches this without the checks of its layers
+        _check_types(input, weight)
+        if weight.dtype not in _OWN:
+            return _CONVOLVE[weight.ndim - 3](input, weight, bias, stride, padding, dilation, groups)
     geometry = Geometry(tuple(stride), tuple(padding), tuple(dilation), groups)
     shift = None if bias is None else bias.detach().numpy()
     y = torch.from_numpy(_memory_of(layer)(input.detach().numpy(), weight.detach().numpy(), shift, geometry, how))
-    strides = _strides(input.shape, input.stride(), weight.shape, weight.stride(), geometry)
-    if all(n == 1 or a == b for n, a, b in zip(y.shape, y.stride(), strides, strict=True)):
-        return y
-    return torch.empty_strided(y.shape, strides, dtype=y.dtype).copy_(y)
+    return _laid_out(y, input, weight, _CONVOLVE[weight.ndim - 3], geometry)
 
 
 @convolution.register_fake
@@ -49,14 +56,80 @@ def _fake(
     return _CONVOLVE[weight.ndim - 3](input, weight, bias, stride, padding, dilation, groups)
 
 
+def _autocast(
+    input: Any, weight: Any, bias: Any, stride: list[int], padding: list[int], dilation: list[int], groups: int, how: str, layer: Any
+) -> Any:
+    """Leave a layer under `torch.autocast` to torch, as the layer itself does; an emulated one keeps its policy."""
+    if how_of(how).policy is None:
+        return _CONVOLVE[weight.ndim - 3](input, weight, bias, stride, padding, dilation, groups)
+    with torch.autocast("cpu", enabled=False):
+        return torch.ops.fastconv.convolution(input, weight, bias, stride, padding, dilation, groups, how, layer)
+
+
+@torch.library.custom_op(
+    "fastconv::emulated",
+    mutates_args=(),
+    device_types="cpu",
+    schema="(Tensor input, Tensor weight, Tensor? bias, int[] stride, int[] padding, int[] dilation, int[] output_padding, int groups,"
+    " bool transposed, str how, Tensor layer) -> Tensor",
+)
+def emulated(input: Any, weight: Any, bias: Any, *options: Any) -> Any:
+    """Convolve in a policy: in three dimensions, or transposed."""
+    stride, padding, dilation, more, groups, transposed, how, layer = options
+    _check_emulated_other(input, weight, ())
+    attributes = {"strides": tuple(stride), "dilations": tuple(dilation), "group": groups, "pads": (*padding, *padding)}
+    if transposed:
+        attributes["output_padding"] = tuple(more)
+    batch, shift = input if input.ndim == weight.ndim else input[None], None if bias is None else bias.detach().numpy()
+    found = _memory_of(layer).in_a_plane(batch.detach().numpy(), weight.detach().numpy(), shift, attributes, how, transposed)
+    y = torch.from_numpy(found if input.ndim == weight.ndim else found[0])
+    return _laid_out(y, input, weight, *_of_torch(weight, *options[:6]))
+
+
+@emulated.register_fake
+def _fake_emulated(input: Any, weight: Any, bias: Any, *options: Any) -> Any:
+    function, arguments = _of_torch(weight, *options[:6])
+    return function(input, weight, bias, *arguments)
+
+
+def _of_torch(weight: Any, stride: Any, padding: Any, dilation: Any, more: Any, groups: int, transposed: bool) -> tuple[Any, Any]:
+    """Return torch's function of a convolution, and its arguments after the bias."""
+    function = getattr(torch.nn.functional, f"conv_transpose{weight.ndim - 2}d" if transposed else f"conv{weight.ndim - 2}d")
+    rest = (tuple(more), groups, tuple(dilation)) if transposed else (tuple(dilation), groups)
+    return function, (tuple(stride), tuple(padding), *rest)
+
+
+def _autocast_emulated(*arguments: Any) -> Any:
+    """Keep the policy under `torch.autocast`."""
+    with torch.autocast("cpu", enabled=False):
+        return torch.ops.fastconv.emulated(*arguments)
+
+
+_LIBRARY = torch.library.Library("fastconv", "FRAGMENT")  # holds what it registers
+_LIBRARY.impl("convolution", _autocast, "AutocastCPU")
+_LIBRARY.impl("emulated", _autocast_emulated, "AutocastCPU")
+
+
+def _refuse_backward(context: Any, *gradients: Any) -> Any:
+    raise RuntimeError(_NO_GRADIENT)
+
+
+convolution.register_autograd(_refuse_backward)
+emulated.register_autograd(_refuse_backward)
+
+
+def _laid_out(y: Any, input: Any, weight: Any, function: Any, arguments: tuple[Any, ...]) -> Any:
+    """Return a result in the strides that torch's function gives it: channels-last if input or weights are."""
+    strides = _strides((input.shape, input.stride()), (weight.shape, weight.stride()), function, arguments)
+    if all(n == 1 or a == b for n, a, b in zip(y.shape, y.stride(), strides, strict=True)):
+        return y
+    return torch.empty_strided(y.shape, strides, dtype=y.dtype).copy_(y)
+
+
 @lru_cache(maxsize=1024)
-def _strides(
-    shape: tuple[int, ...], strides: tuple[int, ...], weight: tuple[int, ...], weight_strides: tuple[int, ...], geometry: Geometry
-) -> tuple[int, ...]:
-    """Return the strides that torch gives the output: channels-last if input or weights are."""
+def _strides(input: tuple[Any, Any], weight: tuple[Any, Any], function: Any, arguments: tuple[Any, ...]) -> tuple[int, ...]:
     with FakeTensorMode():  # the meta device ignores channels-last
-        x, w = (torch.empty_strided(*layout) for layout in ((shape, strides), (weight, weight_strides)))
-        result: tuple[int, ...] = _CONVOLVE[len(weight) - 3](x, w, None, *geometry).stride()
+        result: tuple[int, ...] = function(torch.empty_strided(*input), torch.empty_strided(*weight), None, *arguments).stride()
     return result
 
 
@@ -100,10 +173,9 @@ class Fast(Converted):
         on_cpu = isinstance(input, torch.Tensor) and input.device.type == weight.device.type == "cpu"
         if not on_cpu or torch.is_autocast_enabled("cpu") or torch.onnx.is_in_onnx_export():
             return own(input, weight, bias)
-        if input.dtype != weight.dtype:
-            raise TypeError(f"input is {input.dtype}, the weights are {weight.dtype}: convert one, as with x.to({weight.dtype})")
+        _check_types(input, weight)
         strided = input.layout == weight.layout == torch.strided and input.ndim in (weight.ndim - 1, weight.ndim)
-        if not strided or weight.dtype not in (torch.float32, torch.float64):
+        if not strided or weight.dtype not in _OWN:
             return own(input, weight, bias)
         _refuse_gradients(input, weight, bias)
         return self._run(input, weight, bias)
@@ -117,44 +189,53 @@ class Emulated(Converted):
             return self._run(input, weight, bias)
         if not isinstance(input, torch.Tensor):
             return super()._conv_forward(input, weight, bias)  # type: ignore[misc]
-        rank, kinds = len(self.kernel_size), {(t.dtype, t.device.type, t.layout) for t in (input, weight)}
-        if kinds != {(torch.float32, "cpu", torch.strided)} or input.ndim not in (rank + 1, rank + 2):
-            given = f"{input.dtype} on {input.device}, shape {tuple(input.shape)}, with weights of {weight.dtype} on {weight.device}"
-            raise ValueError(f"an emulated convolution takes float32 on the CPU, {rank + 1} or {rank + 2} axes, not {given}")
+        _check_emulated(input, weight)
         _refuse_gradients(input, weight, bias)
         return self._run(input, weight, bias)
 
 
-class EmulatedOther:
-    """A 3-D or transposed convolution emulated in a precision policy, opaque to tracers."""
-
-    _fastconv: tuple[str, Any]
+class EmulatedOther(Converted):
+    """A 3-D or transposed convolution emulated in a precision policy."""
 
     def forward(self: Any, input: Any, *rest: Any) -> Any:
         """Convolve in the policy."""
-        rank = len(self.kernel_size)
-        plain = not rest and input.dtype == self.weight.dtype == torch.float32 and input.device.type == "cpu"
-        if not plain or input.ndim not in (rank + 1, rank + 2):
-            given = f"{input.dtype} on {input.device}, shape {tuple(input.shape)}" + (", with an output_size" if rest else "")
-            raise ValueError(f"an emulated convolution takes float32 on the CPU, {rank + 1} or {rank + 2} axes, not {given}")
-        _refuse_gradients(input, self.weight, self.bias)
-        batch = (input if input.ndim == rank + 2 else input[None]).detach().resolve_neg()
-        attributes = {"strides": self.stride, "dilations": self.dilation, "group": self.groups}
+        if not isinstance(input, torch.fx.Proxy):  # the operator checks what it gets
+            _check_emulated_other(input, self.weight, rest)
+            _refuse_gradients(input, self.weight, self.bias)
+        padding, more = self.padding, (0,) * len(self.kernel_size)
         if self.transposed:
-            attributes |= {"pads": (*self.padding, *self.padding), "output_padding": self.output_padding}
+            more = self.output_padding
         else:
             mode = "constant" if self.padding_mode == "zeros" else self.padding_mode
-            batch = torch.nn.functional.pad(batch, self._reversed_padding_repeated_twice, mode)
-        how, layer = self._fastconv
-        weight, bias = self.weight.detach().numpy(), None if self.bias is None else self.bias.detach().numpy()
-        y = torch.from_numpy(_memory_of(layer).in_a_plane(batch.numpy(), weight, bias, attributes, how, self.transposed))
-        return y if input.ndim == rank + 2 else y[0]
+            input, padding = torch.nn.functional.pad(input, self._reversed_padding_repeated_twice, mode), more
+        sizes = (self.stride, padding, self.dilation, more)
+        return torch.ops.fastconv.emulated(input, self.weight, self.bias, *sizes, self.groups, self.transposed, *self._fastconv)
+
+
+def _check_types(input: Any, weight: Any) -> None:
+    if input.dtype != weight.dtype:
+        raise TypeError(f"input is {input.dtype}, the weights are {weight.dtype}: convert one, as with x.to({weight.dtype})")
+
+
+def _check_emulated(input: Any, weight: Any) -> None:
+    rank, kinds = weight.ndim - 2, {(t.dtype, t.device.type, t.layout) for t in (input, weight)}
+    if kinds != {(torch.float32, "cpu", torch.strided)} or input.ndim not in (rank + 1, rank + 2):
+        given = f"{input.dtype} on {input.device}, shape {tuple(input.shape)}, with weights of {weight.dtype} on {weight.device}"
+        raise ValueError(f"an emulated convolution takes float32 on the CPU, {rank + 1} or {rank + 2} axes, not {given}")
+
+
+def _check_emulated_other(input: Any, weight: Any, rest: tuple[Any, ...]) -> None:
+    rank = weight.ndim - 2
+    plain = not rest and input.dtype == weight.dtype == torch.float32 and input.device.type == "cpu"
+    if not plain or input.ndim not in (rank + 1, rank + 2):
+        given = f"{input.dtype} on {input.device}, shape {tuple(input.shape)}" + (", with an output_size" if rest else "")
+        raise ValueError(f"an emulated convolution takes float32 on the CPU, {rank + 1} or {rank + 2} axes, not {given}")
 
 
 def _refuse_gradients(*tensors: Any) -> None:
     given = [t for t in tensors if t is not None]
     if torch.is_grad_enabled() and any(t.requires_grad for t in given) or any(unpack_dual(t).tangent is not None for t in given):
-        raise RuntimeError("a converted convolution records no gradient: call the module under torch.inference_mode() or no_grad()")
+        raise RuntimeError(_NO_GRADIENT)
 
 
 class FastConv1d(Fast, torch.nn.Conv1d):

@@ -131,7 +131,7 @@ def test_compare_a_model_of_ones_own(run, model, tmp_path):
     status, out, _ = run("compare", str(model), "--input", str(tmp_path / "x.npy"), "--output", str(tmp_path / "figures"), "--json")
     data = json.loads(out)
     assert status == 0
-    assert list(data) == ["network", "images", "reference", "layers", "rows", "figure"]
+    assert list(data) == ["network", "images", "reference", "layers", "rows", "own_precision", "figure"]
     assert (data["network"], data["images"], data["layers"]) == ("two", 2, ["first", "second"])
     names = ["algorithm", "points", "multiplications_per_output", "relative_l2", "max_abs", "metric", "seconds", "speed_vs_direct"]
     for row in data["rows"]:
@@ -552,8 +552,8 @@ DEFAULTS = {
     "error": MEASURED,
     "tolerance": DERIVED | {"confidence": 1 - 1e-9, "outputs": 10**6},
     "search": SEARCHED | NUMBERS,
-    "compare": {"repeats": 5} | FIGURE,
-    "networks": {"explain": False, "images": 1, "algorithm": "auto", "measure": False} | FIGURE,
+    "compare": {"repeats": 5, "seed": 0} | FIGURE,
+    "networks": {"explain": False, "images": 1, "algorithm": "auto", "measure": False, "seed": 0} | FIGURE,
     "bench": {"channels": 64, "size": 56, "kernel": 3, "batch": 1, "turns": 15},
 }
 

@@ -52,7 +52,7 @@ def report(net, x):
 
 def test_object_of_the_interface(report):
     made = json.loads(json.dumps(report.to_dict(), allow_nan=False))
-    assert list(made) == ["network", "images", "reference", "layers", "rows"]
+    assert list(made) == ["network", "images", "reference", "layers", "rows", "own_precision"]
     assert (made["network"], made["images"], made["reference"]) == ("chain", 5, "fp64")
     assert made["layers"] == ["dense", "strided", "dilated", "grouped", "pointwise", "lopsided"]
     assert all(list(row) == KEYS for row in made["rows"])

@@ -246,6 +246,99 @@ def test_what_pytorch_makes_of_a_converted_module_computes(mode, use, policy, mo
         assert torch.equal(made(x), want[0])
 
 
+MADE = {use: USES[use] for use in ("trace", "trace, save", "export", "compile")}
+
+
+@pytest.mark.parametrize("use", MADE)
+@pytest.mark.filterwarnings("ignore:.*:DeprecationWarning", "ignore:.*:FutureWarning")
+def test_what_pytorch_makes_follows_autocast_and_types_as_torch_does(use):
+    """A dense layer before the convolution gives it bfloat16 under autocast."""
+    torch.manual_seed(5)
+    plain = nn.Sequential(nn.Linear(9, 9), nn.Conv2d(3, 4, 3), nn.ReLU()).eval()
+    x = torch.randn(2, 3, 8, 9)
+    with torch.no_grad():
+        fast = MADE[use](fastconv.torch.convert(plain), x)
+        exact = fast(x)
+        with torch.autocast("cpu", torch.bfloat16):
+            got, want = fast(x), plain(x)
+        assert (got.dtype, want.dtype) == (torch.bfloat16, torch.bfloat16)
+        assert torch.equal(got, want)
+        assert torch.equal(fast(x), exact)
+        if use.startswith("trace"):  # other modules cannot change their types
+            for kind in (torch.float16, torch.bfloat16, torch.float64):
+                made = MADE[use](fastconv.torch.convert(plain), x).to(kind)
+                assert torch.equal(made(x.to(kind)), fastconv.torch.convert(copy.deepcopy(plain).to(kind))(x.to(kind)))
+                assert plain[1].weight.dtype == torch.float32
+
+
+@pytest.mark.parametrize("use", MADE)
+@pytest.mark.filterwarnings("ignore:.*:DeprecationWarning", "ignore:.*:FutureWarning")
+def test_emulated_layers_keep_their_policy_under_autocast(use):
+    emulated, x = fastconv.torch.convert(nn.Conv2d(3, 4, 3), policy="fp16"), torch.randn(2, 3, 8, 9)
+    with torch.no_grad():
+        made, want = MADE[use](emulated, x), emulated(x)
+        with torch.autocast("cpu", torch.bfloat16):
+            assert torch.equal(made(x), want)
+            if use != "compile":  # whose compiler says so in its own words
+                with pytest.raises((ValueError, RuntimeError), match=r"takes float32 on the CPU, 3 or 4 axes, not torch.bfloat16"):
+                    made(x.bfloat16())
+
+
+@pytest.mark.parametrize("use", ["trace", "export"])
+@pytest.mark.filterwarnings("ignore:.*:DeprecationWarning", "ignore:.*:FutureWarning")
+def test_gradients_of_what_pytorch_makes_are_refused_in_one_sentence(use):
+    x = torch.randn(1, 3, 8, 8)
+    with torch.no_grad():
+        made = MADE[use](fastconv.torch.convert(nn.Conv2d(3, 4, 3)), x)
+    with pytest.raises(RuntimeError, match="a converted convolution records no gradient: call the module under"):
+        made(x).sum().backward()
+
+
+@pytest.mark.parametrize("kind", [nn.Conv1d, nn.Conv2d])
+def test_one_compiled_program_serves_all_layers_of_a_shape(kind):
+    """Neither the number of a layer nor its weights are constants of the program."""
+    from torch._dynamo import config, reset
+
+    torch.manual_seed(6)
+    layers = [fastconv.torch.convert(kind(4, 4, 3, padding=1).requires_grad_(False)) for _ in range(12)]
+    x = torch.randn(2, 4, *(9,) * len(layers[0].kernel_size))
+    reset()
+    run = torch.compile(lambda layer, y: layer(y), backend="aot_eager", fullgraph=True)
+    with torch.no_grad(), config.patch(error_on_recompile=True):
+        for layer in layers:
+            assert torch.equal(run(layer, x), layer(x))
+        layers[0].weight.data.mul_(2)
+        assert torch.equal(run(layers[0], x), layers[0](x))
+
+
+def test_a_compiled_module_is_compiled_once_and_for_any_length_once_more():
+    from torch._dynamo import reset
+    from torch._dynamo.utils import counters
+
+    fast = fastconv.torch.convert(padded_in_all_ways())
+    reset()
+    counters.clear()
+    run = torch.compile(fast, backend="aot_eager", fullgraph=True)
+    with torch.no_grad():
+        for batch, graphs in ((2, 1), (2, 1), (3, 2), (4, 2), (7, 2)):
+            x = torch.randn(batch, 3, 12, 11)
+            assert torch.equal(run(x), fast(x))
+            assert counters["stats"]["unique_graphs"] == graphs
+
+
+@pytest.mark.parametrize("use", MADE)
+@pytest.mark.parametrize("last", [True, False])
+@pytest.mark.filterwarnings("ignore:.*:DeprecationWarning", "ignore:.*:FutureWarning")
+def test_outputs_of_what_pytorch_makes_lie_as_those_of_torch(use, last):
+    """Made from a contiguous input, called with one in channels-last and one of another size."""
+    plain, x = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Conv2d(4, 5, 3)).eval(), torch.randn(2, 3, 12, 11)
+    y = torch.randn(2, 3, 12, 11).to(memory_format=torch.channels_last) if last else torch.randn(2, 3, 12, 11)
+    with torch.no_grad():
+        got, want = MADE[use](fastconv.torch.convert(plain), x)(y), plain(y)
+    assert got.stride() == want.stride()
+    torch.testing.assert_close(got, want, rtol=0, atol=2**-17)
+
+
 @pytest.mark.filterwarnings("ignore:.*:DeprecationWarning")
 def test_an_exported_module_has_conv_nodes():
     import onnx
@@ -548,6 +641,51 @@ def test_policies_act_on_convolutions_of_every_kind(layer):
         got, want = emulated(x), layer(x)
     assert got.shape == want.shape
     assert 2.0**-10 < float((got - want).norm() / want.norm()) < 2.0**-6
+
+
+OTHERS = {
+    "Conv3d": lambda: (nn.Conv3d(4, 6, (2, 3, 3), stride=(2, 1, 1), padding=(1, 0, 1), groups=2, padding_mode="circular"), (7, 7, 7)),
+    "ConvTranspose1d": lambda: (nn.ConvTranspose1d(4, 6, 5, stride=3, padding=1, output_padding=2, bias=False), (9,)),
+    "ConvTranspose2d": lambda: (nn.ConvTranspose2d(4, 6, 3, stride=2, padding=1, output_padding=1, groups=2, dilation=2), (7, 8)),
+}
+
+
+@pytest.mark.parametrize("use", [use for use in USES if use != "data parallel"])
+@pytest.mark.parametrize("kind", OTHERS)
+@pytest.mark.filterwarnings("ignore:.*:DeprecationWarning", "ignore:.*:FutureWarning")
+def test_what_pytorch_makes_of_other_emulated_layers_computes(kind, use):
+    """No output of an earlier input is a constant of a trace."""
+    torch.manual_seed(7)
+    layer, size = OTHERS[kind]()
+    emulated = fastconv.torch.convert(layer.eval(), policy="fp16")
+    x, y = torch.randn(2, 2, 4, *size)
+    with torch.no_grad():
+        if use == "vmap":
+            x, y = torch.randn(2, 3, 2, 4, *size)
+            assert torch.equal(USES[use](emulated, x)(y), torch.stack([emulated(part) for part in y]))
+            return
+        made = USES[use](emulated, x)
+        assert torch.equal(made(y), emulated(y))
+        layer.weight.data.mul_(2)
+        assert torch.equal(emulated(y), fastconv.torch.convert(layer, policy="fp16")(y))
+
+
+@pytest.mark.parametrize("kind", OTHERS)
+def test_other_emulated_layers_lie_as_those_of_torch(kind):
+    layer, size = OTHERS[kind]()
+    emulated = fastconv.torch.convert(layer.eval(), policy="fp16")
+    x = torch.randn(2, 4, *size)
+    formats = {4: torch.channels_last, 5: torch.channels_last_3d}
+    with torch.no_grad():
+        for given in (x, x[0], *([x.to(memory_format=formats[x.ndim])] if x.ndim in formats else [])):
+            got, want = emulated(given), layer(given)
+            assert (got.shape, got.stride()) == (want.shape, want.stride())
+        want = emulated(x)
+        with torch.autocast("cpu", torch.bfloat16):
+            assert torch.equal(emulated(x), want)
+    options = layer.stride, (1,) * (x.ndim - 2), layer.dilation, layer.output_padding, layer.groups, layer.transposed
+    bias = None if layer.bias is None else layer.bias.detach()
+    torch.library.opcheck(torch.ops.fastconv.emulated.default, (x, layer.weight.detach(), bias, *options, *emulated._fastconv))
 
 
 def test_a_policy_for_another_format_is_refused():

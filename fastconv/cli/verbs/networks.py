@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from fastconv.cli.files import add_figure, feeds_of, figure_path, save_figure
+from fastconv.cli.files import add_figure, add_input, check_own_images, figure_path, inputs_of, save_figure
 from fastconv.cli.options import print_json, print_tables
 from fastconv.network import known_network, known_networks, load_onnx
 from fastconv.tables import Table
@@ -17,8 +17,8 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     """Add the verb's arguments."""
     parser.add_argument("model", nargs="?", help="a network to explain: one that is listed, or an ONNX file")
     parser.add_argument("--explain", action="store_true", help="show which algorithm runs each layer, and why")
-    parser.add_argument("--input", type=Path, help="input of an ONNX file: .npy for one array, .npz for arrays by name")
-    parser.add_argument("--images", type=int, default=1, help="images of a listed network (1 by default)")
+    add_input(parser)
+    parser.add_argument("--images", type=int, default=1, help="images of a listed network, or random ones (1 by default)")
     parser.add_argument("--algorithm", default="auto", help="explain this choice; 'layer=F(2x2,3x3);other=direct' pins layers")
     parser.add_argument("--max-error", type=float, help="largest relative error of the output: choose algorithms by it")
     parser.add_argument("--measure", action="store_true", help="time every option and measure its error")
@@ -65,13 +65,16 @@ def _explain(args: argparse.Namespace) -> int:
     if args.images < 1:
         raise ValueError(f"--images is {args.images}: pass a positive number")
     feeds: Any = None
+    note = ""
     if args.model in known_networks():
+        check_own_images(args)
         known = known_network(args.model)
         net, title = known.load(), known.name
         feeds = {name: array[: args.images] for name, array in known.inputs().items()}
     else:
         net, title = load_onnx(args.model), Path(args.model).stem
-        feeds = None if args.input is None else feeds_of(net, args.input)
+        if args.input is not None or args.lengths is not None:
+            feeds, note = inputs_of(net, args)
     target = figure_path(args, "explain", title)
     found = net.explain(feeds, max_error=args.max_error, algorithm=_choice(args.algorithm), measure=args.measure, threads=args.threads)
     figure = save_figure(explanation_figure(found), target, args.overwrite)
@@ -79,7 +82,7 @@ def _explain(args: argparse.Namespace) -> int:
         print_json(found.to_dict() | {"figure": str(figure)})
     else:
         (table,) = found.tables()
-        print_tables(replace(table, notes=(*table.notes, f"figure in {figure}")))
+        print_tables(replace(table, notes=(*table.notes, *([note] if note else []), f"figure in {figure}")))
     return 0 if found.within else 1
 
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections import Counter, deque
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any
 
@@ -47,7 +47,8 @@ class Node:
     `opset` is the version of the operator set by which the operator and its `attributes` are read. `fused` are nodes that
     run on its result at once, each on that of the one before; the last one's outputs are those of the node. `body` are the
     nodes that a node stands for, in the tensors of the network. `proto` is the node as the model file has it, of an operator
-    that has no record here: its `inputs` are also those of the graphs inside it.
+    that has no record here: its `inputs` are also those of the graphs inside it. `graphs` are these graphs by attribute, such as
+    the branches of an If: the inputs of each are its own, then those that it reads from outside.
     """
 
     name: str
@@ -60,6 +61,7 @@ class Node:
     body: tuple[Node, ...] = ()
     domain: str = ""
     proto: Any = None
+    graphs: Mapping[str, Graph] = field(default_factory=dict)
 
     def __str__(self) -> str:
         return f"node {self.name!r} ({self.operator})"
@@ -114,6 +116,12 @@ class Graph:
     def convolutions(self) -> tuple[Node, ...]:
         """The Conv nodes, in the order in which they run."""
         return tuple(node for node in self.nodes if node.operator == "Conv")
+
+    @property
+    def inner_convolutions(self) -> tuple[Node, ...]:
+        """The Conv nodes inside If, Loop and Scan, at any depth."""
+        bodies = [graph for node in self.nodes for graph in node.graphs.values()]
+        return tuple(node for graph in bodies for node in (*graph.convolutions, *graph.inner_convolutions))
 
 
 def _check_sources(inputs: tuple[Value, ...], outputs: tuple[Value, ...], constants: Mapping[str, Array], nodes: tuple[Node, ...]) -> None:

@@ -178,7 +178,7 @@ def _node(node: Any, name: str, opsets: Mapping[str, int], read: Container[str])
     opset = opsets[domain]
     schema = _schema(node.op_type, domain, opset, label) if domain in _SCHEMAS else None
     if schema is None or domain or node.op_type not in OPERATORS:
-        return _foreign(node, name, domain, opset)
+        return _foreign(node, name, domain, opsets)
     inputs, outputs = list(node.input), list(node.output)
     while inputs and not inputs[-1]:
         inputs.pop()
@@ -206,7 +206,7 @@ def _schema(operator: str, domain: str, opset: int, label: str) -> Any:
     return schema
 
 
-def _foreign(node: Any, name: str, domain: str, opset: int) -> Node:
+def _foreign(node: Any, name: str, domain: str, opsets: Mapping[str, int]) -> Node:
     """Read a node that only onnxruntime runs; it reads what the graphs inside it read from outside."""
     import onnx
 
@@ -214,20 +214,34 @@ def _foreign(node: Any, name: str, domain: str, opset: int) -> Node:
     proto.CopyFrom(node)
     proto.name = name
     inputs = dict.fromkeys(name for name in (*node.input, *_captured(node)) if name)
-    return Node(name, node.op_type, tuple(inputs), tuple(node.output), {}, opset, domain=domain, proto=proto)
+    graphs = {attribute.name: _body(attribute.g, opsets) for attribute in node.attribute if attribute.HasField("g")}
+    return Node(name, node.op_type, tuple(inputs), tuple(node.output), {}, opsets[domain], domain=domain, proto=proto, graphs=graphs)
+
+
+def _body(graph: Any, opsets: Mapping[str, int]) -> Graph:
+    """Read a graph inside a node: its inputs are its own, then those that it reads from outside."""
+    constants = {tensor.name: _tensor(tensor, f"initialiser {tensor.name!r}") for tensor in graph.initializer}
+    inputs = [value.name for value in graph.input if value.name not in constants]
+    outputs = [_value(info, "output") for info in graph.output]
+    read = {name for node in graph.node for name in (*node.input, *_captured(node))} | {value.name for value in outputs}
+    nodes = [_node(node, name, opsets, read) for node, name in zip(graph.node, _names(graph.node), strict=True)]
+    entering = [Value(name, None, None) for name in (*inputs, *_captured_by(graph))]
+    return Graph.build(graph.name, entering, outputs, constants, nodes)
 
 
 def _captured(node: Any) -> list[str]:
     """Return the tensors that the graphs inside a node read from outside."""
+    graphs = (graph for attribute in node.attribute for graph in (*([attribute.g] if attribute.HasField("g") else []), *attribute.graphs))
+    return list(dict.fromkeys(name for graph in graphs for name in _captured_by(graph)))
+
+
+def _captured_by(graph: Any) -> list[str]:
     found: dict[str, None] = {}
-    for attribute in node.attribute:
-        for graph in (*([attribute.g] if attribute.HasField("g") else []), *attribute.graphs):
-            known = {value.name for value in graph.input} | {tensor.name for tensor in graph.initializer}
-            for inner in graph.node:
-                found |= dict.fromkeys(name for name in (*inner.input, *_captured(inner)) if name and name not in known)
-                known.update(inner.output)
-            found |= dict.fromkeys(value.name for value in graph.output if value.name not in known)
-    return list(found)
+    known = {value.name for value in graph.input} | {tensor.name for tensor in graph.initializer}
+    for inner in graph.node:
+        found |= dict.fromkeys(name for name in (*inner.input, *_captured(inner)) if name and name not in known)
+        known.update(inner.output)
+    return list(found | dict.fromkeys(value.name for value in graph.output if value.name not in known))
 
 
 def _span(low: int, high: int) -> str:

@@ -20,7 +20,7 @@ from fastconv.network.rewrite.cut import cut
 from fastconv.network.rewrite.passes import narrowed
 from fastconv.network.run.assign import Choice
 from fastconv.network.run.execute import Runner, Watch
-from fastconv.network.run.feeds import converted_feeds
+from fastconv.network.run.feeds import converted_feeds, named_feeds
 
 
 class EmulatedRunner(Runner):
@@ -67,9 +67,9 @@ class EmulatedRunner(Runner):
         self._layers: dict[str, Emulation] = {}
         self._call = threading.local()
 
-    def __call__(self, feeds: Mapping[str, Array], keep: Iterable[str] = (), *, watch: Watch | None = None) -> dict[str, Array]:
+    def __call__(self, feeds: Mapping[str, Array] | Array, keep: Iterable[str] = (), *, watch: Watch | None = None) -> dict[str, Array]:
         """Run the network; see `Runner`. Inputs have the types of the model."""
-        return super().__call__(converted_feeds(self._model, feeds), keep, watch=watch)
+        return super().__call__(converted_feeds(self._model, named_feeds(self.graph.inputs, feeds)), keep, watch=watch)
 
     def counted(self, feeds: Mapping[str, Array], keep: Iterable[str] = ()) -> tuple[dict[str, Array], dict[str, Extents]]:
         """Run the network, and return the outputs and the extents of each layer.
@@ -104,7 +104,7 @@ class EmulatedRunner(Runner):
         return cut(graph, wanted, lambda node: operator_of(node).plane is not None)
 
     def _apply(self, node: Node, inputs: list[Array | None], left: int, *rest: Any) -> tuple[Array, ...]:
-        x, weight, bias = (*inputs, None, None)[:3]
+        x, weight, bias = (*inputs, None, None, None)[:3]
         if operator_of(node).plane is None or x is None or weight is None:
             return super()._apply(node, inputs, left, *rest)
         try:

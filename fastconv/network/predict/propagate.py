@@ -21,6 +21,7 @@ from fastconv.network.operators.table import OPERATORS
 from fastconv.network.operators.window import planar, window
 from fastconv.network.precision.emulated import Emulation, Shape
 from fastconv.network.precision.names import split_policy
+from fastconv.network.precision.reference import ReferenceRunner
 from fastconv.network.precision.rounded import converted
 from fastconv.network.predict.samples import sample_for, some, windows
 from fastconv.network.run.assign import Choice, assigned
@@ -82,11 +83,11 @@ class NetworkErrors(Shown):
         return f"<NetworkErrors of {len(self.layers)} layers: {self.predicted:.2e} predicted, {self.measured:.2e} measured>"
 
 
-class _Noisy(Runner):
+class _Noisy(ReferenceRunner):
     """A network in float64 that adds white noise to the result of one node."""
 
-    def __init__(self, graph: Graph, node: str, memory_limit: int) -> None:
-        super().__init__(graph, {}, None, memory_limit, optimise=False)
+    def __init__(self, exact: ReferenceRunner, node: str) -> None:
+        super().__init__(exact.model, exact.graph, None, exact.memory_limit)
         self._node = node
 
     def _apply(self, node: Node, inputs: list[Array | None], left: int, *rest: Any) -> tuple[Array, ...]:
@@ -96,9 +97,9 @@ class _Noisy(Runner):
         return (disturbed(results[0]), *results[1:])
 
 
-def _with_noisy_weights(exact: Runner, node: Node) -> Runner:
+def _with_noisy_weights(exact: ReferenceRunner, node: Node) -> Runner:
     weights = {**exact.graph.constants, node.inputs[1]: disturbed(exact.graph.constants[node.inputs[1]])}
-    return Runner(replace(exact.graph, constants=weights), {}, None, exact.memory_limit, optimise=False)
+    return ReferenceRunner(exact.model, replace(exact.graph, constants=weights), None, exact.memory_limit)
 
 
 def disturbed(x: Array) -> Array:
@@ -155,12 +156,12 @@ class Propagation:
     """
 
     def __init__(self, net: Network, feeds: Mapping[str, Array]) -> None:
-        self.net, self.feeds, self.exact = net, feeds, net.prepare("direct", "fp64")
+        self.net, self.feeds, self.exact = net, feeds, net.reference()
         self.nodes = [node for node in net.graph.convolutions if node.inputs[1] in net.graph.constants]
         self.seen = [node.outputs[0] for node in self.nodes]
         self.watched = [*self.seen, *(value.name for value in net.outputs)]
         self.truth = self.exact(feeds, dict.fromkeys([name for node in self.nodes for name in (node.inputs[0], *node.outputs)]))
-        self.gains = np.array([self._gain(_Noisy(self.exact.graph, node.name, net.memory_limit), k) for k, node in enumerate(self.nodes)])
+        self.gains = np.array([self._gain(_Noisy(self.exact, node.name), k) for k, node in enumerate(self.nodes)])
         self.systematic = np.array([self._gain(_with_noisy_weights(self.exact, node), k) for k, node in enumerate(self.nodes)])
 
     def _gain(self, noisy: Runner, layer: int) -> Array:

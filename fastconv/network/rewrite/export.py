@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from fastconv.network.graph.graph import Array, Node
+from fastconv.network.graph.graph import Array, Graph, Node
 from fastconv.network.graph.types import code_of, packed
 from fastconv.network.operators.table import STANDARD
 
@@ -117,6 +117,22 @@ def proto_of(node: Node) -> Any:
         kind = int(known[name].type.value) if name in known else None  # which tells an empty list of numbers from one of strings
         held = _tensor(name, value) if isinstance(value, np.ndarray) else value
         made.attribute.append(helper.make_attribute(name, held, attr_type=kind))
+    return made
+
+
+def with_graphs(proto: Any, graphs: Mapping[str, Graph]) -> Any:
+    """Return a node of a model with other graphs inside it."""
+    from onnx import NodeProto, ValueInfoProto, helper
+
+    made = NodeProto()
+    made.CopyFrom(proto)
+    for attribute in made.attribute:
+        if attribute.name in graphs:
+            graph, own = graphs[attribute.name], {value.name for value in attribute.g.input}
+            enter = [ValueInfoProto(name=value.name) for value in graph.inputs if value.name in own]
+            leave = [ValueInfoProto(name=value.name) for value in graph.outputs]
+            held = [_tensor(name, array) for name, array in graph.constants.items()]
+            attribute.g.CopyFrom(helper.make_graph([proto_of(node) for node in graph.nodes], graph.name or "body", enter, leave, held))
     return made
 
 

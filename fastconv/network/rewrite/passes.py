@@ -12,6 +12,7 @@ from fastconv.network.graph.graph import Array, Attribute, Graph, Node, Value
 from fastconv.network.graph.types import code_of, dtype_of
 from fastconv.network.operators.call import is_narrow
 from fastconv.network.operators.table import STANDARD, operator_of
+from fastconv.network.rewrite.export import with_graphs
 
 _NUMBERS = {np.dtype(np.float32): 1, np.dtype(np.float64): 11}
 """Formats and their ONNX element types."""
@@ -48,7 +49,9 @@ def retyped(graph: Graph, kind: Any) -> Graph:
                 attributes[name] = _NUMBERS[kind]
             else:
                 attributes[name] = attribute
-        return replace(n, attributes=operator.retyped(attributes, kind) if operator.retyped else attributes)
+        graphs = {name: retyped(inner, kind) for name, inner in n.graphs.items()}
+        proto = with_graphs(n.proto, graphs) if graphs else n.proto
+        return replace(n, attributes=operator.retyped(attributes, kind) if operator.retyped else attributes, graphs=graphs, proto=proto)
 
     return Graph.build(
         graph.name,

@@ -30,7 +30,7 @@ from fastconv.network.run.arena import Arena, check_room, last_readers, too_larg
 from fastconv.network.run.assign import Choice
 from fastconv.network.run.blocks import plain, readers_in_blocks
 from fastconv.network.run.convolve import activation_of, convolve, convolve_in_a_plane, fast, layer_at
-from fastconv.network.run.feeds import checked_feeds
+from fastconv.network.run.feeds import checked_feeds, named_feeds
 from fastconv.network.run.nchwc import shares_layout
 from fastconv.network.run.own import Wish, owned
 from fastconv.network.run.session import Bound, Session, by_reference
@@ -151,13 +151,13 @@ class Runner:
         self._pool = Pool()
         self._files = files_of(self.graph.constants.values())
 
-    def __call__(self, feeds: Mapping[str, Array], keep: Iterable[str] = (), *, watch: Watch | None = None) -> dict[str, Array]:
+    def __call__(self, feeds: Mapping[str, Array] | Array, keep: Iterable[str] = (), *, watch: Watch | None = None) -> dict[str, Array]:
         """Run the network.
 
         Parameters
         ----------
-        feeds : mapping
-            Input name to array.
+        feeds : mapping or array
+            Input name to array; one array for a network of one input.
         keep : iterable of str
             Internal tensors to return in addition to the outputs.
         watch : callable, optional
@@ -174,7 +174,8 @@ class Runner:
             If the feeds do not fit the inputs, or a node does not fit its inputs: the message names it.
         """
         wanted = list(dict.fromkeys([value.name for value in self.graph.outputs] + list(keep)))
-        given = checked_feeds(self.graph, feeds)
+        named: Mapping[str, Array] = named_feeds(self.graph.inputs, feeds)
+        given = checked_feeds(self.graph, named)
         tape: Tape | None = None
         if self.optimise and watch is None and all(is_tensor(value) for value in given.values()):
             tape = self._tapes.get(self._key(wanted, given), lambda: self._recorded(wanted, given))
@@ -183,7 +184,7 @@ class Runner:
             values = tape(given)
             if values is not None:
                 return values
-        found = self._run_once(feeds, given, wanted, watch)
+        found = self._run_once(named, given, wanted, watch)
         if tape is not None:
             tape.changed = True
         return found
@@ -356,9 +357,6 @@ class Runner:
 
     def _run_part(self, node: Node, inputs: list[Array | None], left: int, place: Place) -> tuple[Array, ...]:
         """Run a part of the network in onnxruntime; what it refuses runs node by node, by the definitions where there are any."""
-        if not self.optimise and node.operator != PART:  # in the reference, in float64 where onnx has the operator
-            with suppress(ValueError):
-                return by_reference(node, inputs, place.constants)
         session, given = self._session(node, place), inputs
         blocked = frozenset(name for name, value in zip(node.inputs, inputs, strict=True) if place.is_blocked(name, value))
         wished = self._wished(node, place)

@@ -48,6 +48,7 @@ class Session:
         self._held = {name: constants[name] for name in node.inputs if name in constants}
         self._at = [k for k, name in enumerate(node.inputs) if name and name not in constants]
         self._inputs, self._outputs = [node.inputs[k] for k in self._at], tuple(filter(None, node.outputs))
+        self._is_settled = all(name in shapes for inner in self._nodes for name in inner.outputs if name)
         self._made: dict[Any, _Made] = {}
         self.refused = ""
         """Why onnxruntime does not take the nodes, if so."""
@@ -116,8 +117,11 @@ class Session:
         return self._made[key]
 
     def _kind(self, name: str, value: Any) -> Kind:
-        """Declare an input, with lengths where they follow from those of the network's inputs: onnxruntime then optimises more."""
-        return Kind.of(value, lengths=isinstance(value, np.ndarray) and self._shapes.get(name) == value.shape)
+        """Declare an input; with lengths, by which onnxruntime optimises more, if all shapes inside follow from them.
+
+        Its own inference of shapes ends the process on some damaged models, for which ours finds no shape.
+        """
+        return Kind.of(value, lengths=self._is_settled and isinstance(value, np.ndarray) and self._shapes.get(name) == value.shape)
 
     def _started(self, given: Sequence[Any], blocked: frozenset[str], wished: frozenset[str]) -> _Made:
         if blocked or wished:

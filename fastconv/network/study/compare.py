@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
@@ -12,12 +13,12 @@ import numpy as np
 
 from fastconv.algebra import parse_name
 from fastconv.network.graph.graph import Array, Graph, Node
-from fastconv.network.network import Network
+from fastconv.network.network import Network, load_onnx
 from fastconv.network.operators.table import operator_of
 from fastconv.network.precision.names import Scales
 from fastconv.network.run.assign import assigned, is_eligible
 from fastconv.network.run.execute import Runner
-from fastconv.network.run.feeds import checked_feeds
+from fastconv.network.run.feeds import checked_feeds, named_feeds
 from fastconv.network.study.contenders import (
     FITTED,
     SOURCES,
@@ -28,7 +29,7 @@ from fastconv.network.study.contenders import (
     fitted_contenders,
     published_contenders,
 )
-from fastconv.network.study.race import Progress, Race, final_error, length, ratio
+from fastconv.network.study.race import Progress, Race, arrays_of, final_error, length, ratio
 from fastconv.network.study.report import HIGH, LOW, Comparison, Row
 
 __all__ = ["Comparison", "Contender", "Metric", "Progress", "Row", "after", "agreement", "compare", "contenders", "published_contenders"]
@@ -40,8 +41,8 @@ _FIT_IMAGES = 8
 
 
 def compare(
-    net: Network,
-    feeds: Mapping[str, Array],
+    net: Network | str | os.PathLike[str] | bytes | Any,
+    feeds: Mapping[str, Array] | Array,
     algorithms: Iterable[Any] | None = None,
     reference: str = "fp64",
     *,
@@ -63,11 +64,11 @@ def compare(
 
     Parameters
     ----------
-    net : Network
-        The network.
-    feeds : mapping
-        Input name to array. The first axis holds the images, if the network leaves its length free or fixes it to a divisor of
-        the arrays' first length.
+    net : Network, path, bytes or onnx.ModelProto
+        The network, or what `load_onnx` loads.
+    feeds : mapping or array
+        Input name to array; one array for a network of one input. `Network.random_inputs` draws some. The first axis holds
+        the images, if the network leaves its length free or fixes it to a divisor of the arrays' first length.
     algorithms : iterable
         Names, `BilinearAlgorithm` objects, ``(label, points, algorithm)``, or "fitted F(4x4,3x3)" for points that `fitted` chooses
         for each layer on the first images. Direct convolution is always the first row. Each algorithm runs the convolutions that
@@ -114,7 +115,8 @@ def compare(
             raise ValueError(f"{what} must be a positive integer, not {value!r}")
     if isinstance(policies, str):
         raise TypeError(f"policies must be a list of policies, not the one string {policies!r}")
-    checked_feeds(net.graph, feeds)
+    net = net if isinstance(net, Network) else load_onnx(net)
+    feeds = checked_feeds(net.graph, named_feeds(net.inputs, feeds))
     if 0 in _lengths(feeds):
         raise ValueError("the inputs hold no images: their first length is 0; pass at least one")
     wanted = usual_contenders(net, sources=("fastconv",), fit=False) if algorithms is None else algorithms
@@ -123,7 +125,7 @@ def compare(
     if not rivals:
         raise ValueError("there is nothing to compare: name at least one policy and one sum over channels")
     ran = [counted(rival.label, rival.algorithm, assigned(net.graph, rival.algorithm).values()) for rival in rivals]
-    exact = net.prepare("direct", reference, threads=threads)
+    exact = net.reference(threads=threads)
     tell(0, 0, "first run in float64")
     watched = {node.name: after(net.graph, node) for node in net.graph.convolutions}
     keep = tuple(dict.fromkeys(watched.values()))
@@ -158,7 +160,7 @@ def compare(
                 ran[k],
             )
         )
-    return Comparison(name or net.name, images, reference, tuple(watched), tuple(rows))
+    return Comparison(name or net.name, images, reference, tuple(watched), tuple(rows), exact.own_precision)
 
 
 def usual_contenders(net: Network, sources: Sequence[str] = SOURCES, fit: bool = True) -> tuple[Any, ...]:
@@ -249,7 +251,7 @@ def _batches(net: Network, feeds: Mapping[str, Array], batch: int) -> tuple[int,
 def _fitting(net: Network, feeds: Mapping[str, Array], exact: Runner, keep: Iterable[str]) -> int:
     """Return the batch size for which the float64 layers take a quarter of the memory limit."""
     one = _batches(net, feeds, 1)[1][0]
-    bytes_each = sum(array.nbytes for array in exact(one, keep).values())
+    bytes_each = sum(array.nbytes for array in arrays_of(exact(one, keep)).values())
     return max(1, min(100, net.memory_limit // max(1, 4 * bytes_each)))
 
 
@@ -261,7 +263,14 @@ def _cut(feeds: Mapping[str, Array], start: int, size: int) -> Iterator[tuple[st
 def _joined(parts: Sequence[Mapping[str, Array]]) -> dict[str, Array]:
     if len(parts) == 1:
         return dict(parts[0])
-    return {name: np.concatenate([np.atleast_1d(part[name]) for part in parts]) for name in parts[0]}
+    joined: dict[str, Array] = {}
+    for name in parts[0]:
+        arrays = [np.atleast_1d(part[name]) for part in parts if name in part]
+        if len(arrays) < len(parts) or len({array.shape[1:] for array in arrays}) > 1:
+            shapes = ", ".join(str(array.shape) for array in arrays[:2])
+            raise ValueError(f"the output {name!r} differs in shape between batches ({shapes}): pass one batch of images")
+        joined[name] = np.concatenate(arrays)
+    return joined
 
 
 def _usual_kernel(graph: Graph, rivals: Iterable[Contender]) -> int | None:
@@ -282,10 +291,12 @@ def _multiplications(rival: Contender, kernel: int | None) -> float | None:
 
 
 def agreement(outputs: Mapping[str, Array], reference: Mapping[str, Array], direct: Mapping[str, Array]) -> dict[str, float]:
-    """Return the top-1 agreement for outputs (images, classes), else the PSNR."""
-    name = next(iter(reference))
+    """Return the top-1 agreement for outputs (images, classes), else the PSNR; nothing for outputs that are no numbers."""
+    name = next((name for name, truth in reference.items() if truth.dtype.kind != "O"), "")
+    if not name or name not in outputs or outputs[name].shape != reference[name].shape:
+        return {}
     truth = reference[name]
-    if truth.ndim == 2 and truth.shape[1] > 1:
+    if truth.ndim == 2 and truth.shape[1] > 1 and name in direct and direct[name].shape == truth.shape:
         best = outputs[name].argmax(axis=1)
         return {
             "agreement_fp64": float((best == truth.argmax(axis=1)).mean()),

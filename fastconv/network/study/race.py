@@ -53,7 +53,7 @@ class Tally:
         """Add the errors of a batch."""
         for name in self.error:
             self.error[name] += square(got[name], truth[name])
-        self.outputs.append({name: got[name] for name in outputs})
+        self.outputs.append(arrays_of({name: got[name] for name in outputs}))
 
 
 class Race:
@@ -164,7 +164,7 @@ class Race:
         with self._step("reference in float64"):
             truth = self.exact(self.parts[turn], self.keep)
         if len(self.truths) <= turn:
-            self.truths.append({value.name: truth[value.name] for value in self.net.outputs})
+            self.truths.append(arrays_of({value.name: truth[value.name] for value in self.net.outputs}))
             for tensor in self.keep:
                 self.sizes[tensor] += square(truth[tensor])
         self._only = truth if len(self.parts) == 1 else None
@@ -193,7 +193,9 @@ def length(feeds: Mapping[str, Array]) -> int:
 
 
 def square(x: Array, minus: Array | None = None) -> float:
-    """Return the sum of squares of an array or a difference, in float64."""
+    """Return the sum of squares of an array or a difference, in float64; infinite for arrays of different shapes."""
+    if minus is not None and minus.shape != x.shape:
+        return math.inf
     x, total, piece = x.reshape(-1), 0.0, 2**15
     other = None if minus is None else minus.reshape(-1)
     with np.errstate(all="ignore"):  # earlier overflows are reported elsewhere
@@ -211,9 +213,40 @@ def ratio(error: float, size: float) -> float:
     return math.sqrt(error / size) if size else (0.0 if error == 0 else math.inf)
 
 
+def arrays_of(values: Mapping[str, Any]) -> dict[str, Array]:
+    """Return the arrays among values, those of a list as ``name[0]``, ``name[1]`` and so on.
+
+    Examples
+    --------
+    >>> list(arrays_of({"y": [np.zeros(2), np.ones(3)], "z": np.ones(1), "nothing": None}))
+    ['y[0]', 'y[1]', 'z']
+    """
+    found: dict[str, Array] = {}
+    for name, value in values.items():
+        if isinstance(value, list):
+            found |= arrays_of({f"{name}[{k}]": part for k, part in enumerate(value)})
+        elif value is not None:
+            found[name] = np.asarray(value)
+    return found
+
+
 def final_error(got: Mapping[str, Array], truth: Mapping[str, Array]) -> tuple[float, float]:
-    """Return the relative L2 and maximal error over all outputs, floating-point if any."""
-    names = [name for name in truth if truth[name].dtype.kind == "f"] or list(truth)
-    differences = {name: np.asarray(got[name], np.float64) - truth[name] for name in names}
-    relative = ratio(sum(square(d) for d in differences.values()), sum(square(truth[name]) for name in names))
-    return relative, max((float(np.abs(d).max(initial=0)) for d in differences.values()), default=0.0)
+    """Return the relative L2 and maximal error over all outputs: those of floats, else of numbers, else of text.
+
+    A text that differs counts as an error of one. An output that is missing or has another shape has an infinite error.
+
+    Examples
+    --------
+    >>> final_error({"y": np.array([3.0, 5.0])}, {"y": np.array([3.0, 4.0])})
+    (0.2, 1.0)
+    >>> final_error({"y": np.zeros(3)}, {"y": np.zeros(2)})
+    (inf, inf)
+    """
+    kinds = {name: 2 if array.dtype.kind == "O" else 0 if array.dtype.kind == "f" else 1 for name, array in truth.items()}
+    names = [name for name, kind in kinds.items() if kind == min(kinds.values())]
+    if any(name not in got or got[name].shape != truth[name].shape for name in names):
+        return math.inf, math.inf
+    differences = [got[n] != truth[n] if kinds[n] == 2 else np.asarray(got[n], np.float64) - truth[n] for n in names]
+    size = sum(float(truth[name].size) if kinds[name] == 2 else square(truth[name]) for name in names)
+    largest = max((float(np.abs(d).max(initial=0)) for d in differences), default=0.0)
+    return ratio(sum(map(square, differences)), size), largest

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from fastconv.tables import Shown, Table
+from fastconv.tables import Shown, Table, listed
 
 LOW, HIGH = "_low", "_high"
 """Suffixes of the names of a metric's confidence interval."""
@@ -63,6 +63,8 @@ class Comparison(Shown):
     reference: str
     layers: tuple[str, ...]
     rows: tuple[Row, ...]
+    own_precision: tuple[str, ...] = ()
+    """Nodes that the reference computed in the precision of the model, as "name (operator)": their errors are not in the rows."""
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain data, ready for `json.dumps`; non-finite numbers become None."""
@@ -91,6 +93,7 @@ class Comparison(Shown):
             "reference": self.reference,
             "layers": list(self.layers),
             "rows": rows,
+            "own_precision": list(self.own_precision),
         }
 
     def tables(self) -> tuple[Table, ...]:
@@ -142,7 +145,10 @@ class Comparison(Shown):
             interval = f" (95 % interval: ±{max(high - low for low, high in ends) / 2:.2g} at most)" if ends else ""
             if what or interval:
                 parts.append(f"{title}: {what}{interval}")
-        return "; ".join([*parts, "s: median seconds for all images", "speed: relative to direct"])
+        parts += ["s: median seconds for all images", "speed: relative to direct"]
+        if self.own_precision:
+            parts.append(f"not in {self.reference} but in the precision of the model: {listed(self.own_precision)}")
+        return "; ".join(parts)
 
     def _runs_everywhere(self) -> bool:
         """Return whether every row ran its algorithm in every layer."""

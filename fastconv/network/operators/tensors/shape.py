@@ -39,6 +39,11 @@ def convert(x: Array, dtype: np.dtype[Any], saturate: bool) -> Array:
     """Return x in another element type, through float32 only if numpy has no direct conversion."""
     import ml_dtypes
 
+    if dtype.kind == "O":
+        return _texts(x)
+    if x.dtype.kind in "OUS":
+        number: Any = float if dtype.kind == "f" else int
+        x = np.array([number(text) for text in x.ravel().tolist()], np.float64 if dtype.kind == "f" else np.int64).reshape(x.shape)
     if dtype.name == "float8_e8m0fnu":
         raise ValueError("casts to FLOAT8E8M0 are not supported")
     if x.dtype.kind not in "biufc" and dtype.kind not in "f":
@@ -48,6 +53,18 @@ def convert(x: Array, dtype: np.dtype[Any], saturate: bool) -> Array:
         limits = ml_dtypes.finfo(dtype)
         x = np.clip(x.astype(np.float32), np.float32(limits.min), np.float32(limits.max))
     return x.astype(dtype)
+
+
+def _texts(x: Array) -> Array:
+    """Return numbers as text, as onnxruntime writes it: eight digits, INF, NaN, 1 for true."""
+    special = {"inf": "INF", "-inf": "-INF", "nan": "NaN"}
+    if x.dtype.kind in "OUS":
+        return x.astype(object)
+    if x.dtype.kind in "biu":
+        texts = [str(int(number)) for number in x.ravel().tolist()]
+    else:
+        texts = [special.get(text, text) for text in (f"{number:.8g}" for number in x.astype(np.float64).ravel().tolist())]
+    return np.array(texts, object).reshape(x.shape)
 
 
 def reshape(call: Call, x: Array, shape: Array) -> Array:
