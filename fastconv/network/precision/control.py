@@ -60,7 +60,7 @@ def _loop(node: Node, inputs: Sequence[Any], run: Run) -> list[Any]:
     leaving = node.graphs["body"].outputs[1 + len(state) :]
     seen: list[list[Any]] = [[] for _ in leaving]
     while go and (most is None or step < int(np.asarray(most).reshape(()))):
-        again, *found = run("body", [np.array(step), np.array(go), *state])
+        again, *found = run("body", [np.array(step, np.int64), np.array(go), *state])
         go, step, state = _truth(again), step + 1, found[: len(state)]
         for rows, row in zip(seen, found[len(state) :], strict=True):
             rows.append(row)
