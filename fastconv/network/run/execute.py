@@ -107,6 +107,14 @@ class Program:
         return Program(graph, last_readers(graph, spared), readers_in_blocks(graph, spared), shapes)
 
 
+class _Last(NamedTuple):
+    """What the last call was given, and its tape."""
+
+    kinds: Mapping[str, tuple[np.dtype[Any], tuple[int, ...]]]
+    flushes: bool
+    tape: Tape
+
+
 class Runner:
     """A network ready to run with one choice of algorithms and one precision policy.
 
@@ -148,6 +156,7 @@ class Runner:
         self._programs, self._tapes = Kept(_PROGRAMS), Kept(_PLANS)
         self._sessions: WeakKeyDictionary[Node, Session] = WeakKeyDictionary()
         self._alone: WeakSet[Node] = WeakSet()
+        self._last: _Last | None = None
         self._pool = Pool()
         self._files = files_of(self.graph.constants.values())
 
@@ -173,6 +182,8 @@ class Runner:
         TypeError, ValueError
             If the feeds do not fit the inputs, or a node does not fit its inputs: the message names it.
         """
+        if watch is None and not keep and isinstance(feeds, dict) and (values := self._repeated(feeds)) is not None:
+            return values
         wanted = list(dict.fromkeys([value.name for value in self.graph.outputs] + list(keep)))
         named: Mapping[str, Array] = named_feeds(self.graph.inputs, feeds)
         given = checked_feeds(self.graph, named)
@@ -183,11 +194,24 @@ class Runner:
             check_unchanged(tape.files)
             values = tape(given)
             if values is not None:
+                if not keep:
+                    self._last = _Last({name: (array.dtype, array.shape) for name, array in given.items()}, flushes(), tape)
                 return values
         found = self._run_once(named, given, wanted, watch)
         if tape is not None:
             tape.changed = True
         return found
+
+    def _repeated(self, feeds: Mapping[str, Array]) -> dict[str, Array] | None:
+        """Run the tape of the last call again, if the feeds are of the same types and shapes, which then need no other check."""
+        last = self._last
+        if last is None or last.tape.changed or last.flushes != flushes() or len(feeds) != len(last.kinds):
+            return None
+        for name, array in feeds.items():
+            if type(array) is not np.ndarray or last.kinds.get(name) != (array.dtype, array.shape):
+                return None
+        check_unchanged(last.tape.files)
+        return last.tape(feeds)
 
     def _recorded(self, wanted: list[str], given: Mapping[str, Array]) -> Tape | None:
         """Run the network once, for its plans, and return the tape of it; None where it has values that are no tensors."""

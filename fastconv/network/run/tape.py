@@ -252,7 +252,8 @@ class _Memory:
         if name not in self.lends:
             np.copyto(self.arrays[name], array)
             return array
-        array = np.require(array, requirements=["C", "A"])
+        if not (array.flags.c_contiguous and array.flags.aligned):
+            array = np.require(array, requirements=["C", "A"])
         for session in self._sessions.get(name, ()):
             session.give(name, array)
         return array
