@@ -357,3 +357,22 @@ def test_inputs_are_read_where_they_are(algorithm):
             assert_near(got, step_by_step(net, {"x": x}, algorithm))
             np.testing.assert_array_equal(given_x, kept)
             assert not np.shares_memory(got["z"], given_x)
+
+
+def test_a_tensor_of_five_axes_is_not_taken_for_blocks():
+    """A part hands another one a tensor of rank five, beside an image in blocks (stacked branches, as in selective kernels)."""
+    weights = {"w": random(64, 64, 3, 3) / 16, "axis": np.array([1]), "v": random(64, 64, 3, 3) / 16}
+    nodes = [
+        node("Unsqueeze", "x axis", "u"),
+        node("Conv", "x w", "a", pads=[1] * 4),
+        node("Unsqueeze", "a axis", "b"),
+        node("Concat", "u b", "c", axis=1),
+        node("ReduceSum", "c axis", "d", keepdims=0),
+        node("Conv", "d v", "y", pads=[1] * 4),
+    ]
+    x = random(1, 64, 16, 16)
+    net = network(nodes, weights)
+    wanted = net.run({"x": x}, policy="fp64")["y"]
+    for algorithm in ("F(4x4,3x3)", "auto", {"y": "onnxruntime", "a": "F(4x4,3x3)"}):
+        for _ in range(2):
+            np.testing.assert_allclose(net.run({"x": x}, algorithm)["y"], wanted, rtol=0, atol=1e-4)

@@ -5,7 +5,7 @@ The layout exists only inside a network, between layers that support it: (batch,
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 import numpy as np
 
@@ -14,10 +14,11 @@ from fastconv.network.operators.table import operator_of
 from fastconv.network.rewrite.cut import PART
 
 
-def readers_in_blocks(graph: Graph, wanted: Iterable[str]) -> dict[str, tuple[Node, ...]]:
-    """Return the tensors whose writer and readers all support the layout, with readers.
+def readers_in_blocks(graph: Graph, wanted: Iterable[str], shapes: Mapping[str, tuple[int, ...]]) -> dict[str, tuple[Node, ...]]:
+    """Return the images whose writer and readers all support the layout, with readers.
 
-    Shapes and methods determine later which of them are blocked: a writer checks that its readers accept the layout.
+    What onnxruntime writes is taken for an image if its shape is known to have four lengths: five are those of blocks, but also of
+    other tensors. Shapes and methods determine later which of them are blocked: a writer checks that its readers accept the layout.
     """
     readers: dict[str, list[Node]] = {}
     spared = {value.name for value in graph.outputs} | set(wanted)
@@ -30,7 +31,9 @@ def readers_in_blocks(graph: Graph, wanted: Iterable[str]) -> dict[str, tuple[No
     written = {
         name for node in graph.nodes if _serves(graph, node) and len(node.inputs) < 4 or node.operator == PART for name in node.outputs
     }
-    return {name: tuple(nodes) for name, nodes in readers.items() if name in written - spared}
+    images = {name for name, shape in shapes.items() if len(shape) == 4}
+    parts = {name for node in graph.nodes if node.operator == PART for name in node.outputs}
+    return {name: tuple(nodes) for name, nodes in readers.items() if name in written - spared - (parts - images)}
 
 
 def _serves(graph: Graph, node: Node) -> bool:

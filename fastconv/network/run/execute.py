@@ -104,7 +104,7 @@ class Program:
     def of(graph: Graph, wanted: Iterable[str], shapes: Mapping[str, tuple[int, ...]]) -> Program:
         """Return the program of a graph, with the node after which each tensor dies."""
         spared = {value.name for value in graph.outputs} | set(wanted)
-        return Program(graph, last_readers(graph, spared), readers_in_blocks(graph, spared), shapes)
+        return Program(graph, last_readers(graph, spared), readers_in_blocks(graph, spared, shapes), shapes)
 
 
 class _Last(NamedTuple):
