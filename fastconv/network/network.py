@@ -12,7 +12,7 @@ from fastconv.network.explain import Explanation, explain
 from fastconv.network.graph.graph import Array, Graph
 from fastconv.network.graph.weights_file import check_unchanged, files_of
 from fastconv.network.load.onnx_import import read_onnx
-from fastconv.network.operators.call import MEMORY_LIMIT
+from fastconv.network.operators.call import limit_of
 from fastconv.network.precision.runner import EmulatedRunner
 from fastconv.network.rewrite.passes import POLICIES
 from fastconv.network.run.arena import Arena
@@ -30,8 +30,8 @@ class Network:
     ----------
     graph : Graph
         The computation.
-    memory_limit : int
-        Most bytes for all tensors of one run together, without the weights.
+    memory_limit : int, optional
+        Most bytes for all tensors of one run together, without the weights; by default half of the memory that is free now.
 
     Attributes
     ----------
@@ -42,8 +42,8 @@ class Network:
         Names of the convolutions, in the order in which they run.
     """
 
-    def __init__(self, graph: Graph, memory_limit: int = MEMORY_LIMIT) -> None:
-        self.graph, self.name, self.memory_limit = graph, graph.name, memory_limit
+    def __init__(self, graph: Graph, memory_limit: int | None = None) -> None:
+        self.graph, self.name, self.memory_limit = graph, graph.name, limit_of(memory_limit)
         self.inputs, self.outputs = graph.inputs, graph.outputs
         self.layers = tuple(node.name for node in graph.convolutions)
         self._arena = Arena()
@@ -190,16 +190,16 @@ class Network:
         return explain(self, feeds, max_error, algorithm, measure, threads)
 
 
-def load_onnx(source: str | os.PathLike[str] | bytes | Any, *, memory_limit: int = MEMORY_LIMIT) -> Network:
+def load_onnx(source: str | os.PathLike[str] | bytes | Any, *, memory_limit: int | None = None) -> Network:
     """Load an ONNX model (opset 7 or newer) from a file, from bytes or from an `onnx.ModelProto`.
 
     Parameters
     ----------
     source : path, bytes or onnx.ModelProto
         The model, with its weights inside.
-    memory_limit : int
-        Most bytes for all tensors of one run together, without the weights; 1 GiB by default. A model that needs more for
-        its inputs is rejected before allocation, as a damaged model may ask for any amount.
+    memory_limit : int, optional
+        Most bytes for all tensors of one run together, without the weights; by default half of the memory that is free now. A
+        model that needs more for its inputs is rejected before allocation, as a damaged model may ask for any amount.
 
     Returns
     -------

@@ -26,7 +26,7 @@ from fastconv.network.rewrite.cut import PART, cut
 from fastconv.network.rewrite.export import Kind
 from fastconv.network.rewrite.optimise import optimised
 from fastconv.network.rewrite.shapes import kinds_of
-from fastconv.network.run.arena import Arena, check_room, last_readers, too_large
+from fastconv.network.run.arena import Arena, RoomError, check_room, last_readers, too_large
 from fastconv.network.run.assign import Choice
 from fastconv.network.run.blocks import plain, readers_in_blocks
 from fastconv.network.run.convolve import activation_of, convolve, convolve_in_a_plane, fast, layer_at
@@ -289,7 +289,7 @@ class Runner:
                 results = recorder.node(node, inputs, results, jobs, constants)
             used += sum(map(_bytes, results[: len(node.outputs)]))
             if used > self.memory_limit:
-                raise ValueError(f"{node}: {too_large(self.memory_limit)}")
+                raise RoomError(f"{node}: {too_large(self.memory_limit)}")
             values.update(zip(node.outputs, results, strict=False))
             for name in dead:
                 if name in values:
