@@ -11,6 +11,7 @@ from fastconv.kernels.choose import check_limit
 from fastconv.network.explain import Explanation, explain
 from fastconv.network.graph.graph import Array, Graph
 from fastconv.network.graph.weights_file import check_unchanged, files_of
+from fastconv.network.large import LargeRunner
 from fastconv.network.load.onnx_import import read_onnx
 from fastconv.network.operators.call import limit_of
 from fastconv.network.precision.runner import EmulatedRunner
@@ -105,7 +106,7 @@ class Network:
         key = (policy, threads, max_error, tuple(choice.items()))
         rewrite = policy == "fp32"  # the reference runs without rewrites
         runner: Runner = self._runners.get(
-            key, lambda: Runner(graph, choice, threads, self.memory_limit, optimise=rewrite, arena=self._arena, max_error=max_error)
+            key, lambda: LargeRunner(graph, choice, threads, self.memory_limit, optimise=rewrite, arena=self._arena, max_error=max_error)
         )
         return runner
 

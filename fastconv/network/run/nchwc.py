@@ -30,19 +30,38 @@ QUIET = 4
 """onnxruntime's level of logging for fatal errors: every other error is raised."""
 
 
-def opened(model: Any, threads: int = 1, outside: Mapping[str, Any] = MappingProxyType({})) -> Any:
-    """Return a session for an ONNX model; `outside` are the constants that the model holds without their values."""
+def opened(model: Any, threads: int = 1, outside: Mapping[str, Any] = MappingProxyType({}), keeps: bool = True) -> Any:
+    """Return a session for an ONNX model; `outside` are the constants that the model holds without their values.
+
+    Sessions share the memory of the tensors inside them, which onnxruntime keeps for the next run; without `keeps` a session frees
+    its own after each run.
+    """
     import onnxruntime
 
     onnxruntime.set_default_logger_severity(QUIET)
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
-    options.log_severity_level = QUIET
+    options.log_severity_level, options.enable_cpu_mem_arena = QUIET, keeps
     # Threads that wait for work would take the processors from fastconv's own.
     options.add_session_config_entry("session.force_spinning_stop", "1")
+    if keeps and _share_memory():
+        options.add_session_config_entry("session.use_env_allocators", "1")
     if outside:
         options.add_external_initializers(list(outside), list(outside.values()))
     return onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
+
+
+@lru_cache(maxsize=1)
+def _share_memory() -> bool:
+    """Make one allocator for all sessions, which takes no more from the system than it is asked for; tell whether there is one."""
+    import onnxruntime
+
+    try:
+        where = onnxruntime.OrtMemoryInfo("Cpu", onnxruntime.OrtAllocatorType.ORT_ARENA_ALLOCATOR, 0, onnxruntime.OrtMemType.DEFAULT)
+        onnxruntime.create_and_register_allocator(where, onnxruntime.OrtArenaCfg({"arena_extend_strategy": 1}))
+    except Exception:  # another library has made one, or this release has none
+        return False
+    return True
 
 
 @lru_cache(maxsize=1)

@@ -36,10 +36,14 @@ class Session:
         Shapes of tensors, as far as they are known.
     threads : int
         Threads of each operator.
+    keeps : bool
+        Whether onnxruntime keeps the memory of its tensors between runs.
     """
 
-    def __init__(self, node: Node, constants: Mapping[str, Array], shapes: Mapping[str, tuple[int, ...]], threads: int) -> None:
-        self._threads, self._shapes = threads, shapes
+    def __init__(
+        self, node: Node, constants: Mapping[str, Array], shapes: Mapping[str, tuple[int, ...]], threads: int, keeps: bool = True
+    ) -> None:
+        self._threads, self._shapes, self._keeps = threads, shapes, keeps
         self._nodes = node.body if node.operator == PART else (node,)
         self._held = {name: constants[name] for name in node.inputs if name in constants}
         self._at = [k for k, name in enumerate(node.inputs) if name and name not in constants]
@@ -131,7 +135,7 @@ class Session:
         model, outside = model_of(leaves, dict(zip(enter, map(Kind.of, given), strict=True)), leave, held)
         values = {name: _entering(array) for name, array in outside.items()}
         with _Refusals():
-            session = opened(model, self._threads, values)
+            session = opened(model, self._threads, values, self._keeps)
         ends = (*session.get_inputs(), *session.get_outputs())
         if any(_PACKED.search(end.type) for end in session.get_outputs()):
             raise ValueError("onnxruntime: tensors of fewer than 8 bits a number cannot leave it")
