@@ -3,7 +3,7 @@
 from fastconv.native.digests import digest_of
 from fastconv.native.link import ROOM, load, undefined
 from fastconv.native.machine import KIND, SIZE, Machine, lanes_of, machine, machine_of, target_machine
-from fastconv.native.memory import lasting, round_up
+from fastconv.native.memory import free_memory, lasting, round_up
 from fastconv.native.objects import Compiled, compiled
 from fastconv.native.own import read_own, write_own
 from fastconv.native.records import described, record
@@ -26,6 +26,7 @@ __all__ = [
     "digest_of",
     "flush_subnormals",
     "flushes",
+    "free_memory",
     "lanes_of",
     "lasting",
     "load",

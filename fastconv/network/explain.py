@@ -23,6 +23,7 @@ from fastconv.network.rewrite.passes import is_float
 from fastconv.network.run.assign import Choice, is_eligible, resolved
 from fastconv.network.run.execute import Runner
 from fastconv.network.run.feeds import drawn_feeds
+from fastconv.network.run.nchwc import Terms
 from fastconv.network.run.own import estimated_direct
 from fastconv.network.run.session import Session
 from fastconv.tables import Shown, Table, listed
@@ -350,7 +351,7 @@ def _measured(option: Option, how: Choice, node: Node, x: Array, weight: Array, 
     if how == "onnxruntime":
         pads, group = (*padding, *padding), arguments[-1]
         attributes: dict[str, Attribute] = {"strides": view.strides, "pads": pads, "dilations": view.dilations, "group": group}
-        session = Session(Node(node.name, "Conv", ("x", "w"), ("y",), attributes, _OPSET), {"w": weight}, {}, threads_of(threads))
+        session = Session(Node(node.name, "Conv", ("x", "w"), ("y",), attributes, _OPSET), {"w": weight}, {}, Terms(threads_of(threads)))
         (y,) = session((image, weight))
         call = session.bound((image, weight), (y,), frozenset())
     else:

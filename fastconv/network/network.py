@@ -12,8 +12,9 @@ from fastconv.kernels.choose import check_limit
 from fastconv.network.explain import Explanation, explain
 from fastconv.network.graph.graph import Array, Graph
 from fastconv.network.graph.weights_file import check_unchanged, files_of
+from fastconv.network.large import LargeRunner
 from fastconv.network.load.onnx_import import read_onnx
-from fastconv.network.operators.call import MEMORY_LIMIT
+from fastconv.network.operators.call import limit_of
 from fastconv.network.precision.reference import ReferenceRunner
 from fastconv.network.precision.runner import EmulatedRunner
 from fastconv.network.rewrite.passes import POLICIES
@@ -33,8 +34,8 @@ class Network:
     ----------
     graph : Graph
         The computation.
-    memory_limit : int
-        Most bytes for all tensors of one run together, without the weights.
+    memory_limit : int, optional
+        Most bytes for all tensors of one run together, without the weights; by default half of the memory that is free now.
 
     Attributes
     ----------
@@ -45,8 +46,8 @@ class Network:
         Names of the convolutions, in the order in which they run.
     """
 
-    def __init__(self, graph: Graph, memory_limit: int = MEMORY_LIMIT) -> None:
-        self.graph, self.name, self.memory_limit = graph, graph.name, memory_limit
+    def __init__(self, graph: Graph, memory_limit: int | None = None) -> None:
+        self.graph, self.name, self.memory_limit = graph, graph.name, limit_of(memory_limit)
         self.inputs, self.outputs = graph.inputs, graph.outputs
         self.layers = tuple(node.name for node in graph.convolutions)
         self._arena = Arena()
@@ -108,7 +109,7 @@ class Network:
             return self.reference(threads=threads)
         graph = self._graphs.get(policy, lambda: self._rewritten(POLICIES[policy]))
         key = (policy, threads, max_error, tuple(choice.items()))
-        make = lambda: Runner(graph, choice, threads, self.memory_limit, arena=self._arena, max_error=max_error)
+        make = lambda: LargeRunner(graph, choice, threads, self.memory_limit, arena=self._arena, max_error=max_error)
         return cast(Runner, self._runners.get(key, make))
 
     def reference(self, *, threads: int | None = None) -> ReferenceRunner:
@@ -250,16 +251,16 @@ class Network:
         return explain(self, feeds, max_error, algorithm, measure, threads)
 
 
-def load_onnx(source: str | os.PathLike[str] | bytes | Any, *, memory_limit: int = MEMORY_LIMIT) -> Network:
+def load_onnx(source: str | os.PathLike[str] | bytes | Any, *, memory_limit: int | None = None) -> Network:
     """Load an ONNX model (opset 7 or newer) from a file, from bytes or from an `onnx.ModelProto`.
 
     Parameters
     ----------
     source : path, bytes or onnx.ModelProto
         The model, with its weights inside.
-    memory_limit : int
-        Most bytes for all tensors of one run together, without the weights; 1 GiB by default. A model that needs more for
-        its inputs is rejected before allocation, as a damaged model may ask for any amount.
+    memory_limit : int, optional
+        Most bytes for all tensors of one run together, without the weights; by default half of the memory that is free now. A
+        model that needs more for its inputs is rejected before allocation, as a damaged model may ask for any amount.
 
     Returns
     -------

@@ -29,7 +29,7 @@ FLOORS = (
     "cli",
 )
 """From the ground up."""
-ROOMS = {"network": ("graph", "operators", "rewrite", "load", "run", "precision", "explain", "network", "predict", "study", "zoo")}
+ROOMS = {"network": ("graph", "operators", "rewrite", "load", "run", "large", "precision", "explain", "network", "predict", "study", "zoo")}
 """Of a floor with an order of its own, from the ground up."""
 PACKAGE = Path(fastconv.__file__).parent
 MODULES = {

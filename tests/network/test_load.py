@@ -226,11 +226,40 @@ def test_absurd_sizes_are_refused_before_they_are_allocated(node, value):
 
 
 def test_memory_limit_counts_all_live_tensors():
-    nodes = [helper.make_node("Relu", ["x"], ["a"]), helper.make_node("Add", ["x", "a"], ["y"])]
+    nodes = [helper.make_node("Hardmax", ["x"], ["a"], axis=2), helper.make_node("Add", ["x", "a"], ["y"])]  # not in strips of rows
     x = np.ones((1, 2, 6, 6), np.float32)  # 288 bytes; three such tensors live at the end
-    assert load_onnx(made(nodes), memory_limit=3 * 288).run({"x": x})["y"].sum() == 144
+    assert load_onnx(made(nodes), memory_limit=3 * 288).run({"x": x})["y"].sum() == 72 + 12
     with pytest.raises(ValueError, match="memory_limit|is left"):
         load_onnx(made(nodes), memory_limit=3 * 288 - 1).run({"x": x})
+
+
+def test_the_message_names_the_limit_that_would_do():
+    chain = ("Flatten", ["x"], ["a"]), ("MatMul", ["a", "t"], ["b"]), ("Relu", ["b"], ["y"])
+    nodes = [helper.make_node(*node) for node in chain]
+    weights = [tensor("t", np.ones((72, 100), np.float32))]
+    x = np.ones((1, 2, 6, 6), np.float32)
+    with pytest.raises(
+        ValueError, match=r"give it smaller inputs, or load it with memory_limit=\d+; node .* needs the whole image$"
+    ) as error:
+        load_onnx(made(nodes, weights), memory_limit=600).run({"x": x})
+    named = int(str(error.value).rsplit("=", 1)[1].split(";")[0])
+    assert load_onnx(made(nodes, weights), memory_limit=named).run({"x": x})["y"].shape == (1, 100)
+    with pytest.raises(ValueError, match="memory_limit"):
+        load_onnx(made(nodes, weights), memory_limit=named - 1).run({"x": x})
+
+
+def test_the_default_limit_is_half_the_free_memory(monkeypatch):
+    from fastconv.network.operators import call
+
+    monkeypatch.setattr(call, "free_memory", lambda: 2000)
+    model = made([helper.make_node("Relu", ["x"], ["y"])])
+    assert load_onnx(model).memory_limit == 1000
+    assert load_onnx(model, memory_limit=5).memory_limit == 5
+    monkeypatch.setattr(call, "free_memory", lambda: None)
+    assert load_onnx(model).memory_limit == 2**30
+    for wrong, kind in ((0, ValueError), (-1, ValueError), ("1GiB", TypeError), (1.5, TypeError)):
+        with pytest.raises(kind, match="memory_limit is .*: pass the bytes"):
+            load_onnx(model, memory_limit=wrong)
 
 
 def damaged_bytes(data, rng):

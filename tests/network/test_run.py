@@ -378,7 +378,7 @@ def test_tensors_between_nodes_that_serve_blocks_may_lie_in_them():
 
     def found(*nodes, wanted=(), weights=weights, outputs=None):
         graph = Graph.build("g", [value("x")], [value(name) for name in outputs or [nodes[-1].outputs[0]]], weights, nodes)
-        return {name: [node.name for node in readers] for name, readers in readers_in_blocks(graph, wanted).items()}
+        return {name: [node.name for node in readers] for name, readers in readers_in_blocks(graph, wanted, {}).items()}
 
     a, b = conv("a", "x"), conv("b", "a")
     assert found(a, b) == {"a": ["b"]}

@@ -83,13 +83,15 @@ class Method:
 
 
 def method_of(given: Any, layer: Layer, max_error: float | None = None) -> Method:
-    """Return the method that the argument `algorithm` names, or choose one for ``"auto"``.
+    """Return the method that the argument `algorithm` names, or choose one for ``"auto"``; a `Method` is returned as it is.
 
     Raises
     ------
     TypeError, ValueError
         If it is not an algorithm, or does not fit the layer.
     """
+    if isinstance(given, Method):
+        return given
     automatic = isinstance(given, str) and given.strip().lower() == "auto"
     if max_error is not None:
         check_limit(max_error, given, automatic)

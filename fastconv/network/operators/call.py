@@ -3,16 +3,50 @@
 from __future__ import annotations
 
 import math
+import operator
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
+from fastconv.native import free_memory
 from fastconv.network.graph.graph import Array
 
 MEMORY_LIMIT = 2**30
-"""Default limit of the bytes of all tensors of a running network."""
+"""Limit of the bytes of all tensors of a running network where the free memory is unknown."""
+
+MEMORY_SHARE = 0.5
+"""Default limit relative to the free memory: weights, workspaces and what onnxruntime holds between runs are not counted."""
+
+
+def limit_of(given: int | None) -> int:
+    """Return a memory limit in bytes, by default `MEMORY_SHARE` of the free memory.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If it is not a whole number above zero.
+
+    Examples
+    --------
+    >>> limit_of(2**20)
+    1048576
+    >>> limit_of(-1)
+    Traceback (most recent call last):
+    ValueError: memory_limit is -1: pass the bytes that the tensors of a run may take together, above 0, or None for half the free memory
+    """
+    if given is None:
+        free = free_memory()
+        return MEMORY_LIMIT if free is None else max(1, int(MEMORY_SHARE * free))
+    remedy = "pass the bytes that the tensors of a run may take together, above 0, or None for half the free memory"
+    try:
+        limit = operator.index(given)
+    except TypeError as error:
+        raise TypeError(f"memory_limit is {given!r}: {remedy}") from error
+    if limit < 1:
+        raise ValueError(f"memory_limit is {limit}: {remedy}")
+    return limit
 
 
 @dataclass(frozen=True)
@@ -67,7 +101,7 @@ def is_narrow(dtype: np.dtype[Any]) -> bool:
     return dtype.itemsize < 4 and (dtype.kind == "f" or dtype.kind == "V" and "float" in dtype.name)
 
 
-def rounded_once(operator: Definition, uniform: bool = False) -> Definition:
+def rounded_once(operation: Definition, uniform: bool = False) -> Definition:
     """Return an operator that computes narrower formats in float32 and rounds its results once.
 
     Sums, counts and squares inside an operator would overflow or stagnate in such a format. Other runtimes accumulate in
@@ -83,8 +117,8 @@ def rounded_once(operator: Definition, uniform: bool = False) -> Definition:
     def wide(call: Call, *inputs: Array | None) -> Any:
         narrow = next((a.dtype for a in inputs if a is not None and is_narrow(a.dtype)), None)
         if narrow is None or uniform and len({a.dtype for a in inputs if a is not None and a.dtype.kind not in "biu"}) > 1:
-            return operator(call, *inputs)  # which rejects several types
-        result = operator(call, *(a if a is None or not is_narrow(a.dtype) else a.astype(np.float32) for a in inputs))
+            return operation(call, *inputs)  # which rejects several types
+        result = operation(call, *(a if a is None or not is_narrow(a.dtype) else a.astype(np.float32) for a in inputs))
         parts = tuple(np.asarray(part) for part in (result if isinstance(result, tuple) else (result,)))
         parts = tuple(part.astype(narrow) if part.dtype == np.float32 else part for part in parts)
         return parts if isinstance(result, tuple) else parts[0]

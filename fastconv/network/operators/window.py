@@ -13,6 +13,8 @@ import numpy as np
 from fastconv.network.graph.graph import Array
 from fastconv.network.operators.call import Call
 
+CROPPED = "cropped"
+"""Attribute of a convolution in a strip: pads below zero crop the input. ONNX has no such pads."""
 _MOST_TAPS = 2**16
 """Most taps of a kernel, as Python loops over them: enough for a 256 x 256 pool, but not for a damaged model."""
 
@@ -78,7 +80,7 @@ def window(call: Call, spatial: Sequence[int], kernel: Sequence[int], ceil_mode:
     if auto not in ("NOTSET", "VALID"):
         raise ValueError(f"auto_pad must be NOTSET, SAME_UPPER, SAME_LOWER or VALID, not {auto!r}")
     pads = tuple(int(p) for p in (call.get("pads") if auto == "NOTSET" else None) or (0,) * (2 * rank))
-    if len(pads) != 2 * rank or min(pads, default=0) < 0:
+    if len(pads) != 2 * rank or min(pads, default=0) < 0 and not call.get(CROPPED):
         raise ValueError(f"pads must be {2 * rank} non-negative integers, not {list(pads)}")
     begin, end = pads[:rank], pads[rank:]
     sizes = []

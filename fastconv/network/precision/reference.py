@@ -10,15 +10,16 @@ from typing import Any
 import numpy as np
 
 from fastconv.network.graph.graph import Array, Graph, Node
+from fastconv.network.large import LargeRunner
 from fastconv.network.operators.call import MEMORY_LIMIT
 from fastconv.network.operators.record import Place
 from fastconv.network.precision.control import controlled, is_controlled
 from fastconv.network.rewrite.passes import is_float, widened
-from fastconv.network.run.execute import Runner
+from fastconv.network.run.nchwc import Terms
 from fastconv.network.run.session import Session, by_reference
 
 
-class ReferenceRunner(Runner):
+class ReferenceRunner(LargeRunner):
     """A network ready to run in float64: weights converted exactly, convolutions direct, nothing rewritten.
 
     Operators run by their definitions in numpy, and If, Loop and Scan by running what is inside them. Any other operator runs in
@@ -90,7 +91,7 @@ class ReferenceRunner(Runner):
     def _narrowly(self, node: Node, inputs: Sequence[Any], place: Place) -> tuple[Any, ...]:
         """Run a node in onnxruntime in the types of the model; those of tensors inside are not known, and tried."""
         if node.name not in self._narrow_sessions:
-            self._narrow_sessions[node.name] = Session(self._own[node.name], self.model.constants, {}, place.threads)
+            self._narrow_sessions[node.name] = Session(self._own[node.name], self.model.constants, {}, Terms(place.threads))
         reason: ValueError | None = None
         for kind in self._kinds:
             types = (self._types.get(name) or kind for name in node.inputs)

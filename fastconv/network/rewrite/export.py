@@ -12,6 +12,7 @@ import numpy as np
 from fastconv.network.graph.graph import Array, Graph, Node
 from fastconv.network.graph.types import code_of, packed
 from fastconv.network.operators.table import STANDARD
+from fastconv.network.operators.window import CROPPED
 
 _INSIDE = 2**10
 """Largest constant in bytes that is stored in a model, where the inference of shapes reads it."""
@@ -114,6 +115,8 @@ def proto_of(node: Node) -> Any:
     made = helper.make_node(node.operator, node.inputs, node.outputs, node.name, domain=node.domain)
     known = defs.get_schema(node.operator, node.opset, node.domain).attributes if node.domain in STANDARD and node.attributes else {}
     for name, value in node.attributes.items():
+        if name == CROPPED:
+            continue
         kind = int(known[name].type.value) if name in known else None  # which tells an empty list of numbers from one of strings
         held = _tensor(name, value) if isinstance(value, np.ndarray) else value
         made.attribute.append(helper.make_attribute(name, held, attr_type=kind))

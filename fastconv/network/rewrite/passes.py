@@ -77,7 +77,8 @@ def singled(graph: Graph) -> Graph:
     """Return the same network with float16 and bfloat16 computed in float32, and rounded where the model casts and at its outputs.
 
     onnxruntime does the same with float16: a chain of operators runs in float32, without a rounding between them. A network
-    with graphs inside its nodes, or with inputs that are no tensors, is returned unchanged, as is one that its types make invalid.
+    with graphs inside its nodes, or with inputs or outputs whose type is not known, is returned unchanged, as is one that its types
+    make invalid.
 
     Examples
     --------
@@ -92,7 +93,7 @@ def singled(graph: Graph) -> Graph:
     halves = single or any(_is_half(array.dtype) for array in graph.constants.values()) or any(map(_casts_to_half, graph.nodes))
     if not halves or not taken.isdisjoint(single.values()) or not all(map(_is_retypable, graph.nodes)):
         return graph
-    if any(value.dtype is None for value in graph.inputs) or _mixes(graph):
+    if any(value.dtype is None for value in (*graph.inputs, *graph.outputs)) or _mixes(graph):
         return graph
     opset = max((node.opset for node in graph.nodes if node.domain in STANDARD), default=21)
 
@@ -105,7 +106,8 @@ def singled(graph: Graph) -> Graph:
     nodes = [cast(value.name, single[value.name], np.float32) for value in graph.inputs if value.name in single]
     for node in graph.nodes:
         attributes = {name: _single(value) for name, value in node.attributes.items()}
-        made = replace(node, inputs=names(node.inputs), outputs=names(node.outputs), attributes=attributes)
+        proto = None if node.proto is None else _renamed(node.proto, names)
+        made = replace(node, inputs=names(node.inputs), outputs=names(node.outputs), attributes=attributes, proto=proto)
         if _casts_to_half(node):
             rounded = f"{node.outputs[0]}, rounded"
             nodes += [replace(made, outputs=(rounded,)), cast(rounded, made.outputs[0], np.float32)]
@@ -136,6 +138,16 @@ def _is_retypable(node: Node) -> bool:
     if any(_is_half(dtype_of(int(code))) for code in types):  # type: ignore[arg-type]
         return False
     return node.proto is None or not any(a.HasField("g") or a.graphs or a.HasField("t") or a.name == "dtype" for a in node.proto.attribute)
+
+
+def _renamed(proto: Any, names: Callable[[tuple[str, ...]], tuple[str, ...]]) -> Any:
+    """Return a node of a model file with other names of its tensors."""
+    made = type(proto)()
+    made.CopyFrom(proto)
+    del made.input[:], made.output[:]
+    made.input.extend(names(tuple(proto.input)))
+    made.output.extend(names(tuple(proto.output)))
+    return made
 
 
 def _mixes(graph: Graph) -> bool:

@@ -11,6 +11,7 @@ from fastconv.network.graph.graph import Array, Graph, Node
 from fastconv.network.graph.types import dtype_of
 from fastconv.network.operators.call import Call
 from fastconv.network.operators.table import OPERATORS, STANDARD
+from fastconv.network.operators.window import CROPPED, window
 from fastconv.network.rewrite.export import Kind, info_of, leaves_of, proto_of
 
 _SMALL = 2**10
@@ -31,6 +32,11 @@ def kinds_of(graph: Graph, given: Mapping[str, Any]) -> dict[str, Kind]:
     >>> kinds_of(graph, {"x": np.ones((2, 3))})["y"].shape
     (2, 3)
     """
+    return known_of(graph, given)[0]
+
+
+def known_of(graph: Graph, given: Mapping[str, Any]) -> tuple[dict[str, Kind], dict[str, Array]]:
+    """Return the kinds of tensors as `kinds_of`, and the values of small ones, constants included, that follow from shapes."""
     kinds = {name: Kind.of(value, lengths=True) for name, value in given.items() if value is not None}
     kinds |= {name: Kind.of(array, lengths=True) for name, array in graph.constants.items()}
     values = {name: array for name, array in graph.constants.items() if array.nbytes <= _SMALL}
@@ -39,7 +45,7 @@ def kinds_of(graph: Graph, given: Mapping[str, Any]) -> dict[str, Kind]:
             found = _computed(leaf, kinds, values)
             values |= found
             kinds |= {name: Kind.of(array, lengths=True) for name, array in found.items()} or _inferred(leaf, kinds, values)
-    return {name: kind for name, kind in kinds.items() if name not in graph.constants}
+    return {name: kind for name, kind in kinds.items() if name not in graph.constants}, values
 
 
 def _computed(node: Node, kinds: Mapping[str, Kind], values: Mapping[str, Array]) -> dict[str, Array]:
@@ -70,6 +76,10 @@ def _inferred(node: Node, kinds: Mapping[str, Kind], values: Mapping[str, Array]
     names = [name for name in node.inputs if name]
     if node.domain not in STANDARD or any(name not in kinds or kinds[name].is_list for name in names):
         return {}
+    if CROPPED in node.attributes:  # of which onnx knows nothing
+        x, weight = (kinds[name] for name in node.inputs[:2])
+        view = window(Call(node.attributes, node.opset), _lengths(x)[2:], _lengths(weight)[2:])
+        return {node.outputs[0]: Kind(x.dtype, (_lengths(x)[0], _lengths(weight)[0], *view.out))}
     proto = proto_of(node)
     if any(attribute.HasField("g") or attribute.graphs for attribute in proto.attribute):
         return {}

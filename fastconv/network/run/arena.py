@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import threading
 import weakref
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -87,33 +87,49 @@ def last_readers(graph: Graph, spared: Collection[str]) -> tuple[tuple[str, ...]
     return tuple(dead)
 
 
-def check_room(graph: Graph, kinds: Mapping[str, Kind], wanted: Collection[str], limit: int) -> None:
-    """Reject inputs for which the tensors that live together need more bytes than the limit, as far as kinds are known.
+def needed(graphs: Sequence[Graph], kinds: Mapping[str, Kind], wanted: Collection[str]) -> int:
+    """Return the most bytes of the tensors that live together during a run, as far as kinds are known.
+
+    `graphs` are forms of one network: node by node, and divided into parts, each of which gives all its results at once.
+    """
+    enter = sum(kinds[value.name].nbytes for value in graphs[0].inputs if value.name in kinds)
+    return max((used + kind.nbytes for graph in graphs for _, kind, used in _made(graph, kinds, wanted)), default=enter)
+
+
+def check_room(graphs: Sequence[Graph], kinds: Mapping[str, Kind], wanted: Collection[str], limit: int) -> None:
+    """Reject inputs for which the tensors that live together (`needed`) need more bytes than the limit.
 
     Raises
     ------
-    ValueError
-        The message names the node.
+    RoomError
+        The message names the node, and the limit that would do.
     """
+    for node, kind, used in (made for graph in graphs for made in _made(graph, kinds, wanted)):
+        try:
+            Call({}, 0, 1, limit - used).reserve([length or 0 for length in kind.shape or ()], kind.dtype)
+        except ValueError as error:
+            remedy = f"give it smaller inputs, or load it with memory_limit={needed(graphs, kinds, wanted)}"
+            raise RoomError(f"{node}: {error}; {remedy}") from error
+
+
+def _made(graph: Graph, kinds: Mapping[str, Kind], wanted: Collection[str]) -> Iterator[tuple[Node, Kind, int]]:
+    """Yield each tensor as it is made: its node, its kind, and the bytes of those that live then."""
     spared = {value.name for value in graph.outputs} | set(wanted)
     sizes = {name: kind.nbytes for name, kind in kinds.items()}
     total = sum(sizes.get(value.name, 0) for value in graph.inputs)
     for node, dead in zip(graph.nodes, last_readers(graph, spared), strict=True):
         for name in node.outputs:
             if name in kinds:
-                _reserved(node, kinds[name], limit - total)
+                yield node, kinds[name], total
                 total += sizes[name]
         total -= sum(sizes.get(name, 0) for name in dead)
 
 
-def _reserved(node: Node, kind: Kind, left: int) -> None:
-    try:
-        Call({}, 0, 1, left).reserve([length or 0 for length in kind.shape or ()], kind.dtype)
-    except ValueError as error:
-        raise ValueError(f"{node}: {error}; give it smaller inputs, or load it with a higher memory_limit") from error
+class RoomError(ValueError):
+    """A network needs more memory than its limit."""
 
 
 def too_large(limit: int) -> str:
     """Say that a network needs more than the limit."""
     needs = f"the network needs more than {limit / 2**30:.2g} GiB for these inputs"
-    return f"{needs}; give it smaller ones, or load it with a higher memory_limit"
+    return f"{needs}; give it smaller ones, or load it with a higher memory_limit=, which is {limit} now"

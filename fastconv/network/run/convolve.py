@@ -33,8 +33,9 @@ def layer_at(node: Node, shape: tuple[int, ...], weight: Array) -> Layer:
     """
     view = window(Call(node.attributes, node.opset), shape[2:], weight.shape[2:])
     pads = tuple(zip(view.begin, view.end, strict=True))
-    layer = layer_of(weight, None, view.strides, pads, view.dilations, int(node.attributes.get("group", 1)), shape)  # type: ignore[arg-type]
-    return replace(layer, cold=True)
+    given = tuple((max(b, 0), max(e, 0)) for b, e in pads)
+    layer = layer_of(weight, None, view.strides, given, view.dilations, int(node.attributes.get("group", 1)), shape)  # type: ignore[arg-type]
+    return replace(layer, cold=True) if given == pads else replace(layer, cold=True, padding=pads)  # type: ignore[arg-type]
 
 
 def convolve(node: Node, call: Call, inputs: Sequence[Array | None], place: Place, how: How, takes: Takes) -> Array | None:

@@ -26,12 +26,12 @@ from fastconv.network.rewrite.cut import PART, cut
 from fastconv.network.rewrite.export import Kind
 from fastconv.network.rewrite.optimise import optimised
 from fastconv.network.rewrite.shapes import kinds_of
-from fastconv.network.run.arena import Arena, check_room, last_readers, too_large
+from fastconv.network.run.arena import Arena, RoomError, check_room, last_readers, too_large
 from fastconv.network.run.assign import Choice
 from fastconv.network.run.blocks import plain, readers_in_blocks
 from fastconv.network.run.convolve import activation_of, convolve, convolve_in_a_plane, fast, layer_at
 from fastconv.network.run.feeds import checked_feeds, named_feeds
-from fastconv.network.run.nchwc import shares_layout
+from fastconv.network.run.nchwc import Terms, shares_layout
 from fastconv.network.run.own import Wish, owned
 from fastconv.network.run.session import Bound, Session, by_reference
 from fastconv.network.run.tape import NoTensorError, Recorder, Tape, is_tensor
@@ -71,6 +71,11 @@ class Kept:
         """Return the entry used last, or None if there is none."""
         with self._lock:
             return next(reversed(self._things.values()), None)
+
+    def all(self) -> list[Any]:
+        """Return all entries."""
+        with self._lock:
+            return list(self._things.values())
 
     def held(self, key: Any) -> Any:
         """Return the entry of a key, or None."""
@@ -139,6 +144,9 @@ class Runner:
         Error limit of "auto" in each layer.
     """
 
+    keeps = True
+    """Whether onnxruntime keeps the memory of its tensors between runs: it is not counted."""
+
     def __init__(
         self,
         graph: Graph,
@@ -188,8 +196,11 @@ class Runner:
         named: Mapping[str, Array] = named_feeds(self.graph.inputs, feeds)
         given = checked_feeds(self.graph, named)
         tape: Tape | None = None
+        first: dict[str, Array] = {}
         if self.optimise and watch is None and all(is_tensor(value) for value in given.values()):
-            tape = self._tapes.get(self._key(wanted, given), lambda: self._recorded(wanted, given))
+            tape = self._tapes.get(self._key(wanted, given), lambda: self._recorded(wanted, given, first))
+        if first:
+            return first
         if tape is not None and not tape.changed:
             check_unchanged(tape.files)
             values = tape(given)
@@ -213,8 +224,8 @@ class Runner:
         check_unchanged(last.tape.files)
         return last.tape(feeds)
 
-    def _recorded(self, wanted: list[str], given: Mapping[str, Array]) -> Tape | None:
-        """Run the network once, for its plans, and return the tape of it; None where it has values that are no tensors."""
+    def _recorded(self, wanted: list[str], given: Mapping[str, Array], first: dict[str, Array]) -> Tape | None:
+        """Run the network once, and return the tape of it; None where it has values that are no tensors. `first` gets the results."""
         key = frozenset(wanted)
         program = self._programs.held(self._key(wanted, given)) or self._rewritten(wanted, given)
         course, constants = program.course, dict(program.graph.constants)
@@ -222,16 +233,22 @@ class Runner:
         let_go(self.graph.constants.values())
         check_unchanged(self._files)
         recorder = Recorder()
+        theirs = {id(array) for array in given.values()}
         given = {name: array if array.flags.c_contiguous else array.copy() for name, array in given.items()}
+        theirs.update(map(id, given.values()))
         for name, array in given.items():
             recorder.feed(name, array)
         try:
-            self._run(course, constants, given, key, recorder=recorder)
+            values = self._run(course, constants, given, key, recorder=recorder)
         except NoTensorError:
             return None
         for name in set(wanted).difference(recorder.tensors, recorder.fixed):
             recorder.fixed[name] = self._constant(name, constants)
         check_unchanged(self._files)  # also not during the read
+        for name in wanted:
+            value = values[name] if name in values else recorder.fixed[name]
+            first[name] = _own(value) if name in recorder.fixed or id(value) in theirs or _is_view(value) else value
+        del values
         self._arena.clear()
         self._pool.free.clear()
         let_go(self.graph.constants.values())
@@ -276,8 +293,9 @@ class Runner:
         kinds = kinds_of(self.graph, given) if self.optimise else {}
         shapes = {name: tuple(n for n in kind.shape if n is not None) for name, kind in kinds.items() if kind.shape is not None}
         graph = optimised(self.graph, wanted, shapes) if self.optimise else self.graph
-        check_room(graph, kinds, wanted, self.memory_limit)
+        check_room([graph], kinds, wanted, self.memory_limit)
         divided = self._divided(graph, shapes, wanted)
+        check_room([graph, divided], kinds, wanted, self.memory_limit)
         if len(divided.nodes) == 1:
             self._alone.update(divided.nodes)
         return Program.of(divided, wanted, shapes)
@@ -318,7 +336,7 @@ class Runner:
                 results = recorder.node(node, inputs, results, jobs, constants)
             used += sum(map(_bytes, results[: len(node.outputs)]))
             if used > self.memory_limit:
-                raise ValueError(f"{node}: {too_large(self.memory_limit)}")
+                raise RoomError(f"{node}: {too_large(self.memory_limit)}")
             values.update(zip(node.outputs, results, strict=False))
             for name in dead:
                 if name in values:
@@ -410,7 +428,8 @@ class Runner:
 
     def _session(self, node: Node, place: Place) -> Session:
         if node not in self._sessions:
-            self._sessions[node] = Session(node, place.constants, place.shapes, place.threads, node in self._alone)
+            terms = Terms(place.threads, node in self._alone, self.keeps)
+            self._sessions[node] = Session(node, place.constants, place.shapes, terms)
         return self._sessions[node]
 
     def _wished(self, node: Node, place: Place) -> frozenset[str]:
@@ -449,6 +468,13 @@ class Runner:
         if weight.dtype != dtype or finish and place.activation(finish, (shape[0], weight.shape[0], *layer.output)) is None:
             return False
         return blocks_of(layer, method_of(how.algorithm, layer, how.max_error))[0]
+
+    def release(self) -> None:
+        """Free the memory between runs; the next run allocates it again."""
+        for tape in self._tapes.all():
+            if tape is not None:
+                tape.release()
+        self._arena.clear()
 
     def plan(self, layer: str) -> Any:
         """Return the plan that a convolution used last, or None if it has not run on the kernels."""

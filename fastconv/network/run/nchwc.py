@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import lru_cache
 from types import MappingProxyType
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -30,22 +30,53 @@ QUIET = 4
 """onnxruntime's level of logging for fatal errors: every other error is raised."""
 
 
-def opened(model: Any, threads: int = 1, outside: Mapping[str, Any] = MappingProxyType({}), alone: bool = False) -> Any:
-    """Return a session for an ONNX model; `outside` are the constants that the model holds without their values.
+class Terms(NamedTuple):
+    """How a session runs.
 
-    Its threads stop between calls, unless it is `alone`: threads that wait for work take the processors from fastconv's own.
+    Attributes
+    ----------
+    threads : int
+        Threads of each operator.
+    alone : bool
+        Whether the session is the whole network. The threads of others stop between calls: threads that wait for work take the
+        processors from fastconv's own.
+    keeps : bool
+        Whether onnxruntime keeps the memory of its tensors between runs, which sessions share; else each frees it after a run.
     """
+
+    threads: int = 1
+    alone: bool = False
+    keeps: bool = True
+
+
+def opened(model: Any, terms: Terms, outside: Mapping[str, Any] = MappingProxyType({})) -> Any:
+    """Return a session for an ONNX model; `outside` are the constants that the model holds without their values."""
     import onnxruntime
 
     onnxruntime.set_default_logger_severity(QUIET)
     options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
-    options.log_severity_level = QUIET
-    if not alone:
+    options.intra_op_num_threads, options.inter_op_num_threads = terms.threads, 1
+    options.log_severity_level, options.enable_cpu_mem_arena = QUIET, terms.keeps
+    if not terms.alone:
         options.add_session_config_entry("session.force_spinning_stop", "1")
+    if terms.keeps and _share_memory():
+        options.add_session_config_entry("session.use_env_allocators", "1")
     if outside:
         options.add_external_initializers(list(outside), list(outside.values()))
     return onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
+
+
+@lru_cache(maxsize=1)
+def _share_memory() -> bool:
+    """Make one allocator for all sessions, which takes no more from the system than it is asked for; tell whether there is one."""
+    import onnxruntime
+
+    try:
+        where = onnxruntime.OrtMemoryInfo("Cpu", onnxruntime.OrtAllocatorType.ORT_ARENA_ALLOCATOR, 0, onnxruntime.OrtMemType.DEFAULT)
+        onnxruntime.create_and_register_allocator(where, onnxruntime.OrtArenaCfg({"arena_extend_strategy": 1}))
+    except Exception:  # another library has made one, or this release has none
+        return False
+    return True
 
 
 @lru_cache(maxsize=1)
@@ -67,7 +98,7 @@ def _found(version: str, here: Machine) -> tuple[float, ...]:
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17), helper.make_opsetid(DOMAIN, 1)], ir_version=8)
     x = np.arange(2 * channels, dtype=np.float32).reshape(1, channels, 1, 2)
     try:
-        found = opened(model).run(None, {"x": x})[0].reshape(-1)
+        found = opened(model, Terms()).run(None, {"x": x})[0].reshape(-1)
     except Exception:  # its errors have no common class; another release may lack the operator
         return (1,)
     return (next((b for b in (4, 8, 16, 32) if np.array_equal(found, blocked(x, b).reshape(-1))), 1),)

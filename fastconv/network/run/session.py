@@ -15,7 +15,7 @@ from fastconv.network.graph.types import NARROW, code_of, dtype_of, is_packed
 from fastconv.network.rewrite.cut import PART
 from fastconv.network.rewrite.export import Kind, leaves_of, model_of
 from fastconv.network.run.blocks import plain_shape
-from fastconv.network.run.nchwc import Writer, block_length, opened
+from fastconv.network.run.nchwc import Terms, Writer, block_length, opened
 
 _PACKED = re.compile(r"float4|int4|int2\b")
 _LACKED = re.compile("bfloat|float8")
@@ -34,16 +34,12 @@ class Session:
         Constants of the network.
     shapes : mapping
         Shapes of tensors, as far as they are known.
-    threads : int
-        Threads of each operator.
-    alone : bool
-        Whether the nodes are the whole network: no thread of fastconv then waits for those of onnxruntime to stop.
+    terms : Terms
+        How its sessions run.
     """
 
-    def __init__(
-        self, node: Node, constants: Mapping[str, Array], shapes: Mapping[str, tuple[int, ...]], threads: int, alone: bool = False
-    ) -> None:
-        self._threads, self._shapes, self._alone = threads, shapes, alone
+    def __init__(self, node: Node, constants: Mapping[str, Array], shapes: Mapping[str, tuple[int, ...]], terms: Terms) -> None:
+        self._terms, self._shapes = terms, shapes
         self._nodes = node.body if node.operator == PART else (node,)
         self._held = {name: constants[name] for name in node.inputs if name in constants}
         self._at = [k for k, name in enumerate(node.inputs) if name and name not in constants]
@@ -138,7 +134,7 @@ class Session:
         model, outside = model_of(leaves, dict(zip(enter, map(self._kind, self._inputs, given), strict=True)), leave, held)
         values = {name: _entering(array) for name, array in outside.items()}
         with _Refusals():
-            session = opened(model, self._threads, values, self._alone)
+            session = opened(model, self._terms, values)
         ends = (*session.get_inputs(), *session.get_outputs())
         if any(_PACKED.search(end.type) for end in session.get_outputs()):
             raise ValueError("onnxruntime: tensors of fewer than 8 bits a number cannot leave it")

@@ -210,6 +210,10 @@ class Tape:
         finally:
             self._free.append(memory)
 
+    def release(self) -> None:
+        """Free the memory that no call uses."""
+        self._free.clear()
+
 
 class _Memory:
     """The memory of one call, with the steps bound to it."""
