@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import math
 import statistics
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
@@ -440,25 +440,40 @@ def network_speed() -> Page:
 def zoo() -> Page:
     rows = read_csv("zoo.csv")
     columns = {"network": "network", "threads": "threads", "onnxruntime_ms": "onnxruntime, ms", "fastconv_ms": "fastconv, ms"}
-    columns |= {"ratio": "times as fast", "error": "relative L2 distance", "onnxruntime_first": "first result of onnxruntime, s"}
-    columns |= {"fastconv_first": "first result of fastconv, s"}
+    columns |= {"ratio": "times as fast", "onnxruntime_error": "error of onnxruntime", "fastconv_error": "error of fastconv"}
+    columns |= {"onnxruntime_first": "first result of onnxruntime, s", "fastconv_first": "first result of fastconv, s"}
+    columns |= {"onnxruntime_memory": "memory of onnxruntime, MiB", "fastconv_memory": "memory of fastconv, MiB"}
     families = []
     for threads in ("1", "2"):
         for family in dict.fromkeys(row["network"].split("-")[0] for row in rows):
-            ratios = [float(row["ratio"]) for row in rows if row["threads"] == threads and row["network"].startswith(f"{family}-")]
+            chosen = [row for row in rows if row["threads"] == threads and row["network"].startswith(f"{family}-")]
+            ratios = [float(row["ratio"]) for row in chosen]
             mean = math.exp(statistics.fmean(map(math.log, ratios)))
-            families.append((family, threads, str(len(ratios)), f"{mean:.2f}", f"{min(ratios):.2f}", f"{max(ratios):.2f}"))
-    header = ("family", "threads", "networks", "geometric mean", "least", "most")
-    about = "Batch 1, random weights. A process for each of the two, in turns; medians. The distance is that of the two results."
+            rest = [f"{median_ratio(chosen, what):.2f}" for what in ("first", "memory")]
+            families.append((family, threads, str(len(ratios)), f"{mean:.2f}", f"{min(ratios):.2f}", f"{max(ratios):.2f}", *rest))
+    header = ("family", "threads", "networks", "geometric mean", "least", "most", "first result, median", "memory, median")
+    about = (
+        "Batch 1, random weights. A process for each of the two, in turns; medians. Errors are relative L2 distances of the first output "
+        "from the reference in float64. First result and memory are those of loading and the first run, without the imports."
+    )
     return Page(
         "Networks that nobody here made",
         "fastconv and onnxruntime on networks of torchvision and timm ([networks.md](../networks.md)).",
         ("zoo.csv",),
         [
-            Section("Speed relative to onnxruntime", "Times as fast as onnxruntime.", markdown(header, families)),
+            Section(
+                "Speed relative to onnxruntime",
+                "Times as fast as onnxruntime; time to the first result and memory relative to those of onnxruntime.",
+                markdown(header, families),
+            ),
             Section("Each network", about, plain(rows, columns)),
         ],
     )
+
+
+def median_ratio(rows: Sequence[Mapping[str, str]], what: str) -> float:
+    """Return the median of a quantity of fastconv relative to that of onnxruntime."""
+    return statistics.median(float(row[f"fastconv_{what}"]) / max(float(row[f"onnxruntime_{what}"]), 1e-3) for row in rows)
 
 
 def prediction_rate() -> Page:
