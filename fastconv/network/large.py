@@ -251,7 +251,13 @@ def _strips(held: _Held, rows: int) -> tuple[Strip, ...]:
 
 
 def _needed(graph: Graph, kinds: Mapping[str, Kind], mine: frozenset[str]) -> int:
-    return needed([graph, cut(graph, (), lambda node: node.name in mine)], kinds, ())
+    """Return the most bytes that live together, with the tensors inside a part of onnxruntime and a copy in another layout."""
+    divided = cut(graph, (), lambda node: node.name in mine)
+    inside = [0]
+    for part in (node for node in divided.nodes if node.operator == PART):
+        sizes = {name: kinds[name].nbytes for node in part.body for name in node.outputs if name in kinds}
+        inside.append(sum(size for name, size in sizes.items() if name not in part.outputs) + max(sizes.values(), default=0))
+    return needed([divided], kinds, ()) + max(inside)
 
 
 def _bytes(one: Strip, held: _Held) -> int:

@@ -168,6 +168,8 @@ def _windowed(node: Node, look: Look, rows: Rows, has: Rows | None) -> Piece | N
     height, width = look.shapes[node.inputs[0]][2:]
     view = window(Call(node.attributes, node.opset), (height, width), kernel)  # type: ignore[arg-type]
     step, before, reach = view.strides[0], view.begin[0], view.dilations[0] * (view.kernel[0] - 1) + 1
+    if grid == view.kernel[0] == step == 1 and not before and not view.end[0]:
+        rows = look.tiled(node, rows)
     # A window entirely in the padding makes the strip longer: there is no image without rows.
     low = min(rows.first, (height - 1 + before) // step)
     high = max(rows.last, -(-(1 + before - reach) // step) + 1)

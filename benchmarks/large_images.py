@@ -1,0 +1,126 @@
+"""Run the demosaicking and waifu2x networks on images of 128 to 4096 pixels a side, in fastconv and in onnxruntime.
+
+    python benchmarks/large_images.py [--sides 128 256 512 1024 2048 4096] [--only REGEX]
+
+Each run is a process of its own, limited to the free memory of the machine by its address space. "fastconv" has a memory limit
+of 2 GiB and runs in strips where the whole needs more; "fastconv, whole" has none. The time is the least of up to three calls
+after the first, within `SECONDS`; the memory is the largest resident set. Writes figures/large_images.csv.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import io
+import json
+import re
+import resource
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import contest
+import numpy as np
+
+from fastconv.native import free_memory
+from fastconv.network.zoo import demosaic, fetch, torch_file, waifu2x
+
+FIGURES = Path(__file__).parent.parent / "figures"
+LIMIT, NONE = 2 << 30, 1 << 50
+RUNNERS = {"fastconv": LIMIT, "fastconv, whole": NONE, "onnxruntime": NONE}
+SIDES = (128, 256, 512, 1024, 2048, 4096)
+CALLS, SECONDS = 3, 20.0
+LONGEST = 900.0
+"""Seconds after which a run is given up."""
+
+
+def model(name: str) -> bytes:
+    """Return a network as an ONNX file."""
+    if name == "demosaic":
+        found = demosaic.model(torch_file.read_tensors(fetch.fetch(demosaic.WEIGHTS)))
+    else:
+        which = name.removeprefix("waifu2x-")
+        with np.load(io.BytesIO(fetch.fetch(waifu2x.WEIGHTS[which])), allow_pickle=False) as stored:
+            tensors = {key: stored[key] for key in stored.files}
+        found = {"vgg7": waifu2x.vgg7, "resnet10": waifu2x.resnet10}[which](tensors)
+    return bytes(found.SerializeToString())
+
+
+def opened(runner: str, data: bytes) -> Callable[[np.ndarray], Any]:
+    """Return a network ready to call."""
+    if runner == "onnxruntime":
+        import onnxruntime
+
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = 2
+        session = onnxruntime.InferenceSession(data, options, providers=["CPUExecutionProvider"])
+        given = session.get_inputs()[0].name
+        return lambda x: session.run(None, {given: x})[0]
+    import fastconv
+
+    net = fastconv.load_onnx(data, memory_limit=RUNNERS[runner])
+    return lambda x: net.run({net.inputs[0].name: x}, threads=2)[net.outputs[0].name]
+
+
+def work(name: str, runner: str, side: int, room: int) -> None:
+    """Run one network, and print what was measured."""
+    data = model(name)
+    resource.setrlimit(resource.RLIMIT_AS, (room, room))
+    x = np.random.default_rng(0).random((1, 3, side, side), dtype=np.float32)
+    call = opened(runner, data)
+    begun = time.perf_counter()
+    y = call(x)
+    first, times = time.perf_counter() - begun, []
+    while len(times) < CALLS and sum(times) < SECONDS:
+        begun = time.perf_counter()
+        y = call(x)
+        times.append(time.perf_counter() - begun)
+    peak = re.search(r"VmHWM:\s*(\d+)", Path("/proc/self/status").read_text())
+    assert peak is not None
+    digest = hashlib.sha256(np.ascontiguousarray(y).tobytes()).hexdigest()[:12]
+    print(json.dumps({"first": first, "seconds": min(times), "bytes": int(peak[1]) << 10, "digest": digest}))
+
+
+def measured(name: str, runner: str, side: int, room: int) -> dict[str, Any]:
+    """Return one row of the table, without numbers if the run does not fit."""
+    command = [sys.executable, __file__, "--work", name, runner, str(side), str(room)]
+    row: dict[str, Any] = {"network": name, "runner": runner, "side": side, "room": room}
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=LONGEST)
+    except subprocess.TimeoutExpired:
+        return row | {"first": "", "seconds": "", "bytes": "", "digest": "", "refused": f"more than {LONGEST:.0f} s"}
+    if done.returncode:
+        said = (done.stderr.strip().splitlines() or [f"signal {-done.returncode}"])[-1]
+        short = "does not fit" if re.search("alloc|memory|Memory", said) else said[:80]
+        return row | {"first": "", "seconds": "", "bytes": "", "digest": "", "refused": short}
+    found = json.loads(done.stdout)
+    row |= {"first": round(found["first"], 4), "seconds": round(found["seconds"], 4)}
+    return row | {"bytes": found["bytes"], "digest": found["digest"], "refused": ""}
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--sides", type=int, nargs="+", default=SIDES)
+    parser.add_argument("--only", default="", help="regular expression that the name of a network has to match")
+    parser.add_argument("--work", nargs=4, help=argparse.SUPPRESS)
+    given = parser.parse_args(arguments)
+    if given.work:
+        name, runner, side, room = given.work
+        return work(name, runner, int(side), int(room))
+    room = free_memory()
+    assert room is not None, "the system does not tell its free memory"
+    rows = []
+    for name in ("demosaic", "waifu2x-vgg7", "waifu2x-resnet10"):
+        for side in given.sides if re.search(given.only, name) else ():
+            for runner in RUNNERS:
+                rows.append(measured(name, runner, side, room))
+                print("  ".join(f"{key} {value}" for key, value in rows[-1].items() if key != "room"), flush=True)
+    if not given.only and tuple(given.sides) == SIDES:
+        contest.write_rows(FIGURES / "large_images.csv", rows)
+
+
+if __name__ == "__main__":
+    main()
