@@ -2,7 +2,7 @@
 
     python benchmarks/large_images.py [--sides 128 256 512 1024 2048 4096] [--only REGEX]
 
-Each run is a process of its own, limited to the free memory of the machine by its address space. "fastconv" has a memory limit
+Each run is a separate process, limited to the free memory of the machine by its address space. "fastconv" has a memory limit
 of 2 GiB and runs in strips where the whole needs more; "fastconv, whole" has none. The time is the least of up to three calls
 after the first, within `SECONDS`; the memory is the largest resident set. Writes figures/large_images.csv.
 """

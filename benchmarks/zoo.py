@@ -1,4 +1,4 @@
-"""Run networks of torchvision and timm in fastconv and in onnxruntime, each in a process of its own, in turns.
+"""Run networks of torchvision and timm in fastconv and in onnxruntime, each in a separate process, in turns.
 
     python benchmarks/zoo.py export FOLDER              # needs torch, torchvision, timm; random weights of a fixed seed
     python benchmarks/zoo.py race FOLDER [--threads 1 2] [--only REGEX] [--csv figures/zoo.csv]

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 
 from fastconv.algebra import BilinearAlgorithm, complex_points, toom_cook
-from fastconv.kernels import Layer, Plan, layer_of, plan_conv2d
+from fastconv.kernels import Layer, Plan, plan_conv2d
 from fastconv.kernels.choose import estimated
 from fastconv.native import threads_of
 from fastconv.network.graph.graph import Array, Attribute, Graph, Node, Value
@@ -21,6 +21,7 @@ from fastconv.network.operators.window import Window, planar, window
 from fastconv.network.rewrite.optimise import folded_constants
 from fastconv.network.rewrite.passes import is_float
 from fastconv.network.run.assign import Choice, is_eligible, resolved
+from fastconv.network.run.convolve import layer_under
 from fastconv.network.run.execute import Runner
 from fastconv.network.run.feeds import drawn_feeds
 from fastconv.network.run.nchwc import Terms
@@ -246,8 +247,7 @@ def _of_plan(plan: Plan) -> _Run:
 
 
 def _of_onnxruntime(node: Node, x: Array, weight: Array, view: Window, threads: int) -> _Run:
-    pads = tuple(zip(view.begin, view.end, strict=True))
-    layer = layer_of(weight, None, view.strides, pads, view.dilations, int(node.attributes.get("group", 1)), x.shape)  # type: ignore[arg-type]
+    layer = layer_under(view, node, x.shape, weight)
     return _Run("onnxruntime", "onnxruntime: no fast algorithm is estimated to pay on this layer", layer, threads)
 
 

@@ -17,7 +17,7 @@ from fastconv.network.rewrite.cut import PART, cut
 from fastconv.network.rewrite.export import Kind
 from fastconv.network.rewrite.optimise import optimised
 from fastconv.network.rewrite.rows import ROWS, Look, Rows
-from fastconv.network.rewrite.shapes import kinds_of, known_of
+from fastconv.network.rewrite.shapes import kinds_of, known_of, shapes_of
 from fastconv.network.rewrite.strips import Cuts, Strip, look_of, parted, stride_of, strip
 from fastconv.network.run.arena import RoomError, needed
 from fastconv.network.run.blocks import readers_in_blocks
@@ -34,29 +34,25 @@ class LargeRunner(Runner):
     """A network ready to run; inputs for which it exceeds the memory limit run in strips of rows.
 
     The results are those of the whole network, bit for bit: each convolution keeps the algorithm that the whole would use, and
-    strips begin and end between its tiles. The part from the first node on that needs the whole image runs whole. Parameters as
-    for `Runner`.
+    strips begin and end between its tiles. The part from the first node on that needs the whole image runs whole. Internal
+    tensors are available only where the whole network fits. Parameters as for `Runner`.
     """
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, **options)
         self._large, self._resident = Kept(_PLANS), Kept(1)
 
-    def __call__(self, feeds: Mapping[str, Array] | Array, keep: Iterable[str] = (), *, watch: Watch | None = None) -> dict[str, Array]:
-        """Run the network; see `Runner`. Internal tensors are available only where the whole network fits."""
-        keep = tuple(keep)
+    def _called(self, named: Mapping[str, Array], keep: tuple[str, ...], watch: Watch | None) -> dict[str, Array]:
         if watch is not None or keep:
-            return super().__call__(feeds, keep, watch=watch)
-        if isinstance(feeds, dict) and (values := self._repeated(feeds)) is not None:
-            return values
-        given = checked_feeds(self.graph, named_feeds(self.graph.inputs, feeds))
+            return super()._called(named, keep, watch)
+        given = checked_feeds(self.graph, named)
         key = self._key((), given)
         plan: _Plan | None = self._large.held(key)
         if plan is None and not self.optimise:  # of which the whole does not ask before it runs
             plan = self._large.get(key, lambda: self._planned(given, None))
         if plan is None or plan.held is None:
             try:
-                return super().__call__(feeds)
+                return super()._called(named, (), None)
             except RoomError as error:
                 why = error
             plan = self._large.get(key, lambda: self._planned(given, why))
@@ -92,7 +88,7 @@ class LargeRunner(Runner):
         """Return how the network runs in strips; raise `error` if it does not."""
         if error is None:
             kinds = kinds_of(self.graph, given)
-            needs = needed([self.graph], kinds, ())
+            needs = needed(self.graph, kinds, ())
             if needs <= self.memory_limit:
                 return _Plan()
             remedy = f"give it smaller inputs, or load it with memory_limit={needs}"
@@ -113,9 +109,9 @@ class LargeRunner(Runner):
         wanted = [value.name for value in self.graph.outputs]
         graph, mine = self.graph, frozenset(node.name for node in self.graph.nodes)
         if self.optimise:
-            graph = optimised(graph, wanted, _shapes(kinds_of(graph, given)))
+            graph = optimised(graph, wanted, shapes_of(kinds_of(graph, given)))
         kinds, values = known_of(graph, given)
-        shapes = _shapes(kinds)
+        shapes = shapes_of(kinds)
         if self.optimise:
             mine = owned(graph, shapes, Wish(self.algorithms, self.max_error, flushes()))
         methods = self._methods(graph, shapes, mine)
@@ -178,7 +174,7 @@ class _Settled(Runner):
     mine: frozenset[str] = frozenset()
 
     def _rewritten(self, wanted: list[str], given: Mapping[str, Any]) -> Program:
-        shapes = _shapes(kinds_of(self.graph, given)) if self.optimise else {}
+        shapes = shapes_of(kinds_of(self.graph, given)) if self.optimise else {}
         graph = cut(self.graph, wanted, lambda node: node.name in self.mine) if self.optimise else self.graph
         return Program.of(graph, wanted, shapes)
 
@@ -257,7 +253,7 @@ def _needed(graph: Graph, kinds: Mapping[str, Kind], mine: frozenset[str]) -> in
     for part in (node for node in divided.nodes if node.operator == PART):
         sizes = {name: kinds[name].nbytes for node in part.body for name in node.outputs if name in kinds}
         inside.append(sum(size for name, size in sizes.items() if name not in part.outputs) + max(sizes.values(), default=0))
-    return needed([divided], kinds, ()) + max(inside)
+    return needed(divided, kinds, ()) + max(inside)
 
 
 def _bytes(one: Strip, held: _Held) -> int:
@@ -275,10 +271,6 @@ def _bytes(one: Strip, held: _Held) -> int:
 def _grid(method: Method) -> int:
     """Return the rows of a tile of a method; zero if it needs the whole image."""
     return 0 if method.name == "fft" else 1 if method.axes is None else method.axes[0].m
-
-
-def _shapes(kinds: Mapping[str, Kind]) -> dict[str, tuple[int, ...]]:
-    return {name: tuple(n for n in kind.shape if n is not None) for name, kind in kinds.items() if kind.shape is not None}
 
 
 def _rows(array: Array, rows: Rows | None) -> Array:

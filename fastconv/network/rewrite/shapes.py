@@ -35,6 +35,17 @@ def kinds_of(graph: Graph, given: Mapping[str, Any]) -> dict[str, Kind]:
     return known_of(graph, given)[0]
 
 
+def shapes_of(kinds: Mapping[str, Kind]) -> dict[str, tuple[int, ...]]:
+    """Return the shapes among kinds, as far as they are known.
+
+    Examples
+    --------
+    >>> shapes_of({"x": Kind(np.dtype(np.float32), (2, 3)), "y": Kind(np.dtype(np.float32))})
+    {'x': (2, 3)}
+    """
+    return {name: tuple(n for n in kind.shape if n is not None) for name, kind in kinds.items() if kind.shape is not None}
+
+
 def known_of(graph: Graph, given: Mapping[str, Any]) -> tuple[dict[str, Kind], dict[str, Array]]:
     """Return the kinds of tensors as `kinds_of`, and the values of small ones, constants included, that follow from shapes."""
     kinds = {name: Kind.of(value, lengths=True) for name, value in given.items() if value is not None}

@@ -87,16 +87,16 @@ def last_readers(graph: Graph, spared: Collection[str]) -> tuple[tuple[str, ...]
     return tuple(dead)
 
 
-def needed(graphs: Sequence[Graph], kinds: Mapping[str, Kind], wanted: Collection[str]) -> int:
+def needed(graph: Graph, kinds: Mapping[str, Kind], wanted: Collection[str]) -> int:
     """Return the most bytes of the tensors that live together during a run, as far as kinds are known.
 
-    `graphs` are forms of one network: node by node, and divided into parts, each of which gives all its results at once.
+    A network that is divided may need more than node by node: a part gives all its results at once.
     """
-    enter = sum(kinds[value.name].nbytes for value in graphs[0].inputs if value.name in kinds)
-    return max((used + kind.nbytes for graph in graphs for _, kind, used in _made(graph, kinds, wanted)), default=enter)
+    enter = sum(kinds[value.name].nbytes for value in graph.inputs if value.name in kinds)
+    return max((used + kind.nbytes for _, kind, used in _made(graph, kinds, wanted)), default=enter)
 
 
-def check_room(graphs: Sequence[Graph], kinds: Mapping[str, Kind], wanted: Collection[str], limit: int) -> None:
+def check_room(graph: Graph, kinds: Mapping[str, Kind], wanted: Collection[str], limit: int) -> None:
     """Reject inputs for which the tensors that live together (`needed`) need more bytes than the limit.
 
     Raises
@@ -104,11 +104,11 @@ def check_room(graphs: Sequence[Graph], kinds: Mapping[str, Kind], wanted: Colle
     RoomError
         The message names the node, and the limit that would do.
     """
-    for node, kind, used in (made for graph in graphs for made in _made(graph, kinds, wanted)):
+    for node, kind, used in _made(graph, kinds, wanted):
         try:
             Call({}, 0, 1, limit - used).reserve([length or 0 for length in kind.shape or ()], kind.dtype)
         except ValueError as error:
-            remedy = f"give it smaller inputs, or load it with memory_limit={needed(graphs, kinds, wanted)}"
+            remedy = f"give it smaller inputs, or load it with memory_limit={needed(graph, kinds, wanted)}"
             raise RoomError(f"{node}: {error}; {remedy}") from error
 
 

@@ -16,7 +16,7 @@ from fastconv.network.operators.call import Call, is_narrow
 from fastconv.network.operators.convolution import check_convolution
 from fastconv.network.operators.record import Place
 from fastconv.network.operators.table import operator_of
-from fastconv.network.operators.window import planar, window
+from fastconv.network.operators.window import Window, planar, window
 from fastconv.network.run.blocks import plain_shape
 
 Takes = Callable[[tuple[int, ...], "np.dtype[Any]"], bool]
@@ -32,10 +32,15 @@ def layer_at(node: Node, shape: tuple[int, ...], weight: Array) -> Layer:
         If it has another rank, or shapes that do not fit.
     """
     view = window(Call(node.attributes, node.opset), shape[2:], weight.shape[2:])
+    return replace(layer_under(view, node, shape, weight), cold=True)
+
+
+def layer_under(view: Window, node: Node, shape: tuple[int, ...], weight: Array) -> Layer:
+    """Return the layer of a convolution whose windows are known, on its own: its weights stay in a cache."""
     pads = tuple(zip(view.begin, view.end, strict=True))
     given = tuple((max(b, 0), max(e, 0)) for b, e in pads)
     layer = layer_of(weight, None, view.strides, given, view.dilations, int(node.attributes.get("group", 1)), shape)  # type: ignore[arg-type]
-    return replace(layer, cold=True) if given == pads else replace(layer, cold=True, padding=pads)  # type: ignore[arg-type]
+    return layer if given == pads else replace(layer, padding=pads)  # type: ignore[arg-type]
 
 
 def convolve(node: Node, call: Call, inputs: Sequence[Array | None], place: Place, how: How, takes: Takes) -> Array | None:

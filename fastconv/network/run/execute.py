@@ -25,7 +25,7 @@ from fastconv.network.operators.table import FOREIGN, operator_of
 from fastconv.network.rewrite.cut import PART, cut
 from fastconv.network.rewrite.export import Kind
 from fastconv.network.rewrite.optimise import optimised
-from fastconv.network.rewrite.shapes import kinds_of
+from fastconv.network.rewrite.shapes import kinds_of, shapes_of
 from fastconv.network.run.arena import Arena, RoomError, check_room, last_readers, too_large
 from fastconv.network.run.assign import Choice
 from fastconv.network.run.blocks import plain, readers_in_blocks
@@ -192,8 +192,11 @@ class Runner:
         """
         if watch is None and not keep and isinstance(feeds, dict) and (values := self._repeated(feeds)) is not None:
             return values
+        return self._called(named_feeds(self.graph.inputs, feeds), tuple(keep), watch)
+
+    def _called(self, named: Mapping[str, Array], keep: tuple[str, ...], watch: Watch | None) -> dict[str, Array]:
+        """Run the network on feeds that are not known to be those of the last call."""
         wanted = list(dict.fromkeys([value.name for value in self.graph.outputs] + list(keep)))
-        named: Mapping[str, Array] = named_feeds(self.graph.inputs, feeds)
         given = checked_feeds(self.graph, named)
         tape: Tape | None = None
         first: dict[str, Array] = {}
@@ -291,11 +294,11 @@ class Runner:
 
     def _rewritten(self, wanted: list[str], given: Mapping[str, Any]) -> Program:
         kinds = kinds_of(self.graph, given) if self.optimise else {}
-        shapes = {name: tuple(n for n in kind.shape if n is not None) for name, kind in kinds.items() if kind.shape is not None}
+        shapes = shapes_of(kinds)
         graph = optimised(self.graph, wanted, shapes) if self.optimise else self.graph
-        check_room([graph], kinds, wanted, self.memory_limit)
+        check_room(graph, kinds, wanted, self.memory_limit)
         divided = self._divided(graph, shapes, wanted)
-        check_room([graph, divided], kinds, wanted, self.memory_limit)
+        check_room(divided, kinds, wanted, self.memory_limit)
         if len(divided.nodes) == 1:
             self._alone.update(divided.nodes)
         return Program.of(divided, wanted, shapes)

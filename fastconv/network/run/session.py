@@ -211,7 +211,7 @@ def _entering(value: Any) -> Any:
 
 
 def _leaving(value: Any) -> Array:
-    """Return a tensor of onnxruntime's as an array with memory of its own."""
+    """Return a tensor of onnxruntime's as an array that owns its memory."""
     code = value.element_type()
     if code not in NARROW:
         return np.asarray(value.numpy())

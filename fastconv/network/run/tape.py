@@ -117,7 +117,7 @@ class Recorder:
         given = zip(node.inputs, inputs, strict=True)
         here = [self._placed(name, address(array)) for name, array in given if name in self.tensors and array is not None]
         views: dict[str, Any] = {name: self._view(array, address(array), here) for name, array in named}
-        if not jobs:  # in C order and in memory of its own, as it will be on the tape
+        if not jobs:  # in C order and in memory that nothing shares, as it will be on the tape
             results = [a if a.flags.c_contiguous and self._where(a, a.ctypes.data, here) is None else a.copy() for a in results]
         for name, array in zip(node.outputs, results, strict=False):
             if name and jobs and views[name] is not None:

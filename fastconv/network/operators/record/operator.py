@@ -89,7 +89,7 @@ class Operator:
     activation : callable, optional
         Slope and bounds of the node as a piecewise linear function, which fuses into the preceding node.
     takes_activation : bool
-        Whether an activation fuses into it; its result is then an array of its own.
+        Whether an activation fuses into it; its result is then a new array.
     stores : bool
         Whether it represents numbers as a model file stores them; it is computed at load time, in every policy.
     weights : Weights, optional
