@@ -58,14 +58,14 @@ def made(name: str) -> Any:
     """Return a network of torchvision, else of timm, with random weights."""
     import torch
 
-    library = torch.library.Library("torchvision", "DEF")  # its wheels are for CUDA: without it, these are not defined
     try:
+        import torchvision
+    except RuntimeError:  # some of its wheels are for CUDA: without it, these are not defined
+        library = torch.library.Library("torchvision", "DEF")
         for operator in ("nms", "qnms"):
             library.define(f"{operator}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
-    except RuntimeError:
-        pass  # they are
+        import torchvision
     import timm
-    import torchvision
 
     torch.manual_seed(0)
     if name in RESTORING:

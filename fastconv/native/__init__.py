@@ -7,7 +7,7 @@ from fastconv.native.memory import free_memory, lasting, round_up
 from fastconv.native.objects import Compiled, compiled
 from fastconv.native.own import read_own, write_own
 from fastconv.native.records import described, record
-from fastconv.native.remember import remembered
+from fastconv.native.remember import Kept, remembered
 from fastconv.native.threads import APART, COUNTER, NOTHING, Job, Pool, flush_subnormals, flushes, memory, processors, run_all, threads_of
 
 __all__ = [
@@ -18,6 +18,7 @@ __all__ = [
     "KIND",
     "Machine",
     "NOTHING",
+    "Kept",
     "Pool",
     "ROOM",
     "SIZE",

@@ -1,4 +1,4 @@
-"""Keep the results of slow pure functions on disk, for the processes to come."""
+"""Keep what is slow to make: things in memory, the results of pure functions on disk for the processes to come."""
 
 from __future__ import annotations
 
@@ -6,10 +6,12 @@ import hashlib
 import json
 import os
 import threading
+from collections import OrderedDict
 from collections.abc import Callable
 from contextlib import suppress
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 from fastconv.files import cache_folder
 from fastconv.native.digests import sources_of
@@ -18,6 +20,42 @@ from fastconv.native.own import read_own, write_own
 _LOCK = threading.Lock()
 
 Numbers = tuple[float, ...]
+
+
+class Kept:
+    """A thread-safe LRU cache; two threads may make an entry twice, but get the same."""
+
+    def __init__(self, size: int) -> None:
+        self._size, self._lock = size, threading.Lock()
+        self._things: OrderedDict[Any, Any] = OrderedDict()
+
+    def get(self, key: Any, make: Callable[[], Any]) -> Any:
+        """Return the entry of a key, made if missing."""
+        with self._lock:
+            if key in self._things:
+                self._things.move_to_end(key)
+                return self._things[key]
+        thing = make()
+        with self._lock:
+            thing = self._things.setdefault(key, thing)
+            while len(self._things) > self._size:
+                self._things.popitem(last=False)
+        return thing
+
+    def last(self) -> Any:
+        """Return the entry used last, or None if there is none."""
+        with self._lock:
+            return next(reversed(self._things.values()), None)
+
+    def all(self) -> list[Any]:
+        """Return all entries."""
+        with self._lock:
+            return list(self._things.values())
+
+    def held(self, key: Any) -> Any:
+        """Return the entry of a key, or None."""
+        with self._lock:
+            return self._things.get(key)
 
 
 def remembered(function: Callable[..., Numbers]) -> Callable[..., Numbers]:

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from fastconv.kernels.choose import Method, method_of
-from fastconv.native import flushes
+from fastconv.native import Kept, flushes
 from fastconv.network.graph.graph import Array, Graph
 from fastconv.network.operators.table import operator_of
 from fastconv.network.rewrite.cut import PART, cut
@@ -22,7 +22,7 @@ from fastconv.network.rewrite.strips import Cuts, Strip, look_of, parted, stride
 from fastconv.network.run.arena import RoomError, needed
 from fastconv.network.run.blocks import readers_in_blocks
 from fastconv.network.run.convolve import layer_at
-from fastconv.network.run.execute import Kept, Program, Runner, Watch
+from fastconv.network.run.execute import Program, Runner, Watch
 from fastconv.network.run.feeds import checked_feeds, named_feeds
 from fastconv.network.run.own import Wish, owned
 

@@ -9,6 +9,7 @@ from typing import Any, cast
 
 from fastconv.arithmetic import Policy
 from fastconv.kernels.choose import check_limit
+from fastconv.native import Kept
 from fastconv.network.explain import Explanation, explain
 from fastconv.network.graph.graph import Array, Graph
 from fastconv.network.graph.weights_file import check_unchanged, files_of
@@ -20,7 +21,7 @@ from fastconv.network.precision.runner import EmulatedRunner
 from fastconv.network.rewrite.passes import POLICIES
 from fastconv.network.run.arena import Arena
 from fastconv.network.run.assign import Choice, assigned
-from fastconv.network.run.execute import Kept, Runner
+from fastconv.network.run.execute import Runner
 from fastconv.network.run.feeds import Lengths, drawn_feeds
 
 _RUNNERS = 16

@@ -11,11 +11,10 @@ import numpy as np
 
 from fastconv.algebra import BilinearAlgorithm
 from fastconv.kernels import Layer, Plan, layer_of, plan_conv1d, plan_conv2d
-from fastconv.native import threads_of
+from fastconv.native import Kept, threads_of
 from fastconv.network.graph import Array
 from fastconv.network.operators import Call, in_a_plane
 from fastconv.network.precision import Emulation, Extents, Precision, Scales, Shape, emulation_on, split_policy
-from fastconv.network.run import Kept
 from fastconv.torch.how import How, how_of
 
 _PLANS = 4

@@ -1,14 +1,18 @@
 """Leave the weights of a model in its memory-mapped file, to read in place.
 
 Nearly all bytes of an ONNX file are weights. A protocol buffer parser makes two more copies, in the message and in the array.
-Here the weights are removed before the message is parsed, and arrays are views of the mapped file.
+Here the weights are removed before the message is parsed, and arrays are views of the mapped file. Weights that the model leaves
+in other files are views of these.
 """
 
 from __future__ import annotations
 
+import math
 import mmap
 import os
-from collections.abc import Iterable
+import threading
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +27,8 @@ _GRAPH, _INITIALIZER, _RAW = 7, 5, 9
 _DIMS, _TYPE, _NAME = 1, 2, 8
 _MOST_DIMS = 32
 """Most axes of a tensor here, the limit of numpy before version 2."""
+_PAUSE = 0.01
+"""Seconds between two releases of memory."""
 _FLOAT = 1
 """float32 in ONNX's numbering of element types."""
 
@@ -99,11 +105,78 @@ def split_weights(path: Path) -> tuple[bytes, Bulk]:
     return slim, bulk
 
 
+def outside_weights(tensors: Iterable[Any], folder: Path) -> Bulk:
+    """Return large float32 weights of other files as arrays on these files, and declare them in the model as read.
+
+    What is not plainly laid out, or not in a file of the folder, stays as it is.
+
+    Parameters
+    ----------
+    tensors : iterable of onnx.TensorProto
+    folder : Path
+        The folder of the model.
+    """
+    mapped: dict[Path, File] = {}
+    bulk: Bulk = {}
+    for tensor in tensors:
+        told = {entry.key: entry.value for entry in tensor.external_data}
+        where, size = Path(told.get("location", "")), 4 * math.prod(tensor.dims)
+        large = tensor.data_type == _FLOAT and size >= _BULK and 0 < len(tensor.dims) <= _MOST_DIMS
+        if not large or told.keys() - {"location", "offset", "length"} or tensor.name in bulk or not _is_within(where, folder):
+            continue
+        path = folder / where
+        try:
+            start, length = int(told.get("offset", 0)), int(told.get("length", size))
+        except ValueError:
+            continue
+        if start < 0 or length != size or start + size > path.stat().st_size:
+            continue
+        if path not in mapped:
+            mapped[path] = File.mapped(path)
+        bulk[tensor.name] = np.frombuffer(mapped[path], "<f4", size // 4, start).reshape(tuple(tensor.dims))
+        tensor.ClearField("external_data")
+        tensor.ClearField("data_location")
+    return bulk
+
+
+def _is_within(where: Path, folder: Path) -> bool:
+    """Tell whether a relative path leads to a file in a folder, without links on the way."""
+    path = folder / where
+    return not where.is_absolute() and path.is_file() and path.resolve() == folder.resolve() / where and path.stat().st_nlink == 1
+
+
 def let_go(arrays: Iterable[Array]) -> None:
     """Release the memory of arrays on mapped files until they are accessed again."""
-    for base in files_of(arrays):
-        if hasattr(base, "madvise"):
-            base.madvise(mmap.MADV_DONTNEED)
+    _release(files_of(arrays))
+
+
+@contextmanager
+def letting_go(arrays: Iterable[Array]) -> Iterator[None]:
+    """Release the memory of arrays on mapped files every now and then: for what reads each of them once, but does not tell when."""
+    held = list(files_of(arrays))
+    if not held:
+        yield
+        return
+    done = threading.Event()
+
+    def release() -> None:
+        while not done.wait(_PAUSE):
+            _release(held)
+
+    worker = threading.Thread(target=release, daemon=True)
+    worker.start()
+    try:
+        yield
+    finally:
+        done.set()
+        worker.join()
+        _release(held)
+
+
+def _release(files: Iterable[File]) -> None:
+    for file in files:
+        if hasattr(file, "madvise"):
+            file.madvise(mmap.MADV_DONTNEED)
 
 
 def _mapped(array: Any) -> File | None:

@@ -13,7 +13,7 @@ import numpy as np
 
 from fastconv.network.graph.graph import Array, Attribute, Dimension, Graph, Node, Value
 from fastconv.network.graph.types import NARROW, dtype_of, narrow_array
-from fastconv.network.graph.weights_file import Bulk, split_weights
+from fastconv.network.graph.weights_file import Bulk, outside_weights, split_weights
 from fastconv.network.load.onnx_settle import settled
 from fastconv.network.operators.table import OPERATORS, STANDARD
 from fastconv.network.rewrite.optimise import folded_weights
@@ -72,6 +72,7 @@ def read_onnx(source: str | os.PathLike[str] | bytes | Any) -> Graph:
         what = repr(str(path))
         slim, bulk = split_weights(path)
         model = _parse(slim, what)
+        bulk |= outside_weights(model.graph.initializer, path.parent)
         _read_outside(model, path.parent)
     else:
         raise TypeError(f"a model is a path, bytes or an onnx.ModelProto, not {type(source).__name__}")

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import threading
 import time
-from collections import OrderedDict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -16,7 +14,7 @@ import numpy as np
 
 from fastconv.kernels import How, blocks_of
 from fastconv.kernels.choose import method_of
-from fastconv.native import Pool, flushes, processors
+from fastconv.native import Kept, Pool, flushes, processors
 from fastconv.network.graph.graph import Array, Graph, Node
 from fastconv.network.graph.weights_file import check_unchanged, files_of, let_go
 from fastconv.network.operators.call import MEMORY_LIMIT, Call
@@ -45,42 +43,6 @@ _NONE: Readers = {}
 
 Watch = Callable[[Node, list[Array | None], tuple[Array, ...], float], None]
 """``watch(node, inputs, results, seconds)`` is called after each node."""
-
-
-class Kept:
-    """A thread-safe LRU cache; two threads may make an entry twice, but get the same."""
-
-    def __init__(self, size: int) -> None:
-        self._size, self._lock = size, threading.Lock()
-        self._things: OrderedDict[Any, Any] = OrderedDict()
-
-    def get(self, key: Any, make: Callable[[], Any]) -> Any:
-        """Return the entry of a key, made if missing."""
-        with self._lock:
-            if key in self._things:
-                self._things.move_to_end(key)
-                return self._things[key]
-        thing = make()
-        with self._lock:
-            thing = self._things.setdefault(key, thing)
-            while len(self._things) > self._size:
-                self._things.popitem(last=False)
-        return thing
-
-    def last(self) -> Any:
-        """Return the entry used last, or None if there is none."""
-        with self._lock:
-            return next(reversed(self._things.values()), None)
-
-    def all(self) -> list[Any]:
-        """Return all entries."""
-        with self._lock:
-            return list(self._things.values())
-
-    def held(self, key: Any) -> Any:
-        """Return the entry of a key, or None."""
-        with self._lock:
-            return self._things.get(key)
 
 
 class Course(NamedTuple):
@@ -230,12 +192,13 @@ class Runner:
     def _recorded(self, wanted: list[str], given: Mapping[str, Array], first: dict[str, Array]) -> Tape | None:
         """Run the network once, and return the tape of it; None where it has values that are no tensors. `first` gets the results."""
         key = frozenset(wanted)
-        program = self._programs.held(self._key(wanted, given)) or self._rewritten(wanted, given)
+        shared = self._programs.held(self._key(wanted, given))
+        program = shared or self._rewritten(wanted, given)
         course, constants = program.course, dict(program.graph.constants)
-        del program
+        recorder = Recorder(alone=shared is None)
+        del program, shared
         let_go(self.graph.constants.values())
         check_unchanged(self._files)
-        recorder = Recorder()
         theirs = {id(array) for array in given.values()}
         given = {name: array if array.flags.c_contiguous else array.copy() for name, array in given.items()}
         theirs.update(map(id, given.values()))
@@ -262,14 +225,19 @@ class Runner:
             )
 
         def bind(node: Node, inputs: Sequence[Any], outputs: Sequence[Any]) -> Bound | None:
-            session = self._sessions.get(node)
-            if session is None or session.refused or session.plain_only:
+            session = self._bindable(node)
+            if session is None:
                 return None
             pairs = zip((*node.inputs, *node.outputs), (*inputs, *outputs), strict=True)
             blocked = frozenset(name for name, value in pairs if name in course.blocks and value is not None and value.ndim == 5)
             return session.bound(inputs, outputs, blocked)
 
         return Tape(recorder, wanted, apply, bind)
+
+    def _bindable(self, node: Node) -> Session | None:
+        """Return the session that has run a node, if it can also run it in place."""
+        session = self._sessions.get(node)
+        return None if session is None or session.refused or session.plain_only else session
 
     def _constant(self, name: str, constants: Mapping[str, Array]) -> Array:
         for place in (constants, self.graph.constants):
@@ -336,7 +304,10 @@ class Runner:
             if watch is not None:
                 watch(node, inputs, results, time.perf_counter() - begun)
             if recorder is not None:
-                results = recorder.node(node, inputs, results, jobs, constants)
+                session = self._bindable(node)
+                results = recorder.node(node, inputs, results, jobs, constants if session is None else {})
+                if session is not None and recorder.alone:
+                    session.settle()
             used += sum(map(_bytes, results[: len(node.outputs)]))
             if used > self.memory_limit:
                 raise RoomError(f"{node}: {too_large(self.memory_limit)}")

@@ -80,6 +80,34 @@ def _share_memory() -> bool:
 
 
 @lru_cache(maxsize=1)
+def copies_constants() -> bool:
+    """Tell whether a session of onnxruntime has its own copy of the constants from outside the model, by an experiment."""
+    from onnxruntime import __version__
+
+    return bool(_copied(__version__)[0])
+
+
+@remembered
+def _copied(version: str) -> tuple[float, ...]:
+    """Make the experiment, once for each release: a constant changes after the session is made."""
+    from onnx import TensorProto, helper
+    from onnxruntime import OrtValue
+
+    w = np.zeros(1 << 14, np.float32)
+    held = TensorProto(name="w", data_type=TensorProto.FLOAT, dims=w.shape, data_location=TensorProto.EXTERNAL)
+    held.external_data.add(key="location", value="outside")
+    ends = [helper.make_tensor_value_info(name, TensorProto.FLOAT, w.shape) for name in "xy"]
+    graph = helper.make_graph([helper.make_node("Add", ["x", "w"], ["y"])], "probe", ends[:1], ends[1:], [held])
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    try:
+        session = opened(model, Terms(), {"w": OrtValue.ortvalue_from_numpy(w)})
+        w[...] = 1
+        return (float(not session.run(None, {"x": np.zeros_like(w)})[0].any()),)
+    except Exception:  # its errors have no common class
+        return (0.0,)
+
+
+@lru_cache(maxsize=1)
 def block_length() -> int:
     """Return the channels of a block in onnxruntime on this processor, by an experiment; 1 where it has no such layout."""
     from onnxruntime import __version__

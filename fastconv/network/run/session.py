@@ -6,16 +6,17 @@ import ctypes
 import math
 import re
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
 from fastconv.network.graph.graph import Array, Node
 from fastconv.network.graph.types import NARROW, code_of, dtype_of, is_packed
+from fastconv.network.graph.weights_file import letting_go
 from fastconv.network.rewrite.cut import PART
 from fastconv.network.rewrite.export import Kind, leaves_of, model_of
 from fastconv.network.run.blocks import plain_shape
-from fastconv.network.run.nchwc import Terms, Writer, block_length, opened
+from fastconv.network.run.nchwc import Terms, Writer, block_length, copies_constants, opened
 
 _PACKED = re.compile(r"float4|int4|int2\b")
 _LACKED = re.compile("bfloat|float8")
@@ -98,6 +99,10 @@ class Session:
             call.binding.bind_output(out, "cpu", 0, _element(array), shape, array.ctypes.data)
         return call
 
+    def settle(self) -> None:
+        """Let go of the constants: from now on, inputs are of the types and ranks that have been seen."""
+        self._held = {}
+
     def _session(self, given: Sequence[Any], blocked: frozenset[str], wished: frozenset[str]) -> _Made:
         key = (tuple(map(self._kind, self._inputs, given)), blocked, wished)
         if key not in self._made:
@@ -132,13 +137,14 @@ class Session:
         enter = [f"{name}, blocked" if name in blocked else name for name in self._inputs]
         leave = [f"{name}, blocked" if name in made else name for name in self._outputs]
         model, outside = model_of(leaves, dict(zip(enter, map(self._kind, self._inputs, given), strict=True)), leave, held)
-        values = {name: _entering(array) for name, array in outside.items()}
-        with _Refusals():
+        copies = copies_constants() if outside else True
+        values = {name: _entering(array, ("C",) if copies else ("C", "A")) for name, array in outside.items()}
+        with _Refusals(), letting_go(outside.values()):
             session = opened(model, self._terms, values)
         ends = (*session.get_inputs(), *session.get_outputs())
         if any(_PACKED.search(end.type) for end in session.get_outputs()):
             raise ValueError("onnxruntime: tensors of fewer than 8 bits a number cannot leave it")
-        return _Made(session, enter, leave, made, any(_LACKED.search(end.type) for end in ends), list(values.values()))
+        return _Made(session, enter, leave, made, any(_LACKED.search(end.type) for end in ends), [] if copies else list(values.values()))
 
 
 class Bound:
@@ -167,7 +173,7 @@ class _Made(NamedTuple):
     blocked: frozenset[str]
     lacked: bool
     values: list[Any]
-    """The constants, whose memory the session reads."""
+    """The constants whose memory the session reads."""
 
 
 def _element(array: Array) -> Any:
@@ -198,13 +204,13 @@ class _Refusals:
             raise ValueError(f"onnxruntime: {text.splitlines()[0]}") from error
 
 
-def _entering(value: Any) -> Any:
-    """Return an array as onnxruntime takes it: in place where numpy has its type."""
+def _entering(value: Any, needs: Sequence[Literal["C", "A"]] = ("C", "A")) -> Any:
+    """Return an array as onnxruntime takes it: in place where numpy has its type; `needs` are the flags of numpy that it has to have."""
     from onnxruntime import OrtValue
 
     if isinstance(value, list):
         return value
-    array = np.require(value, requirements=["C", "A"])
+    array = np.require(value, requirements=needs)
     if array.dtype.isbuiltin == 1 and array.dtype.kind != "O":
         return OrtValue.ortvalue_from_numpy(array)
     return OrtValue.ortvalue_from_numpy_with_onnx_type(array.view(f"u{array.dtype.itemsize}"), code_of(array.dtype))

@@ -85,8 +85,12 @@ def is_tensor(value: Any) -> bool:
 
 @dataclass
 class Recorder:
-    """Records the jobs and tensors of a run."""
+    """Records the jobs and tensors of a run.
 
+    `alone` tells that no other run uses the nodes: sessions let go of their constants.
+    """
+
+    alone: bool = False
     tensors: dict[str, Tensor] = field(default_factory=dict)
     fixed: dict[str, Array] = field(default_factory=dict)
     parts: list[Part] = field(default_factory=list)
@@ -104,7 +108,10 @@ class Recorder:
         jobs: Sequence[Any],
         constants: Mapping[str, Array],
     ) -> tuple[Array, ...]:
-        """Note a node that has run, and the jobs that were all it did, if that is so; return what to take for its results."""
+        """Note a node that has run, and the jobs that were all it did, if that is so; return what to take for its results.
+
+        `constants` are those that it reads when it runs again.
+        """
         if not all(map(is_tensor, results)):
             raise NoTensorError
         named = [(name, array) for name, array in zip(node.outputs, results, strict=False) if name]
@@ -131,7 +138,7 @@ class Recorder:
                 rest = tuple(array if place is None else None for array, place in zip(job.arrays, where, strict=True))
                 self.steps.append(Placed(job.keeping(rest), where))  # keeps only the constant arrays
         else:
-            read = tuple(name if name in self.tensors else a for name, a in zip(node.inputs, inputs, strict=True))
+            read = tuple(name if name in self.tensors else constants.get(name) for name in node.inputs)
             held = {name: constants[name] for part in (node, *node.fused) for name in part.inputs if name in constants}
             self.steps.append(Step(node, read, node.outputs, held))
         for tensor, _ in here:
