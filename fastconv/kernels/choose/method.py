@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any, NamedTuple
 
@@ -12,7 +12,7 @@ from fastconv.algebra import BilinearAlgorithm, algorithms, best_algorithm, comp
 from fastconv.kernels.choose.accuracy import relative_error
 from fastconv.kernels.choose.cut import Size, cut, size_of, work_of
 from fastconv.kernels.layer import Layer
-from fastconv.native import machine
+from fastconv.native import Machine, machine, remembered
 
 MAX_ERROR = 1e-6
 """Default limit of ``"auto"`` on the relative L2 error in float32; scaled by the machine epsilon in float64."""
@@ -69,12 +69,16 @@ class Method:
         Who chose it.
     phases : bool
         Whether the algorithm runs on the layer's phases (`Layer.phased`).
+    cycles, direct : float
+        Estimated cycles of the layer, with the method and with direct convolution; 0 where nothing was chosen.
     """
 
     name: str
     axes: tuple[BilinearAlgorithm, BilinearAlgorithm] | None = None
     why: str = "asked for"
     phases: bool = False
+    cycles: float = field(default=0.0, compare=False)
+    direct: float = field(default=0.0, compare=False)
 
     @property
     def sizes(self) -> tuple[Size, Size] | None:
@@ -136,35 +140,47 @@ def choose(layer: Layer, max_error: float | None = None, phases: bool = False) -
     if phases and not layer.has_phases:
         given = f"stride {layer.stride[0]}x{layer.stride[1]}, dilation {layer.dilation[0]}x{layer.dilation[1]}, {layer.groups} groups"
         raise ValueError(f"'phases' does not fit {given}: it takes stride 2, more taps than that, and no more of the others; pass 'auto'")
-    timed = sorted((way.cycles, k, way) for k, way in enumerate(_ways(layer, phases, limit >= LOOSE * default)))
-    direct = next(cycles for cycles, _, way in timed if way.pair is None)
-    found: list[tuple[float, float, int, Way]] = []
-    for cycles, k, way in [one for one in timed if one[2].phased or not phases]:
-        if found and cycles > ALIKE * found[0][1]:
-            break
-        if way.pair is None and max_error is None:
-            found.append((0.0, cycles, k, way))  # without a limit, direct is always accurate enough
-            break
-        error = way.error
-        if error <= limit:
-            found.append((error, cycles, k, way))
-    if found:
-        error, cycles, _, way = min(found)
+    ways = _ways(layer, phases, limit >= LOOSE * default)
+    best, error, cycles, direct = _best(layer, limit, max_error is not None, phases, machine())
+    if best >= 0:
+        way = ways[int(best)]
         axes = way.axes
+        raw = way.raw(cycles)
         if axes is None and max_error is None:
-            return Method("direct", None, "chosen: no fast algorithm is estimated to pay on this layer")
+            return Method("direct", None, "chosen: no fast algorithm is estimated to pay on this layer", cycles=raw, direct=direct)
         name, on = "direct" if axes is None else name_of(axes), ""
         if way.phased:
             name, on = "phases", f"{name} on the phases of the image, "
         speed = f", {direct / cycles:.1f} times faster than direct by estimate" if axes else ""
-        return Method(name, axes, f"chosen: {on}predicted relative error {error:.1e}, the limit is {limit:.1e}{speed}", way.phased)
+        why = f"chosen: {on}predicted relative error {error:.1e}, the limit is {limit:.1e}{speed}"
+        return Method(name, axes, why, way.phased, raw, direct)
     if phases:
         raise ValueError(f"no algorithm for 'phases' keeps an error of {limit:.1e} on this layer: pass 'auto' or 'direct'")
     error = _error(layer, None)
     raise ValueError(
-        f"max_error is {max_error:g}: a direct {layer.dtype} convolution of this layer errs by {error:.1e} already; "
+        f"max_error is {max_error:g}: the error of a direct {layer.dtype} convolution of this layer is {error:.1e} already; "
         "pass a larger limit, or float64 arrays"
     )
+
+
+@remembered
+def _best(layer: Layer, limit: float, is_given: bool, phases: bool, here: Machine) -> tuple[float, float, float, float]:
+    """Return the best of `_ways` (-1: none), its error and time, and the time of direct convolution."""
+    default = MAX_ERROR * float(np.finfo(layer.dtype).eps / np.finfo(np.float32).eps)
+    timed = sorted((way.cycles, k, way) for k, way in enumerate(_ways(layer, phases, limit >= LOOSE * default)))
+    direct = next(cycles for cycles, _, way in timed if way.pair is None)
+    found: list[tuple[float, float, int]] = []
+    for cycles, k, way in [one for one in timed if one[2].phased or not phases]:
+        if found and cycles > ALIKE * found[0][1]:
+            break
+        if way.pair is None and not is_given:
+            found.append((0.0, cycles, k))  # without a limit, direct is always accurate enough
+            break
+        error = way.error
+        if error <= limit:
+            found.append((error, cycles, k))
+    error, cycles, k = min(found, default=(0.0, 0.0, -1))
+    return k, error, cycles, direct
 
 
 @dataclass(frozen=True)
@@ -180,6 +196,10 @@ class Way:
         """Return the estimated time."""
         cycles = _cycles(self.layer, self.pair and (self.pair[0].size, self.pair[1].size), self.phased)
         return cycles / PAYS if self.phased else cycles
+
+    def raw(self, cycles: float) -> float:
+        """Return the estimate behind `cycles`, without what phases have to gain."""
+        return cycles * PAYS if self.phased else cycles
 
     @property
     def error(self) -> float:

@@ -1,8 +1,10 @@
-"""Element types of ONNX as numpy types, and tensors of the types that numpy lacks."""
+"""Element types of ONNX as numpy types, tensors of the types that numpy lacks, and the schemas of operators."""
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Mapping
+from functools import cache
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -95,6 +97,33 @@ def packed(array: Array) -> bytes:
     rows = np.pad(codes & (1 << bits) - 1, (0, -codes.size % parts)).reshape(-1, parts)
     words: Array = np.bitwise_or.reduce(rows << np.arange(0, 8, bits, dtype=np.uint8), axis=1)
     return words.astype(np.uint8).tobytes()
+
+
+class Schema(NamedTuple):
+    """What the standard says of an operator: onnx's own record, and its attributes by name, of which onnx makes copies."""
+
+    record: Any
+    attributes: Mapping[str, Any]
+
+
+@cache
+def schema_of(operator: str, opset: int, domain: str = "") -> Schema:
+    """Return what the standard says of an operator.
+
+    Raises
+    ------
+    onnx.defs.SchemaError
+        If it does not know the operator.
+
+    Examples
+    --------
+    >>> sorted(schema_of("Softmax", 17).attributes)
+    ['axis']
+    """
+    import onnx
+
+    record = onnx.defs.get_schema(operator, opset, domain)
+    return Schema(record, dict(record.attributes))
 
 
 def is_packed(dtype: np.dtype[Any]) -> bool:

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from fastconv.network.graph.graph import Array, Attribute, Dimension, Graph, Node, Value
-from fastconv.network.graph.types import NARROW, dtype_of, narrow_array
+from fastconv.network.graph.types import NARROW, Schema, dtype_of, narrow_array, schema_of
 from fastconv.network.graph.weights_file import Bulk, outside_weights, split_weights
 from fastconv.network.load.onnx_settle import settled
 from fastconv.network.operators.table import OPERATORS, STANDARD
@@ -183,26 +183,27 @@ def _node(node: Any, name: str, opsets: Mapping[str, int], read: Container[str])
     inputs, outputs = list(node.input), list(node.output)
     while inputs and not inputs[-1]:
         inputs.pop()
-    if not schema.min_input <= len(inputs) <= schema.max_input:
-        raise ValueError(f"{label}: has {len(inputs)} inputs; the operator takes {_span(schema.min_input, schema.max_input)}")
-    if not max(1, schema.min_output) <= len(outputs) <= schema.max_output:
-        raise ValueError(f"{label}: has {len(outputs)} outputs; the operator gives {_span(schema.min_output, schema.max_output)}")
-    while len(outputs) > 1 and outputs[-1] not in read and _optional(schema.outputs, len(outputs) - 1):
+    known = schema.record
+    if not known.min_input <= len(inputs) <= known.max_input:
+        raise ValueError(f"{label}: has {len(inputs)} inputs; the operator takes {_span(known.min_input, known.max_input)}")
+    if not max(1, known.min_output) <= len(outputs) <= known.max_output:
+        raise ValueError(f"{label}: has {len(outputs)} outputs; the operator gives {_span(known.min_output, known.max_output)}")
+    while len(outputs) > 1 and outputs[-1] not in read and _optional(known.outputs, len(outputs) - 1):
         outputs.pop()
     for i, entry in enumerate(inputs):
-        if not entry and not _optional(schema.inputs, i):
+        if not entry and not _optional(known.inputs, i):
             raise ValueError(f"{label}: input {i} is missing")
     return Node(name, node.op_type, tuple(inputs), tuple(outputs), _attributes(node, schema, label), opset)
 
 
-def _schema(operator: str, domain: str, opset: int, label: str) -> Any:
+def _schema(operator: str, domain: str, opset: int, label: str) -> Schema:
     import onnx
 
     try:
-        schema = onnx.defs.get_schema(operator, opset, domain)
+        schema = schema_of(operator, opset, domain)
     except (onnx.defs.SchemaError, TypeError):  # a name in no encoding comes as bytes
         raise ValueError(f"{label}: opset {opset} has no operator {operator}") from None
-    if schema.deprecated:
+    if schema.record.deprecated:
         raise ValueError(f"{label}: opset {opset} has no operator {operator} any more")
     return schema
 
@@ -253,7 +254,7 @@ def _optional(parameters: Any, index: int) -> bool:
     return index < len(parameters) and parameters[index].option == parameters[index].option.Optional
 
 
-def _attributes(node: Any, schema: Any, label: str) -> Mapping[str, Attribute]:
+def _attributes(node: Any, schema: Schema, label: str) -> Mapping[str, Attribute]:
     import onnx
 
     result: dict[str, Attribute] = {}

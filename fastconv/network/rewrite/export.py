@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from fastconv.network.graph.graph import Array, Graph, Node
-from fastconv.network.graph.types import code_of, packed
+from fastconv.network.graph.types import code_of, packed, schema_of
 from fastconv.network.operators.table import STANDARD
 from fastconv.network.operators.window import CROPPED
 
@@ -108,12 +108,12 @@ def leaves_of(node: Node, constants: Mapping[str, Array]) -> Iterator[Node]:
 
 def proto_of(node: Node) -> Any:
     """Write one node."""
-    from onnx import defs, helper
+    from onnx import helper
 
     if node.proto is not None:
         return node.proto
     made = helper.make_node(node.operator, node.inputs, node.outputs, node.name, domain=node.domain)
-    known = defs.get_schema(node.operator, node.opset, node.domain).attributes if node.domain in STANDARD and node.attributes else {}
+    known = schema_of(node.operator, node.opset, node.domain).attributes if node.domain in STANDARD and node.attributes else {}
     for name, value in node.attributes.items():
         if name == CROPPED:
             continue

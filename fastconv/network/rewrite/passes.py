@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from fastconv.network.graph.graph import Array, Attribute, Graph, Node, Value
-from fastconv.network.graph.types import code_of, dtype_of
+from fastconv.network.graph.types import code_of, dtype_of, schema_of
 from fastconv.network.operators.call import is_narrow
 from fastconv.network.operators.table import STANDARD, operator_of
 from fastconv.network.rewrite.export import with_graphs
@@ -152,8 +152,6 @@ def _renamed(proto: Any, names: Callable[[tuple[str, ...]], tuple[str, ...]]) ->
 
 def _mixes(graph: Graph) -> bool:
     """Tell whether a node that takes one type is given two, as far as types follow without an inference."""
-    from onnx import defs
-
     types = {value.name: value.dtype for value in graph.inputs} | {name: array.dtype for name, array in graph.constants.items()}
     for node in graph.nodes:
         if node.operator == "Cast":
@@ -162,7 +160,7 @@ def _mixes(graph: Graph) -> bool:
             given = {types[name] for name in node.inputs if name in types}
             if len(given) > 1:
                 return True
-            schema = defs.get_schema(node.operator, node.opset, "")
+            schema = schema_of(node.operator, node.opset).record
             if given and schema.inputs[0].type_str == schema.outputs[0].type_str:  # a comparison gives another
                 types[node.outputs[0]] = given.pop()
     return False

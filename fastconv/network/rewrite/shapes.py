@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import cache, lru_cache
 from typing import Any
 
 import numpy as np
 
 from fastconv.network.graph.graph import Array, Graph, Node
-from fastconv.network.graph.types import dtype_of
+from fastconv.network.graph.types import dtype_of, schema_of
 from fastconv.network.operators.call import Call
 from fastconv.network.operators.table import OPERATORS, STANDARD
 from fastconv.network.operators.window import CROPPED, window
@@ -82,7 +83,7 @@ def _computed(node: Node, kinds: Mapping[str, Kind], values: Mapping[str, Array]
 
 def _inferred(node: Node, kinds: Mapping[str, Kind], values: Mapping[str, Array]) -> dict[str, Kind]:
     """Return what onnx infers of the results of a node; nothing if it knows not all inputs."""
-    from onnx import defs, helper, numpy_helper, shape_inference
+    from onnx import numpy_helper, shape_inference
 
     names = [name for name in node.inputs if name]
     if node.domain not in STANDARD or any(name not in kinds or kinds[name].is_list for name in names):
@@ -94,11 +95,11 @@ def _inferred(node: Node, kinds: Mapping[str, Kind], values: Mapping[str, Array]
     proto = proto_of(node)
     if any(attribute.HasField("g") or attribute.graphs for attribute in proto.attribute):
         return {}
-    types = {name: info_of(name, kinds[name]).type for name in names}
+    types = {name: _type_of(kinds[name]) for name in names}
     data = {name: numpy_helper.from_array(values[name], name) for name in names if name in values and values[name].dtype.kind in "biuf"}
     try:
-        schema = defs.get_schema(node.operator, node.opset, "")
-        found = shape_inference.infer_node_outputs(schema, proto, types, data, opset_imports=[helper.make_opsetid("", node.opset)])
+        schema = schema_of(node.operator, node.opset).record
+        found = shape_inference.infer_node_outputs(schema, proto, types, data, opset_imports=[_opset(node.opset)])
     except Exception:  # the inference is C++ and raises what it likes; the run will say what is wrong
         return {}
     kinds = {}
@@ -108,6 +109,18 @@ def _inferred(node: Node, kinds: Mapping[str, Kind], values: Mapping[str, Array]
         if name and tensor.elem_type and tensor.HasField("shape") and min(lengths, default=0) >= 0:
             kinds[name] = Kind(dtype_of(tensor.elem_type), lengths)
     return kinds
+
+
+@lru_cache(maxsize=1024)
+def _type_of(kind: Kind) -> Any:
+    return info_of("", kind).type
+
+
+@cache
+def _opset(version: int) -> Any:
+    from onnx import helper
+
+    return helper.make_opsetid("", version)
 
 
 def _lengths(kind: Kind) -> tuple[int, ...]:

@@ -98,10 +98,14 @@ def _pays(node: Node, weight: Array, shape: tuple[int, ...], max_error: float | 
         return False
     lanes = machine().vector_bytes // layer.dtype.itemsize
     share = UNALIGNED if layer.channels % lanes and layer.filters % lanes else 1.0
-    return estimated(layer, method.axes or (), method.phases).cycles + SWITCH < share * estimated_direct(layer).cycles
+    return method.cycles + SWITCH < share * _share(layer) * method.direct
 
 
 def estimated_direct(layer: Layer, threads: int = THREADS) -> Estimate:
     """Return the estimate for onnxruntime's direct convolution."""
     direct = estimated(layer, threads=threads)
-    return direct._replace(cycles=direct.cycles * (SHARE if layer.channels >= FEW else FIRST))
+    return direct._replace(cycles=direct.cycles * _share(layer))
+
+
+def _share(layer: Layer) -> float:
+    return SHARE if layer.channels >= FEW else FIRST
