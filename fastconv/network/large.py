@@ -113,7 +113,7 @@ class LargeRunner(Runner):
         kinds, values = known_of(graph, given)
         shapes = shapes_of(kinds)
         if self.optimise:
-            mine = owned(graph, shapes, Wish(self.algorithms, self.max_error, flushes()))
+            mine = owned(graph, shapes, Wish(self.algorithms, self.max_error, self.threads, flushes()))
         methods = self._methods(graph, shapes, mine)
         crops = frozenset(name for name, method in methods.items() if method.axes is not None and not method.phases)
         look = look_of(graph, kinds, values, {name: _grid(method) for name, method in methods.items()}, crops)

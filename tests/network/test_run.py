@@ -183,7 +183,7 @@ def test_auto_keeps_the_limit_that_a_network_is_given(x):
         ({"max_error": "1e-5"}, TypeError, "max_error is '1e-5': pass a number"),
         ({"max_error": 1e-5, "algorithm": "direct"}, ValueError, "only 'auto' keeps a limit; pass algorithm='auto'"),
         ({"max_error": 1e-5, "policy": "bf16"}, ValueError, "max_error is 1e-05 and policy 'bf16': only policy 'fp32' takes a limit"),
-        ({"max_error": 1e-9}, ValueError, "'dense' .Conv.: max_error is 1e-09: a direct float32 convolution of this layer errs"),
+        ({"max_error": 1e-9}, ValueError, "'dense' .Conv.: max_error is 1e-09: the error of a direct float32 convolution of this layer is"),
     ],
 )
 def test_limits_that_cannot_be_kept(net, x, settings, error, sentence):

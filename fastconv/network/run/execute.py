@@ -275,7 +275,7 @@ class Runner:
         """Return the network divided between fastconv and onnxruntime."""
         if not self.optimise:
             return graph
-        mine = owned(graph, shapes, Wish(self.algorithms, self.max_error, flushes()))
+        mine = owned(graph, shapes, Wish(self.algorithms, self.max_error, self.threads, flushes()))
         return cut(graph, wanted, lambda node: node.name in mine)
 
     def _run(
