@@ -227,6 +227,11 @@ def estimated(layer: Layer, axes: tuple[BilinearAlgorithm, ...] = (), phased: bo
     return Estimate(_error(inner, axes), _cycles(inner, sizes, phased, threads))
 
 
+def cycles_of(layer: Layer) -> float:
+    """Return the estimated cycles of direct convolution."""
+    return _cycles(layer, None, False)
+
+
 def _error(inner: Layer, axes: tuple[BilinearAlgorithm, ...] | None) -> float:
     return relative_error(axes, inner.channels // inner.groups, inner.kernel, inner.dtype)
 

@@ -9,7 +9,7 @@ from math import inf
 import numpy as np
 
 from fastconv.kernels import Layer
-from fastconv.kernels.choose import PLAIN, THREADS, Estimate, estimated, method_of
+from fastconv.kernels.choose import PLAIN, THREADS, Estimate, cycles_of, estimated, method_of
 from fastconv.native import machine, threads_of
 from fastconv.network.graph.graph import Array, Graph, Node
 from fastconv.network.operators.table import operator_of
@@ -120,7 +120,7 @@ def _loss(graph: Graph, node: Node, shapes: Mapping[str, tuple[int, ...]]) -> fl
     if node.operator != "Conv":
         return 0.0
     layer = layer_at(node, shapes[node.inputs[0]], graph.constants[node.inputs[1]])
-    return (1 - _share(layer)) * estimated(layer).cycles
+    return (1 - _share(layer)) * cycles_of(layer)
 
 
 def estimated_direct(layer: Layer, threads: int = THREADS) -> Estimate:
