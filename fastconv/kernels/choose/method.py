@@ -162,7 +162,7 @@ def choose(layer: Layer, max_error: float | None = None, phases: bool = False) -
         raise ValueError(f"no algorithm for 'phases' keeps an error of {limit:.1e} on this layer: pass 'auto' or 'direct'")
     error = _error(layer, None)
     raise ValueError(
-        f"max_error is {max_error:g}: a direct {layer.dtype} convolution of this layer errs by {error:.1e} already; "
+        f"max_error is {max_error:g}: a direct {layer.dtype} convolution of this layer has an error of {error:.1e}; "
         "pass a larger limit, or float64 arrays"
     )
 
