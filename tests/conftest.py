@@ -12,10 +12,18 @@ LONG = ("test_machines.py", "test_targets.py")
 
 def pytest_addoption(parser):
     parser.addoption("--no-skips", action="store_true", help="a test that is skipped is a failure")
+    parser.addoption("--half", type=int, choices=(0, 1), help="of the cases of each test, run the first or the second half")
 
 
-def pytest_collection_modifyitems(items):
-    """Begin with the long tests, in both halves of the list: two processes begin with a half each, and end together."""
+def pytest_collection_modifyitems(config, items):
+    """Choose the cases of `--half`. Begin with the long tests, in both halves of the list: two processes begin with a half each."""
+    half = config.getoption("--half")
+    if half is not None:
+        tests = {}
+        for item in items:
+            tests.setdefault(item.nodeid.partition("[")[0], []).append(item)
+        # A test of one case is in both halves.
+        items[:] = [one for cases in tests.values() for one in (cases[: -(-len(cases) // 2)], cases[len(cases) // 2 :])[half]]
     long = [item for item in items if item.path.name in LONG]
     rest = [item for item in items if item.path.name not in LONG]
     items[:] = long[::2] + rest[: len(rest) // 2] + long[1::2] + rest[len(rest) // 2 :]

@@ -46,7 +46,7 @@ def plan_conv2d(
     bias : array (filters,), optional
         Added to the output.
     stride, dilation : int or (int, int)
-        As in torch; fast algorithms take 1.
+        As in torch. A fast algorithm takes the stride in its name, such as 2 for ``"F(4x4,3x3)s2"``, and dilation 1.
     padding : int, (int, int), "valid" or "same"
         Zeros around the input; "same" takes stride 1.
     groups : int

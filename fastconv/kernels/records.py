@@ -13,7 +13,7 @@ ROWS = 8
 """Rows written before any is read back: a vector that straddles two rows just written would wait for both."""
 
 
-def tiles_turned(m: int, lanes: int) -> int:
+def tiles_transposed(m: int, lanes: int) -> int:
     """Return how many tiles of m columns give whole vectors of columns."""
     return math.lcm(m, lanes) // m
 
@@ -77,7 +77,7 @@ LAYER = record(
     "u_group",
     "strips",  # offsets in a thread's workspace, up to `lines`
     "band",
-    "turned",  # transposed rows, one vector per pixel
+    "transposed",  # rows with one vector per pixel
     "column",
     "input",
     "output",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from dataclasses import replace
 from typing import Any
 
 from fastconv.algebra import BilinearAlgorithm
@@ -47,8 +48,8 @@ def convert(
     module : torch.nn.Module
         Any module, also a single convolution. It is not changed.
     algorithm : str or BilinearAlgorithm
-        ``"auto"`` chooses for each layer and input shape. A fast algorithm, such as ``"F(4x4,3x3)"``, runs the layers whose
-        kernel it fits, also 1-D ones; torch runs the others. Also ``"direct"``, ``"im2col"``, ``"fft"``.
+        ``"auto"`` chooses for each layer and input shape. ``"F(4x4,3x3)"``, for example, runs the layers whose kernel it fits, also
+        1-D ones; torch runs the others. Also ``"direct"``, ``"im2col"``, ``"fft"``.
     policy : str or Policy
         "fp32" runs on the kernels. In any other policy ("fp16", "bf16", "mixed", "fp16-balanced", ...) every convolution is
         emulated, also 3-D and transposed ones, as in `fastconv.Network.prepare`: with the algorithm where it fits, else directly.
@@ -105,22 +106,27 @@ def convert(
     if emulated:
         split_policy(policy)
         channel_sum_named(channel_sum or "linear")
+    how = How(algorithm, threads, policy, channel_sum or "linear", frozen) if emulated else How(algorithm, threads, frozen=frozen)
+    return _changed(copied(module), choice, how, emulated)
+
+
+def _changed(module: Any, choice: Choice, how: How, emulated: bool) -> Any:
+    """Return a module whose convolutions run by `how`, with its algorithm, resolved to `choice`, where it fits."""
     from fastconv.torch.layers import Emulated, Fast, change, plain_class
 
-    result = copied(module)
-    for layer in [layer for layer in result.modules() if plain_class(layer) is not None]:
+    for layer in [layer for layer in module.modules() if plain_class(layer) is not None]:
         fit = is_eligible(layer, choice)
-        if emulated and layer.weight.dtype != torch.float32:
+        if emulated and layer.weight.dtype != imported().float32:
             kind = f"{plain_class(layer).__name__} of {layer.weight.dtype}"
-            raise ValueError(f"the policy {policy!r} cannot act on a {kind}: convolutions of float32 are emulated, call .float() first")
+            raise ValueError(f"the policy {how.policy!r} cannot act on a {kind}: convolutions of float32 are emulated, call .float() first")
         if emulated:
             runs = fit and isinstance(choice, BilinearAlgorithm) and len(layer.kernel_size) == 2
-            change(layer, Emulated, How(algorithm if runs else "direct", threads, policy, channel_sum or "linear", frozen).text())
+            change(layer, Emulated, (how if runs else replace(how, algorithm="direct")).text())
         elif fit:
-            change(layer, Fast, How(algorithm, threads, frozen=frozen).text())
+            change(layer, Fast, how.text())
         else:
             change(layer, None, "")
-    return result
+    return module
 
 
 def copied(module: Any) -> Any:

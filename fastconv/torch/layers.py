@@ -76,7 +76,7 @@ def _autocast(
 def emulated(input: Any, weight: Any, bias: Any, *options: Any) -> Any:
     """Convolve in a policy: in three dimensions, or transposed."""
     stride, padding, dilation, more, groups, transposed, how, layer = options
-    _check_emulated_other(input, weight, ())
+    _check_emulated(input, weight)
     attributes = {"strides": tuple(stride), "dilations": tuple(dilation), "group": groups, "pads": (*padding, *padding)}
     if transposed:
         attributes["output_padding"] = tuple(more)
@@ -200,7 +200,7 @@ class EmulatedOther(Converted):
     def forward(self: Any, input: Any, *rest: Any) -> Any:
         """Convolve in the policy."""
         if not isinstance(input, torch.fx.Proxy):  # the operator checks what it gets
-            _check_emulated_other(input, self.weight, rest)
+            _check_emulated(input, self.weight, rest)
             _refuse_gradients(input, self.weight, self.bias)
         padding, more = self.padding, (0,) * len(self.kernel_size)
         if self.transposed:
@@ -217,18 +217,12 @@ def _check_types(input: Any, weight: Any) -> None:
         raise TypeError(f"input is {input.dtype}, the weights are {weight.dtype}: convert one, as with x.to({weight.dtype})")
 
 
-def _check_emulated(input: Any, weight: Any) -> None:
+def _check_emulated(input: Any, weight: Any, rest: tuple[Any, ...] = ()) -> None:
+    """Reject what no emulated convolution takes; `rest` are further arguments of a call."""
     rank, kinds = weight.ndim - 2, {(t.dtype, t.device.type, t.layout) for t in (input, weight)}
-    if kinds != {(torch.float32, "cpu", torch.strided)} or input.ndim not in (rank + 1, rank + 2):
+    if rest or kinds != {(torch.float32, "cpu", torch.strided)} or input.ndim not in (rank + 1, rank + 2):
         given = f"{input.dtype} on {input.device}, shape {tuple(input.shape)}, with weights of {weight.dtype} on {weight.device}"
-        raise ValueError(f"an emulated convolution takes float32 on the CPU, {rank + 1} or {rank + 2} axes, not {given}")
-
-
-def _check_emulated_other(input: Any, weight: Any, rest: tuple[Any, ...]) -> None:
-    rank = weight.ndim - 2
-    plain = not rest and input.dtype == weight.dtype == torch.float32 and input.device.type == "cpu"
-    if not plain or input.ndim not in (rank + 1, rank + 2):
-        given = f"{input.dtype} on {input.device}, shape {tuple(input.shape)}" + (", with an output_size" if rest else "")
+        given += ", and an output_size" if rest else ""
         raise ValueError(f"an emulated convolution takes float32 on the CPU, {rank + 1} or {rank + 2} axes, not {given}")
 
 

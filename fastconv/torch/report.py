@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -57,55 +57,45 @@ def compare(
         Layers are the module's convolutions; a layer's error is that of its own output.
     """
     torch = imported()
-    from fastconv.torch.layers import memory_of
-
     feeds = inputs if isinstance(inputs, tuple) else (inputs,)
-    layers = tuple(key for key, child in module.named_modules() if isinstance(child, (torch.nn.Conv1d, torch.nn.Conv2d)))
+    layers = {key: child for key, child in module.named_modules() if isinstance(child, (torch.nn.Conv1d, torch.nn.Conv2d))}
     double = tuple(x.double() if torch.is_tensor(x) and x.is_floating_point() else x for x in feeds)
-    truth, exact = _watched(copied(module).double(), double, layers)
-    if isinstance(policies, str):
-        raise TypeError(f"policies must be a list of policies, not the one string {policies!r}")
-    convolutions = [child for key, child in module.named_modules() if key in layers]
+    exact = _seen(copied(module).double(), double, layers)
     if algorithms is None:
-        algorithms = [name for name in _USUAL if any(is_eligible(layer, resolved(name)) for layer in convolutions)]
+        algorithms = [name for name in _USUAL if any(is_eligible(layer, resolved(name)) for layer in layers.values())]
     rivals = crossed(contenders(algorithms), policies, channel_sums)
-    if not rivals:
-        raise ValueError("there is nothing to compare: name at least one policy and one sum over channels")
     modules = [convert(module, rival.algorithm, policy=rival.policy, channel_sum=rival.channel_sum, threads=threads) for rival in rivals]
-    ran = [_ran(rival, convolutions) for rival in rivals]
-    found = [_watched(made, feeds, layers) for made in modules]  # also compiles and transforms weights
-    emulated = [{key: memory_of(child) for key, child in made.named_modules() if key in layers} for made in modules]
-    reached = [{key: dict(state.extents.overflows) for key, state in states.items() if state} for states in emulated]
+    ran = [_ran(rival, tuple(layers.values())) for rival in rivals]
+    runs = [_seen(made, feeds, layers) for made in modules]  # also compiles and transforms weights
     seconds = _in_turns([None if rival.is_emulated else made for rival, made in zip(rivals, modules, strict=True)], feeds, repeats)
-    beside = next((s for s, rival in zip(seconds, rivals, strict=True) if rival.algorithm == "direct" and not rival.is_emulated), math.nan)
-    rows, direct = [], found[0][0]
-    for rival, (outputs, seen), states, overflows, took, count in zip(rivals, found, emulated, reached, seconds, ran, strict=True):
-        direct = outputs if rival.algorithm == "direct" else direct  # it comes first in each policy
+    direct = next((s for s, rival in zip(seconds, rivals, strict=True) if rival.algorithm == "direct" and not rival.is_emulated), math.nan)
+    rows, plain = [], runs[0]
+    for rival, run, took, count in zip(rivals, runs, seconds, ran, strict=True):
+        plain = run if rival.algorithm == "direct" else plain  # it comes first in each policy
         with np.errstate(all="ignore"):
-            numbers = (metric or agreement)(outputs, truth, direct)
-            error, largest = final_error(outputs, truth)
-            each = tuple(ratio(square(seen[key], exact[key]), square(exact[key])) for key in layers if key in exact)
-        scales = {key: state.scales for key, state in states.items() if state and state.scales != Scales()}
-        rows.append(
-            Row(
-                rival.label,
-                rival.points,
-                None if rival.fast is None else rival.fast.products**2 / rival.fast.m**2,
-                error,
-                largest,
-                {key: float(value) for key, value in numbers.items()},
-                took,
-                beside / took,
-                each,
-                rival.policy,
-                rival.channel_sum,
-                {key: stages for key, stages in overflows.items() if stages},
-                {key: (scale.input, scale.kernel) for key, scale in scales.items()},
-                count,
-            )
-        )
+            numbers = (metric or agreement)(run.outputs, exact.outputs, plain.outputs)
+        rows.append(_row(rival, run, exact, {key: float(value) for key, value in numbers.items()}, (took, direct / took), count))
     images = len(feeds[0]) if torch.is_tensor(feeds[0]) and feeds[0].ndim else 1
-    return Comparison(name or type(module).__name__, images, "fp64", tuple(key for key in layers if key in exact), tuple(rows))
+    return Comparison(name or type(module).__name__, images, "fp64", tuple(exact.layers), tuple(rows))
+
+
+class _Run(NamedTuple):
+    """What one run of a module gave: outputs and layers, and of emulated layers overflows by stage and scales."""
+
+    outputs: dict[str, Array]
+    layers: dict[str, Array]
+    overflows: dict[str, dict[str, int]]
+    scales: dict[str, tuple[int, int]]
+
+
+def _row(rival: Contender, run: _Run, exact: _Run, metric: dict[str, float], time: tuple[float, float], ran: int) -> Row:
+    """Return the row of a contender; `time` are seconds and speed."""
+    with np.errstate(all="ignore"):
+        error, largest = final_error(run.outputs, exact.outputs)
+        each = tuple(ratio(square(run.layers[key], truth), square(truth)) for key, truth in exact.layers.items())
+    products = None if rival.fast is None else rival.fast.products**2 / rival.fast.m**2
+    known = (rival.label, rival.points, products, error, largest, metric, *time, each)
+    return Row(*known, policy=rival.policy, channel_sum=rival.channel_sum, overflows=run.overflows, scales=run.scales, ran=ran)
 
 
 def _ran(rival: Contender, layers: Sequence[Any]) -> int:
@@ -127,8 +117,10 @@ def _in_turns(modules: Sequence[Any], feeds: tuple[Any, ...], repeats: int) -> l
     return [float(np.median(some)) if some else math.nan for some in times]
 
 
-def _watched(module: Any, feeds: tuple[Any, ...], layers: Iterable[str]) -> tuple[dict[str, Array], dict[str, Array]]:
+def _seen(module: Any, feeds: tuple[Any, ...], layers: Iterable[str]) -> _Run:
     """Run a module and return its outputs and those of its convolutions as arrays."""
+    from fastconv.torch.layers import memory_of
+
     seen: dict[str, Array] = {}
     children = dict(module.named_modules())
 
@@ -143,7 +135,13 @@ def _watched(module: Any, feeds: tuple[Any, ...], layers: Iterable[str]) -> tupl
         for handle in handles:
             handle.remove()
     parts: Any = result.values() if isinstance(result, Mapping) else result if isinstance(result, (tuple, list)) else (result,)
-    return {str(k): part.detach().numpy() for k, part in enumerate(parts)}, seen
+    states = {key: state for key in layers if (state := memory_of(children[key])) is not None}
+    return _Run(
+        {str(k): part.detach().numpy() for k, part in enumerate(parts)},
+        {key: seen[key] for key in layers if key in seen},
+        {key: stages for key, state in states.items() if (stages := dict(state.extents.overflows))},
+        {key: (state.scales.input, state.scales.kernel) for key, state in states.items() if state.scales != Scales()},
+    )
 
 
 def _timed(module: Any, feeds: tuple[Any, ...]) -> float:

@@ -359,11 +359,11 @@ def described_as(monkeypatch, one, algorithm, cut_, threads=2):
 
 
 SIZES = "blocks kblock kblocks pitch take take_pitch lane_pitch ldv v_xi v_row v_tap v_channel m_xi m_tile m_panel line chunk piece turn"
-SIZES = [*SIZES.split(), "u_kblock", "u_group", "band", "turned", "column", "input", "output", "half", "whole", "lines", "workspace"]
+SIZES = [*SIZES.split(), "u_kblock", "u_group", "band", "transposed", "column", "input", "output", "half", "whole", "lines", "workspace"]
 CUTS = {
     "tiles": (layer(20, 30, size=(37, 29), batch=2), "F(4x4,3x3)", (40, 2, 0, 0)),
     "filters": (layer(20, 30, size=(37, 29), batch=2), "F(4x4,3x3)", (40, 2, 4, 2)),
-    "turned": (layer(16, 30, size=(37, 29)), "F(4x2,3x3)", (31, 1, 5, 2)),
+    "transposed": (layer(16, 30, size=(37, 29)), "F(4x2,3x3)", (31, 1, 5, 2)),
     "float64": (layer(12, 7, size=(20, 50), dtype="f8"), "F(2x6,3x3)", (24, 1, 4, 1)),
     "a large block": (layer(40, 300, size=(60, 110)), "F(6x6,3x3)", (192, 2, 0, 0)),
     "direct": (layer(20, 30, (3, 5), size=(37, 29), stride=2, groups=2), "im2col", (50, 1, 0, 0)),
@@ -384,7 +384,7 @@ SIZES_OF_CUTS = {
     "0 0 768 40 40 2 46080 86400 4480 12608 12608 14016 131584 244544 249216 252352 255552",
     "filters": "4 16 2 224 19 2624 192 160 3264 19584 3264 160 3136 "
     "64 3072 960 40 40 2 46080 92160 4480 12608 12608 14016 131712 244672 281600 281664 312512",
-    "turned": "5 32 1 224 40 2752 160 1120 2368 9472 2368 1120 5568 "
+    "transposed": "5 32 1 224 40 2752 160 1120 2368 9472 2368 1120 5568 "
     "64 2752 448 32 32 4 49152 49152 3520 7616 24128 40704 97728 231424 251968 252032 266432",
     "float64": "4 8 1 704 20 4160 224 768 2368 18944 2368 768 1856 "
     "32 896 1600 24 24 2 24576 24576 2688 14016 30656 47360 123328 182784 197184 197248 210240",
@@ -441,7 +441,7 @@ def test_the_engine_is_told_the_layer_and_its_cut(name, given_machine, monkeypat
     fast = [method.axes is not None and alg.n > 1 for alg in method.axes or (None, None)]
     made, taken = one.filters // one.groups, one.channels // one.groups
     tiles = [len(range(0, out, step)) for out, step in zip(one.output, m, strict=True)]
-    turned = bool(mt and fast[1] and one.groups == 1 and taken % lanes == 0 and not one.blocks[0])
+    transposed = bool(mt and fast[1] and one.groups == 1 and taken % lanes == 0 and not one.blocks[0])
     panel = nk * lanes if mt else mr
     depth, xis = (taken, d["products_h"] * d["products_w"]) if method.axes else (taken * math.prod(one.kernel), 1)
     expected = {"size": size, "bias": size, "lanes": lanes, "groups": one.groups, "channels": taken, "out_channels": made}
@@ -466,7 +466,7 @@ def test_the_engine_is_told_the_layer_and_its_cut(name, given_machine, monkeypat
     assert d["kblock"] % panel == 0
     assert d["kblocks"] == len(blocks_of(made, d["kblock"])) >= shares
     assert bool(d["input_h"]) == bool(d["output_h"]) == bool(d["input_h_constants"]) == fast[0]
-    assert bool(d["pixels"]) == turned
+    assert bool(d["pixels"]) == transposed
     assert bool(d["output_w"]) == (fast[1] and not mt)
     assert parts.items == one.groups * d["blocks"] * shares
     held = -(-made // panel) * panel if mt else made
@@ -483,9 +483,9 @@ def test_the_engine_is_told_the_layer_and_its_cut(name, given_machine, monkeypat
         else ("kernels.steps.join", kind, m[1], 0)
     )
     assert names["product_filters" if mt else "product"] == (
-        (kind, mt, nk, lanes if turned or one.blocks[0] else 1) if mt else (kind, mr, nv, made % mr)
+        (kind, mt, nk, lanes if transposed or one.blocks[0] else 1) if mt else (kind, mr, nv, made % mr)
     )
-    if turned or one.blocks[0]:
+    if transposed or one.blocks[0]:
         assert "split" not in names
     else:
         offsets = tuple(k * (1 if method.axes else one.dilation[1]) for k in range(d["taps"]))

@@ -39,8 +39,10 @@ def phases_of(layer, x):
     return out.reshape(layer.batch, -1, inner.height, inner.width)
 
 
-@pytest.mark.parametrize("dtype", ["f4", "f8"])
-@pytest.mark.parametrize(("channels", "filters", "kernel", "size", "stride", "padding"), CASES)
+@pytest.mark.parametrize(
+    ("dtype", "channels", "filters", "kernel", "size", "stride", "padding"),
+    [("f4", *case) for case in CASES] + [("f8", *case) for case in CASES[::2]],  # the programs are slow to compile
+)
 def test_it_equals_the_layer_of_the_phases(dtype, channels, filters, kernel, size, stride, padding):
     x, w = RNG.standard_normal((2, channels, *size)).astype(dtype), RNG.standard_normal((filters, channels, *kernel)).astype(dtype)
     b = RNG.standard_normal(filters).astype(dtype)

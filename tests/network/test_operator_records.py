@@ -53,6 +53,11 @@ def test_records_keep_what_they_claim(name, claim):
 TRAITS = {
     "follower": "BatchNormalization Celu Clip Elu Gelu HardSigmoid HardSwish LeakyRelu Mish PRelu Relu Selu Sigmoid Softplus Softsign "
     "Swish Tanh ThresholdedRelu",
+    "curve": "Abs BatchNormalization Ceil Celu Clip Elu Erf Exp Floor Gelu HardSigmoid HardSwish Identity LeakyRelu Mish Neg PRelu "
+    "Reciprocal Relu Round Selu Sigmoid Sign Softplus Softsign Sqrt Swish Tanh ThresholdedRelu",
+    "steady": "Abs Add And Cast Ceil Clip Div Dropout Equal Erf Exp Floor Gelu Greater GreaterOrEqual HardSigmoid HardSwish Identity "
+    "LeakyRelu Less LessOrEqual Max Mean Min Mul Neg Not Or PRelu Pow Reciprocal Relu Round Sigmoid Sign Softsign Sqrt Sub Sum Swish "
+    "Tanh ThresholdedRelu Where Xor",
     "takes_activation": "BatchNormalization Conv ConvTranspose",
     "activation": "Clip LeakyRelu PRelu Relu",
 }
@@ -218,7 +223,9 @@ def test_compiled_forms_serve_what_they_are_for(name):
 
 
 WRONG = [
-    ("Softmax", "follower", {"follower": True}),
+    ("Softmax", "pointwise", {"pointwise": "follower"}),
+    ("Greater", "pointwise", {"pointwise": "curve"}),
+    ("MatMul", "pointwise", {"pointwise": "elements"}),
     ("ReduceL2", "narrow", {"narrow": "own"}),
     ("Relu", "activation", {"activation": OPERATORS["LeakyRelu"].activation}),
     ("LeakyRelu", "activation", {"activation": OPERATORS["Relu"].activation}),

@@ -5,21 +5,23 @@ from __future__ import annotations
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
+import onnx
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from onnx import TensorProto, helper, numpy_helper
 
 import fastconv as fc
+from fastconv.network.operators import OPERATORS
 from fastconv.network.run.nchwc import Writer, shares_layout
 from fastconv.network.run.tape import Part, Recorder, places
 
 
-def network(nodes, weights, inputs=("x",), outputs=("y",)):
+def network(nodes, weights, inputs=("x",), outputs=("y",), opset=17):
     infos = [helper.make_tensor_value_info(name, TensorProto.FLOAT, None) for name in (*inputs, *outputs)]
     tensors = [numpy_helper.from_array(np.asarray(value), name) for name, value in weights.items()]
     graph = helper.make_graph(nodes, "g", infos[: len(inputs)], infos[len(inputs) :], tensors)
-    return fc.load_onnx(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)]))
+    return fc.load_onnx(helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)]))
 
 
 def node(operator, inputs, *outputs, **attributes):
@@ -173,6 +175,21 @@ def test_channels_lie_in_blocks_where_all_readers_take_them(options, algorithm, 
     kept = net.prepare(algorithm)(feeds, ["c5"])
     assert "c5" not in in_blocks(net, algorithm)
     assert_near(kept, vgg(**options).prepare(algorithm)(feeds, ["c5"], watch=lambda *_: None))
+
+
+@pytest.mark.parametrize("operator", [name for name, it in OPERATORS.items() if it.curve and not it.activation and not it.takes_activation])
+def test_curves_run_in_blocks(operator):
+    nodes = [node("Conv", "x w", "c0"), node(operator, "c0", "a"), node("Conv", "a w", "y")]
+    opset = {"Gelu": 20, "Mish": 18, "Swish": 24}.get(operator, 17)
+    if opset > onnx.defs.onnx_opset_version():
+        pytest.skip("this release of onnx lacks the operator")
+    weights = {"w": np.abs(random(16, 16, 3, 3)) / 64}
+    feeds = {"x": np.abs(random(1, 16, 21, 24))}
+    net, algorithm = network(nodes, weights, opset=opset), {"c0": "F(2x2,3x3)", "y": "F(2x2,3x3)"}
+    wanted = step_by_step(network(nodes, weights, opset=opset), feeds, algorithm)
+    for _ in range(2):
+        assert_near(net.run(feeds, algorithm), wanted)
+    assert in_blocks(net, algorithm) == ({"c0"} if shares_layout() else set())
 
 
 def test_a_part_that_is_refused_in_blocks_runs_in_the_layout_of_the_model(monkeypatch):

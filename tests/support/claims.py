@@ -135,17 +135,23 @@ def writes_no_input(operator, example):
         np.testing.assert_array_equal(array, old)
 
 
-def follows_place_by_place(operator, example):
-    """The result has the shape of the first input, and a change of one value changes only the value at its position."""
-    x = example.inputs[0]
+def acts_place_by_place(operator, example):
+    """A change of one value of an input changes only the results at its position; a curve keeps the shape and type of its first input."""
     before = run(operator, example)[0]
-    assert before.shape == x.shape
-    for place in (0, x.size // 2, x.size - 1):
-        other = x.copy()
-        other.reshape(-1)[place] = 3.25 if other.reshape(-1)[place] != 3.25 else 1.5
-        after = run(operator, example, other, *example.inputs[1:])[0]
-        same = (before == after) | np.isnan(before) & np.isnan(after)
-        assert set(np.flatnonzero(~same)) <= {place}, "the change of one value changes others"
+    if operator.curve:
+        x = example.inputs[0]
+        assert (before.shape, before.dtype) == (x.shape, x.dtype)
+    for k, x in enumerate(example.inputs[: 1 if operator.curve else None]):
+        if x is None:
+            continue
+        places = np.broadcast_to(np.arange(np.size(x)).reshape(np.shape(x)), before.shape)
+        for place in (0, np.size(x) // 2, np.size(x) - 1):
+            other = np.array(x)
+            values = other.reshape(-1)
+            values[place] = not values[place] if other.dtype == bool else 3.25 if values[place] != 3.25 else 1.5
+            after = run(operator, example, *example.inputs[:k], other, *example.inputs[k + 1 :])[0]
+            same = (before == after) | (before != before) & (after != after)  # NaN is not itself
+            assert set(places[~same]) <= {place}, "the change of one value changes others"
     return True
 
 
@@ -285,7 +291,7 @@ CLAIMS = {
     "inputs": (always, writes_no_input),
     "narrow": (always, rounds_narrow_formats_once),
     "wide": (always, types_become_wide),
-    "follower": (has("follower"), follows_place_by_place),
+    "pointwise": (has("pointwise"), acts_place_by_place),
     "activation": (has("activation"), is_its_activation),
     "compiled": (has("compiled"), compiled_form_agrees),
     "terms": (has("weights"), counts_terms),

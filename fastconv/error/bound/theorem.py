@@ -223,30 +223,35 @@ def theorem_bound(
         return np.full(shape, np.inf)
     relative = np.array([upward(s / (1 - s)) for s in t.total]).reshape(outputs)
     weights, tiles = np.abs(w, dtype=np.float64), np.abs(x, dtype=np.float64)
-    lost_kernel, lost_input, lost_product, lost_output = t.lost
+    # Every sum here has at most this many roundings on a path, all of nonnegative numbers.
+    raised = 1.0 + (4 * sum(one.n for one in axes) + count + 32) * 2.0**-52
     with np.errstate(over="ignore", invalid="ignore"):
-        U, V = _linear(t.G, weights), _linear(t.BT, tiles)
         # Data outside the data format may also underflow when rounded: half a subnormal unit each.
-        gone = float(p.data.tiny) / 2 if data else 0.0
-        U_lost = lost_kernel + _linear(t.G, np.full_like(weights, gone))
-        V_lost = lost_input + _linear(t.BT, np.full_like(tiles, gone))
-        underflow = U_lost * V + U * V_lost + U_lost * V_lost + lost_product
-        products = U * V
+        products, underflow = _products(t, weights, tiles, float(p.data.tiny) / 2 if data else 0.0)
         if channels:
             products, underflow = products.sum(axis=leading), underflow.sum(axis=leading)
-        away = (1.0 + relative) * (_linear(t.AT, underflow) + lost_output)
-        # Every sum here has at most this many roundings on a path, all of nonnegative numbers.
-        raised = 1.0 + (4 * sum(one.n for one in axes) + count + 32) * 2.0**-52
+        away = (1.0 + relative) * (_linear(t.AT, underflow) + t.lost[3])
         if kind == "componentwise":
             return np.asarray((relative * _linear(t.AT, products) + away) * raised)
         tile = tuple(range(-len(axes), 0))
         lengths = _length(weights, tile) * _length(tiles, tile)
         if channels:
             lengths = lengths.sum(axis=-1)
-        norms = math.prod(
-            A.sum(axis=0).max() * np.sqrt((G**2).sum()) * np.sqrt((B**2).sum()) for A, G, B in zip(t.AT, t.G, t.BT, strict=True)
-        )
-        return np.asarray((relative.max() * norms * lengths + away.sum(axis=tile)) * raised)
+        return np.asarray((relative.max() * _norms(t) * lengths + away.sum(axis=tile)) * raised)
+
+
+def _products(t: _Theorem, weights: Array, tiles: Array, gone: float) -> tuple[Array, Array]:
+    """Return bounds of the products, and of what underflow changes in them; `gone` is lost of each datum."""
+    lost_kernel, lost_input, lost_product, _ = t.lost
+    U, V = _linear(t.G, weights), _linear(t.BT, tiles)
+    U_lost = lost_kernel + _linear(t.G, np.full_like(weights, gone))
+    V_lost = lost_input + _linear(t.BT, np.full_like(tiles, gone))
+    return U * V, U_lost * V + U * V_lost + U_lost * V_lost + lost_product
+
+
+def _norms(t: _Theorem) -> Any:
+    """Return ``||AT||_1 ||G||_F ||BT||_F``, multiplied over the axes."""
+    return math.prod(A.sum(axis=0).max() * np.sqrt((G**2).sum()) * np.sqrt((B**2).sum()) for A, G, B in zip(t.AT, t.G, t.BT, strict=True))
 
 
 def _linear(matrices: Sequence[Array], values: Array) -> Array:

@@ -17,7 +17,7 @@ from fastconv.error.bound.certify import certified_errors
 from fastconv.error.bound.tails import Tails, quantile, traces_of
 from fastconv.error.measure.evaluate import Axes
 from fastconv.error.measure.shapes import Array
-from fastconv.error.predict.model import predict_error
+from fastconv.error.predict.model import Prediction, predict_error
 from fastconv.error.predict.moments import MOMENTS, Moments
 from fastconv.exact import Format
 from fastconv.program import Program, Reading, programs_of
@@ -288,44 +288,49 @@ def tolerance(
     setting = setting_of(policy, order, channels, channel_sum)
     data = _Data(confidence, outputs, scale_w, scale_x, inputs)
     data.check()
-    p = setting.policy
-    prediction = predict_error(axes, None, p, order, channels, channel_sum, data.moments)
+    prediction = predict_error(axes, None, setting.policy, order, channels, channel_sum, data.moments)
     if not math.isfinite(prediction.rms):
-        raise ValueError(f"the predicted error is {prediction.rms}: {p} does not hold the transformed values of {name_of(axes)}")
+        raise ValueError(
+            f"the predicted error is {prediction.rms}: {setting.policy} does not hold the transformed values of {name_of(axes)}"
+        )
+    return _derived(axes, setting, data, prediction)
 
-    risk = (1 - confidence) / _CRITERIA
+
+def _derived(axes: tuple[BilinearAlgorithm, ...], setting: Setting, data: _Data, prediction: Prediction) -> Tolerance:
+    """Return the tolerance from the predicted error and the certified one."""
+    p, channels, shares = setting.policy, setting.channels, prediction.shares
+    risk = (1 - data.confidence) / _CRITERIA
     taps, products = (math.prod(getattr(one, size) for one in axes) for size in ("r", "products"))
     traces = traces_of(axes)
-    factor = quantile(risk / outputs, channels, prediction.shares, traces)
-    tails = Tails(risk, channels, prediction.shares, traces, products)
+    factor = quantile(risk / data.outputs, channels, shares, traces)
+    tails = Tails(risk, channels, shares, traces, products)
     reach = data.reach(channels * (taps + math.prod(one.n for one in axes)), risk)
-    box = Fraction(reach * scale_w), Fraction(reach * scale_x)
+    box = Fraction(reach * data.scale_w), Fraction(reach * data.scale_x)
     certified = certified_errors(axes, setting, box)
     overflow = bool(np.isinf(certified).any())
     if overflow:
         certified = certified_errors(axes, setting, box, finite=True)
     atols = np.minimum(factor * np.array(prediction.rms_of_outputs), certified.ravel())
     atol, worst_case = float(atols.max()), float(certified.max())
-    rtol = float(p.output.u) if atol < worst_case else 0.0
-    rms, exact, shares = max(prediction.rms_of_outputs), scale_w * scale_x * math.sqrt(channels * taps), prediction.shares
+    rms, exact = max(prediction.rms_of_outputs), data.scale_w * data.scale_x * math.sqrt(channels * taps)
     before = shares["constants"] + shares["kernel"] + shares["input"]
     name, tile = name_of(axes), tuple(one.m for one in axes)
     told = repr((*(one.to_json() for one in axes), setting, data))
     found = Tolerance(
         atol=atol,
-        rtol=rtol,
+        rtol=float(p.output.u) if atol < worst_case else 0.0,
         atol_of_outputs=tuple(atols.tolist()),
         worst_case=worst_case,
         rms=prediction.rms,
         factor=factor,
-        confidence=float(confidence),
-        outputs=int(outputs),
-        rms_limit=tails.rms(max(1, outputs // math.prod(tile))),
+        confidence=float(data.confidence),
+        outputs=int(data.outputs),
+        rms_limit=tails.rms(max(1, data.outputs // math.prod(tile))),
         overflow=overflow,
         reasoning=(),
         name=name,
         tile=tile,
-        gains=tuple(_gains(one, p, order) for one in axes),
+        gains=tuple(_gains(one, p, setting.order) for one in axes),
         tails=tails,
         exact=exact,
         # Unique to a tolerance: size, policy and channels for people, a hash for everything else.

@@ -84,6 +84,7 @@ class _Tally:
         self.squares = self.reference = 0.0
         self.largest = self.ulps = 0.0
         self.count = 0
+        self.overflows: dict[str, int] = {}
 
     def add(self, error: Array, truth: Array) -> None:
         flat = np.abs(error.reshape(len(error), -1).astype(np.float64))
@@ -97,13 +98,13 @@ class _Tally:
             self.ulps = float(np.maximum(self.ulps, (flat / ulp).max()))
         self.count += flat.size
 
-    def report(self, overflows: dict[str, int], direct: ErrorReport | None = None) -> ErrorReport:
+    def report(self, direct: ErrorReport | None = None) -> ErrorReport:
         means = np.concatenate(self.means)
         with np.errstate(invalid="ignore"):
             stderr = float(means.std(ddof=1) / np.sqrt(len(means))) if len(means) > 1 else float("nan")
             relative = float(np.sqrt(self.squares / self.reference)) if self.reference else float("nan")
             rms = float(np.sqrt(self.squares / self.count))
-        return ErrorReport(float(means.mean()), self.largest, rms, relative, self.ulps, stderr, len(means), overflows, direct)
+        return ErrorReport(float(means.mean()), self.largest, rms, relative, self.ulps, stderr, len(means), self.overflows, direct)
 
 
 def measure_error(
@@ -173,26 +174,28 @@ def measure_error(
     axes, setting = axes_of(alg, dims), setting_of(policy, order, channels, channel_sum)
     check_count("trials", trials)
     generator_named(inputs)
-    data = setting.policy.data
-    fast, plain = _Tally(data), _Tally(data)
-    overflows: dict[str, int] = {}
-    plain_overflows: dict[str, int] = {}
-    double_double = "fp64" in (setting.policy.product.name, setting.policy.accumulate.name)
-    strides = tuple(alg.stride for alg in axes)
+    fast, plain = _Tally(setting.policy.data), _Tally(setting.policy.data)
     done = 0
     for w, x in _chunks(axes, setting, inputs, trials, seed):
-        results = stages(axes, w, x, setting, True)
-        y = direct(w, x, strides, setting, True)
-        high, low = direct_in_double_double(w, x, strides, True) if double_double else (direct_in_float64(w, x, strides, True), 0.0)
-        with np.errstate(invalid="ignore", over="ignore"):
-            fast.add((results["output"] - high) - low, high)
-            plain.add((y - high) - low, high)
-        _count(overflows, results)
-        _count(plain_overflows, {"output": y})
+        _compare(axes, setting, w, x, fast, plain)
         done += len(w)
         if progress:
             progress(done / trials)
-    return fast.report(overflows, plain.report(plain_overflows))
+    return fast.report(plain.report())
+
+
+def _compare(axes: Sequence[BilinearAlgorithm], setting: Setting, w: Array, x: Array, fast: _Tally, plain: _Tally) -> None:
+    """Add the errors of tiles to the tallies of the algorithm and of direct convolution."""
+    strides = tuple(alg.stride for alg in axes)
+    results = stages(axes, w, x, setting, True)
+    y = direct(w, x, strides, setting, True)
+    double_double = "fp64" in (setting.policy.product.name, setting.policy.accumulate.name)
+    high, low = direct_in_double_double(w, x, strides, True) if double_double else (direct_in_float64(w, x, strides, True), 0.0)
+    with np.errstate(invalid="ignore", over="ignore"):
+        fast.add((results["output"] - high) - low, high)
+        plain.add((y - high) - low, high)
+    _count(fast.overflows, results)
+    _count(plain.overflows, {"output": y})
 
 
 def _chunks(

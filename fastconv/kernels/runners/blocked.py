@@ -13,7 +13,7 @@ import numpy.typing as npt
 from fastconv.kernels.choose.cut import OUTPUT_BYTES, cut, parts, tile_panel, work_of
 from fastconv.kernels.choose.method import Method
 from fastconv.kernels.layer import Layer, check_bytes
-from fastconv.kernels.records import LAYER, STRIP, tiles_turned
+from fastconv.kernels.records import LAYER, STRIP, tiles_transposed
 from fastconv.kernels.runners.pack import packed, transformed_weights
 from fastconv.native import KIND, SIZE, Compiled, compiled, described, lanes_of, machine, round_up
 from fastconv.program import Shape, programs_of, shape_of
@@ -75,7 +75,7 @@ class Blocked:
     def engine(self) -> Compiled:
         """The compiled function that computes the items."""
         d = self.description
-        taken = "turned" if d["pixels"] else "blocks" if d["pixel"] > 1 else "planes"
+        taken = "transposed" if d["pixels"] else "blocks" if d["pixel"] > 1 else "planes"
         given = "blocks" if d["out_pixel"] > 1 else "planes"
         return compiled("kernels.engine.run_items", *((taken, given) if (taken, given) != ("planes", "planes") else ()))
 
@@ -127,7 +127,7 @@ class _Form:
         Tiles and vectors of filters of the inner product (`mt` is 0 with tiles in the lanes), and filters per panel.
     kblock, kblocks, held : int
         Filters transformed back at once, number of such blocks, and filters in memory.
-    turned, pixels : bool
+    transposed, pixels : bool
         Whether rows are transposed to one vector per pixel; whether V is channels-blocked.
     """
 
@@ -149,8 +149,8 @@ class _Form:
         self.work = work_of(layer, method.sizes)
         best = cut(self.work, threads, any(layer.blocks) or None)
         self.block, self.shares, self.mt, self.nk = best.block, best.shares, best.mt, best.nk
-        self.turned = bool(self.mt and self.has_w and layer.groups == 1 and self.taken % self.lanes == 0 and not layer.blocks[0])
-        self.pixels = layer.blocks[0] or self.turned
+        self.transposed = bool(self.mt and self.has_w and layer.groups == 1 and self.taken % self.lanes == 0 and not layer.blocks[0])
+        self.pixels = layer.blocks[0] or self.transposed
         self.blocks = parts(self.work.tiles, self.block)
         self.panel = self.nk * self.lanes if self.mt else tile_panel()[0]
         self.held = round_up(self.made, self.panel) if self.mt else self.made
@@ -248,7 +248,7 @@ def _memory(form: _Form, past: bool) -> dict[str, int]:
         {
             "strips": block * STRIP.itemsize,
             "band": strips * form.rows * pitch + vector,
-            "turned": form.rows * take_pitch * form.turned,
+            "transposed": form.rows * take_pitch * form.transposed,
             "column": products_h * (take_pitch if pixels else pitch) * form.has_h + vector,
             "input": xis * v_xi + vector * (1 + mt),
             "output": xis * m_xi + vector,
@@ -259,7 +259,7 @@ def _memory(form: _Form, past: bool) -> dict[str, int]:
     )
     apart = {"take_pitch": take_pitch, "pitch": pitch, "lane_pitch": lane_pitch, "ldv": ldv, "v_xi": v_xi, "line": out_line}
     apart |= {"m_xi": m_xi, "m_tile": m_tile, "m_panel": m_panel}
-    return places | into_v | apart | {"take": take, "chunk": chunk, "piece": piece, "turn": tiles_turned(out_w, lanes)}
+    return places | into_v | apart | {"take": take, "chunk": chunk, "piece": piece, "turn": tiles_transposed(out_w, lanes)}
 
 
 def _chunk(form: _Form) -> int:
@@ -309,7 +309,7 @@ def _steps(form: _Form, programs: Mapping[str, Shape], tables: Mapping[str, Arra
         **along_h,
         **constants,
         "output_w": transform("output_w") if form.has_w and not form.mt else 0,
-        "pixels": compiled("kernels.steps.pixels", kind).address if form.turned else 0,
+        "pixels": compiled("kernels.steps.pixels", kind).address if form.transposed else 0,
         "splitter": splitter,
         "product": product.address,
     }

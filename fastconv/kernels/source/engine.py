@@ -192,9 +192,9 @@ def gather_pixels(d, first, count, x, at, strips, used):  # type: ignore[no-unty
 
 
 @part
-def gather_turned(d, first, count, x, at, strips, used):  # type: ignore[no-untyped-def]
+def gather_transposed(d, first, count, x, at, strips, used):  # type: ignore[no-untyped-def]
     """Do the same as `gather_pixels` from planes, transposed to one vector per pixel."""
-    size, pixel, pitch, columns, turned = d.size, d.lanes * d.size, d.take_pitch, at + d.column, at + d.turned
+    size, pixel, pitch, columns, transposed = d.size, d.lanes * d.size, d.take_pitch, at + d.column, at + d.transposed
     plane, row, wide = d.height * d.width * size, d.width * size, d.tiles_w
     for block in range(d.channels // d.lanes):
         to = at + d.input + block * d.ldv
@@ -209,14 +209,14 @@ def gather_turned(d, first, count, x, at, strips, used):  # type: ignore[no-unty
                 low = max(left, 0)
                 high = max(min(left + taken, d.width), low)
                 for i in range(d.rows):
-                    dst = turned + i * pitch
+                    dst = transposed + i * pitch
                     if 0 <= top + i < d.height and high > low:
                         zero(dst, (low - left) * pixel)
                         call(d.pixels, (image + (top + i) * row + low * size, plane, dst + (low - left) * pixel, high - low))
                         zero(dst + (high - left) * pixel, (left + taken - high) * pixel)
                     else:
                         zero(dst, taken * pixel)
-                src = turned
+                src = transposed
                 if d.input_h:
                     call(d.input_h, (src, pitch, 0, pixel, columns, pitch, 0, pixel, 1, taken, d.input_h_constants))
                     src = columns
@@ -426,11 +426,11 @@ def _in_blocks(take: Any, give: Any) -> Any:
 def run_items(taken: str = "planes", given: str = "planes") -> Callable[..., None]:
     """Return a kernel that claims and computes work items until all are claimed.
 
-    `taken` is the input: planes, planes transposed to pixels ("turned"), or channels-blocked. `given` is the output: planes or
+    `taken` is the input: planes, planes transposed to pixels, or channels-blocked. `given` is the output: planes or
     channels-blocked. Each pair is a separate function, as most programs need only one and all together take long to compile.
     """
     takes, gives = (
-        {"planes": gather, "turned": gather_turned, "blocks": gather_pixels},
+        {"planes": gather, "transposed": gather_transposed, "blocks": gather_pixels},
         {"planes": scatter_filters, "blocks": scatter_pixels},
     )
     one = run_item if taken == given == "planes" else _in_blocks(takes[taken], gives[given])

@@ -14,7 +14,7 @@ from llvmlite import ir
 from numba.core import types
 from numba.extending import intrinsic
 
-from fastconv.kernels.records import tiles_turned
+from fastconv.kernels.records import tiles_transposed
 from fastconv.native import SIZE, lanes_of
 from fastconv.native.source import ELEMENT, I64, activate, fuse, load_at, offset_by, pair_of, shuffle, splat, store_at, vector_of
 from fastconv.program import Reading, program_of_text
@@ -149,7 +149,7 @@ def _unpacked(builder: Any, rows: list[Any]) -> list[Any]:
     return rows
 
 
-def _turned(builder: Any, rows: list[Any]) -> list[Any]:
+def _transposed(builder: Any, rows: list[Any]) -> list[Any]:
     """Transpose a square of vectors: lane c of row l comes from lane l of row c."""
     quarter, width = _quarter(rows[0].type)
     rows = [row for i in range(0, width, quarter) for row in _unpacked(builder, rows[i : i + quarter])]
@@ -173,7 +173,7 @@ def turn_square(typingctx: Any, kind: Any, lanes: Any, src: Any, src_row: Any, d
         _, _, src, src_row, dst = args
         vector = vector_of(kind.literal_value, lanes.literal_value)
         rows = [load_at(builder, offset_by(builder, src, src_row, k), vector) for k in range(vector.count)]
-        for k, row in enumerate(_turned(builder, rows)):
+        for k, row in enumerate(_transposed(builder, rows)):
             store_at(builder, row, builder.add(dst, I64(k * vector.count * SIZE[kind.literal_value])))
         return context.get_dummy_value()
 
@@ -249,13 +249,13 @@ def filter_turner(kind: str, text: str, shaped: int, adds: int) -> Any:
             reading = _vectors(builder, kind, vector, constants)
             record = [load_at(builder, builder.add(bias, I64(k * width * size)), vector) for k in range(fields)]
             waiting: list[Any] = []
-            for t in range(tiles_turned(len(program.outputs), width)):
+            for t in range(tiles_transposed(len(program.outputs), width)):
                 tile = offset_by(builder, src, src_tile, t)
                 inputs = [load_at(builder, offset_by(builder, tile, src_tap, j), vector) for j in range(program.inputs)]
                 values = [builder.fadd(value, record[0]) for value in program.read(inputs, reading)]
                 waiting += activate(builder, values, *record[1:]) if shaped and not adds else values
                 while len(waiting) >= width:
-                    for lane, row in enumerate(_turned(builder, waiting[:width])):
+                    for lane, row in enumerate(_transposed(builder, waiting[:width])):
                         place = offset_by(builder, at, dst_filter, lane)
                         store_at(builder, finished(builder, row, place, bias, lane) if adds else row, place)
                     waiting, at = waiting[width:], builder.add(at, I64(width * size))

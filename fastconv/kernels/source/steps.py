@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from fastconv.kernels.records import tiles_turned
+from fastconv.kernels.records import tiles_transposed
 from fastconv.kernels.source.programs import filter_turner, lane_joiner, lane_splitter, program_runner, tile_finisher, turn_square
 from fastconv.native import SIZE, lanes_of, machine
 from fastconv.native.source import Panel, inlined, move, panel_multiplier
@@ -155,7 +155,7 @@ def product_filters(kind: str, mt: int, nk: int, together: int = 1, ahead: int =
 
 def join_filters(kind: str, m: int, text: str, shaped: int, adds: int = 0) -> Callable[..., None]:
     """Return the step that transforms filters in lanes to rows, adds bias, activates."""
-    turn, tiles = filter_turner(kind, text, shaped, adds), tiles_turned(m, lanes_of(kind))
+    turn, tiles = filter_turner(kind, text, shaped, adds), tiles_transposed(m, lanes_of(kind))
     wide = tiles * m * SIZE[kind]
 
     def join_filters(  # type: ignore[no-untyped-def]

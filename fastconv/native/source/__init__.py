@@ -18,11 +18,10 @@ from fastconv.native.source.lanes import (
     take,
     whole_part,
 )
-from fastconv.native.source.panel import panel_finisher
+from fastconv.native.source.panel import Panel, panel_finisher, panel_multiplier
 from fastconv.native.source.vectors import (
     ELEMENT,
     I64,
-    Panel,
     activate,
     call,
     chains,
@@ -39,7 +38,6 @@ from fastconv.native.source.vectors import (
     multiplied_and_added,
     offset_by,
     pair_of,
-    panel_multiplier,
     pointer,
     prefetch,
     shuffle,

@@ -16,10 +16,10 @@ from numba.core.typing.templates import ConcreteTemplate, infer_global, signatur
 from numba.extending import intrinsic, lower_builtin, models, register_model
 from numba.np.arrayobj import make_array
 
+from fastconv.native.source.vectors import I32, I64, external, splat
+
 WIDTH = 16
 """Number of candidates per vector: it spans several registers of any CPU, to hide latency."""
-
-_I32, _I64 = ir.IntType(32), ir.IntType(64)
 
 
 class Lanes(types.Type):
@@ -30,7 +30,7 @@ class Lanes(types.Type):
         self.vector = ir.VectorType(element, WIDTH)
 
 
-reals, wholes = Lanes("reals", ir.DoubleType()), Lanes("wholes", _I64)
+reals, wholes = Lanes("reals", ir.DoubleType()), Lanes("wholes", I64)
 
 
 @register_model(Lanes)
@@ -43,9 +43,7 @@ def _spread(builder: Any, value: Any) -> Any:
     """Return a vector with the same number for every candidate."""
     if isinstance(value.type, ir.VectorType):
         return value
-    kind = ir.VectorType(value.type, WIDTH)
-    one = builder.insert_element(ir.Constant(kind, ir.Undefined), value, _I32(0))
-    return builder.shuffle_vector(one, ir.Constant(kind, ir.Undefined), ir.Constant(ir.VectorType(_I32, WIDTH), [0] * WIDTH))
+    return splat(builder, value, ir.VectorType(value.type, WIDTH))
 
 
 def _define(op: Any, result: Lanes, operands: tuple[Any, ...], emit: Callable[..., Any]) -> None:
@@ -93,7 +91,7 @@ _define(operator.invert, wholes, (wholes,), lambda builder, a: builder.not_(a))
 def _called(builder: Any, name: str, *args: Any) -> Any:
     name = f"llvm.{name}.v{WIDTH}f64"
     kind = ir.FunctionType(reals.vector, [reals.vector] * len(args))
-    return builder.call(builder.module.globals.get(name) or ir.Function(builder.module, kind, name), args)
+    return builder.call(external(builder, name, kind), args)
 
 
 def _address(context: Any, builder: Any, kind: Any, array: Any, index: Any) -> Any:
@@ -103,7 +101,7 @@ def _address(context: Any, builder: Any, kind: Any, array: Any, index: Any) -> A
     first, *rest = cgutils.unpack_tuple(builder, index)
     for i, size in zip(rest, shape[1:], strict=False):
         first = builder.add(builder.mul(first, size), i)
-    return builder.gep(parts.data, [builder.mul(first, _I64(WIDTH))])
+    return builder.gep(parts.data, [builder.mul(first, I64(WIDTH))])
 
 
 @intrinsic
@@ -139,8 +137,8 @@ def take(typingctx: Any, table: Any, offset: Any, index: Any) -> Any:
         data = builder.gep(make_array(table)(context, builder, args[0]).data, [args[1]])
         result = ir.Constant(reals.vector, ir.Undefined)
         for k in range(WIDTH):
-            entry = builder.load(builder.gep(data, [builder.extract_element(args[2], _I32(k))]))
-            result = builder.insert_element(result, entry, _I32(k))
+            entry = builder.load(builder.gep(data, [builder.extract_element(args[2], I32(k))]))
+            result = builder.insert_element(result, entry, I32(k))
         return result
 
     return reals(table, types.int64, wholes), codegen
@@ -220,7 +218,7 @@ def whole_part(typingctx: Any, a: Any) -> Any:
     """Return the integer part of numbers between 0 and 2**31."""
 
     def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-        return builder.sext(builder.fptosi(args[0], ir.VectorType(_I32, WIDTH)), wholes.vector)
+        return builder.sext(builder.fptosi(args[0], ir.VectorType(I32, WIDTH)), wholes.vector)
 
     return wholes(reals), codegen
 
@@ -230,6 +228,6 @@ def as_real(typingctx: Any, a: Any) -> Any:
     """Return integers between 0 and 2**31 as float64."""
 
     def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-        return builder.sitofp(builder.trunc(args[0], ir.VectorType(_I32, WIDTH)), reals.vector)
+        return builder.sitofp(builder.trunc(args[0], ir.VectorType(I32, WIDTH)), reals.vector)
 
     return reals(wholes), codegen

@@ -5,8 +5,7 @@ All functions take addresses as integers. `fastconv.kernels.source.programs` run
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from llvmlite import ir
@@ -216,86 +215,6 @@ def chains(
     builder.cbranch(builder.icmp_signed(">", next_left, I64(0)), body, done)
     builder.position_at_end(done)
     return after
-
-
-@dataclass(frozen=True)
-class Panel:
-    """The panel of sums that an inner product keeps in registers.
-
-    Attributes
-    ----------
-    kind : str
-        Format of the numbers.
-    rows, columns : int
-        Numbers of u and vectors of v per term.
-    fused : bool
-        Whether products are added with one rounding.
-    ahead_u, ahead_v : int
-        Prefetch distances in bytes; 0 for no prefetch.
-    terms : int
-        Terms per step: contiguous in v and, number by number, in u.
-    """
-
-    kind: str
-    rows: int
-    columns: int
-    fused: bool
-    ahead_u: int = 0
-    ahead_v: int = 0
-    terms: int = 1
-
-
-def panel_multiplier(panel: Panel) -> Any:
-    """Return ``multiply(depth, (u, ldu), (v, ldv), (out, ldo), add)``: ``out = [out +] u v``, the inner product of a layer.
-
-    A step of `u` starts every `ldu` bytes, one of `v` every `ldv`, a row of `out` every `ldo`. Each output is one chain of
-    multiply-adds over the `depth` steps, starting from zero; `add` then adds it to `out`.
-    """
-    rows, columns, size, vector = panel.rows, panel.columns, SIZE[panel.kind], vector_of(panel.kind, lanes_of(panel.kind))
-    width = vector.count * size
-
-    def steps_of(builder: Any, u: Any, v: Any, depth: Any) -> list[Any]:
-        def term(at_u: Any, at_v: Any, sums: Sequence[Any]) -> Iterator[Any]:
-            vectors = [load_at(builder, builder.add(at_v, I64(k * width)), vector) for k in range(columns)]
-            for stream, ahead in ((at_u, panel.ahead_u), (at_v, panel.ahead_v)):
-                if ahead:
-                    prefetch(builder, builder.add(stream, I64(ahead)))
-            for i in range(rows):
-                factor = splat(builder, load_at(builder, builder.add(at_u, I64(i * panel.terms * size)), vector.element), vector)
-                for k in range(columns):
-                    yield multiplied_and_added(builder, factor, vectors[k], sums[i * columns + k], panel.fused)
-
-        def step(at_u: Any, at_v: Any, sums: Sequence[Any]) -> Sequence[Any]:
-            for t in range(panel.terms):
-                sums = list(term(builder.add(at_u, I64(t * size)), builder.add(at_v, I64(t * columns * width)), sums))
-            return sums
-
-        return chains(builder, vector, rows * columns, depth, (u[0], v[0]), (u[1], v[1]), step)
-
-    @intrinsic
-    def multiply(typingctx: Any, depth: Any, u: Any, v: Any, out: Any, add: Any) -> Any:
-        def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-            depth, u, v, out, add = args
-            after = steps_of(builder, pair_of(builder, u), pair_of(builder, v), depth)
-            to, ldo = pair_of(builder, out)
-
-            def each(write: Callable[[Any, Any], Any]) -> None:
-                for i in range(rows):
-                    row = offset_by(builder, to, ldo, i)
-                    for k in range(columns):
-                        at = builder.add(row, I64(k * width))
-                        store_at(builder, write(at, after[i * columns + k]), at)
-
-            with builder.if_else(builder.icmp_signed("!=", add, I64(0))) as (adding, setting):
-                with adding:
-                    each(lambda at, value: builder.fadd(load_at(builder, at, vector), value))
-                with setting:
-                    each(lambda at, value: value)
-            return context.get_dummy_value()
-
-        return types.void(depth, u, v, out, add), codegen
-
-    return multiply
 
 
 def depthwise_summer(kind: str, step: int, rows: int, offsets: Sequence[int], fused: bool, shaped: int) -> Any:

@@ -110,7 +110,7 @@ def _line(error: BaseException) -> str:
 
 
 def _inlined(model: Any) -> Any:
-    """Return the model with calls of its own functions replaced by their bodies."""
+    """Inline the functions that the model defines."""
     if not model.functions:
         return model
     from onnx import inliner

@@ -109,7 +109,7 @@ def mean_variance_normalization(call: Call, x: Array) -> Array:
 
 
 OPERATORS: tuple[Operator, ...] = (
-    Operator("BatchNormalization", batch_normalization, follower=True, takes_activation=True),
+    Operator("BatchNormalization", batch_normalization, pointwise="follower", takes_activation=True),
     Operator("GroupNormalization", group_normalization, narrow="own"),
     Operator("InstanceNormalization", instance_normalization),
     Operator("LRN", local_response),

@@ -76,13 +76,13 @@ def _scan(node: Node, inputs: Sequence[Any], run: Run) -> list[Any]:
     seen: list[list[Any]] = [[] for _ in leaving]
     length = scanned[0].shape[axes[0]]
     for step in range(length):
-        parts = [x.take(length - 1 - step if turned else step, axis) for x, axis, turned in zip(scanned, axes, back, strict=True)]
+        parts = [x.take(length - 1 - step if backwards else step, axis) for x, axis, backwards in zip(scanned, axes, back, strict=True)]
         found = run("body", [*state, *parts])
         state = found[: len(state)]
         for rows, row in zip(seen, found[len(state) :], strict=True):
             rows.append(row)
     axes, back = lists.get("scan_output_axes") or [0] * len(seen), lists.get("scan_output_directions") or [0] * len(seen)
-    rows_of = (rows[::-1] if turned else rows for rows, turned in zip(seen, back, strict=True))
+    rows_of = (rows[::-1] if backwards else rows for rows, backwards in zip(seen, back, strict=True))
     return [*state, *(_stacked(rows, value, axis) for rows, value, axis in zip(rows_of, leaving, axes, strict=True))]
 
 

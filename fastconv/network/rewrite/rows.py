@@ -15,20 +15,15 @@ import numpy as np
 from fastconv.network.graph.graph import Array, Node
 from fastconv.network.operators.call import Call
 from fastconv.network.operators.convolution import transposed_geometry
-from fastconv.network.operators.table import STANDARD
+from fastconv.network.operators.table import OPERATORS, STANDARD
 from fastconv.network.operators.tensors.resize import nearest, positions
 from fastconv.network.operators.window import CROPPED, window
 
 ROWS = 2
 """The axis of rows of an image (batch, channels, rows, columns)."""
 
-POINTWISE = frozenset(
-    "Abs Add And Cast Ceil Clip Div Dropout Equal Erf Exp Floor Gelu Greater GreaterOrEqual HardSigmoid HardSwish Identity LeakyRelu "
-    "Less LessOrEqual Max Mean Min Mul Neg Not Or PRelu Pow Reciprocal Relu Round Sigmoid Sign Softsign Sqrt Sub Sum Swish Tanh "
-    "ThresholdedRelu Where Xor".split()
-)
-"""Operators whose results depend on the values at the same position, and on nothing else. onnxruntime rounds others (Elu, Softplus,
-BatchNormalization, Log, ...) in another way in the last values of a row, which do not fill a vector."""
+POINTWISE = frozenset(name for name, operator in OPERATORS.items() if operator.pointwise and operator.steady)
+"""Operators whose results depend on the values at the same position, and on nothing else, not even on that position."""
 
 
 EVEN = POINTWISE | {"Concat", "Split", "Softmax", "ArgMax", "ArgMin"}

@@ -23,7 +23,6 @@ from fastconv.network.rewrite.export import leaves_of
 DOMAIN = "com.microsoft.nchwc"
 _POOLS = ("MaxPool", "AveragePool", "GlobalMaxPool", "GlobalAveragePool")
 _JOINS = ("Add", "Sub", "Mul", "Div", "Sum", "Max", "Min")
-_CURVES = {*"Abs Clip Elu Erf Exp Gelu HardSigmoid HardSwish LeakyRelu Neg Relu Selu Sigmoid Softplus Sqrt Swish Tanh".split()}
 
 Shape = tuple[int, ...]
 QUIET = 4
@@ -249,7 +248,7 @@ class Writer:
         if operator in _JOINS:
             shape = self._shapes.get(node.outputs[0])
             return all(self._shapes[name] == shape for name in data) or self._scales(node)
-        return operator in _CURVES or operator == "Concat" and node.attributes.get("axis") in (1, -3)
+        return operator_of(node).curve and len(data) == 1 or operator == "Concat" and node.attributes.get("axis") in (1, -3)
 
     def _scales(self, node: Node) -> bool:
         """Tell whether a node multiplies channels by one number each."""

@@ -57,23 +57,21 @@ def compare(
 ) -> Comparison:
     """Compare the cost and error of several algorithms on a network.
 
-    The images run in batches. On each batch the contenders run one after the other, each time starting with another one,
-    so that a slow phase of the machine affects all of them. Each has run once before, to compile and transform its
-    weights. If the transformed weights of all contenders exceed a quarter of the network's memory limit, they run in
-    groups, each together with direct convolution.
+    The images run in batches. On each batch the contenders run one after the other, each time starting with another one, so that a
+    slow phase of the machine affects all. A first run of each compiles and transforms weights. If all transformed weights exceed a
+    quarter of the network's memory limit, contenders run in groups, each together with direct convolution.
 
     Parameters
     ----------
     net : Network, path, bytes or onnx.ModelProto
         The network, or what `load_onnx` loads.
     feeds : mapping or array
-        Input name to array; one array for a network of one input. `Network.random_inputs` draws some. The first axis holds
-        the images, if the network leaves its length free or fixes it to a divisor of the arrays' first length.
+        Input name to array, or the array of a single input; `Network.random_inputs` draws some. The first axis holds the images,
+        if the network leaves its length free or fixes it to a divisor of the arrays' first length.
     algorithms : iterable
         Names, `BilinearAlgorithm` objects, ``(label, points, algorithm)``, or "fitted F(4x4,3x3)" for points that `fitted` chooses
-        for each layer on the first images. Direct convolution is always the first row. Each algorithm runs the convolutions that
-        it can; the others run direct. None means F(2x2,rxr), F(4x4,rxr) and F(6x6,rxr) for the most frequent kernel r x r that a
-        fast algorithm can run.
+        for each layer on the first images. Direct convolution is the first row. Convolutions that an algorithm cannot run are direct.
+        None means F(2x2,rxr), F(4x4,rxr) and F(6x6,rxr) for the most frequent kernel r x r that a fast algorithm can run.
     reference : {"fp64"}
         Reference for errors: the same network in float64 with direct convolution.
     policies : iterable of str
@@ -82,9 +80,8 @@ def compare(
         Sums over channels of emulated policies: "linear", "pairwise", "blocked", or None, which means "linear" and runs fp32 on
         the fast kernels.
     metric : callable, optional
-        ``metric(outputs, reference, direct)`` -> {name: value}, called once per row with the outputs for all images; `direct` are
-        those of direct convolution in the same policy and sum. By default the agreement of the largest output with float64 and
-        with direct, if the output is (images, classes), else the PSNR against float64 with its range as the peak.
+        ``metric(outputs, reference, direct)`` -> {name: value}, called once per row with the outputs for all images. By default the
+        agreement of the largest output with float64 and with direct for (images, classes), else the PSNR against float64.
     threads : int, optional
         Threads per convolution.
     repeats : int
@@ -92,38 +89,28 @@ def compare(
     batch : int, optional
         Most images per batch; by default as many as the network's memory limit allows, at most 100.
     progress : callable, optional
-        ``progress(done, total, label)``, called before each run and at the end, with the number of runs done, their total (0 if not
-        known yet) and the name of the next run.
+        ``progress(done, total, label)``, called before each run, of the name `label`, and at the end; a total of 0 is not known yet.
     name : str, optional
         Name in the report, by default the model's.
 
     Returns
     -------
     Comparison
-        Layers have the names of the model; a layer's error is that of its output after the following batch normalisation and
-        activation, which the next layer reads.
+        Layers have the names of the model; a layer's error is that after its batch normalisation and activation.
 
     Raises
     ------
     TypeError, ValueError
         If algorithms, options or inputs do not fit, or no convolution can run one of the algorithms.
     """
-    if reference != "fp64":
-        raise ValueError(f"unknown reference {reference!r}; the known one is fp64")
-    for what, value in (("repeats", repeats), ("batch", 1 if batch is None else batch)):
-        if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-            raise ValueError(f"{what} must be a positive integer, not {value!r}")
-    if isinstance(policies, str):
-        raise TypeError(f"policies must be a list of policies, not the one string {policies!r}")
+    _check_options(reference, repeats, batch)
     net = net if isinstance(net, Network) else load_onnx(net)
     feeds = checked_feeds(net.graph, named_feeds(net.inputs, feeds))
     if 0 in _lengths(feeds):
         raise ValueError("the inputs hold no images: their first length is 0; pass at least one")
+    tell = progress or (lambda done, total, label: None)
     wanted = usual_contenders(net, sources=("fastconv",), fit=False) if algorithms is None else algorithms
-    tell: Progress = progress or (lambda done, total, label: None)
     rivals = crossed(contenders(_resolved(wanted, net, feeds, tell)), policies, channel_sums)
-    if not rivals:
-        raise ValueError("there is nothing to compare: name at least one policy and one sum over channels")
     ran = [counted(rival.label, rival.algorithm, assigned(net.graph, rival.algorithm).values()) for rival in rivals]
     exact = net.reference(threads=threads)
     tell(0, 0, "first run in float64")
@@ -131,18 +118,32 @@ def compare(
     keep = tuple(dict.fromkeys(watched.values()))
     images, parts = _batches(net, feeds, batch or _fitting(net, feeds, exact, keep))
     race = Race(net, exact, keep, parts, threads, repeats, progress)
+    rows = _rows(race, rivals, ran, tuple(watched.values()), metric or agreement)
+    return Comparison(name or net.name, images, reference, tuple(watched), rows, exact.own_precision)
+
+
+def _check_options(reference: str, repeats: Any, batch: Any) -> None:
+    """Reject options of no use, whatever the network is."""
+    if reference != "fp64":
+        raise ValueError(f"unknown reference {reference!r}; the known one is fp64")
+    for what, value in (("repeats", repeats), ("batch", 1 if batch is None else batch)):
+        if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+            raise ValueError(f"{what} must be a positive integer, not {value!r}")
+
+
+def _rows(race: Race, rivals: Sequence[Contender], ran: Sequence[int], watched: Sequence[str], metric: Metric) -> tuple[Row, ...]:
+    """Run the race and return a row for each contender, which ran `ran` layers; `watched` are the tensors of the layers."""
+    graph, images = race.net.graph, sum(map(length, race.parts))
     tallies = race.run(rivals)
-    outputs = [_joined(tally.outputs) for tally in tallies]
-    whole = _joined(race.truths)
-    measure = metric or agreement
-    kernel, direct = _usual_kernel(net.graph, rivals), 0
+    outputs, truth = [_joined(tally.outputs) for tally in tallies], _joined(race.truths)
+    kernel, direct = _usual_kernel(graph, rivals), outputs[0]
     rows: list[Row] = []
-    for k, (rival, tally, output) in enumerate(zip(rivals, tallies, outputs, strict=True)):
+    for rival, tally, output, count in zip(rivals, tallies, outputs, ran, strict=True):
         # Direct convolution comes first in each policy.
-        direct = k if rival.algorithm == "direct" else direct
+        direct = output if rival.algorithm == "direct" else direct
         seconds = float(np.median(tally.seconds))
         with np.errstate(all="ignore"):
-            final, numbers = final_error(output, whole), measure(output, whole, outputs[direct])
+            final, numbers = final_error(output, truth), metric(output, truth, direct)
         rows.append(
             Row(
                 rival.label,
@@ -150,17 +151,17 @@ def compare(
                 _multiplications(rival, kernel),
                 *final,
                 {key: float(value) for key, value in numbers.items()},
-                seconds * length(feeds),
-                math.nan if rival.is_emulated else float(np.median(tally.beside)) / seconds,
-                tuple(ratio(tally.error[tensor], race.sizes[tensor]) for tensor in watched.values()),
+                seconds * images,
+                math.nan if rival.is_emulated else float(np.median(tally.direct)) / seconds,
+                tuple(ratio(tally.error[tensor], race.sizes[tensor]) for tensor in watched),
                 rival.policy,
                 rival.channel_sum,
                 tally.overflows,
                 {layer: (scale.input, scale.kernel) for layer, scale in tally.scales.items() if scale != Scales()},
-                ran[k],
+                count,
             )
         )
-    return Comparison(name or net.name, images, reference, tuple(watched), tuple(rows), exact.own_precision)
+    return tuple(rows)
 
 
 def usual_contenders(net: Network, sources: Sequence[str] = SOURCES, fit: bool = True) -> tuple[Any, ...]:

@@ -56,6 +56,8 @@ def crossed(rivals: Iterable[Contender], policies: Iterable[str], channel_sums: 
     >>> [(row.label, row.policy) for row in rows]
     [('direct', 'fp32'), ('F(2x2,3x3)', 'fp32'), ('direct', 'fp16'), ('F(2x2,3x3)', 'fp16')]
     """
+    if isinstance(policies, str):
+        raise TypeError(f"policies must be a list of policies, not the one string {policies!r}")
     sums = [None if name is None or name == "default" else name for name in channel_sums]
     for name in sums:
         if name is not None:
@@ -64,7 +66,10 @@ def crossed(rivals: Iterable[Contender], policies: Iterable[str], channel_sums: 
     for policy in known:
         if policy != "fp32":
             split_policy(policy)
-    return tuple(replace(rival, policy=policy, channel_sum=name) for policy in known for name in sums for rival in rivals)
+    found = tuple(replace(rival, policy=policy, channel_sum=name) for policy in known for name in sums for rival in rivals)
+    if not found:
+        raise ValueError("there is nothing to compare: name at least one policy and one sum over channels")
+    return found
 
 
 def counted(label: str, rival: Choice | Mapping[str, Choice], given: Iterable[Choice]) -> int:

@@ -26,14 +26,14 @@ Progress = Callable[[int, int, str], None]
 class Tally:
     """Results of one contender over the batches: squared error of each layer, outputs, times.
 
-    `beside` are the times of direct convolution in the same rounds; `scales` are the powers of two that scale layers.
+    `direct` are the times of direct convolution in the same rounds; `scales` are the powers of two that scale layers.
     """
 
     def __init__(self, keep: Iterable[str]) -> None:
         self.error = dict.fromkeys(keep, 0.0)
         self.outputs: list[Mapping[str, Array]] = []
         self.seconds: list[float] = []
-        self.beside: list[float] = []
+        self.direct: list[float] = []
         self.overflows: dict[str, dict[str, int]] = {}
         self.scales: Mapping[str, Scales] = {}
 
@@ -132,7 +132,7 @@ class Race:
         tallies = [Tally(self.keep) for _ in rivals]
         timed = [not rival.is_emulated for rival in rivals]
         direct = next((k for k, rival in enumerate(rivals) if timed[k] and rival.algorithm == "direct"), None)
-        beside = net.prepare("direct", threads=self.threads) if direct is None and any(timed) else None
+        pacemaker = net.prepare("direct", threads=self.threads) if direct is None and any(timed) else None
         for rival, runner, once in zip(rivals, runners, timed, strict=True):
             if once:
                 with self._step(f"{rival}, first run: compiles and transforms weights"):
@@ -140,7 +140,7 @@ class Race:
         for turn in range(self.rounds if any(timed) else len(self.parts)):
             part, first = self.parts[turn % len(self.parts)], turn < len(self.parts)
             truth = self._truth(turn) if first else {}
-            pace = 0.0 if beside is None else _timed(beside, part, self.keep)[0] / length(part)
+            pace = 0.0 if pacemaker is None else _timed(pacemaker, part, self.keep)[0] / length(part)
             for i in range(len(rivals)):
                 who = (i + turn) % len(rivals)
                 if not (first or timed[who]):
@@ -153,7 +153,7 @@ class Race:
             if direct is not None:
                 pace = tallies[direct].seconds[-1]
             for tally in tallies:
-                tally.beside.append(pace)
+                tally.direct.append(pace)
             truth = {}
         return tallies
 

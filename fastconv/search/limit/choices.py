@@ -1,6 +1,6 @@
 """Find the possible programs of the point sets in a box: zeros, saved products, shared values, summation trees.
 
-Every test errs on the side of fewer roundings: those that remain occur at every point of the box. Sets of columns
+In doubt, every test assumes fewer roundings: those that remain occur at every point of the box. Sets of columns
 are bit masks. A tree is the set of the masks of its sums, one bit for each of the 64 masks.
 """
 

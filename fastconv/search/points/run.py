@@ -6,20 +6,19 @@ import math
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from fractions import Fraction
 from queue import SimpleQueue
-from typing import Any, Protocol, overload
+from typing import Any, NamedTuple, Protocol
 
-from fastconv.algebra import BilinearAlgorithm, published_points, published_sources, toom_cook
+from fastconv.algebra import published_points, published_sources, toom_cook
 from fastconv.arithmetic import Policy, policy_named
-from fastconv.exact import INF, Number, to_text
+from fastconv.exact import INF, Number
 from fastconv.program import programs_of
 from fastconv.search.points.candidates import Points, in_order, pool_of, projective_start, rationals
 from fastconv.search.points.objective import objective_named
+from fastconv.search.points.result import PointSet, SearchResult
 from fastconv.search.points.store import VERSION, Store
 from fastconv.search.points.units import CHUNK, points_of, policy_data, predicted_error, run_unit, text_of
-from fastconv.tables import Shown, Table
 
 Progress = Callable[[int, int, int], None]
 
@@ -39,107 +38,6 @@ _INLINE = 3.0
 
 _WHOLE = 64
 """Least number of sets predicted in full: a second of work at n = 8 in two dimensions."""
-
-
-@dataclass(frozen=True)
-class PointSet:
-    """A set of points that a search found.
-
-    Attributes
-    ----------
-    points : tuple
-        n points, infinity last if it is included.
-    value : float
-        The objective: for ``"predicted"`` the mean error by `predict_error`, with rows balanced in narrow formats as for
-        the measurement; inf if the format does not hold the matrices.
-    measured, stderr : float or None
-        Mean error measured, with its standard error; None if it was not measured, or overflowed.
-    additions, multiplications : int
-        Operations of the three transforms in one dimension, Huffman order; scalings by powers of two do not count.
-    """
-
-    points: tuple[Number, ...]
-    value: float
-    measured: float | None
-    stderr: float | None
-    additions: int
-    multiplications: int
-
-    @property
-    def operations(self) -> int:
-        """Additions and multiplications."""
-        return self.additions + self.multiplications
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return plain data."""
-        return vars(self) | {"points": list(map(to_text, self.points))}
-
-
-@dataclass(frozen=True, repr=False)
-class SearchResult(Shown, Sequence[PointSet]):
-    """Ranked sets: first the measured ones by measured error, then the others by the objective.
-
-    Attributes
-    ----------
-    m, r, dims : int
-        Size and dimension.
-    sets : tuple of PointSet
-        The best first.
-    evaluated : int
-        Candidates evaluated, in this run and in the stored units that it reuses.
-    reused, computed : int
-        Units of work found in the store, and computed by this run.
-    """
-
-    m: int
-    r: int
-    dims: int
-    sets: tuple[PointSet, ...]
-    evaluated: int
-    reused: int = field(compare=False)
-    computed: int = field(compare=False)
-
-    @overload
-    def __getitem__(self, index: int) -> PointSet: ...
-    @overload
-    def __getitem__(self, index: slice) -> tuple[PointSet, ...]: ...
-    def __getitem__(self, index: int | slice) -> PointSet | tuple[PointSet, ...]:
-        return self.sets[index]
-
-    def __len__(self) -> int:
-        return len(self.sets)
-
-    def tables(self) -> tuple[Table, ...]:
-        """Return the ten best sets."""
-        return (self.ranking(10),)
-
-    def ranking(self, count: int, objective: str = "objective") -> Table:
-        """Return the first `count` sets as a table."""
-        rows = tuple(
-            (
-                " ".join(map(to_text, s.points)),
-                f"{s.value:.4g}",
-                "" if s.measured is None else f"{s.measured:.4g}",
-                "" if s.stderr is None else f"{s.stderr:.0e}",
-                str(s.additions),
-                str(s.multiplications),
-            )
-            for s in self.sets[:count]
-        )
-        note = f"F({self.m},{self.r}) in {self.dims}-D: {self.evaluated} sets evaluated, {len(rows)} of {len(self)} ranked ones shown"
-        return Table(("points", objective, "measured", "+-", "add", "mult"), rows, long=("points",), notes=(note,))
-
-    def __repr__(self) -> str:
-        best = f", the best {' '.join(map(to_text, self.sets[0].points))}" if self.sets else ""
-        return f"<SearchResult for F({self.m},{self.r}) in {self.dims}-D: {len(self)} sets{best}>"
-
-    def algorithm(self, rank: int = 0) -> BilinearAlgorithm:
-        """Return the algorithm of that rank."""
-        return toom_cook(self.m, self.r, self.sets[rank].points)
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return plain data."""
-        return vars(self) | {"sets": [s.to_dict() for s in self.sets]}
 
 
 def search_points(
@@ -174,17 +72,14 @@ def search_points(
     policy : str or Policy
         Formats of the stages.
     candidates : iterable of exact rationals, optional
-        The only points to choose from: all subsets, if there are at most `MOST_SUBSETS`. By default, descents over
-        the rationals of height 6 start from known and random sets. Each is refined: moved to the continuous
-        optimum and back to the best simple numbers nearby.
+        The only points to choose from: all subsets, if at most `MOST_SUBSETS`. By default, descents over the rationals of height 6
+        start from known and random sets; each is moved to the continuous optimum and back to the best simple numbers nearby.
     objective : str
         ``"predicted"`` (mean error) or ``"condition"`` (of the Vandermonde matrix).
     store : str or path, optional
-        SQLite file that holds each unit of work as it is finished; a repeated run resumes from it. By default, search.sqlite in the
-        current folder. None keeps nothing.
+        SQLite file of finished units of work, from which a repeated run resumes. None keeps nothing.
     executor : concurrent.futures.Executor or dask.distributed.Client, optional
-        Runs the units: any object whose ``submit(function, argument)`` returns a future. By default, processes on this machine's
-        cores, or this process if the work is small.
+        Runs the units; by default, processes on this machine's cores, or this process if the work is small.
     seed : int
         Decides the starts and orders of the descents; the result does not depend on the executor.
     starts : int
@@ -193,32 +88,23 @@ def search_points(
         Bounds of the refined numbers: numerator and denominator, or bits of the significand.
     infinity : bool, optional
         Whether infinity is a point; by default both are tried.
-    keep : int
-        Sets that are ranked.
-    confirm : int
-        Number of best sets that are measured.
-    trials : int
-        Tiles of each measurement.
+    keep, confirm, trials : int
+        Number of sets that are ranked; number of the best that are measured; tiles of each measurement.
     shard : (int, int)
-        (i, n): run only the units of shard i of n, 0 <= i < n. Shards that share a store, or whose stores are merged
-        (`Store.merge`), together do the work of one run.
+        (i, n): run only the units of shard i of n, 0 <= i < n. Shards with one store, or merged stores, do the work of one run.
     progress : callable, optional
         Called with units done, total units, candidates evaluated so far.
 
     Returns
     -------
     SearchResult
-        A sequence of `PointSet`, the best first.
+        A sequence of `PointSet`, the best first. Ties are ordered by the number of operations: sets that differ by less than one
+        standard error of the measurement, or by 0.1 % in the objective.
 
     Raises
     ------
     TypeError, ValueError
         For wrong types, impossible sizes, unknown names, too few candidates, a damaged store.
-
-    Notes
-    -----
-    Sets that differ by less than one standard error of the measurement, or by 0.1 % in the objective, count as tied
-    and are ordered by the number of operations.
 
     Examples
     --------
@@ -226,43 +112,80 @@ def search_points(
     >>> [str(p) for p in found[0].points]
     ['0', '-1', '1', 'inf']
     """
-    for name, number in {"m": m, "r": r, "starts": starts, "height": height, "bits": bits, "keep": keep, "trials": trials}.items():
-        _check_count(name, number, 1)
-    for name, number in {"confirm": confirm, "seed": seed}.items():
-        _check_count(name, number, 0)
-    if dims not in (1, 2):
-        raise ValueError(f"dims is {dims!r}: tiles are one- or two-dimensional, pass 1 or 2")
-    n = m + r - 1
-    if n < 2 or n > 32:
-        raise ValueError(f"F({m},{r}) has n = m + r - 1 = {n} points: the search takes 2 to 32")
-    shard = _shard(shard)
-    objective_named(objective)
-    policy = policy_named(policy)
-    pool, kinds = _pool(candidates, infinity, n)
-    job = {"version": VERSION, "m": m, "r": r, "dims": dims, "policy": policy_data(policy)}
-    specs = [
-        spec
-        for inf in kinds
-        for spec in _planned(
-            job | {"objective": objective, "infinity": inf, "keep": keep}, pool, candidates is None, starts, seed, height, bits
-        )
-    ]
-    with _executor(executor, _seconds(specs)) as pool_of_workers, Store(store) as held:
-        runner = Runner(held, pool_of_workers, progress)
-        results = runner.run([spec for i, spec in enumerate(specs) if i % shard[1] == shard[0]], confirm)
+    effort = _Effort(starts, height, bits, keep, trials, confirm, seed)
+    task = _Task(m, r, dims, policy, objective, effort).checked()
+    specs = _share(task.specs(candidates, infinity), shard)
+    with _executor(executor, _seconds(specs)) as workers, Store(store) as held:
+        return task.result(specs, Runner(held, workers, progress))
+
+
+class _Effort(NamedTuple):
+    """How much a search does, see `search_points`."""
+
+    starts: int
+    height: int
+    bits: int
+    keep: int
+    trials: int
+    confirm: int
+    seed: int
+
+
+class _Task(NamedTuple):
+    """What a search looks for, see `search_points`."""
+
+    m: int
+    r: int
+    dims: int
+    policy: Any
+    objective: str
+    effort: _Effort
+
+    def checked(self) -> _Task:
+        """Return the task with its policy, or raise TypeError or ValueError for what makes no sense."""
+        counts = {"m": self.m, "r": self.r, **self.effort._asdict()}
+        for name, number in counts.items():
+            _check_count(name, number, 0 if name in ("confirm", "seed") else 1)
+        if self.dims not in (1, 2):
+            raise ValueError(f"dims is {self.dims!r}: tiles are one- or two-dimensional, pass 1 or 2")
+        if not 2 <= self.n <= 32:
+            raise ValueError(f"F({self.m},{self.r}) has n = m + r - 1 = {self.n} points: the search takes 2 to 32")
+        objective_named(self.objective)
+        return self._replace(policy=policy_named(self.policy))
+
+    @property
+    def n(self) -> int:
+        """The number of points."""
+        return self.m + self.r - 1
+
+    @property
+    def job(self) -> dict[str, Any]:
+        """What the units of work have in common."""
+        return {"version": VERSION, "m": self.m, "r": self.r, "dims": self.dims, "policy": policy_data(self.policy)}
+
+    def specs(self, candidates: Iterable[Any] | None, infinity: bool | None) -> list[dict[str, Any]]:
+        """List the units of work that evaluate sets."""
+        pool, kinds = _pool(candidates, infinity, self.n)
+        job = self.job | {"objective": self.objective, "keep": self.effort.keep}
+        return [spec for inf in kinds for spec in _planned(job | {"infinity": inf}, pool, candidates is None, self.effort)]
+
+    def result(self, specs: list[dict[str, Any]], runner: Runner) -> SearchResult:
+        """Run the units, rank the sets that they find, and measure the best."""
+        keep, confirm = self.effort.keep, self.effort.confirm
+        results = runner.run(specs, confirm)
         ranked = _ranked(results, min(2 * keep, max(keep, _WHOLE)))
-        if objective == "predicted":
-            ranked = {(inf, text): predicted_error(m, r, dims, policy, points_of(text), inf) for inf, text in ranked}
+        if self.objective == "predicted":
+            known = (self.m, self.r, self.dims, self.policy)
+            ranked = {(inf, text): predicted_error(*known, points_of(text), inf) for inf, text in ranked}
         ranked = dict(sorted(ranked.items(), key=lambda item: (item[1], item[0]))[:keep])
-        counts = {key: _operations(m, r, key) for key in ranked}
+        counts = {key: _operations(self.m, self.r, key) for key in ranked}
         order = sorted(ranked, key=lambda key: (_rounded(ranked[key]), sum(counts[key]), ranked[key], key))
-        chosen = order[:confirm]
-        measure = {"kind": "measure", "trials": trials, "seed": seed}
-        reports = runner.run([job | measure | {"points": text, "infinity": inf} for inf, text in chosen], 0)
+        measure = self.job | {"kind": "measure", "trials": self.effort.trials, "seed": self.effort.seed}
+        reports = runner.run([measure | {"points": text, "infinity": inf} for inf, text in order[:confirm]], 0)
         evaluated = sum(result["evaluated"] for _, result in results)
         measured = {(spec["infinity"], spec["points"]): result for spec, result in reports}
-    sets = [_point_set(key, ranked[key], counts[key], measured.get(key, {})) for key in order]
-    return SearchResult(m, r, dims, tuple(_by_measurement(sets)), evaluated, runner.reused, runner.computed)
+        sets = [_point_set(key, ranked[key], counts[key], measured.get(key, {})) for key in order]
+        return SearchResult(self.m, self.r, self.dims, tuple(_by_measurement(sets)), evaluated, runner.reused, runner.computed)
 
 
 Key = tuple[bool, str]
@@ -284,8 +207,9 @@ def _pool(candidates: Iterable[Any] | None, infinity: bool | None, n: int) -> tu
     return pool, possible
 
 
-def _planned(job: dict[str, Any], pool: Points, refined: bool, starts: int, seed: int, height: int, bits: int) -> Iterator[dict[str, Any]]:
-    """List the units of work."""
+def _planned(job: dict[str, Any], pool: Points, refined: bool, effort: _Effort) -> Iterator[dict[str, Any]]:
+    """List the units of work with or without infinity."""
+    height, bits = effort.height, effort.bits
     k = job["m"] + job["r"] - 1 - job["infinity"]
     text = text_of(pool)
     subsets = math.comb(len(pool), k)
@@ -293,11 +217,11 @@ def _planned(job: dict[str, Any], pool: Points, refined: bool, starts: int, seed
         for i in range(-(-subsets // CHUNK)):
             yield job | {"kind": "all", "pool": text, "index": i}
         return
-    descent = job | {"kind": "descent", "pool": text, "seed": seed, "height": height if refined else 0, "bits": bits}
+    descent = job | {"kind": "descent", "pool": text, "seed": effort.seed, "height": height if refined else 0, "bits": bits}
     known = _known(job, k, height, bits) if refined else []
     for i, start in enumerate(known):
         yield descent | {"start": text_of(start), "index": i}
-    for i in range(len(known), len(known) + (starts if job["infinity"] else -(-starts // 4))):
+    for i in range(len(known), len(known) + (effort.starts if job["infinity"] else -(-effort.starts // 4))):
         yield descent | {"start": None, "index": i}
 
 
@@ -466,11 +390,12 @@ def _check_count(name: str, value: Any, least: int) -> None:
         raise ValueError(f"{name} is {value}: pass at least {least}")
 
 
-def _shard(shard: tuple[int, int]) -> tuple[int, int]:
+def _share(specs: list[dict[str, Any]], shard: tuple[int, int]) -> list[dict[str, Any]]:
+    """Return the units of a shard."""
     try:
         i, n = shard
     except (TypeError, ValueError):
         raise TypeError(f"shard is {shard!r}: pass a pair (i, n), 0 <= i < n") from None
     if not isinstance(i, int) or not isinstance(n, int) or not 0 <= i < n:
         raise ValueError(f"shard is {shard!r}: pass a pair (i, n), 0 <= i < n")
-    return i, n
+    return specs[i::n]

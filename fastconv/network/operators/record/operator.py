@@ -23,6 +23,11 @@ Narrow = Literal["rounded", "uniform", "own"]
 """How formats of less than 32 bits are computed: in float32 and rounded once; likewise, with one type for all inputs; or by the
 definition, which only moves numbers or rounds by itself."""
 
+Pointwise = Literal["", "elements", "curve", "follower"]
+"""Whether each value of the result depends only on values at the same position: of all inputs, broadcast ("elements"); of the first
+input, with a result of its type and further inputs as parameters ("curve"); likewise, and the error of a convolution is measured
+after it ("follower")."""
+
 
 @dataclass(frozen=True)
 class Weights:
@@ -83,9 +88,11 @@ class Operator:
         The compiled form, for non-empty floating-point first inputs; it may decline.
     same_bits : bool
         Whether the compiled form gives the bits of the definition, up to the sign of zeros.
-    follower : bool
-        Whether each value of the result depends only on the value at the same position of the first input; the error of a
-        convolution is then measured after it.
+    pointwise : {"", "elements", "curve", "follower"}
+        Whether each value of the result depends only on values at the same position. Each level includes those before it.
+    steady : bool
+        Whether onnxruntime rounds a result alike wherever in a tensor it is stored: strips of a network may hold it. onnxruntime
+        rounds Elu, for example, in another way in the last values of a row, which do not fill a vector.
     activation : callable, optional
         Slope and bounds of the node as a piecewise linear function, which fuses into the preceding node.
     takes_activation : bool
@@ -117,7 +124,8 @@ class Operator:
     narrow: Narrow = "rounded"
     compiled: Compiled | None = None
     same_bits: bool = True
-    follower: bool = False
+    pointwise: Pointwise = ""
+    steady: bool = False
     activation: Slopes | None = None
     takes_activation: bool = False
     stores: bool = False
@@ -126,6 +134,16 @@ class Operator:
     blocks: Blocks | None = None
     types: tuple[str, ...] = ()
     retyped: Callable[[Mapping[str, Attribute], np.dtype[Any]], Mapping[str, Attribute]] | None = None
+
+    @property
+    def curve(self) -> bool:
+        """Whether it maps each value of the first input to one of the same type."""
+        return self.pointwise in ("curve", "follower")
+
+    @property
+    def follower(self) -> bool:
+        """Whether the error of a convolution is measured after it."""
+        return self.pointwise == "follower"
 
     def run(self, call: Call, *inputs: Array | None) -> Any:
         """Run the definition, with narrow formats in float32 unless `narrow` is "own"."""
@@ -139,7 +157,7 @@ def joined(*parts: Iterable[Operator]) -> Mapping[str, Operator]:
 
     Examples
     --------
-    >>> same = Operator("Same", lambda call, x: x, follower=True)
+    >>> same = Operator("Same", lambda call, x: x, pointwise="follower")
     >>> joined([same])["Same"].follower
     True
     >>> joined([same], [same])

@@ -328,18 +328,18 @@ def filled_retyped(attributes: Mapping[str, Attribute], kind: np.dtype[Any]) -> 
 
 
 OPERATORS: tuple[Operator, ...] = (
-    Operator("Cast", cast, narrow="own", types=("to",)),
+    Operator("Cast", cast, narrow="own", types=("to",), pointwise="elements", steady=True),
     Operator("CastLike", cast_like, narrow="own"),
     Operator("CenterCropPad", center_crop_pad, narrow="own"),
     Operator("Concat", concat, narrow="own"),
     Operator("Constant", constant, narrow="own", stores=True, retyped=constant_retyped),
     Operator("ConstantOfShape", constant_of_shape, narrow="own", retyped=filled_retyped),
     Operator("DepthToSpace", depth_to_space, narrow="own"),
-    Operator("Dropout", dropout, narrow="own"),
+    Operator("Dropout", dropout, narrow="own", pointwise="elements", steady=True),
     Operator("Expand", expand, narrow="own"),
     Operator("EyeLike", eye_like, narrow="own", types=("dtype",)),
     Operator("Flatten", flatten, narrow="own"),
-    Operator("Identity", identity, narrow="own"),
+    Operator("Identity", identity, narrow="own", pointwise="curve", steady=True),
     Operator("Pad", pad, narrow="own"),
     Operator("Range", range_, narrow="own"),
     Operator("Reshape", reshape, narrow="own"),
