@@ -88,6 +88,32 @@ class LargeRunner(Runner):
             raise ValueError(f"the network does not run in strips of rows{blocked}")
         return self._run_strips(_Plan(held, _strips(held, rows)), given)
 
+    def needs(self, feeds: Mapping[str, Array] | Array) -> tuple[Need, int]:
+        """Return the bytes that a run with such inputs needs, and the number of its strips: 1 if it runs whole.
+
+        Weights and the workspace of the kernels, some MiB per thread, are not counted.
+
+        Parameters
+        ----------
+        feeds : mapping or array
+            Input name to array; one array for a network of one input.
+
+        Returns
+        -------
+        Need, int
+
+        Raises
+        ------
+        ValueError
+            If the network does not fit its memory limit.
+        """
+        form = self._formed(self._ends, checked_feeds(self.graph, named_feeds(self.graph.inputs, feeds)))
+        try:
+            return check_room(Counted(form.divided(), form.kinds), self.memory_limit, block_length, form.graph), 1
+        except RoomError as error:
+            held, rows, need = self._fitted(form, error)
+            return need, len(Cuts(held.front, held.look, rows))
+
     @property
     def _ends(self) -> list[str]:
         return [value.name for value in self.graph.outputs]
@@ -103,6 +129,11 @@ class LargeRunner(Runner):
 
     def _planned(self, form: Form, error: RoomError) -> _Plan:
         """Return how the network runs in strips; raise `error` if it does not."""
+        held, rows, need = self._fitted(form, error)
+        return _Plan(held, _strips(held, rows), need.first)
+
+    def _fitted(self, form: Form, error: RoomError) -> tuple[_Held, int, Need]:
+        """Return the parts of the network, the rows of its strips and what they need; raise `error` if it does not run so."""
         try:
             held, blocked = self._held(form)
         except ValueError:  # a layer that no kernel takes
@@ -112,7 +143,7 @@ class LargeRunner(Runner):
         rows, need = _fitting(held, self.memory_limit)
         if not rows:
             raise RoomError(f"{error}, or {need.total} for strips of rows{blocked}") from error
-        return _Plan(held, _strips(held, rows), need.first)
+        return held, rows, need
 
     def _held(self, form: Form) -> tuple[_Held | None, str]:
         """Return the parts of the network, if one runs in strips, and what does not."""

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from itertools import chain
 from typing import Any, NamedTuple
 
 from fastconv.native import round_up
 from fastconv.network.graph.graph import Graph, Node
+from fastconv.network.operators.call import Call
 from fastconv.network.rewrite.cut import PART, reads
 from fastconv.network.rewrite.export import Kind
 
@@ -70,7 +72,9 @@ def needed(runs: Sequence[Counted], ends: int, lanes: Callable[[], int]) -> Need
         ``lanes()`` returns the channels of a block in onnxruntime.
     """
     tensors = max(map(_living, runs), default=0)
-    parts = [list(_requests(part, run, lanes())) for run in runs for part in run.graph.nodes if part.operator == PART]
+    parts = [
+        [one for one in _requests(part, run, lanes()) if one.size] for run in runs for part in run.graph.nodes if part.operator == PART
+    ]
     first = max(map(_most, parts), default=0)
     return Need(tensors, max(_kept(parts, first), first), first, ends)
 
@@ -81,19 +85,28 @@ def results_of(run: Counted) -> int:
     return sum(run.kinds[name].nbytes for name in names if name in run.kinds)
 
 
-def check_room(run: Counted, limit: int, lanes: Callable[[], int]) -> Need:
+def check_room(run: Counted, limit: int, lanes: Callable[[], int], whole: Graph | None = None) -> Need:
     """Return what a network needs; reject inputs for which that is more than the limit.
+
+    `whole` is the network before it was divided, whose nodes the message names rather than the parts.
 
     Raises
     ------
     RoomError
-        The message names the node with the most tensors, and the limit that would do.
+        The message names the node whose tensors exceed it, if they do, and the limit that would do.
     """
     need = needed([run], results_of(run), lanes)
-    if need.total > limit:
-        remedy = f"give it smaller inputs, or load it with memory_limit={need.total}"
-        raise RoomError(f"{_largest(run)} the network needs {need.total} bytes, the limit is {limit}; {remedy}")
-    return need
+    if need.total <= limit:
+        return need
+    remedy = f"give it smaller inputs, or load it with memory_limit={need.total}"
+    undivided = () if whole is None else _made(run._replace(graph=whole))
+    for node, kind, used in chain(undivided, _made(run)):
+        try:
+            Call({}, 0, 1, limit - used).reserve([length or 0 for length in kind.shape or ()], kind.dtype)
+        except ValueError as error:
+            raise RoomError(f"{node}: {error}; {remedy}") from error
+    inside = f", {need.inside} of them inside onnxruntime" if need.inside else ""
+    raise RoomError(f"the network needs {need.total} bytes{inside}, and memory_limit is {limit}; {remedy}")
 
 
 def last_readers(graph: Graph, spared: Collection[str]) -> tuple[tuple[str, ...], ...]:
@@ -109,22 +122,19 @@ def last_readers(graph: Graph, spared: Collection[str]) -> tuple[tuple[str, ...]
 
 def _living(run: Counted) -> int:
     enter = sum(run.kinds[value.name].nbytes for value in run.graph.inputs if value.name in run.kinds)
-    return max((used for _, used in _made(run)), default=enter)
+    return max((used + kind.nbytes for _, kind, used in _made(run)), default=enter)
 
 
-def _largest(run: Counted) -> str:
-    node = max(_made(run), key=lambda made: made[1], default=(None, 0))[0]
-    return "" if node is None else f"{node}:"
-
-
-def _made(run: Counted) -> Iterator[tuple[Node, int]]:
-    """Yield each node that makes tensors, and the bytes of those that live then."""
+def _made(run: Counted) -> Iterator[tuple[Node, Kind, int]]:
+    """Yield each tensor as it is made: its node, its kind, and the bytes of those that live then."""
     spared = {value.name for value in run.graph.outputs} | set(run.wanted)
     sizes = {name: kind.nbytes for name, kind in run.kinds.items()}
     total = sum(sizes.get(value.name, 0) for value in run.graph.inputs)
     for node, dead in zip(run.graph.nodes, last_readers(run.graph, spared), strict=True):
-        total += sum(sizes.get(name, 0) for name in node.outputs)
-        yield node, total
+        for name in node.outputs:
+            if name in run.kinds:
+                yield node, run.kinds[name], total
+                total += sizes[name]
         total -= sum(sizes.get(name, 0) for name in dead)
 
 

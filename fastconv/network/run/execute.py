@@ -324,7 +324,7 @@ class Runner:
         form = self._formed(wanted, given)
         graph = form.divided(wanted)
         try:
-            need = check_room(Counted(graph, form.kinds, wanted), self.memory_limit, block_length)
+            need = check_room(Counted(graph, form.kinds, wanted), self.memory_limit, block_length, form.graph)
         except RoomError as error:
             error.form = form
             raise

@@ -374,7 +374,8 @@ class Writer:
         return f"{name}, blocked"
 
     def _add(self, operator: str, inputs: Sequence[str], output: str, attributes: Mapping[str, Attribute]) -> None:
-        self._leaves.append(Node(output, operator, tuple(inputs), (output,), attributes, 1, domain=DOMAIN))
+        name = f"{output}, {operator}"  # a model may call a node as its output
+        self._leaves.append(Node(name, operator, tuple(inputs), (output,), attributes, 1, domain=DOMAIN))
 
 
 def _ones(node: Node, name: str) -> bool:
