@@ -227,10 +227,13 @@ def test_absurd_sizes_are_refused_before_they_are_allocated(node, value):
 
 def test_memory_limit_counts_all_live_tensors():
     nodes = [helper.make_node("Hardmax", ["x"], ["a"], axis=2), helper.make_node("Add", ["x", "a"], ["y"])]  # not in strips of rows
-    x = np.ones((1, 2, 6, 6), np.float32)  # 288 bytes; three such tensors live at the end
-    assert load_onnx(made(nodes), memory_limit=3 * 288).run({"x": x})["y"].sum() == 72 + 12
-    with pytest.raises(ValueError, match="memory_limit|is left"):
-        load_onnx(made(nodes), memory_limit=3 * 288 - 1).run({"x": x})
+    x = np.ones((1, 2, 6, 6), np.float32)  # 288 bytes; x, y, the copy of y for the caller, and a in onnxruntime's units of 256 bytes
+    limit = 3 * 288 + 2 * 256
+    assert load_onnx(made(nodes), memory_limit=limit).run({"x": x})["y"].sum() == 72 + 12
+    with pytest.raises(
+        ValueError, match=f"needs {limit} bytes, 512 of them inside onnxruntime, and memory_limit is {limit - 1}; .*={limit};"
+    ):
+        load_onnx(made(nodes), memory_limit=limit - 1).run({"x": x})
 
 
 def test_the_message_names_the_limit_that_would_do():

@@ -19,7 +19,7 @@ from fastconv.network.precision.names import Scales, split_policy
 from fastconv.network.rewrite.cut import cut
 from fastconv.network.rewrite.passes import narrowed
 from fastconv.network.run.assign import Choice
-from fastconv.network.run.execute import Runner, Watch
+from fastconv.network.run.execute import Program, Runner, Watch
 from fastconv.network.run.feeds import converted_feeds, named_feeds
 
 
@@ -100,8 +100,8 @@ class EmulatedRunner(Runner):
         """Powers of two that scale each layer that has run."""
         return {name: layer.scales for name, layer in self._layers.items() if layer.algorithm is not None}
 
-    def _divided(self, graph: Graph, shapes: Mapping[str, tuple[int, ...]], wanted: list[str]) -> Graph:
-        return cut(graph, wanted, lambda node: operator_of(node).plane is not None)
+    def _rewritten(self, wanted: list[str], given: Mapping[str, Any]) -> Program:
+        return Program.of(cut(self.graph, wanted, lambda node: operator_of(node).plane is not None), wanted, {})
 
     def _apply(self, node: Node, inputs: list[Array | None], left: int, *rest: Any) -> tuple[Array, ...]:
         x, weight, bias = (*inputs, None, None, None)[:3]

@@ -47,13 +47,22 @@ def shapes_of(kinds: Mapping[str, Kind]) -> dict[str, tuple[int, ...]]:
     return {name: tuple(n for n in kind.shape if n is not None) for name, kind in kinds.items() if kind.shape is not None}
 
 
-def known_of(graph: Graph, given: Mapping[str, Any]) -> tuple[dict[str, Kind], dict[str, Array]]:
-    """Return the kinds of tensors as `kinds_of`, and the values of small ones, constants included, that follow from shapes."""
+def known_of(
+    graph: Graph, given: Mapping[str, Any], before: tuple[Mapping[str, Kind], Mapping[str, Array]] = ({}, {})
+) -> tuple[dict[str, Kind], dict[str, Array]]:
+    """Return the kinds of tensors as `kinds_of`, and the values of small ones, constants included, that follow from shapes.
+
+    `before` is what is known of the network before it was rewritten: only tensors that are new are inferred.
+    """
     kinds = {name: Kind.of(value, lengths=True) for name, value in given.items() if value is not None}
     kinds |= {name: Kind.of(array, lengths=True) for name, array in graph.constants.items()}
     values = {name: array for name, array in graph.constants.items() if array.nbytes <= _SMALL}
     for node in graph.nodes:
         for leaf in leaves_of(node, graph.constants):
+            if leaf.outputs and all(name in before[0] for name in leaf.outputs if name):
+                kinds |= {name: before[0][name] for name in leaf.outputs if name}
+                values |= {name: before[1][name] for name in leaf.outputs if name in before[1]}
+                continue
             found = _computed(leaf, kinds, values)
             values |= found
             kinds |= {name: Kind.of(array, lengths=True) for name, array in found.items()} or _inferred(leaf, kinds, values)

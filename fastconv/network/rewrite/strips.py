@@ -30,8 +30,8 @@ class Strip:
         Rows of each input that is cut.
     wanted : mapping
         Rows asked for of each output that is cut.
-    gives : mapping
-        Rows that the network gives of them: at least those.
+    rows : mapping
+        Rows of each image that the network computes or reads: of the outputs, at least those asked for.
     signature : tuple
         Equal for strips whose networks differ in nothing but where they begin.
     """
@@ -39,8 +39,17 @@ class Strip:
     graph: Graph
     enters: Mapping[str, Rows]
     wanted: Mapping[str, Rows]
-    gives: Mapping[str, Rows]
+    rows: Mapping[str, Rows]
     signature: tuple[object, ...]
+
+    def kinds(self, whole: Mapping[str, Kind]) -> dict[str, Kind]:
+        """Return the kinds of its tensors, from those of the whole network."""
+        images = {name: rows.last - rows.first for name, rows in self.rows.items()}
+        kinds = dict(whole)
+        for node in self.graph.nodes:
+            if node.outputs[0] not in kinds:  # a slice before a node
+                kinds[node.outputs[0]] = kinds[node.inputs[0]]
+        return {name: _with_rows(kind, images[name]) if name in images else kind for name, kind in kinds.items()}
 
 
 class Parts(NamedTuple):
@@ -151,11 +160,12 @@ def strip(graph: Graph, look: Look, wanted: Mapping[str, Rows]) -> Strip:
             needs[node.inputs[at]] = some.hull(needs.get(node.inputs[at]))
     nodes: list[Node] = []
     constants = dict(graph.constants)
+    slices: dict[str, Rows] = {}
     for node in graph.nodes:
         if look.tall.isdisjoint(node.outputs):
             nodes.append(node)
         elif node.name in pieces:
-            nodes += _cut(node, pieces[node.name], needs, look, constants)
+            nodes += _cut(node, pieces[node.name], needs, look, constants, slices)
     enter = [_lower(value, needs.get(value.name)) for value in graph.inputs if value.name in needs or value.name not in look.tall]
     leave = [_lower(value, needs.get(value.name)) for value in graph.outputs if value.name in wanted or value.name not in look.tall]
     result = Graph.build(graph.name, enter, leave, _used(constants, nodes), nodes)
@@ -163,10 +173,12 @@ def strip(graph: Graph, look: Look, wanted: Mapping[str, Rows]) -> Strip:
     told = tuple((node.name, node.operator, *(str(node.attributes.get(name)) for name in ("pads", "output_padding"))) for node in nodes)
     lengths = tuple((name, rows.last - rows.first) for name, rows in needs.items())
     given = tuple(tuple(array.tolist()) for name, array in constants.items() if name not in graph.constants)
-    return Strip(result, enters, wanted, {name: needs[name] for name in wanted}, (told, lengths, given))
+    return Strip(result, enters, wanted, {**needs, **slices}, (told, lengths, given))
 
 
-def _cut(node: Node, found: Piece, needs: Mapping[str, Rows], look: Look, constants: dict[str, Array]) -> list[Node]:
+def _cut(
+    node: Node, found: Piece, needs: Mapping[str, Rows], look: Look, constants: dict[str, Array], slices: dict[str, Rows]
+) -> list[Node]:
     """Return the node of a piece, after slices of the images of which it reads fewer rows than there are."""
     if node.operator == "Slice" or node.name in look.crops:  # which cuts them itself
         found = piece(node, look, found.makes, needs[node.inputs[0]]) or found
@@ -179,11 +191,16 @@ def _cut(node: Node, found: Piece, needs: Mapping[str, Rows], look: Look, consta
             inputs[at] = f"{node.inputs[at]} for {node.name}, {at}"
             names = tuple(f"{inputs[at]}, {what}" for what in ("from", "to", "axes"))
             constants.update(zip(names, ends, strict=True))
+            slices[inputs[at]] = rows
             before.append(Node(inputs[at], "Slice", (node.inputs[at], *names), (inputs[at],), {}, 13))
     fused = found.node.fused
     if len(inputs) > 3 and inputs[3] != node.inputs[3]:
         fused = tuple(replace(part, inputs=tuple(inputs[3] if name == node.inputs[3] else name for name in part.inputs)) for part in fused)
     return [*before, replace(found.node, inputs=tuple(inputs), fused=fused)]
+
+
+def _with_rows(kind: Kind, rows: int) -> Kind:
+    return kind if kind.shape is None else replace(kind, shape=tuple(rows if axis == ROWS else n for axis, n in enumerate(kind.shape)))
 
 
 def _lower(value: Value, rows: Rows | None) -> Value:

@@ -5,15 +5,13 @@ from __future__ import annotations
 import math
 import threading
 import weakref
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
 from fastconv.native import lasting
-from fastconv.network.graph.graph import Array, Graph, Node
-from fastconv.network.operators.call import Call
-from fastconv.network.rewrite.export import Kind
+from fastconv.network.graph.graph import Array
 
 _SMALL = 2**16
 """Bytes below which numpy's allocator is as fast."""
@@ -74,59 +72,6 @@ class Arena:
     def _back(self, key: int) -> None:
         with self._lock:
             self._free.append(self._lent.pop(key)[1])
-
-
-def last_readers(graph: Graph, spared: Collection[str]) -> tuple[tuple[str, ...], ...]:
-    """Return the tensors that die after each node, without those spared."""
-    last = {name: k for k, node in enumerate(graph.nodes) for part in (node, *node.fused) for name in part.inputs}
-    dead = []
-    for k, node in enumerate(graph.nodes):
-        # A result without readers dies after its own node.
-        names = {name for name in (*node.inputs, *node.outputs) if name and last.get(name, k) == k}
-        dead.append(tuple(names.difference(spared)))
-    return tuple(dead)
-
-
-def needed(graph: Graph, kinds: Mapping[str, Kind], wanted: Collection[str]) -> int:
-    """Return the most bytes of the tensors that live together during a run, as far as kinds are known.
-
-    A network that is divided may need more than node by node: a part gives all its results at once.
-    """
-    enter = sum(kinds[value.name].nbytes for value in graph.inputs if value.name in kinds)
-    return max((used + kind.nbytes for _, kind, used in _made(graph, kinds, wanted)), default=enter)
-
-
-def check_room(graph: Graph, kinds: Mapping[str, Kind], wanted: Collection[str], limit: int) -> None:
-    """Reject inputs for which the tensors that live together (`needed`) need more bytes than the limit.
-
-    Raises
-    ------
-    RoomError
-        The message names the node, and the limit that would do.
-    """
-    for node, kind, used in _made(graph, kinds, wanted):
-        try:
-            Call({}, 0, 1, limit - used).reserve([length or 0 for length in kind.shape or ()], kind.dtype)
-        except ValueError as error:
-            remedy = f"give it smaller inputs, or load it with memory_limit={needed(graph, kinds, wanted)}"
-            raise RoomError(f"{node}: {error}; {remedy}") from error
-
-
-def _made(graph: Graph, kinds: Mapping[str, Kind], wanted: Collection[str]) -> Iterator[tuple[Node, Kind, int]]:
-    """Yield each tensor as it is made: its node, its kind, and the bytes of those that live then."""
-    spared = {value.name for value in graph.outputs} | set(wanted)
-    sizes = {name: kind.nbytes for name, kind in kinds.items()}
-    total = sum(sizes.get(value.name, 0) for value in graph.inputs)
-    for node, dead in zip(graph.nodes, last_readers(graph, spared), strict=True):
-        for name in node.outputs:
-            if name in kinds:
-                yield node, kinds[name], total
-                total += sizes[name]
-        total -= sum(sizes.get(name, 0) for name in dead)
-
-
-class RoomError(ValueError):
-    """A network needs more memory than its limit."""
 
 
 def too_large(limit: int) -> str:

@@ -14,7 +14,7 @@ import numpy as np
 
 from fastconv.kernels import How, blocks_of
 from fastconv.kernels.choose import method_of
-from fastconv.native import Kept, Pool, flushes, processors
+from fastconv.native import Kept, Pool, flushes, memory, processors
 from fastconv.network.graph.graph import Array, Graph, Node
 from fastconv.network.graph.weights_file import check_unchanged, files_of, let_go
 from fastconv.network.operators.call import MEMORY_LIMIT, Call
@@ -23,16 +23,17 @@ from fastconv.network.operators.table import FOREIGN, operator_of
 from fastconv.network.rewrite.cut import PART, cut
 from fastconv.network.rewrite.export import Kind
 from fastconv.network.rewrite.optimise import optimised
-from fastconv.network.rewrite.shapes import kinds_of, shapes_of
-from fastconv.network.run.arena import Arena, RoomError, check_room, last_readers, too_large
+from fastconv.network.rewrite.room import Counted, RoomError, check_room, last_readers
+from fastconv.network.rewrite.shapes import known_of, shapes_of
+from fastconv.network.run.arena import Arena, too_large
 from fastconv.network.run.assign import Choice
 from fastconv.network.run.blocks import plain, readers_in_blocks
 from fastconv.network.run.convolve import activation_of, convolve, convolve_in_a_plane, fast, layer_at
 from fastconv.network.run.feeds import checked_feeds, named_feeds
-from fastconv.network.run.nchwc import Terms, shares_layout
+from fastconv.network.run.nchwc import Terms, block_length, reserve, shares_layout
 from fastconv.network.run.own import Wish, owned
 from fastconv.network.run.session import Bound, Session, by_reference
-from fastconv.network.run.tape import NoTensorError, Recorder, Tape, is_tensor
+from fastconv.network.run.tape import Deliver, NoTensorError, Recorder, Tape, is_tensor
 
 _PLANS = 4
 """Most input shapes for which a convolution caches transformed weights; the least recently used is dropped first."""
@@ -61,6 +62,8 @@ class Program:
     dead: tuple[tuple[str, ...], ...]
     blocks: Readers
     shapes: Mapping[str, tuple[int, ...]]
+    inside: int = 0
+    """Bytes that onnxruntime takes at once for its parts."""
 
     @property
     def course(self) -> Course:
@@ -68,10 +71,32 @@ class Program:
         return Course(list(zip(self.graph.nodes, self.dead, strict=True)), self.blocks, self.shapes)
 
     @staticmethod
-    def of(graph: Graph, wanted: Iterable[str], shapes: Mapping[str, tuple[int, ...]]) -> Program:
+    def of(graph: Graph, wanted: Iterable[str], shapes: Mapping[str, tuple[int, ...]], inside: int = 0) -> Program:
         """Return the program of a graph, with the node after which each tensor dies."""
         spared = {value.name for value in graph.outputs} | set(wanted)
-        return Program(graph, last_readers(graph, spared), readers_in_blocks(graph, spared, shapes), shapes)
+        return Program(graph, last_readers(graph, spared), readers_in_blocks(graph, spared, shapes), shapes, inside)
+
+
+class Form(NamedTuple):
+    """A network for inputs of some shapes: rewritten, what follows from the shapes, and who runs what.
+
+    Attributes
+    ----------
+    graph : Graph
+    kinds, values : mapping
+        Of its tensors (`fastconv.network.rewrite.shapes.known_of`).
+    mine : frozenset of str
+        Nodes that fastconv runs.
+    """
+
+    graph: Graph
+    kinds: Mapping[str, Kind]
+    values: Mapping[str, Array]
+    mine: frozenset[str]
+
+    def divided(self, wanted: Iterable[str] = ()) -> Graph:
+        """Return the network divided between fastconv and onnxruntime."""
+        return cut(self.graph, tuple(wanted), lambda node: node.name in self.mine)
 
 
 class _Last(NamedTuple):
@@ -106,9 +131,6 @@ class Runner:
         Error limit of "auto" in each layer.
     """
 
-    keeps = True
-    """Whether onnxruntime keeps the memory of its tensors between runs: it is not counted."""
-
     def __init__(
         self,
         graph: Graph,
@@ -122,6 +144,7 @@ class Runner:
     ) -> None:
         self.graph, self.algorithms, self.threads, self.memory_limit = graph, dict(algorithms), threads, memory_limit
         self.optimise, self.max_error, self._arena = optimise, max_error, arena or Arena()
+        self._lend: Callable[[int], Array] = memory
         self._plans = {node.name: Kept(_PLANS) for node in graph.nodes if operator_of(node).weights is not None}
         self._programs, self._tapes = Kept(_PROGRAMS), Kept(_PLANS)
         self._sessions: WeakKeyDictionary[Node, Session] = WeakKeyDictionary()
@@ -156,8 +179,10 @@ class Runner:
             return values
         return self._called(named_feeds(self.graph.inputs, feeds), tuple(keep), watch)
 
-    def _called(self, named: Mapping[str, Array], keep: tuple[str, ...], watch: Watch | None) -> dict[str, Array]:
-        """Run the network on feeds that are not known to be those of the last call."""
+    def _called(
+        self, named: Mapping[str, Array], keep: tuple[str, ...], watch: Watch | None, deliver: Deliver | None = None
+    ) -> dict[str, Array]:
+        """Run the network on feeds that are not known to be those of the last call; `deliver` copies the results."""
         wanted = list(dict.fromkeys([value.name for value in self.graph.outputs] + list(keep)))
         given = checked_feeds(self.graph, named)
         tape: Tape | None = None
@@ -165,10 +190,10 @@ class Runner:
         if self.optimise and watch is None and all(is_tensor(value) for value in given.values()):
             tape = self._tapes.get(self._key(wanted, given), lambda: self._recorded(wanted, given, first))
         if first:
-            return first
+            return first if deliver is None else {name: deliver(name, array) for name, array in first.items()}
         if tape is not None and not tape.changed:
             check_unchanged(tape.files)
-            values = tape(given)
+            values = tape(given, deliver)
             if values is not None:
                 if not keep:
                     self._last = _Last({name: (array.dtype, array.shape) for name, array in given.items()}, flushes(), tape)
@@ -176,7 +201,7 @@ class Runner:
         found = self._run_once(named, given, wanted, watch)
         if tape is not None:
             tape.changed = True
-        return found
+        return found if deliver is None else {name: deliver(name, array) for name, array in found.items()}
 
     def _repeated(self, feeds: Mapping[str, Array]) -> dict[str, Array] | None:
         """Run the tape of the last call again, if the feeds are of the same types and shapes, which then need no other check."""
@@ -196,6 +221,7 @@ class Runner:
         program = shared or self._rewritten(wanted, given)
         course, constants = program.course, dict(program.graph.constants)
         recorder = Recorder(alone=shared is None)
+        reserve(program.inside)
         del program, shared
         let_go(self.graph.constants.values())
         check_unchanged(self._files)
@@ -232,7 +258,7 @@ class Runner:
             blocked = frozenset(name for name, value in pairs if name in course.blocks and value is not None and value.ndim == 5)
             return session.bound(inputs, outputs, blocked)
 
-        return Tape(recorder, wanted, apply, bind)
+        return Tape(recorder, wanted, (apply, bind), self._lend)
 
     def _bindable(self, node: Node) -> Session | None:
         """Return the session that has run a node, if it can also run it in place."""
@@ -261,22 +287,28 @@ class Runner:
         return frozenset(wanted), flushes(), tuple(Kind.of(value, lengths=True) for value in given.values())
 
     def _rewritten(self, wanted: list[str], given: Mapping[str, Any]) -> Program:
-        kinds = kinds_of(self.graph, given) if self.optimise else {}
-        shapes = shapes_of(kinds)
-        graph = optimised(self.graph, wanted, shapes) if self.optimise else self.graph
-        check_room(graph, kinds, wanted, self.memory_limit)
-        divided = self._divided(graph, shapes, wanted)
-        check_room(divided, kinds, wanted, self.memory_limit)
-        if len(divided.nodes) == 1:
-            self._alone.update(divided.nodes)
-        return Program.of(divided, wanted, shapes)
-
-    def _divided(self, graph: Graph, shapes: Mapping[str, tuple[int, ...]], wanted: list[str]) -> Graph:
-        """Return the network divided between fastconv and onnxruntime."""
         if not self.optimise:
-            return graph
-        mine = owned(graph, shapes, Wish(self.algorithms, self.max_error, self.threads, flushes()))
-        return cut(graph, wanted, lambda node: node.name in mine)
+            return Program.of(self.graph, wanted, {})
+        form = self._formed(wanted, given)
+        graph = form.divided(wanted)
+        try:
+            need = check_room(Counted(graph, form.kinds, wanted), self.memory_limit, block_length, form.graph)
+        except RoomError as error:
+            error.form = form
+            raise
+        if len(graph.nodes) == 1:
+            self._alone.update(graph.nodes)
+        return Program.of(graph, wanted, shapes_of(form.kinds), need.first)
+
+    def _formed(self, wanted: list[str], given: Mapping[str, Any]) -> Form:
+        """Return the network for some inputs, rewritten if it may be."""
+        known = known_of(self.graph, given)
+        if not self.optimise:
+            return Form(self.graph, *known, frozenset(node.name for node in self.graph.nodes))
+        graph = optimised(self.graph, wanted, shapes_of(known[0]))
+        kinds, values = known_of(graph, given, known)
+        mine = owned(graph, shapes_of(kinds), Wish(self.algorithms, self.max_error, self.threads, flushes()))
+        return Form(graph, kinds, values, mine)
 
     def _run(
         self,
@@ -378,14 +410,14 @@ class Runner:
         wished = self._wished(node, place)
         if (blocked or wished) and not session.refused and not session.plain_only:
             with suppress(ValueError):
-                return session(inputs, blocked, wished)
+                return session(inputs, blocked, wished, place.allocate)
         if blocked:
             pairs = zip(node.inputs, inputs, strict=True)
             given = [plain(value) if name in blocked and value is not None else value for name, value in pairs]
         reason = session.refused
         if not reason:
             try:
-                return session(given)
+                return session(given, allocate=place.allocate)
             except ValueError as error:
                 reason = str(error)
         if node.operator != PART:
@@ -402,7 +434,7 @@ class Runner:
 
     def _session(self, node: Node, place: Place) -> Session:
         if node not in self._sessions:
-            terms = Terms(place.threads, node in self._alone, self.keeps)
+            terms = Terms(place.threads, node in self._alone)
             self._sessions[node] = Session(node, place.constants, place.shapes, terms)
         return self._sessions[node]
 

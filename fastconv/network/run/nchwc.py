@@ -28,6 +28,9 @@ Shape = tuple[int, ...]
 QUIET = 4
 """onnxruntime's level of logging for fatal errors: every other error is raised."""
 
+_LARGE = 2**26
+"""Bytes from which memory inside sessions is taken in one piece: below that, pieces waste little."""
+
 
 class Terms(NamedTuple):
     """How a session runs.
@@ -39,13 +42,10 @@ class Terms(NamedTuple):
     alone : bool
         Whether the session is the whole network. The threads of others stop between calls: threads that wait for work take the
         processors from fastconv's own.
-    keeps : bool
-        Whether onnxruntime keeps the memory of its tensors between runs, which sessions share; else each frees it after a run.
     """
 
     threads: int = 1
     alone: bool = False
-    keeps: bool = True
 
 
 def opened(model: Any, terms: Terms, outside: Mapping[str, Any] = MappingProxyType({})) -> Any:
@@ -55,11 +55,11 @@ def opened(model: Any, terms: Terms, outside: Mapping[str, Any] = MappingProxyTy
     onnxruntime.set_default_logger_severity(QUIET)
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads, options.inter_op_num_threads = terms.threads, 1
-    options.log_severity_level, options.enable_cpu_mem_arena = QUIET, terms.keeps
+    options.log_severity_level = QUIET
     if not terms.alone:
         options.add_session_config_entry("session.force_spinning_stop", "1")
-    if terms.keeps and _share_memory():
-        options.add_session_config_entry("session.use_env_allocators", "1")
+    if _share_memory():
+        _sharing(options)
     if outside:
         options.add_external_initializers(list(outside), list(outside.values()))
     return onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
@@ -76,6 +76,37 @@ def _share_memory() -> bool:
     except Exception:  # another library has made one, or this release has none
         return False
     return True
+
+
+def _sharing(options: Any) -> None:
+    """Let a session share the memory of its tensors with others, piece by piece: a plan of memory would take one whole piece more."""
+    options.enable_mem_pattern = False
+    options.add_session_config_entry("session.use_env_allocators", "1")
+
+
+def reserve(size: int) -> None:
+    """Take a piece of memory for the tensors inside all sessions: they are cut from it, and do not each take their own."""
+    if size >= _LARGE and _share_memory():
+        _reserving().run(None, {"size": np.array([size])})
+
+
+@lru_cache(maxsize=1)
+def _reserving() -> Any:
+    """Return a session that makes a tensor of a given size, and drops it."""
+    import onnxruntime
+    from onnx import TensorProto, helper
+
+    ends = [helper.make_tensor_value_info(name, TensorProto.INT64, [1]) for name in ("size", "shape")]
+    zero = helper.make_tensor("zero", TensorProto.UINT8, [1], [0])
+    nodes = [helper.make_node("ConstantOfShape", ["size"], ["tensor"], value=zero), helper.make_node("Shape", ["tensor"], ["shape"])]
+    model = helper.make_model(
+        helper.make_graph(nodes, "reserve", ends[:1], ends[1:]), opset_imports=[helper.make_opsetid("", 17)], ir_version=8
+    )
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads, options.inter_op_num_threads = 1, 1
+    options.log_severity_level = QUIET
+    _sharing(options)
+    return onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
 
 
 @lru_cache(maxsize=1)
@@ -370,7 +401,8 @@ class Writer:
         return f"{name}, blocked"
 
     def _add(self, operator: str, inputs: Sequence[str], output: str, attributes: Mapping[str, Attribute]) -> None:
-        self._leaves.append(Node(output, operator, tuple(inputs), (output,), attributes, 1, domain=DOMAIN))
+        name = f"{output}, {operator}"  # a model may call a node as its output
+        self._leaves.append(Node(name, operator, tuple(inputs), (output,), attributes, 1, domain=DOMAIN))
 
 
 def _ones(node: Node, name: str) -> bool:

@@ -6,6 +6,7 @@ import ctypes
 import math
 import re
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
@@ -13,6 +14,7 @@ import numpy as np
 from fastconv.network.graph.graph import Array, Node
 from fastconv.network.graph.types import NARROW, code_of, dtype_of, is_packed
 from fastconv.network.graph.weights_file import letting_go
+from fastconv.network.operators.record import Allocate
 from fastconv.network.rewrite.cut import PART
 from fastconv.network.rewrite.export import Kind, leaves_of, model_of
 from fastconv.network.run.blocks import plain_shape
@@ -21,6 +23,8 @@ from fastconv.network.run.nchwc import Terms, Writer, block_length, copies_const
 _PACKED = re.compile(r"float4|int4|int2\b")
 _LACKED = re.compile("bfloat|float8")
 """Types of onnxruntime's that numpy lacks, with several numbers in a byte and without."""
+_TYPES = {"tensor(float)": np.float32, "tensor(double)": np.float64, "tensor(int64)": np.int64}
+"""Types of large tensors."""
 _NONE: frozenset[str] = frozenset()
 
 
@@ -61,7 +65,13 @@ class Session:
         """Tell whether an input is better in blocks of channels."""
         return not self.plain_only and Writer(self._nodes, self._held, self._shapes, block_length()).takes(name)
 
-    def __call__(self, inputs: Sequence[Any], blocked: frozenset[str] = _NONE, wished: frozenset[str] = _NONE) -> tuple[Any, ...]:
+    def __call__(
+        self,
+        inputs: Sequence[Any],
+        blocked: frozenset[str] = _NONE,
+        wished: frozenset[str] = _NONE,
+        allocate: Allocate | None = None,
+    ) -> tuple[Any, ...]:
         """Run the nodes; an input or output is an array, or a list of arrays.
 
         Parameters
@@ -71,6 +81,8 @@ class Session:
             The inputs that are in blocks of channels.
         wished : frozenset of str
             Outputs that may be so.
+        allocate : callable, optional
+            Returns an array for an output whose shape is known: onnxruntime would make it in its own memory, and copy it.
 
         Raises
         ------
@@ -79,6 +91,14 @@ class Session:
         """
         given = [_declared(inputs[k]) if name in blocked else inputs[k] for k, name in zip(self._at, self._inputs, strict=True)]
         made = self._session(given, blocked, wished)
+        results: Sequence[Any]
+        ends = [] if allocate is None or made.lacked else [end for y in made.session.get_outputs() if (end := _known(y)) is not None]
+        if allocate is not None and len(ends) == len(made.outputs) and all(isinstance(value, np.ndarray) for value in given):
+            results = [allocate(*end) for end in ends]
+            given = [np.require(value, requirements=["C", "A"]) for value in given]  # read until the call ends
+            with suppress(ValueError):  # where a shape is another than declared
+                self._bound(made, given, results)()
+                return tuple(_in_blocks(y) if name in made.blocked else y for name, y in zip(self._outputs, results, strict=True))
         with _Refusals():
             if not made.lacked:
                 results = made.session.run(made.outputs, dict(zip(made.inputs, given, strict=True)))
@@ -91,12 +111,16 @@ class Session:
         """Return a call that reads and writes these arrays, some of them blocked; ValueError when it runs and a shape has changed."""
         given = [_declared(inputs[k]) if name in blocked else inputs[k] for k, name in zip(self._at, self._inputs, strict=True)]
         made = self._session(given, blocked.intersection(self._inputs), blocked.intersection(self._outputs))
+        return self._bound(
+            made, given, [_declared(y) if name in made.blocked else y for name, y in zip(self._outputs, outputs, strict=True)]
+        )
+
+    def _bound(self, made: _Made, given: Sequence[Array], outputs: Sequence[Array]) -> Bound:
         call = Bound(made.session, dict(zip(self._inputs, made.inputs, strict=True)))
         for name, array in zip(self._inputs, given, strict=True):
             call.give(name, array)
-        for name, out, array in zip(self._outputs, made.outputs, outputs, strict=True):
-            shape = _declared(array).shape if name in made.blocked else array.shape
-            call.binding.bind_output(out, "cpu", 0, _element(array), shape, array.ctypes.data)
+        for out, array in zip(made.outputs, outputs, strict=True):
+            call.binding.bind_output(out, "cpu", 0, _element(array), array.shape, array.ctypes.data)
         return call
 
     def settle(self) -> None:
@@ -174,6 +198,14 @@ class _Made(NamedTuple):
     lacked: bool
     values: list[Any]
     """The constants whose memory the session reads."""
+
+
+def _known(end: Any) -> tuple[tuple[int, ...], np.dtype[Any]] | None:
+    """Return shape and type of an output, if both are known and numpy has the type."""
+    dtype = _TYPES.get(end.type)
+    if dtype is None or not all(isinstance(length, int) and length > 0 for length in end.shape):
+        return None
+    return tuple(end.shape), np.dtype(dtype)
 
 
 def _element(array: Array) -> Any:

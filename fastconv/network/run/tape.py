@@ -70,6 +70,10 @@ Bind = Callable[[Node, Sequence[Any], Sequence[Any]], "Bound | None"]
 """``bind(node, inputs, outputs)`` returns a call that computes a node from and to these arrays; None where there is none."""
 
 
+Deliver = Callable[[str, Array], Array]
+"""``deliver(name, array)`` copies a result, and returns the copy."""
+
+
 class ChangedError(Exception):
     """A result has another shape than in the first run."""
 
@@ -179,12 +183,15 @@ class Tape:
         Record of the first run.
     wanted : sequence of str
         Tensors to return.
-    apply, bind : callable
-        Compute the nodes between the jobs.
+    ways : pair of callables
+        Compute the nodes between the jobs (`Apply`, `Bind`).
+    lend : callable
+        ``lend(size)`` returns memory.
     """
 
-    def __init__(self, recorder: Recorder, wanted: Sequence[str], apply: Apply, bind: Bind) -> None:
-        self._tensors, self._fixed, self._steps, self._ways = recorder.tensors, recorder.fixed, recorder.steps, (apply, bind)
+    def __init__(self, recorder: Recorder, wanted: Sequence[str], ways: tuple[Apply, Bind], lend: Callable[[int], Array] = memory) -> None:
+        self._tensors, self._fixed, self._steps, self._ways = recorder.tensors, recorder.fixed, recorder.steps, ways
+        self._lend = lend
         self._wanted = tuple(wanted)
         for name in wanted:
             if name in self._tensors:
@@ -199,19 +206,28 @@ class Tape:
         self.files = files_of(read)
         """Files of weights that every run reads, not only the plans."""
 
-    def __call__(self, given: Mapping[str, Array]) -> dict[str, Array] | None:
-        """Run the tape, or return None if internal shapes depend on values and have changed."""
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the memory of one call."""
+        return self.tensor_bytes + self.workspace_bytes + _ALIGNED
+
+    def __call__(self, given: Mapping[str, Array], deliver: Deliver | None = None) -> dict[str, Array] | None:
+        """Run the tape, or return None if internal shapes depend on values and have changed.
+
+        `deliver` copies each result from the tape's memory; by default to a new array.
+        """
         try:
             memory = self._free.pop()
         except IndexError:
-            memory = _Memory(self._tensors, self._places, self._steps, (self.tensor_bytes, self.workspace_bytes), self._ways)
+            memory = _Memory(self._tensors, self._places, self._steps, (self.tensor_bytes, self._lend(self.nbytes)), self._ways)
             memory.lends.difference_update(self._wanted)
         try:
             held = [memory.give(name, array) for name, array in given.items()]
             for step in memory.steps:
                 step()
             del held  # the sessions read these until here
-            return {name: (memory.arrays[name] if name in memory.arrays else self._fixed[name]).copy() for name in self._wanted}
+            found = ((name, memory.arrays[name] if name in memory.arrays else self._fixed[name]) for name in self._wanted)
+            return {name: array.copy() if deliver is None else deliver(name, array) for name, array in found}
         except ChangedError:
             return None
         finally:
@@ -230,11 +246,11 @@ class _Memory:
         tensors: Mapping[str, Tensor],
         starts: Sequence[int],
         steps: Sequence[Placed | Step],
-        sizes: tuple[int, int],
+        held: tuple[int, Array],
         ways: tuple[Apply, Bind],
     ) -> None:
-        size, room = sizes
-        self._memory, self._clean = memory(size + room + _ALIGNED), []
+        size, self._memory = held
+        self._clean: list[Array] = []
         base = self._memory.ctypes.data
         self.arrays = {name: tensor.within(self._memory, starts[tensor.part]) for name, tensor in tensors.items()}
         self.steps: list[Callable[[], None]] = []
