@@ -5,8 +5,8 @@
 Each run is a separate process, limited to the free memory of the machine by its address space. "fastconv" has a memory limit
 of 1.75 GiB, which keeps the process within 2 GiB, and runs in strips where the whole needs more; "fastconv, whole" has none.
 The time is the least of up to three calls after the first, within `SECONDS`; the memory is the largest resident set. "counted"
-is what fastconv counts before the run, "strips" the number of strips, 1 for the whole. Writes figures/large_images.csv, where a run of some sides or networks replaces
-their rows.
+is what fastconv counts before the run, "strips" the number of strips, 1 for the whole. Writes figures/large_images.csv, where a
+run of some sides or networks replaces their rows.
 """
 
 from __future__ import annotations
