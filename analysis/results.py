@@ -471,6 +471,52 @@ def zoo() -> Page:
     )
 
 
+def large_images() -> Page:
+    rows = read_csv("large_images.csv")
+    found = {(row["network"], row["runner"], row["side"]): row for row in rows}
+    ratios, counts = [], []
+    for row in rows:
+        whole = found[row["network"], "fastconv, whole", row["side"]]
+        if row["runner"] == "fastconv" and row["strips"] not in ("", "1"):
+            ratio = f"{float(row['seconds']) / float(whole['seconds']):.2f}" if whole["seconds"] else ""
+            same = "" if not whole["digest"] else "yes" if whole["digest"] == row["digest"] else "no"
+            seconds = (f"{float(one['seconds']):.2f}" if one["seconds"] else one["refused"] for one in (row, whole))
+            ratios.append((row["network"], row["side"], row["strips"], *seconds, ratio, f"{mebibytes(row['bytes'])}", same))
+        if row["runner"] != "onnxruntime" and row["bytes"] and int(row["side"]) >= 1024:
+            rest = int(row["bytes"]) - int(row["counted"])
+            counts.append((row["network"], row["runner"], row["side"], *map(mebibytes, (row["counted"], row["bytes"], str(rest)))))
+    each = [row | {"bytes": mebibytes(row["bytes"])} for row in rows]
+    columns = {"network": "network", "runner": "runner", "side": "side", "first": "first call, s", "seconds": "later calls, s"}
+    columns |= {"bytes": "memory, MiB", "strips": "strips", "digest": "digest of the result", "refused": "refused"}
+    header = ("network", "side", "strips", "strips, s", "whole, s", "ratio", "memory of strips, MiB", "same bits")
+    return Page(
+        "Large images",
+        "Time and memory against the side of the image ([networks.md](../networks.md)).\n\n"
+        "![time and memory against the side of the image](../../figures/large_images.png)",
+        ("large_images.csv",),
+        [
+            Section(
+                "Strips and the whole network",
+                "The memory limit is 1.75 GiB; interpreter, libraries, weights and code take the rest of 2 GiB. Memory is the largest "
+                "resident set of the process.",
+                markdown(header, ratios),
+            ),
+            Section(
+                "Counted and measured memory",
+                "What fastconv counts before a run, and the largest resident set. The rest is the interpreter, libraries, weights, "
+                "compiled code and workspaces, and for the whole network the input of the caller.",
+                markdown(("network", "runner", "side", "counted, MiB", "measured, MiB", "rest, MiB"), counts),
+            ),
+            Section("Each run", "Batch 1, two threads, one process per run; the least of up to three calls.", plain(each, columns)),
+        ],
+    )
+
+
+def mebibytes(text: str) -> str:
+    """Write bytes in MiB."""
+    return f"{int(text) / 2**20:.0f}" if text else ""
+
+
 def median_ratio(rows: Sequence[Mapping[str, str]], what: str) -> float:
     """Return the median of a quantity of fastconv relative to that of onnxruntime."""
     return statistics.median(float(row[f"fastconv_{what}"]) / max(float(row[f"onnxruntime_{what}"]), 1e-3) for row in rows)
@@ -507,6 +553,7 @@ PAGES = {
     "kernel-steps": kernel_steps,
     "network-speed": network_speed,
     "zoo": zoo,
+    "large-images": large_images,
     "startup": startup,
     "prediction-rate": prediction_rate,
 }

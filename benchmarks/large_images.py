@@ -5,12 +5,14 @@
 Each run is a separate process, limited to the free memory of the machine by its address space. "fastconv" has a memory limit
 of 1.75 GiB, which keeps the process within 2 GiB, and runs in strips where the whole needs more; "fastconv, whole" has none.
 The time is the least of up to three calls after the first, within `SECONDS`; the memory is the largest resident set. "counted"
-is what fastconv counts before the run, "strips" the number of strips, 1 for the whole. Writes figures/large_images.csv.
+is what fastconv counts before the run, "strips" the number of strips, 1 for the whole. Writes figures/large_images.csv, where a
+run of some sides or networks replaces their rows.
 """
 
 from __future__ import annotations
 
 import argparse
+import csv
 import hashlib
 import io
 import json
@@ -35,6 +37,7 @@ LIMIT, NONE = 7 << 28, 1 << 50
 """Bytes: 2 GiB less a quarter for the interpreter, libraries, weights and compiled code, 180 to 240 MB; and more than there are."""
 
 RUNNERS = {"fastconv": LIMIT, "fastconv, whole": NONE, "onnxruntime": NONE}
+NETWORKS = ("demosaic", "waifu2x-vgg7", "waifu2x-resnet10")
 SIDES = (128, 256, 512, 1024, 2048, 4096)
 CALLS, SECONDS = 3, 20.0
 LONGEST = 900.0
@@ -122,13 +125,28 @@ def main(arguments: Sequence[str] | None = None) -> None:
     room = free_memory()
     assert room is not None, "the system does not tell its free memory"
     rows = []
-    for name in ("demosaic", "waifu2x-vgg7", "waifu2x-resnet10"):
+    for name in NETWORKS:
         for side in given.sides if re.search(given.only, name) else ():
             for runner in RUNNERS:
                 rows.append(measured(name, runner, side, room))
                 print("  ".join(f"{key} {value}" for key, value in rows[-1].items() if key != "room"), flush=True)
-    if not given.only and tuple(given.sides) == SIDES:
-        contest.write_rows(FIGURES / "large_images.csv", rows)
+    contest.write_rows(FIGURES / "large_images.csv", joined(stored(), rows))
+
+
+def stored() -> list[dict[str, Any]]:
+    """Return the rows measured before."""
+    path = FIGURES / "large_images.csv"
+    if not path.exists():
+        return []
+    with path.open(newline="", encoding="utf-8") as file:
+        return list(csv.DictReader(file))
+
+
+def joined(before: Sequence[dict[str, Any]], rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return rows in order; those measured again replace those before."""
+    found = {(row["network"], row["runner"], int(row["side"])): row for row in (*before, *rows)}
+    order = [(name, runner, side) for name in NETWORKS for side in SIDES for runner in RUNNERS]
+    return [found[key] for key in order if key in found]
 
 
 if __name__ == "__main__":

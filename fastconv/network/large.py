@@ -56,10 +56,9 @@ class LargeRunner(Runner):
         if plan is None or plan.held is None:
             try:
                 return super()._called(named, (), None, deliver)
-            except RoomError as error:
-                why = error
-            plan = self._large.get(key, lambda: self._planned(why.form or self._formed(self._ends, given), why))
-            why.form = None
+            except RoomError as error:  # not kept: its frames hold the caller's results
+                planned = self._planned(error.form or self._formed(self._ends, given), error)
+            plan = self._large.get(key, lambda: planned)
         return self._run_strips(plan, given)
 
     def in_strips(self, feeds: Mapping[str, Array] | Array, rows: int) -> dict[str, Array]:

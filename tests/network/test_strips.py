@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import gc
 import subprocess
 import sys
+import weakref
+from concurrent.futures import ThreadPoolExecutor
 from textwrap import dedent
 
 import numpy as np
@@ -14,6 +17,8 @@ from onnx import TensorProto, helper, numpy_helper
 
 from fastconv.network import Node, load_onnx
 from fastconv.network.rewrite.rows import POINTWISE, Look, Rows, piece
+from fastconv.network.rewrite.shapes import kinds_of
+from fastconv.network.rewrite.strips import Cuts, strip
 
 
 class Draft:
@@ -208,6 +213,57 @@ def test_a_network_over_its_limit_runs_in_strips(policy):
         assert load_onnx(model, memory_limit=strips).run({"x": x}, policy=policy)[full].shape == whole[full].shape
 
 
+def test_what_a_run_needs():
+    model, _, _ = deep()
+    x = np.ones((2, 3, 640, 96), np.float32)
+    whole, one = load_onnx(model).prepare().needs({"x": x})
+    limit = whole.total // 2
+    need, strips = load_onnx(model, memory_limit=limit).prepare().needs({"x": x})
+    assert (one, whole.ends) == (1, 32 * 2 * 640 * 96 * 4 * 5 // 4)  # the results
+    assert strips > 1
+    assert whole.total // 4 < need.total <= limit
+    assert need.ends == whole.ends + x.nbytes
+    with pytest.raises(ValueError, match="for strips of rows"):
+        load_onnx(model, memory_limit=need.ends).prepare().needs({"x": x})
+
+
+@pytest.mark.parametrize("rows", [7, 40])
+def test_shapes_in_a_strip_follow_from_its_rows(rows):
+    runner = load_onnx(deep()[0]).prepare("F(4x4,3x3)")
+    x = np.ones((1, 3, 160, 96), np.float32)
+    held, _ = runner._held(runner._formed(runner._ends, {"x": x}))
+    for wanted in Cuts(held.front, held.look, rows):
+        one = strip(held.front, held.look, wanted)
+        found = one.kinds(held.kinds)
+        entering = np.ones((1, 3, one.enters["x"].last - one.enters["x"].first, 96), np.float32)
+        inferred = kinds_of(one.graph, {"x": entering})
+        assert found == {name: inferred[name] for name in found}
+        assert found.keys() >= {name for node in one.graph.nodes for name in node.outputs}
+
+
+def test_results_of_strips_are_freed_with_the_last_reference():
+    model, full, _ = deep()
+    net, x = load_onnx(model, memory_limit=10_000_000), np.ones((1, 3, 320, 64), np.float32)
+    gc.collect()
+    gc.disable()
+    try:
+        results = [weakref.ref(net.run({"x": x})[full]) for _ in range(2)]
+        assert [result() for result in results] == [None, None]
+    finally:
+        gc.enable()
+
+
+def test_threads_take_turns_with_strips():
+    model, full, _ = deep()
+    images = np.random.default_rng(0).standard_normal((4, 1, 3, 320, 64)).astype(np.float32)
+    whole = [load_onnx(model).run({"x": x})[full] for x in images]
+    runner = load_onnx(model, memory_limit=10_000_000).prepare()
+    assert runner.needs({"x": images[0]})[1] > 1
+    with ThreadPoolExecutor(4) as pool:
+        for found, expected in zip(pool.map(lambda x: runner({"x": x})[full], images), whole, strict=True):
+            np.testing.assert_array_equal(found, expected)
+
+
 def test_what_follows_the_convolutions_runs_whole():
     draft = Draft(np.random.default_rng(0))
     x, channels = "x", 3
@@ -257,7 +313,8 @@ def test_tiles_begin_where_those_of_the_whole_do():
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
-def test_the_limit_is_kept():
+@pytest.mark.parametrize("algorithm", ["auto", "onnxruntime"])
+def test_the_limit_is_kept(algorithm):
     """Measured in a separate process: 160 MiB for the tensors, 4096 rows of 512 pixels."""
     script = dedent(
         """
@@ -267,11 +324,11 @@ def test_the_limit_is_kept():
         from fastconv.network import load_onnx
         net = load_onnx(sys.stdin.buffer.read(), memory_limit=int(sys.argv[2]))
         small, x = (np.random.default_rng(0).random((1, 3, h, 512), dtype=np.float32) for h in (64, int(sys.argv[1])))
-        net.run({"x": small})  # code, sessions, weights
+        net.run({"x": small}, sys.argv[3])  # code, sessions, weights
         peak = lambda: int(re.search(r"VmHWM:\\s*(\\d+)", Path("/proc/self/status").read_text())[1]) << 10
         before = peak()
-        net.run({"x": x})
-        net.run({"x": x})
+        net.run({"x": x}, sys.argv[3])
+        net.run({"x": x}, sys.argv[3])
         print(peak() - before)
         """
     )
@@ -281,7 +338,7 @@ def test_the_limit_is_kept():
     model = draft.model(3, [x]).SerializeToString()
 
     def grown(limit):
-        done = subprocess.run([sys.executable, "-c", script, "4096", str(limit)], input=model, capture_output=True, check=True)
+        done = subprocess.run([sys.executable, "-c", script, "4096", str(limit), algorithm], input=model, capture_output=True, check=True)
         return int(done.stdout)
 
     image = 4096 * 512 * 4

@@ -393,3 +393,15 @@ def test_a_tensor_of_five_axes_is_not_taken_for_blocks():
     for algorithm in ("F(4x4,3x3)", "auto", {"y": "onnxruntime", "a": "F(4x4,3x3)"}):
         for _ in range(2):
             np.testing.assert_allclose(net.run({"x": x}, algorithm)["y"], wanted, rtol=0, atol=1e-4)
+
+
+@pytest.mark.skipif(not shares_layout(), reason="onnxruntime has other blocks here")
+def test_nodes_called_as_their_outputs_lie_in_blocks():
+    nodes = [node("Conv", "x w", "a"), node("Add", "a a", "b"), node("Slice", "b from to axes", "c")]
+    nodes += [node("Conv", "b w", "d"), node("Conv", "c w", "e")]
+    weights = {"w": random(32, 32, 3, 3), "from": np.array([1]), "to": np.array([30]), "axes": np.array([2])}
+    net = network(nodes, weights, outputs=("d", "e"))
+    feeds = {"x": random(1, 32, 40, 40, seed=1)}
+    runner = net.prepare("F(4x4,3x3)")
+    assert_near(runner(feeds), step_by_step(net, feeds, "F(4x4,3x3)"))
+    assert [session.plain_only for session in runner._sessions.values()] == [False]

@@ -44,12 +44,14 @@ class Strip:
 
     def kinds(self, whole: Mapping[str, Kind]) -> dict[str, Kind]:
         """Return the kinds of its tensors, from those of the whole network."""
-        images = {name: rows.last - rows.first for name, rows in self.rows.items()}
-        kinds = dict(whole)
+        kinds = {value.name: whole[value.name] for value in self.graph.inputs}
         for node in self.graph.nodes:
-            if node.outputs[0] not in kinds:  # a slice before a node
-                kinds[node.outputs[0]] = kinds[node.inputs[0]]
-        return {name: _with_rows(kind, images[name]) if name in images else kind for name, kind in kinds.items()}
+            for name in filter(None, node.outputs):
+                if name in whole:
+                    kinds[name] = whole[name]
+                elif name in self.rows:  # a slice before a node
+                    kinds[name] = kinds[node.inputs[0]]
+        return {name: _with_rows(kind, self.rows[name]) if name in self.rows else kind for name, kind in kinds.items()}
 
 
 class Parts(NamedTuple):
@@ -199,8 +201,9 @@ def _cut(
     return [*before, replace(found.node, inputs=tuple(inputs), fused=fused)]
 
 
-def _with_rows(kind: Kind, rows: int) -> Kind:
-    return kind if kind.shape is None else replace(kind, shape=tuple(rows if axis == ROWS else n for axis, n in enumerate(kind.shape)))
+def _with_rows(kind: Kind, rows: Rows) -> Kind:
+    height = rows.last - rows.first
+    return kind if kind.shape is None else replace(kind, shape=tuple(height if axis == ROWS else n for axis, n in enumerate(kind.shape)))
 
 
 def _lower(value: Value, rows: Rows | None) -> Value:
