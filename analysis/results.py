@@ -459,16 +459,31 @@ def zoo() -> Page:
     return Page(
         "Networks that nobody here made",
         "fastconv and onnxruntime on networks of torchvision and timm ([networks.md](../networks.md)).",
-        ("zoo.csv",),
+        ("zoo.csv", "zoo_busy.csv"),
         [
             Section(
                 "Speed relative to onnxruntime",
                 "Times as fast as onnxruntime; time to the first result and memory relative to those of onnxruntime.",
                 markdown(header, families),
             ),
+            Section(
+                "On a busy machine",
+                "How many times as long the networks take on two threads while two other processes compute all the time.",
+                markdown(("network", "onnxruntime", "fastconv"), slowed(rows, read_csv("zoo_busy.csv"))),
+            ),
             Section("Each network", about, plain(rows, columns)),
         ],
     )
+
+
+def slowed(quiet: Sequence[Mapping[str, str]], busy: Sequence[Mapping[str, str]]) -> list[tuple[str, ...]]:
+    """Return by how much each network is slowed, and the geometric mean."""
+    before = {(row["network"], row["threads"]): row for row in quiet}
+    runners = ("onnxruntime_ms", "fastconv_ms")
+    ratios = [[float(row[one]) / float(before[row["network"], row["threads"]][one]) for one in runners] for row in busy]
+    means = [math.exp(statistics.fmean(map(math.log, column))) for column in zip(*ratios, strict=True)]
+    named = zip([*(row["network"] for row in busy), "geometric mean"], [*ratios, means], strict=True)
+    return [(name, *(f"{ratio:.2f}" for ratio in pair)) for name, pair in named]
 
 
 def large_images() -> Page:
