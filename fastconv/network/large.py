@@ -21,9 +21,10 @@ from fastconv.network.rewrite.shapes import shapes_of
 from fastconv.network.rewrite.strips import Cuts, Strip, look_of, parted, stride_of, strip
 from fastconv.network.run.blocks import readers_in_blocks
 from fastconv.network.run.convolve import layer_at
-from fastconv.network.run.execute import Form, Program, Runner, Watch
+from fastconv.network.run.execute import Program, Runner, Watch
 from fastconv.network.run.feeds import checked_feeds, named_feeds
 from fastconv.network.run.nchwc import block_length, reserve
+from fastconv.network.run.own import Form
 from fastconv.network.run.tape import Deliver, Tape
 
 _PLANS = 4

@@ -20,18 +20,17 @@ from fastconv.network.graph.weights_file import check_unchanged, files_of, let_g
 from fastconv.network.operators.call import MEMORY_LIMIT, Call
 from fastconv.network.operators.record import Allocate, Place, Readers
 from fastconv.network.operators.table import FOREIGN, operator_of
-from fastconv.network.rewrite.cut import PART, cut
+from fastconv.network.rewrite.cut import PART
 from fastconv.network.rewrite.export import Kind
-from fastconv.network.rewrite.optimise import optimised
 from fastconv.network.rewrite.room import Counted, RoomError, check_room, last_readers
-from fastconv.network.rewrite.shapes import known_of, shapes_of
+from fastconv.network.rewrite.shapes import shapes_of
 from fastconv.network.run.arena import Arena, too_large
 from fastconv.network.run.assign import Choice
 from fastconv.network.run.blocks import plain, readers_in_blocks
 from fastconv.network.run.convolve import activation_of, convolve, convolve_in_a_plane, fast, layer_at
 from fastconv.network.run.feeds import checked_feeds, named_feeds
 from fastconv.network.run.nchwc import Terms, block_length, reserve, shares_layout
-from fastconv.network.run.own import Wish, owned
+from fastconv.network.run.own import Form, Wish, formed
 from fastconv.network.run.session import Bound, Session, by_reference
 from fastconv.network.run.tape import Deliver, NoTensorError, Recorder, Tape, is_tensor
 
@@ -75,28 +74,6 @@ class Program:
         """Return the program of a graph, with the node after which each tensor dies."""
         spared = {value.name for value in graph.outputs} | set(wanted)
         return Program(graph, last_readers(graph, spared), readers_in_blocks(graph, spared, shapes), shapes, inside)
-
-
-class Form(NamedTuple):
-    """A network for inputs of some shapes: rewritten, what follows from the shapes, and who runs what.
-
-    Attributes
-    ----------
-    graph : Graph
-    kinds, values : mapping
-        Of its tensors (`fastconv.network.rewrite.shapes.known_of`).
-    mine : frozenset of str
-        Nodes that fastconv runs.
-    """
-
-    graph: Graph
-    kinds: Mapping[str, Kind]
-    values: Mapping[str, Array]
-    mine: frozenset[str]
-
-    def divided(self, wanted: Iterable[str] = ()) -> Graph:
-        """Return the network divided between fastconv and onnxruntime."""
-        return cut(self.graph, tuple(wanted), lambda node: node.name in self.mine)
 
 
 class _Last(NamedTuple):
@@ -301,14 +278,8 @@ class Runner:
         return Program.of(graph, wanted, shapes_of(form.kinds), need.first)
 
     def _formed(self, wanted: list[str], given: Mapping[str, Any]) -> Form:
-        """Return the network for some inputs, rewritten if it may be."""
-        known = known_of(self.graph, given)
-        if not self.optimise:
-            return Form(self.graph, *known, frozenset(node.name for node in self.graph.nodes))
-        graph = optimised(self.graph, wanted, shapes_of(known[0]))
-        kinds, values = known_of(graph, given, known)
-        mine = owned(graph, shapes_of(kinds), Wish(self.algorithms, self.max_error, self.threads, flushes()))
-        return Form(graph, kinds, values, mine)
+        wish = Wish(self.algorithms, self.max_error, self.threads, flushes()) if self.optimise else None
+        return formed(self.graph, wanted, given, wish)
 
     def _run(
         self,

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from math import inf
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -13,8 +14,11 @@ from fastconv.kernels.choose import PLAIN, THREADS, Estimate, cycles_of, estimat
 from fastconv.native import machine, threads_of
 from fastconv.network.graph.graph import Array, Graph, Node
 from fastconv.network.operators.table import operator_of
-from fastconv.network.rewrite.cut import connected
+from fastconv.network.rewrite.cut import connected, cut
 from fastconv.network.rewrite.divide import divided
+from fastconv.network.rewrite.export import Kind
+from fastconv.network.rewrite.optimise import optimised
+from fastconv.network.rewrite.shapes import known_of, shapes_of
 from fastconv.network.run.assign import Choice
 from fastconv.network.run.convolve import layer_at
 
@@ -46,6 +50,38 @@ class Wish:
     threads: int | None = None
     flushes: bool = False
     """Whether convolutions take subnormal numbers for zero, which onnxruntime's do not."""
+
+
+class Form(NamedTuple):
+    """A network for inputs of some shapes: rewritten, what follows from the shapes, and who runs what.
+
+    Attributes
+    ----------
+    graph : Graph
+    kinds, values : mapping
+        Of its tensors (`fastconv.network.rewrite.shapes.known_of`).
+    mine : frozenset of str
+        Nodes that fastconv runs.
+    """
+
+    graph: Graph
+    kinds: Mapping[str, Kind]
+    values: Mapping[str, Array]
+    mine: frozenset[str]
+
+    def divided(self, wanted: Iterable[str] = ()) -> Graph:
+        """Return the network divided between fastconv and onnxruntime, with these tensors available."""
+        return cut(self.graph, tuple(wanted), lambda node: node.name in self.mine)
+
+
+def formed(graph: Graph, wanted: Sequence[str], given: Mapping[str, Any], wish: Wish | None) -> Form:
+    """Return a network for some inputs, with these tensors available: rewritten and divided by a wish, or all ours without one."""
+    known = known_of(graph, given)
+    if wish is None:
+        return Form(graph, *known, frozenset(node.name for node in graph.nodes))
+    graph = optimised(graph, wanted, shapes_of(known[0]))
+    kinds, values = known_of(graph, given, known)
+    return Form(graph, kinds, values, owned(graph, shapes_of(kinds), wish))
 
 
 def owned(graph: Graph, shapes: Mapping[str, tuple[int, ...]], wish: Wish) -> frozenset[str]:
