@@ -10,6 +10,7 @@ import sys
 
 import pytest
 from support import ROOT
+from support.every_kernel import PRODUCTS
 
 from fastconv.native.machine import VARIABLE
 from fastconv.native.source.emit import OUTSIDE
@@ -17,8 +18,6 @@ from fastconv.native.source.emit import OUTSIDE
 SCRIPT = ROOT / "tests" / "support" / "every_kernel.py"
 ARM = ["aarch64-unknown-linux-gnu:neoverse-n1", "aarch64-unknown-linux-gnu:neoverse-v1", "arm64-apple-darwin:apple-m1"]
 OWN = {"x86_64": ["x86_64-apple-darwin:haswell", "x86_64-pc-windows-msvc-elf:haswell"], "aarch64": ["arm64-apple-darwin:apple-m1"]}
-PRODUCTS = ("steps_product_filters", "steps_product", "pointwise_pixels")
-"""The inner products of convolutions."""
 
 
 def compiled_for(targets, folder, **settings):

@@ -12,6 +12,7 @@ from fastconv.kernels.activation import Activation
 from fastconv.kernels.choose.cut import DIRECT_CHAIN
 from fastconv.kernels.layer import Array, Layer, check_bytes
 from fastconv.kernels.records import DEPTHWISE
+from fastconv.kernels.runners.plan import OneJob
 from fastconv.native import APART, COUNTER, KIND, NOTHING, Job, Pool, compiled, described, lanes_of, round_up
 
 
@@ -21,7 +22,7 @@ def fits(layer: Layer) -> bool:
     return 1 < layer.groups == layer.channels and taps <= DIRECT_CHAIN and layer.stride[1] in (1, 2)
 
 
-class DepthwiseRunner:
+class DepthwiseRunner(OneJob):
     """Runs a depthwise layer, plane by plane."""
 
     adds = False
@@ -59,10 +60,6 @@ class DepthwiseRunner:
         self.workspace_bytes = COUNTER + self.members * self.each
         self.weight_bytes = self.weights.nbytes
         self.template = self.job(NOTHING, NOTHING)
-
-    def __call__(self, x: Array, y: Array) -> None:
-        """Run all planes."""
-        self.pool.run(self.template, x, y)
 
     def job(self, x: Array, y: Array, adding: bool = False) -> Job:
         """Return the job, one item per plane, in a workspace with zeros around the plane."""

@@ -174,7 +174,18 @@ def _fits(x: Any, shape: tuple[int, ...], dtype: np.dtype[Any]) -> TypeGuard[Arr
     return type(x) is np.ndarray and x.shape == shape and x.dtype == dtype and x.flags.c_contiguous and x.flags.aligned
 
 
-class BlockRunner:
+class OneJob:
+    """Base of runners whose work is one job."""
+
+    pool: Pool
+    template: Job
+
+    def __call__(self, x: Array, y: Array) -> None:
+        """Run all work items, in the plan's threads."""
+        self.pool.run(self.template, x, y)
+
+
+class BlockRunner(OneJob):
     """Runs a layer with the block engine: a fast algorithm, or im2col."""
 
     adds = True
@@ -198,10 +209,6 @@ class BlockRunner:
         self.workspace_bytes = COUNTER + self.members * self.parts.workspace
         self.weight_bytes = self.parts.weights.nbytes
         self.template = self.job(NOTHING, NOTHING)
-
-    def __call__(self, x: Array, y: Array) -> None:
-        """Run all work items, in the plan's threads."""
-        self.pool.run(self.template, x, y)
 
     def job(self, x: Array, y: Array, adding: bool = False) -> Job:
         """Return the job of all work items; `adding` adds the values in `y` after the bias."""

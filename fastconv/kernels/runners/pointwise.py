@@ -13,6 +13,7 @@ from fastconv.kernels.activation import Activation
 from fastconv.kernels.choose.cut import DIRECT_CHAIN, parts, tile_panel
 from fastconv.kernels.layer import Array, Layer, check_bytes
 from fastconv.kernels.records import POINTWISE
+from fastconv.kernels.runners.plan import OneJob
 from fastconv.native import COUNTER, KIND, NOTHING, Job, Pool, compiled, described, lanes_of, lasting, machine, round_up
 
 CHAINS = 2
@@ -44,7 +45,7 @@ def packed_filters(weight: Array, groups: int, mr: int, chunk: int) -> Array:
     return out
 
 
-class PointwiseRunner:
+class PointwiseRunner(OneJob):
     """Runs a 1x1 layer."""
 
     adds = True
@@ -103,10 +104,6 @@ class PointwiseRunner:
         self.workspace_bytes = COUNTER + self.members * self.each
         self.weight_bytes = self.weights.nbytes
         self.template = self.job(NOTHING, NOTHING)
-
-    def __call__(self, x: Array, y: Array) -> None:
-        """Run all items."""
-        self.pool.run(self.template, x, y)
 
     def job(self, x: Array, y: Array, adding: bool = False) -> Job:
         """Return the job of all items; `adding` adds the values in `y` after the bias."""
