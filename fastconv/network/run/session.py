@@ -203,7 +203,7 @@ class _Made(NamedTuple):
 def _known(end: Any) -> tuple[tuple[int, ...], np.dtype[Any]] | None:
     """Return shape and type of an output, if both are known and numpy has the type."""
     dtype = _TYPES.get(end.type)
-    if dtype is None or not all(isinstance(length, int) and length > 0 for length in end.shape):
+    if dtype is None or not end.shape or not all(isinstance(length, int) and length > 0 for length in end.shape):  # (): or unknown
         return None
     return tuple(end.shape), np.dtype(dtype)
 
