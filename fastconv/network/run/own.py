@@ -120,7 +120,7 @@ def _gain(graph: Graph, node: Node, shapes: Mapping[str, tuple[int, ...]], wish:
         return None
     real = weight.dtype in (np.float32, np.float64) and weight.ndim in (3, 4)
     if node.operator != "Conv":
-        return 0.0 if operator.compiled is not None and real else None
+        return inf if operator.compiled is not None and real else None
     if wish.algorithms.get(node.name, "auto") != "auto":
         return None if wish.algorithms[node.name] == "onnxruntime" else inf
     if wish.flushes and real:
