@@ -395,7 +395,6 @@ def test_a_tensor_of_five_axes_is_not_taken_for_blocks():
             np.testing.assert_allclose(net.run({"x": x}, algorithm)["y"], wanted, rtol=0, atol=1e-4)
 
 
-@pytest.mark.skipif(not shares_layout(), reason="onnxruntime has other blocks here")
 def test_nodes_called_as_their_outputs_lie_in_blocks():
     nodes = [node("Conv", "x w", "a"), node("Add", "a a", "b"), node("Slice", "b from to axes", "c")]
     nodes += [node("Conv", "b w", "d"), node("Conv", "c w", "e")]
