@@ -87,8 +87,9 @@ def formed(graph: Graph, wanted: Sequence[str], given: Mapping[str, Any], wish: 
 def owned(graph: Graph, shapes: Mapping[str, tuple[int, ...]], wish: Wish) -> frozenset[str]:
     """Return the names of the nodes that fastconv runs: convolutions, and compiled operators between them.
 
-    A convolution that is left to ``"auto"`` runs here if a fast algorithm is estimated to pay; onnxruntime's direct convolution
-    runs it otherwise. One with any other algorithm runs here wherever its weights are constant.
+    A convolution that is left to ``"auto"`` runs here if a fast algorithm is estimated to pay for the changes of sides, or if it
+    saves some between two that do; onnxruntime's direct convolution runs it otherwise. One with any other algorithm runs here
+    wherever its weights are constant, and so does a transposed one.
 
     Parameters
     ----------
@@ -129,7 +130,7 @@ def _gain(graph: Graph, node: Node, shapes: Mapping[str, tuple[int, ...]], wish:
 
 
 def _saved(node: Node, weight: Array, shape: tuple[int, ...], max_error: float | None) -> float | None:
-    """Return the cycles that a fast algorithm is estimated to save; zero, or `_loss`, for direct convolution."""
+    """Return the cycles that a fast algorithm is estimated to save; zero for direct convolution, of which `_loss` knows more."""
     if len(shape) != weight.ndim:
         return None
     try:
